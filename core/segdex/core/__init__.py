@@ -1,0 +1,1 @@
+"""Values, ports and adapters that ingest and search share."""

@@ -1,0 +1,102 @@
+"""Boxes in whole pixels of the picture: pure functions on numpy arrays."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+BoxesXYXY = npt.NDArray[np.float32]
+"""(n, 4) float32, x1 y1 x2 y2 in pixels, x2 and y2 exclusive."""
+
+
+class BoxXYXY(NamedTuple):
+    """A box in whole pixels of the full picture; ``x2`` and ``y2`` are exclusive."""
+
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.x2 - self.x1, self.y2 - self.y1
+
+    @property
+    def area_px(self) -> int:
+        """Area in square pixels; 0 for an empty box."""
+        width, height = self.size_wh
+        return max(width, 0) * max(height, 0)
+
+    def clip(self, size_hw: tuple[int, int]) -> "BoxXYXY":
+        """Return the part of the box inside a picture of ``size_hw``."""
+        height, width = size_hw
+        return BoxXYXY(
+            min(max(self.x1, 0), width),
+            min(max(self.y1, 0), height),
+            min(max(self.x2, 0), width),
+            min(max(self.y2, 0), height),
+        )
+
+    def scale_about_centre(
+        self, factor: float, size_hw: tuple[int, int], *, min_side_px: int = 1
+    ) -> "BoxXYXY":
+        """Return the box grown by ``factor`` about its centre, clipped to the picture, never empty.
+
+        Args:
+            factor: Ratio of new to old side; 1.5 is the ``context`` view.
+            size_hw: Height and width of the picture in pixels.
+            min_side_px: The sides are grown to at least this before clipping.
+
+        Example:
+            >>> BoxXYXY(10, 10, 20, 30).scale_about_centre(1.5, (100, 100))
+            BoxXYXY(x1=7, y1=5, x2=23, y2=35)
+        """
+        width, height = self.size_wh
+        centre_x, centre_y = (self.x1 + self.x2) / 2, (self.y1 + self.y2) / 2
+        half_w = max(width * factor, min_side_px) / 2
+        half_h = max(height * factor, min_side_px) / 2
+        grown = BoxXYXY(
+            int(np.floor(centre_x - half_w)),
+            int(np.floor(centre_y - half_h)),
+            int(np.ceil(centre_x + half_w)),
+            int(np.ceil(centre_y + half_h)),
+        )
+        return grown.clip(size_hw)
+
+
+def box_iou(a_xyxy: BoxesXYXY, b_xyxy: BoxesXYXY) -> npt.NDArray[np.float32]:
+    """Return the (n, m) intersection over union of two sets of boxes; 0 where both are empty.
+
+    Example:
+        >>> box_iou(np.array([[0, 0, 2, 2]], np.float32), np.array([[1, 0, 3, 2]], np.float32)).round(3)
+        array([[0.333]], dtype=float32)
+    """
+    top_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
+    bottom_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
+    intersection = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
+    area_a = np.clip(a_xyxy[:, 2:] - a_xyxy[:, :2], 0, None).prod(axis=1)
+    area_b = np.clip(b_xyxy[:, 2:] - b_xyxy[:, :2], 0, None).prod(axis=1)
+    union = area_a[:, None] + area_b[None, :] - intersection
+    iou: npt.NDArray[np.float32] = np.divide(
+        intersection, union, out=np.zeros_like(intersection), where=union > 0
+    )
+    return iou
+
+
+def box_nms(
+    boxes_xyxy: BoxesXYXY, scores: npt.NDArray[np.float32], *, iou_threshold: float
+) -> npt.NDArray[np.intp]:
+    """Return the indices that greedy non-maximum suppression keeps, best score first.
+
+    A box is dropped when its IoU with a kept box of higher score is above ``iou_threshold``; ties go to the
+    lower index, as in torchvision.
+    """
+    order = np.argsort(-scores, kind="stable")
+    kept: list[int] = []
+    while order.size:
+        best, rest = int(order[0]), order[1:]
+        kept.append(best)
+        overlap = box_iou(boxes_xyxy[best : best + 1], boxes_xyxy[rest])[0]
+        order = rest[overlap <= iou_threshold]
+    return np.asarray(kept, dtype=np.intp)

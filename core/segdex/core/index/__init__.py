@@ -1,0 +1,1 @@
+"""Index adapters: one file each; only the composition root imports them."""

@@ -1,0 +1,91 @@
+"""Masks and their COCO run-length code (pycocotools): pure functions on numpy arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from segdex.core.geometry import BoxXYXY
+
+BoolMask = npt.NDArray[np.bool_]
+"""(H, W) bool, rows first; True is the thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRLE:
+    """A mask in COCO's compressed run-length code: column-major runs, as pycocotools writes them.
+
+    Attributes:
+        size_hw: Height and width of the mask in pixels.
+        counts: The compressed runs, ASCII text (``counts`` of a COCO annotation).
+    """
+
+    size_hw: tuple[int, int]
+    counts: str
+
+    def __post_init__(self) -> None:
+        if min(self.size_hw) < 1:
+            raise ValueError(f"size_hw must be two positive whole numbers, but got {self.size_hw}")
+        if not self.counts.isascii():
+            raise ValueError("counts must be COCO's compressed ASCII code")
+
+    def to_coco(self) -> dict[str, object]:
+        """Return the dictionary that pycocotools and COCO JSON use."""
+        return {"size": list(self.size_hw), "counts": self.counts}
+
+
+def encode_mask(mask: BoolMask) -> MaskRLE:
+    """Return the run-length code of a mask."""
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    height, width = mask.shape
+    return MaskRLE(size_hw=(height, width), counts=rle["counts"].decode("ascii"))
+
+
+def decode_mask(rle: MaskRLE) -> BoolMask:
+    """Return the (H, W) bool mask of a run-length code.
+
+    Raises:
+        ValueError: If the runs do not fit ``size_hw``.
+    """
+    return np.ascontiguousarray(coco_mask.decode(rle.to_coco())).astype(bool)
+
+
+def rle_area_px(rle: MaskRLE) -> int:
+    """Return the number of pixels in the mask."""
+    return int(coco_mask.area(rle.to_coco()))
+
+
+def rle_iou(a: Sequence[MaskRLE], b: Sequence[MaskRLE]) -> npt.NDArray[np.float64]:
+    """Return the (len(a), len(b)) mask IoU; all masks must have one size."""
+    return _rle_overlap(a, b, over_area_of_a=False)
+
+
+def rle_containment(a: Sequence[MaskRLE], b: Sequence[MaskRLE]) -> npt.NDArray[np.float64]:
+    """Return the (len(a), len(b)) share of each mask of ``a`` that lies inside each mask of ``b``."""
+    return _rle_overlap(a, b, over_area_of_a=True)
+
+
+def mask_box(mask: BoolMask) -> BoxXYXY:
+    """Return the tight box of a mask, ``BoxXYXY(0, 0, 0, 0)`` when it is empty.
+
+    Example:
+        >>> mask_box(np.array([[0, 0, 0], [0, 1, 1]], dtype=bool))
+        BoxXYXY(x1=1, y1=1, x2=3, y2=2)
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    columns = np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        return BoxXYXY(0, 0, 0, 0)
+    return BoxXYXY(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+def _rle_overlap(
+    a: Sequence[MaskRLE], b: Sequence[MaskRLE], *, over_area_of_a: bool
+) -> npt.NDArray[np.float64]:
+    if not a or not b:
+        return np.zeros((len(a), len(b)))
+    # With iscrowd, pycocotools divides by the area of the first mask alone.
+    iscrowd = [int(over_area_of_a)] * len(b)
+    return np.asarray(coco_mask.iou([m.to_coco() for m in a], [m.to_coco() for m in b], iscrowd))

@@ -1,0 +1,271 @@
+"""The three ports of segdex: everything stateful stands behind one of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from segdex.core.records import (
+    EVERYTHING,
+    EmbeddedSegments,
+    ImageRecord,
+    IndexCounts,
+    IndexFingerprint,
+    RGBImage,
+    ScoredImage,
+    ScoredSegment,
+    SegmentFilter,
+    SegmentRecord,
+    Vectors,
+)
+
+LOW_RES_PX = 256
+"""Side of SAM 2's low-resolution masks: a quarter of its 1024 input."""
+
+FOREGROUND, BACKGROUND, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT, PADDING = 1, 0, 2, 3, -1
+"""Point labels of SAM's prompt encoder (segment-anything, ``prompt_encoder.py``)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompts:
+    """A batch of n prompts for one picture.
+
+    Attributes:
+        points_xy: (n, p, 2) float32, pixels of the picture that was encoded, x first. A box is two points.
+        labels: (n, p) int64: 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding.
+        mask_logits: (n, 256, 256) float32 logits of an earlier mask (about -32 to 32), or None.
+    """
+
+    points_xy: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    mask_logits: npt.NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        n, p = self.labels.shape
+        if self.points_xy.shape != (n, p, 2):
+            raise ValueError(f"points_xy must have shape {(n, p, 2)}, but got {self.points_xy.shape}")
+        if not np.isin(self.labels, (1, 0, 2, 3, -1)).all():
+            raise ValueError("labels must be 1 foreground, 0 background, 2 and 3 box corners or -1 padding")
+        if self.mask_logits is not None and self.mask_logits.shape != (n, LOW_RES_PX, LOW_RES_PX):
+            raise ValueError(f"mask_logits must have shape {(n, 256, 256)}, but got {self.mask_logits.shape}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, part: slice) -> "Prompts":
+        masks = None if self.mask_logits is None else self.mask_logits[part]
+        return Prompts(self.points_xy[part], self.labels[part], masks)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodedMasks:
+    """What a decoder made of n prompts.
+
+    Attributes:
+        logits: (n, m, 256, 256) float32 mask logits over the whole picture, clamped to -32..32; above 0 is
+            the thing. m is 3 with ``multimask``, else 1.
+        predicted_iou: (n, m) float32, the model's estimate of each mask's IoU.
+    """
+
+    logits: npt.NDArray[np.float32]
+    predicted_iou: npt.NDArray[np.float32]
+
+
+class ImageFeatures(Protocol):
+    """A picture as a segmenter encoded it; only the segmenter that made it can read it."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in pixels of the picture that was encoded."""
+        ...
+
+
+class PromptableSegmenter(Protocol):
+    """SAM 2 behind two calls. Not thread-safe: one per worker."""
+
+    @property
+    def name(self) -> str:
+        """Short name of model and source, for people."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the masks can change: model, weights, adapter version and precision."""
+        ...
+
+    @property
+    def prompts_per_batch(self) -> int:
+        """How many prompts to decode in one call on this device."""
+        ...
+
+    def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
+        """Return the features of each picture; they may have different sizes."""
+        ...
+
+    def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
+        """Return the masks for a batch of prompts.
+
+        Raises:
+            ValueError: If ``features`` come from another segmenter, or if ``multimask`` is False and the
+                model has no single-mask output.
+        """
+        ...
+
+
+class Embedder(Protocol):
+    """A model that puts pictures and texts into one vector space."""
+
+    @property
+    def name(self) -> str:
+        """Short name of model and source, for people."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever a vector can change: model, weights, preprocessing, prompt template."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        ...
+
+    def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
+        """Return one unit row for each picture or crop, of any sizes; (0, dim) for none."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Return one unit row for each text.
+
+        Raises:
+            QueryError: If a text is empty or longer than the model reads; the message says how long.
+        """
+        ...
+
+
+class SegmentIndex(Protocol):
+    """Segments with named vectors, and the ledger of pictures. All writes are idempotent."""
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people: ``edge:PATH``, ``http://HOST:PORT`` or ``memory``."""
+        ...
+
+    def fingerprint(self) -> IndexFingerprint | None:
+        """Return what filled the index, None when there is none yet."""
+        ...
+
+    def ensure(self, wanted: IndexFingerprint) -> None:
+        """Create the index for ``wanted``, or check that it already is one for it.
+
+        Raises:
+            IndexMismatchError: If it was filled by another embedder, or with other views.
+            IndexVersionError: If it has a newer schema.
+        """
+        ...
+
+    def upsert_segments(self, segments: EmbeddedSegments) -> None:
+        """Write segments with their vectors; the same id again overwrites. Durable when it returns."""
+        ...
+
+    def upsert_image(self, record: ImageRecord, vector: Vectors) -> None:
+        """Write a line of the ledger with the (1, dim) vector of the whole picture."""
+        ...
+
+    def update_image(self, record: ImageRecord) -> None:
+        """Replace the payload of a known picture, and what its segments repeat of it.
+
+        Those are ``sources`` (``uri_sources`` of all its files), ``tags`` and ``captured_s``. Vectors stay.
+        The segments are written first and the ledger last, so that a crash is repaired by doing it again.
+        """
+        ...
+
+    def query(
+        self,
+        vector: npt.NDArray[np.float32],
+        *,
+        view: str,
+        limit: int,
+        where: SegmentFilter = EVERYTHING,
+        exact: bool = False,
+    ) -> list[ScoredSegment]:
+        """Return the segments with the largest dot product, best first.
+
+        Args:
+            vector: (dim,) float32, not zero; its length scales the scores.
+            view: Which named vector to compare with.
+            limit: At most this many.
+            where: Conditions on the payload.
+            exact: Compare with every vector instead of walking the HNSW graph.
+        """
+        ...
+
+    def query_groups(
+        self,
+        vector: npt.NDArray[np.float32],
+        *,
+        view: str,
+        limit: int,
+        group_size: int,
+        where: SegmentFilter = EVERYTHING,
+        exact: bool = False,
+    ) -> list[list[ScoredSegment]]:
+        """Return the best ``group_size`` segments of each of the best ``limit`` pictures.
+
+        Groups come by their best segment, best first, and segments best first inside a group.
+        """
+        ...
+
+    def query_images(
+        self, vector: npt.NDArray[np.float32], *, limit: int, exact: bool = False
+    ) -> list[ScoredImage]:
+        """Return the pictures whose whole-picture vector has the largest dot product, best first."""
+        ...
+
+    def get_segments(self, segment_ids: Sequence[UUID]) -> list[SegmentRecord]:
+        """Return the segments that exist, in the order asked for."""
+        ...
+
+    def get_vectors(
+        self, segment_ids: Sequence[UUID]
+    ) -> Mapping[UUID, Mapping[str, npt.NDArray[np.float32]]]:
+        """Return the (dim,) vectors by view of the segments that exist."""
+        ...
+
+    def get_images(self, image_ids: Sequence[UUID]) -> list[ImageRecord]:
+        """Return the pictures that exist, in the order asked for."""
+        ...
+
+    def scroll_segments(self, where: SegmentFilter = EVERYTHING) -> Iterator[SegmentRecord]:
+        """Yield all matching segments in the order of their ids."""
+        ...
+
+    def scroll_images(self) -> Iterator[ImageRecord]:
+        """Yield the whole ledger in the order of the ids."""
+        ...
+
+    def delete_segments(self, image_id: UUID) -> None:
+        """Delete all segments of a picture."""
+        ...
+
+    def delete_image(self, image_id: UUID) -> None:
+        """Delete a picture: its line of the ledger first, then its segments.
+
+        So a crash in between leaves a picture that the next ingest does again.
+        """
+        ...
+
+    def counts(self, where: SegmentFilter = EVERYTHING) -> IndexCounts:
+        """Return the exact numbers of pictures and of matching segments."""
+        ...
+
+    def optimize(self) -> None:
+        """Build what makes queries fast (the HNSW graph); may take minutes on a large embedded index."""
+        ...
+
+    def close(self) -> None:
+        """Flush and release the index; calling it twice is harmless."""
+        ...
