@@ -1,0 +1,85 @@
+"""What both SAM 2 adapters do before the network: the picture's tensor, and prompts in its frame."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from segdex.core.protocols import PADDING, Prompts
+from segdex.core.records import RGBImage
+
+FRAME_PX = 1024
+"""Side of the square that SAM 2 sees: every picture is squashed to it, each axis by its own factor."""
+
+MASKS_PER_PROMPT = 3
+"""Masks with ``multimask``: whole, part and subpart (Kirillov et al. 2023)."""
+
+LOGIT_LIMIT = 32.0
+"""Low-resolution logits are clamped to this size (``SAM2ImagePredictor._predict``)."""
+
+# ImageNet statistics, SAM2Transforms in sam2/utils/transforms.py (commit 2b90b9f5).
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+def preprocess(image: RGBImage, *, device: str = "cpu") -> torch.Tensor:
+    """Return the (1, 3, 1024, 1024) float32 tensor of a picture, bit-equal with Meta's ``SAM2Transforms``.
+
+    The resize is bilinear and antialiased, on float values in 0..1: resizing the bytes, as transformers'
+    own processor does, changes the values by up to 0.0175.
+    """
+    chw = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device)
+    squashed = torch.nn.functional.interpolate(
+        chw.to(torch.float32).div(255),
+        size=(FRAME_PX, FRAME_PX),
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    )
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (_MEAN, _STD))
+    return squashed.sub_(mean).div_(std)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FramedPrompts:
+    """Prompts that have the same number p of points, in the 1024 frame.
+
+    Attributes:
+        rows: (k,) positions in the batch that they come from.
+        points_xy: (k, p, 2) float32, pixels of the 1024 frame.
+        labels: (k, p) int64 without padding.
+        mask_logits: (k, 256, 256) float32 or None.
+    """
+
+    rows: npt.NDArray[np.intp]
+    points_xy: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    mask_logits: npt.NDArray[np.float32] | None
+
+
+def frame_prompts(prompts: Prompts, size_hw: tuple[int, int]) -> Iterator[FramedPrompts]:
+    """Yield the prompts in groups of an equal number of points, without padding.
+
+    SAM reads a padding point as one more token, so that a prompt padded to the length of its neighbours
+    would give other masks than alone: prompts of different lengths are therefore decoded apart.
+
+    Raises:
+        ValueError: If a prompt has no point at all.
+    """
+    real = prompts.labels != PADDING
+    counts = real.sum(axis=1)
+    if (counts == 0).any():
+        raise ValueError("each prompt needs at least one point or box that is not padding")
+    height, width = size_hw
+    scaled = prompts.points_xy / np.array([width, height], np.float32) * np.float32(FRAME_PX)
+    for count in np.unique(counts):
+        rows = np.flatnonzero(counts == count)
+        chosen = real[rows]
+        yield FramedPrompts(
+            rows=rows,
+            points_xy=scaled[rows][chosen].reshape(len(rows), count, 2).astype(np.float32),
+            labels=prompts.labels[rows][chosen].reshape(len(rows), count),
+            mask_logits=None if prompts.mask_logits is None else prompts.mask_logits[rows],
+        )

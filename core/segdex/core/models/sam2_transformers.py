@@ -1,0 +1,273 @@
+"""SAM 2 and 2.1 with torch, through ``transformers``' ``Sam2Model``."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # whichever httpx the hub client uses
+from transformers import Sam2Model
+
+from segdex.core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError, UsageError
+from segdex.core.models.npm import file_sha256
+from segdex.core.models.sam2_checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_file
+from segdex.core.models.sam2_preprocess import (
+    LOGIT_LIMIT,
+    MASKS_PER_PROMPT,
+    FramedPrompts,
+    frame_prompts,
+    preprocess,
+)
+from segdex.core.protocols import LOW_RES_PX, DecodedMasks, ImageFeatures, Prompts
+from segdex.core.records import RGBImage
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_ADAPTER_VERSION = 1
+_HUB_TIMEOUT_S = 5.0
+_FILE_SUFFIXES = (".pt", ".pth", ".safetensors")
+_AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_WAYS_OUT = "use --profile offline, or give the path of a folder or checkpoint file"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _TorchFeatures:
+    size_hw: tuple[int, int]
+    made_by: str
+    image_embed: torch.Tensor
+    """(1, 256, 64, 64)"""
+    high_res: list[torch.Tensor]
+    """(1, 32, 256, 256) and (1, 64, 128, 128)"""
+
+
+class TransformersSam2:
+    """SAM 2 on a CPU or a CUDA device.
+
+    ``Sam2Processor`` and the mask-generation pipeline of transformers are not used: they resize bytes instead
+    of floats, and scale points by the longer side instead of each axis by its own factor.
+    """
+
+    def __init__(
+        self, model: Sam2Model, *, name: str, weights_sha256: str, device: str, precision: Precision
+    ) -> None:
+        model.to(device)  # type: ignore[arg-type] # its decorator loses the argument in the stubs
+        self._model = model
+        self._device = device
+        self._precision = precision
+        self._name = name
+        self._fingerprint = f"sam2-torch:{weights_sha256}:{precision}:v{_ADAPTER_VERSION}"
+        with torch.inference_mode():
+            self._image_positions = self._model.get_image_wide_positional_embeddings()
+
+    @classmethod
+    def load(
+        cls,
+        source: str,
+        *,
+        device: str = "cpu",
+        precision: Precision = "fp32",
+        revision: str | None = None,
+    ) -> "TransformersSam2":
+        """Return the model of a hub repository, a folder, or one of Meta's checkpoint files.
+
+        Args:
+            source: ``facebook/sam2.1-hiera-tiny``, a folder with ``config.json`` and ``model.safetensors``,
+                or a ``.pt`` file as Meta publishes it.
+            device: ``cpu``, ``cuda`` or ``cuda:N``.
+            precision: ``fp32``, or ``bf16`` and ``fp16`` on CUDA.
+            revision: Commit, tag or branch of the hub repository; None for its main branch.
+
+        Raises:
+            UsageError: If the device is not there, or cannot compute in that precision.
+            ModelMissingError: If the path does not exist, or the folder or repository lacks a file.
+            ModelUnavailableError: If the hub does not answer within a few seconds and nothing is cached.
+            ModelInvalidError: If the weights are not those of SAM 2.
+        """
+        _check_device(device, precision)
+        path = Path(source)
+        if path.is_file():
+            weights, model = path, load_meta_file(path)
+        else:
+            folder = path if path.is_dir() else _fetch_from_hub(source, revision=revision)
+            weights, model = folder / WEIGHTS_FILE, load_folder(folder)
+        return cls(
+            model,
+            name=f"{path.name if path.exists() else source} ({precision}, {device})",
+            weights_sha256=file_sha256(weights)[:16],
+            device=device,
+            precision=precision,
+        )
+
+    @property
+    def name(self) -> str:
+        """Short name of model and source, for people."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of the weights (16 digits), precision and adapter version; not the device."""
+        return self._fingerprint
+
+    @property
+    def prompts_per_batch(self) -> int:
+        """How many prompts to decode in one call: more gains nothing on a CPU."""
+        return 16 if torch.device(self._device).type == "cpu" else 128
+
+    def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
+        """Return the features of each picture, all in one pass; about 24 MiB each in fp32."""
+        if not images:
+            return []
+        with torch.inference_mode():
+            pixels = torch.cat([preprocess(image, device=self._device) for image in images])
+            with self._autocast():
+                *high_res, image_embed = self._model.get_image_embeddings(pixels)
+        return [
+            _TorchFeatures(
+                size_hw=(image.shape[0], image.shape[1]),
+                made_by=self._fingerprint,
+                # Copies: a view would keep the features of the whole batch alive.
+                image_embed=image_embed[[i]],
+                high_res=[level[[i]] for level in high_res],
+            )
+            for i, image in enumerate(images)
+        ]
+
+    def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
+        """Return the masks for a batch of prompts.
+
+        Without ``multimask`` the single-mask token answers, or the best of the three where its mask is not
+        stable (Meta's ``dynamic_multimask_via_stability``).
+
+        Raises:
+            ValueError: If ``features`` come from another segmenter, or a prompt has no point.
+        """
+        if not isinstance(features, _TorchFeatures) or features.made_by != self._fingerprint:
+            raise ValueError("the features come from another segmenter: encode the picture with this one")
+        n, m = len(prompts), MASKS_PER_PROMPT if multimask else 1
+        logits = np.empty((n, m, LOW_RES_PX, LOW_RES_PX), np.float32)
+        predicted_iou = np.empty((n, m), np.float32)
+        for group in frame_prompts(prompts, features.size_hw):
+            masks, scores = self._decode(features, group, multimask=multimask)
+            logits[group.rows] = masks.float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT).cpu().numpy()
+            predicted_iou[group.rows] = scores.float().cpu().numpy()
+        return DecodedMasks(logits=logits, predicted_iou=predicted_iou)
+
+    @torch.inference_mode()
+    def _decode(
+        self, features: _TorchFeatures, group: FramedPrompts, *, multimask: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        n = len(group.rows)
+        masks = group.mask_logits
+        # The prompt encoder stays in float32: half precision would move a point by several pixels. It adds
+        # the padding point that SAM expects when no box is given apart; here boxes are points 2 and 3.
+        sparse, dense = self._model.prompt_encoder(
+            input_points=torch.from_numpy(group.points_xy)[:, None].to(self._device),
+            input_labels=torch.from_numpy(group.labels)[:, None].to(self._device),
+            input_boxes=None,
+            input_masks=None if masks is None else torch.from_numpy(masks)[:, None].to(self._device),
+        )
+        with self._autocast():
+            # Prompts are the batch, so that each may have its own mask prompt; the features of the picture
+            # are broadcast, except the embedding, whose first size is read as the size of the batch.
+            logits, predicted_iou, _, _ = self._model.mask_decoder(
+                image_embeddings=features.image_embed.expand(n, -1, -1, -1),
+                image_positional_embeddings=self._image_positions,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=multimask,
+                high_resolution_features=features.high_res,
+            )
+        return logits[:, 0], predicted_iou[:, 0]
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self._precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast("cuda", dtype=_AUTOCAST_TYPES[self._precision])
+
+
+def _check_device(device: str, precision: Precision) -> None:
+    """Refuse a device that is not there, and a precision that it does not have."""
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"--device must be cpu, cuda or cuda:N, but is {device}") from error
+    if wanted.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device must be cpu, cuda or cuda:N, but is {device}")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"--device {device} is not there: torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use --device cpu"
+        )
+    if precision not in ("fp32", *_AUTOCAST_TYPES):
+        raise UsageError(f"the precision must be fp32, bf16 or fp16, but is {precision}")
+    if precision != "fp32" and wanted.type != "cuda":
+        raise UsageError(f"precision {precision} needs --device cuda; on {device} use fp32")
+
+
+def _fetch_from_hub(repository: str, *, revision: str | None) -> Path:
+    """Return the folder of a hub repository in the hub's own cache, downloading what it lacks."""
+    if repository.startswith((".", "/", "~")) or repository.endswith(_FILE_SUFFIXES):
+        raise ModelMissingError(f"there is no folder or file {repository}")
+    try:
+        commit = _hub_commit(repository, revision=revision)
+        files = [
+            hf_hub_download(
+                repository,
+                name,
+                revision=commit or revision,
+                local_files_only=commit is None,
+                etag_timeout=_HUB_TIMEOUT_S,
+            )
+            for name in (CONFIG_FILE, WEIGHTS_FILE)
+        ]
+    except HFValidationError as error:
+        raise ModelMissingError(
+            f"{repository} is neither an existing path nor a name of the form OWNER/NAME"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise ModelUnavailableError(
+            f"the model hub did not answer within {_HUB_TIMEOUT_S:.0f} s, and {repository} is not cached; "
+            + _WAYS_OUT
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelMissingError(f"the hub has no revision {revision} of {repository}") from error
+    except RepositoryNotFoundError as error:
+        raise ModelMissingError(f"the hub has no public model {repository}; {_WAYS_OUT}") from error
+    except EntryNotFoundError as error:
+        raise ModelInvalidError(
+            f"{repository} lacks {CONFIG_FILE} or {WEIGHTS_FILE}: it is no SAM 2 model for transformers"
+        ) from error
+    except (httpx.TransportError, HfHubHTTPError) as error:
+        raise ModelUnavailableError(
+            f"the hub failed to send {repository} ({type(error).__name__}); try again, or {_WAYS_OUT}"
+        ) from error
+    return Path(files[0]).parent
+
+
+def _hub_commit(repository: str, *, revision: str | None) -> str | None:
+    """Return the commit of a revision, or None when the hub does not answer.
+
+    Asked once with a short time limit: ``hf_hub_download`` tries six times and takes over a minute to give
+    up on a network that swallows packets.
+    """
+    try:
+        return HfApi().model_info(repository, revision=revision, timeout=_HUB_TIMEOUT_S).sha
+    except (httpx.TransportError, OfflineModeIsEnabled):
+        return None
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        raise
+    except HfHubHTTPError:
+        return None  # the hub is up but in trouble: the cache may still have it

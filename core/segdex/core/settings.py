@@ -1,0 +1,46 @@
+"""Settings: built once from the environment and the command line, then passed as values."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ProfileName = Literal["default", "offline"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, also as environment variables ``SEGDEX_<NAME>``; values never change.
+
+    ``deploy/.env.example`` lists them all; a test compares it with this class.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SEGDEX_", frozen=True, extra="forbid")
+
+    profile: ProfileName | None = Field(
+        None, description="Models: default (SAM 2.1, OpenCLIP) or offline; unset: what filled the index."
+    )
+    index: str = Field(
+        "edge:segdex-index", description="Where the index is: edge:PATH or http(s)://HOST:PORT."
+    )
+    index_api_key: SecretStr | None = Field(None, description="API key of the Qdrant server.")
+    index_grpc_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="gRPC port of the Qdrant server; unset: the HTTP port plus 1."
+    )
+    index_timeout_s: float = Field(30.0, gt=0, le=3600, description="Seconds to wait for the server.")
+    index_collection: str = Field(
+        "segdex", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Prefix of the two collections on a server."
+    )
+    device: Device = Field("auto", description="auto takes CUDA where there is one.")
+    precision: Precision = Field("auto", description="auto: bf16 on CUDA, fp32 on the CPU.")
+    segmenter: str | None = Field(
+        None, description="Another SAM 2 model: a name of `segdex models list`, a hub name, folder or .pt file."
+    )
+    embedder: str | None = Field(
+        None, description="Another embedder: a name of `segdex models list`, or MODEL:PRETRAINED of open_clip."
+    )
+    max_pixels: int = Field(100_000_000, ge=1, description="Pictures with more pixels are too large.")
+    max_bytes: int = Field(500_000_000, ge=1, description="Files with more bytes are too large.")
+    jobs: int = Field(2, ge=1, le=64, description="Threads that read and decode ahead.")
+    hub_timeout_s: float = Field(5.0, gt=0, le=600, description="Seconds to wait for the model hub.")

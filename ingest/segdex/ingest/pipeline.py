@@ -1,0 +1,98 @@
+"""The chain for one picture: pixels -> segments -> vectors -> records."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from segdex.core.protocols import Embedder, PromptableSegmenter
+from segdex.core.records import (
+    SEGMENT_VIEWS,
+    EmbeddedSegments,
+    ImageRecord,
+    RGBImage,
+    Segment,
+    SegmentRecord,
+    Vectors,
+    make_segment_id,
+)
+from segdex.ingest.crops import CONTEXT_SCALE, CROP_MARGIN, MIN_CROP_PX, crop_views
+from segdex.ingest.generate import GeneratorSettings, generate_masks
+from segdex.ingest.tree import ancestors_of
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The models and settings that turn a picture into what the index stores of it."""
+
+    segmenter: PromptableSegmenter
+    embedder: Embedder
+    generator: GeneratorSettings = field(default_factory=GeneratorSettings)
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits that differ whenever a stored segment or vector can differ."""
+        views = f"views({','.join(SEGMENT_VIEWS)};{CROP_MARGIN};{CONTEXT_SCALE};{MIN_CROP_PX})"
+        parts = (self.segmenter.fingerprint, self.embedder.fingerprint, self.generator.fingerprint(), views)
+        return sha256("|".join(parts).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnalysedImage:
+    """What a recipe makes of a picture.
+
+    Attributes:
+        segments: n segments, best score first.
+        segment_vectors: View name to (n, dim) unit rows.
+        image_vector: (1, dim) of the whole picture.
+    """
+
+    segments: Sequence[Segment]
+    segment_vectors: Mapping[str, Vectors]
+    image_vector: Vectors
+
+
+def analyse_image(image: RGBImage, recipe: Recipe) -> AnalysedImage:
+    """Segment one picture and embed the picture and every view of every segment."""
+    segments = generate_masks(image, segmenter=recipe.segmenter, settings=recipe.generator)
+    boxes = [segment.box for segment in segments]
+    crops = {view: crop_views(image, boxes, view=view) for view in SEGMENT_VIEWS}
+    # one call, so that the embedder can fill its batches
+    rows = recipe.embedder.embed_images([image, *(crop for view in SEGMENT_VIEWS for crop in crops[view])])
+    count = len(segments)
+    return AnalysedImage(
+        segments=segments,
+        segment_vectors={
+            view: rows[1 + i * count : 1 + (i + 1) * count] for i, view in enumerate(SEGMENT_VIEWS)
+        },
+        image_vector=rows[:1],
+    )
+
+
+def build_records(analysed: AnalysedImage, image: ImageRecord) -> EmbeddedSegments:
+    """Return the segments of a picture as the index stores them, each id once."""
+    height, width = image.size_hw
+    parents = [segment.parent for segment in analysed.segments]
+    ids = [make_segment_id(image.image_id, segment.mask) for segment in analysed.segments]
+    records = [
+        SegmentRecord(
+            segment_id=segment_id,
+            image_id=image.image_id,
+            box=segment.box,
+            mask=segment.mask,
+            area_px=segment.area_px,
+            area_fraction=segment.area_px / (height * width),
+            predicted_iou=segment.predicted_iou,
+            stability=segment.stability,
+            touches_border=(
+                segment.box.x1 == 0
+                or segment.box.y1 == 0
+                or segment.box.x2 == width
+                or segment.box.y2 == height
+            ),
+            ancestor_ids=tuple(ids[ancestor] for ancestor in ancestors_of(position, parents)),
+            sources=image.sources,
+            tags=image.tags,
+            captured_s=image.captured_s,
+        )
+        for position, (segment_id, segment) in enumerate(zip(ids, analysed.segments, strict=True))
+    ]
+    return EmbeddedSegments(records=records, vectors=analysed.segment_vectors)

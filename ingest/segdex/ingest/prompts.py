@@ -1,0 +1,69 @@
+"""Where to prompt: the point grid and the crop layers of automatic mask generation.
+
+Both follow Meta's ``SAM2AutomaticMaskGenerator`` (facebookresearch/sam2 2b90b9f, ``sam2/utils/amg.py``).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from segdex.core.geometry import BoxXYXY
+
+
+@dataclass(frozen=True, slots=True)
+class CropWindow:
+    """A part of the picture that is encoded and prompted by itself.
+
+    Attributes:
+        box: The part, in pixels of the full picture.
+        layer: 0 is the whole picture; layer i cuts it into 2^i by 2^i overlapping windows.
+    """
+
+    box: BoxXYXY
+    layer: int
+
+
+def point_grid(size_hw: tuple[int, int], *, points_per_side: int) -> npt.NDArray[np.float32]:
+    """Return (points_per_side ** 2, 2) x y points in pixels, evenly over the window.
+
+    Each axis is scaled by its own length, because SAM 2 squashes every picture to a square; the outermost
+    points lie half a step inside. Row by row from the top left.
+
+    Example:
+        >>> point_grid((2, 4), points_per_side=2).tolist()
+        [[1.0, 0.5], [3.0, 0.5], [1.0, 1.5], [3.0, 1.5]]
+    """
+    height, width = size_hw
+    steps = (np.arange(points_per_side, dtype=np.float32) + 0.5) / points_per_side
+    x, y = np.meshgrid(steps * width, steps * height)
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+
+
+def crop_windows(size_hw: tuple[int, int], *, crop_layers: int, overlap_ratio: float) -> list[CropWindow]:
+    """Return the whole picture and, for each further layer i, its 2^i by 2^i overlapping windows.
+
+    Args:
+        size_hw: Height and width of the picture in pixels.
+        crop_layers: Layers besides the whole picture, 0 or more.
+        overlap_ratio: Overlap in the first layer as a share of the shorter side; halved in each further
+            layer. Meta's default is 512 / 1500.
+    """
+    height, width = size_hw
+    windows = [CropWindow(BoxXYXY(0, 0, width, height), 0)]
+    for layer in range(1, crop_layers + 1):
+        count = 2**layer
+        overlap_px = int(overlap_ratio * min(height, width) * (2 / count))
+        # ceil, so that count windows less their overlaps cover the whole side
+        window_w = math.ceil((overlap_px * (count - 1) + width) / count)
+        window_h = math.ceil((overlap_px * (count - 1) + height) / count)
+        windows += [
+            CropWindow(
+                BoxXYXY(x, y, min(x + window_w, width), min(y + window_h, height)),
+                layer,
+            )
+            for x in ((window_w - overlap_px) * i for i in range(count))
+            for y in ((window_h - overlap_px) * i for i in range(count))
+        ]
+    return windows

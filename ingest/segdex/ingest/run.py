@@ -1,0 +1,329 @@
+"""Ingest many files: skip what is done, decode ahead, write, report."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+from segdex.core.errors import ImageError, ImageTooLargeError, NotAnImageError
+from segdex.core.images import DecodedImage, decode_image, read_image_bytes
+from segdex.core.protocols import SegmentIndex
+from segdex.core.records import ImageFile, ImageRecord, IndexFingerprint, make_image_id
+from segdex.core.uris import display_path, path_to_uri, uri_to_path
+from segdex.ingest.ledger import Ledger
+from segdex.ingest.pipeline import Recipe, analyse_image, build_records
+from segdex.ingest.report import FileOutcome, IngestReport, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """How files are read.
+
+    Attributes:
+        max_pixels: Pictures with more pixels are ``too large``.
+        max_bytes: Files with more bytes are ``too large``.
+        jobs: Threads that read and decode ahead of the models, 1 or more.
+        limit: Stop after this many pictures were segmented; None for all.
+        tags: Labels for every file of this run.
+    """
+
+    max_pixels: int
+    max_bytes: int
+    jobs: int = 2
+    limit: int | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Plan(Protocol):
+    """What to do with the files: really ingest them, or only say what would happen."""
+
+    def store(self, image: DecodedImage, record: ImageRecord) -> ImageRecord:
+        """Analyse and store a picture; return its record with status and number of segments."""
+        ...
+
+    def update(self, record: ImageRecord) -> None:
+        """Store a changed record of a known picture."""
+        ...
+
+    def delete(self, record: ImageRecord) -> None:
+        """Delete a picture and its segments."""
+        ...
+
+
+class WritingPlan:
+    """Ingest into an index."""
+
+    def __init__(self, index: SegmentIndex, recipe: Recipe) -> None:
+        self._index = index
+        self._recipe = recipe
+
+    def store(self, image: DecodedImage, record: ImageRecord) -> ImageRecord:
+        """Segments first, the line of the ledger last: a crash in between does the picture again."""
+        analysed = analyse_image(image.pixels, self._recipe)
+        count = len(analysed.segments)
+        record = replace(record, segment_count=count, status="done" if count else "no_segments")
+        # what an other recipe or an interrupted run left of the same picture
+        self._index.delete_segments(record.image_id)
+        if count:
+            self._index.upsert_segments(build_records(analysed, record))
+        self._index.upsert_image(record, analysed.image_vector)
+        return record
+
+    def update(self, record: ImageRecord) -> None:
+        """Change the payload in the index."""
+        self._index.update_image(record)
+
+    def delete(self, record: ImageRecord) -> None:
+        """Delete from the index."""
+        self._index.delete_image(record.image_id)
+
+
+class DryPlan:
+    """Say what an ingest would do, without models and without writing."""
+
+    def store(self, image: DecodedImage, record: ImageRecord) -> ImageRecord:
+        """Return the record as it is."""
+        del image
+        return record
+
+    def update(self, record: ImageRecord) -> None:
+        """Do nothing."""
+
+    def delete(self, record: ImageRecord) -> None:
+        """Do nothing."""
+
+
+def prepare_index(index: SegmentIndex, recipe: Recipe, *, profile: str, views: tuple[str, ...]) -> None:
+    """Create the index for a recipe, or check that it is one for it.
+
+    Raises:
+        IndexMismatchError: If it was filled by another embedder.
+    """
+    index.ensure(
+        IndexFingerprint(
+            profile=profile,
+            embedder=recipe.embedder.fingerprint,
+            dim=recipe.embedder.dim,
+            views=views,
+            segmenter=recipe.segmenter.fingerprint,
+        )
+    )
+
+
+def ingest_files(
+    paths: Sequence[Path],
+    *,
+    plan: Plan,
+    ledger: Ledger,
+    recipe_fingerprint: str,
+    options: IngestOptions,
+    skipped_folders: Sequence[tuple[str, str]] = (),
+    on_file: Callable[[FileOutcome], None] = lambda _: None,
+) -> IngestReport:
+    """Bring the index up to date with the given files and say what became of each.
+
+    Files are handled one after the other in the given order, so that two runs over the same files leave the
+    same index; only reading and decoding runs ahead in threads. Files that are not given are left alone.
+    Ctrl-C loses the picture in hand and returns what was done.
+
+    Args:
+        paths: The files, each once.
+        plan: ``WritingPlan`` or ``DryPlan``.
+        ledger: The pictures of the index; kept in step.
+        recipe_fingerprint: ``Recipe.fingerprint``; pictures made by another recipe are done again.
+        options: Limits, threads and tags.
+        skipped_folders: Handed on to the report.
+        on_file: Called after each file.
+
+    Raises:
+        SegmentIndexError: If the index fails; what was written before stays, and the next run goes on.
+        ModelError: If a model fails.
+    """
+    started = time.perf_counter()
+    worker = _Worker(plan, ledger, recipe_fingerprint, options)
+    outcomes: list[FileOutcome] = []
+    interrupted = False
+    ingested = 0
+    try:
+        for path, prepared in _read_ahead(paths, worker.read, jobs=options.jobs):
+            begun = time.perf_counter()
+            outcome = worker.handle(path, prepared)
+            outcome = replace(outcome, elapsed_s=time.perf_counter() - begun)
+            outcomes.append(outcome)
+            on_file(outcome)
+            ingested += outcome.outcome in {Outcome.ADDED, Outcome.REPLACED, Outcome.NO_SEGMENTS}
+            if options.limit is not None and ingested >= options.limit:
+                break
+    except KeyboardInterrupt:
+        interrupted = True
+    return IngestReport(
+        files=outcomes,
+        skipped_folders=skipped_folders,
+        elapsed_s=time.perf_counter() - started,
+        interrupted=interrupted,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """A file as a thread read it: known by size and time, or read and hashed, or refused."""
+
+    uri: str
+    mtime_ns: int = 0
+    size_bytes: int = 0
+    sha256: str = ""
+    image: DecodedImage | None = None
+    refusal: ImageError | None = None
+
+
+class _Worker:
+    def __init__(self, plan: Plan, ledger: Ledger, recipe: str, options: IngestOptions) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._recipe = recipe
+        self._options = options
+
+    def read(self, path: Path) -> _Read:
+        """Read, hash and decode a file, unless the ledger knows it; runs in threads, changes nothing."""
+        uri = path_to_uri(path)
+        name = display_path(uri)
+        try:
+            stat = path.stat()
+            known = self._ledger.find(uri, size_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
+            if known is not None and known.recipe == self._recipe:
+                return _Read(uri, stat.st_mtime_ns, stat.st_size, known.sha256)
+            data = read_image_bytes(path, max_bytes=self._options.max_bytes)
+            digest = sha256(data).hexdigest()
+            known = self._ledger.get(make_image_id(digest))
+            image = None
+            if known is None or known.recipe != self._recipe:
+                image = decode_image(data, name=name, max_pixels=self._options.max_pixels)
+        except OSError as error:  # the file went away, or must not be read
+            reason = error.strerror or str(error)
+            return _Read(uri, refusal=ImageError(f"{name}: cannot be read: {reason}"))
+        except ImageError as error:
+            return _Read(uri, refusal=error)
+        return _Read(uri, stat.st_mtime_ns, len(data), digest, image)
+
+    def handle(self, path: Path, read: _Read) -> FileOutcome:
+        """Bring the index up to date with one file; runs in the main thread alone."""
+        if read.refusal is not None:
+            return FileOutcome(read.uri, _refusal_outcome(read.refusal), str(read.refusal))
+        image_id = make_image_id(read.sha256)
+        known = self._ledger.get(image_id)
+        replaced = [record for record in self._ledger.at(read.uri) if record.image_id != image_id]
+        if known is not None and known.recipe == self._recipe:
+            outcome = self._recognise(read, known)
+        else:
+            image = read.image
+            if image is None:  # the picture was known when it was read, and replaced since
+                read = self.read(path)
+                image = read.image
+                if image is None:
+                    return self.handle(path, read)
+            outcome = self._ingest(read, image, known)
+        for record in replaced:
+            self._forget_file(record, read.uri)
+            if outcome.outcome is not Outcome.NO_SEGMENTS:
+                outcome = replace(outcome, outcome=Outcome.REPLACED)
+        return outcome
+
+    def _recognise(self, read: _Read, known: ImageRecord) -> FileOutcome:
+        """The bytes are in the index already: note where they lie."""
+        here = ImageFile(read.uri, read.mtime_ns)
+        others = [file for file in known.files if file.uri != read.uri]
+        seen_here = len(others) < len(known.files)
+        gone = [] if seen_here else [file for file in others if not uri_to_path(file.uri).exists()]
+        stay = [file for file in others if file not in gone]
+        files = tuple(sorted((*stay, here), key=lambda file: file.uri))
+        tags = tuple(sorted({*known.tags, *self._options.tags}))
+        updated = replace(known, files=files, tags=tags)
+        if updated != known:
+            self._plan.update(updated)
+            self._ledger.put(updated)
+        if gone and not stay:
+            return FileOutcome(read.uri, Outcome.RENAMED, f"was {display_path(gone[0].uri)}")
+        if not seen_here:
+            same = display_path((stay or others)[0].uri)
+            return FileOutcome(read.uri, Outcome.UNCHANGED, f"same content as {same}")
+        return FileOutcome(read.uri, Outcome.UNCHANGED)
+
+    def _ingest(self, read: _Read, image: DecodedImage, known: ImageRecord | None) -> FileOutcome:
+        """The bytes are new, or were ingested with an other recipe."""
+        height, width = image.pixels.shape[:2]
+        others = [file for file in known.files if file.uri != read.uri] if known else []
+        files = tuple(sorted((*others, ImageFile(read.uri, read.mtime_ns)), key=lambda file: file.uri))
+        record = ImageRecord(
+            image_id=make_image_id(read.sha256),
+            sha256=read.sha256,
+            size_bytes=read.size_bytes,
+            files=files,
+            width=width,
+            height=height,
+            captured_s=_captured_s(read, image, known),
+            place_lat_lon=image.place_lat_lon,
+            tags=tuple(sorted({*(known.tags if known else ()), *self._options.tags})),
+            status="done",
+            segment_count=0,
+            recipe=self._recipe,
+        )
+        record = self._plan.store(image, record)
+        self._ledger.put(record)
+        if record.status == "no_segments":
+            return FileOutcome(read.uri, Outcome.NO_SEGMENTS)
+        outcome = Outcome.ADDED if known is None else Outcome.REPLACED
+        detail = "" if known is None else "made with other models or settings before"
+        return FileOutcome(read.uri, outcome, detail, segments=record.segment_count)
+
+    def _forget_file(self, record: ImageRecord, uri: str) -> None:
+        """A file no longer holds this picture: delete the picture, unless it lies elsewhere too."""
+        files = tuple(file for file in record.files if file.uri != uri)
+        if files:
+            updated = replace(record, files=files)
+            self._plan.update(updated)
+            self._ledger.put(updated)
+        else:
+            self._plan.delete(record)
+            self._ledger.remove(record.image_id)
+
+
+def _captured_s(read: _Read, image: DecodedImage, known: ImageRecord | None) -> float:
+    """Return the EXIF time, else what was noted before, else the file's modification time."""
+    if image.captured_s is not None:
+        return image.captured_s
+    return known.captured_s if known is not None else read.mtime_ns / 1e9
+
+
+def _refusal_outcome(refusal: ImageError) -> Outcome:
+    if isinstance(refusal, ImageTooLargeError):
+        return Outcome.TOO_LARGE
+    if isinstance(refusal, NotAnImageError):
+        return Outcome.NOT_AN_IMAGE
+    return Outcome.UNREADABLE
+
+
+def _read_ahead(
+    paths: Iterable[Path], read: Callable[[Path], _Read], *, jobs: int
+) -> Iterator[tuple[Path, _Read]]:
+    """Yield every path with what a thread read of it, in order, at most ``2 * jobs`` files ahead."""
+    with ThreadPoolExecutor(jobs, thread_name_prefix="segdex-read") as pool:
+        waiting: deque[tuple[Path, Future[_Read]]] = deque()
+        try:
+            for path in paths:
+                waiting.append((path, pool.submit(read, path)))
+                if len(waiting) > 2 * jobs:
+                    yield _first_done(waiting)
+            while waiting:
+                yield _first_done(waiting)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _first_done(waiting: deque[tuple[Path, Future[_Read]]]) -> tuple[Path, _Read]:
+    path, future = waiting.popleft()
+    return path, future.result()

@@ -1,0 +1,116 @@
+"""What can be asked: validated values."""
+
+import math
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from uuid import UUID
+
+from segdex.core.errors import QueryError
+from segdex.core.records import EVERYTHING, RGBImage, SegmentFilter
+
+MAX_TEXT_CHARS = 1_000
+"""Longer texts are refused before they reach a tokenizer; models read about 75 words at most."""
+
+MAX_LIMIT = 1_000
+MAX_PER_IMAGE = 100
+
+DEFAULT_AWAY_WEIGHT = 0.5
+"""Weight of a term that hits should be away from, beside positive terms of weight 1 in all."""
+
+DEFAULT_VIEW_WEIGHTS: Mapping[str, float] = MappingProxyType({"crop": 0.5, "context": 0.5})
+"""Share of each view in a score; measured with ``segdex eval search``, see docs/search.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextTerm:
+    """A text that hits should be near to, or away from where the weight is negative."""
+
+    text: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if len(self.text) > MAX_TEXT_CHARS:
+            raise QueryError(
+                f"the query text has {len(self.text):,} characters; at most {MAX_TEXT_CHARS:,} are allowed"
+            )
+        if not self.text.strip():
+            raise QueryError("the query text is empty; write what to look for, such as: red umbrella")
+        for character in self.text:
+            if unicodedata.category(character) in {"Cc", "Cs"} and not character.isspace():
+                raise QueryError(
+                    f"the query text contains the control character U+{ord(character):04X}; remove it"
+                )
+        _check_weight(self.weight)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageTerm:
+    """A picture, or a part of one, as (H, W, 3) uint8."""
+
+    pixels: RGBImage
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTerm:
+    """A segment of the index."""
+
+    segment_id: UUID
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+
+Term = TextTerm | ImageTerm | SegmentTerm
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """One question to the index.
+
+    Attributes:
+        terms: At least one term of positive weight.
+        where: Conditions on the segments.
+        limit: How many pictures to return, 1 to 1,000.
+        per_image: How many segments of one picture to return, 1 to 100.
+        min_score: Hits below are left out; None for no cut-off.
+        view_weights: Share of each view in the score; normalised to a sum of 1.
+        nested: Keep hits that lie inside, or around, a better hit of the same picture.
+        exact: Compare with every vector instead of walking the HNSW graph.
+    """
+
+    terms: tuple[Term, ...]
+    where: SegmentFilter = EVERYTHING
+    limit: int = 10
+    per_image: int = 3
+    min_score: float | None = None
+    view_weights: Mapping[str, float] = field(default_factory=lambda: DEFAULT_VIEW_WEIGHTS)
+    nested: bool = False
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        if not any(term.weight > 0 for term in self.terms):
+            raise QueryError("the query needs a text, a picture or a segment to look for")
+        for name, high in (("limit", MAX_LIMIT), ("per_image", MAX_PER_IMAGE)):
+            value = getattr(self, name)
+            if not 1 <= value <= high:
+                option = "--" + name.replace("_", "-")
+                raise QueryError(f"{option} must be between 1 and {high:,}, but got {value:,}")
+        if self.min_score is not None and not math.isfinite(self.min_score):
+            raise QueryError(f"--min-score must be a finite number, but got {self.min_score}")
+        weights = self.view_weights.values()
+        if not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
+            raise QueryError(
+                f"view weights must be 0 or more, one above 0, but got {dict(self.view_weights)}"
+            )
+
+
+def _check_weight(weight: float) -> None:
+    if not math.isfinite(weight) or weight == 0 or abs(weight) > 100:
+        raise QueryError(f"a weight must be between -100 and 100 and not 0, but got {weight}")

@@ -1,0 +1,106 @@
+"""From scored segments to a page of hits: pure functions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from segdex.core.records import ImageRecord, SegmentRecord
+
+
+@dataclass(frozen=True, slots=True)
+class HitSegment:
+    """A segment that answers a query.
+
+    Attributes:
+        record: The stored segment.
+        score: Weighted mean of ``view_scores``, higher is better; -1 to 1 for a query of one term.
+        view_scores: Dot product of the query and each of the segment's vectors.
+    """
+
+    record: SegmentRecord
+    score: float
+    view_scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A picture with the segments that answer a query, best first."""
+
+    image: ImageRecord
+    segments: tuple[HitSegment, ...]
+
+    @property
+    def score(self) -> float:
+        """Score of the best segment."""
+        return self.segments[0].score
+
+
+def fuse_views(
+    records: Iterable[SegmentRecord],
+    vectors: Mapping[UUID, Mapping[str, npt.NDArray[np.float32]]],
+    query: Mapping[str, npt.NDArray[np.float32]],
+    *,
+    weights: Mapping[str, float],
+) -> list[HitSegment]:
+    """Score segments in every view and fuse by weighted mean; best first, ties by id.
+
+    Args:
+        records: The candidates; one without vectors (deleted meanwhile) is left out.
+        vectors: (dim,) vectors by segment and view.
+        query: (dim,) vector by view.
+        weights: Share of each view, 0 or more, not all 0.
+    """
+    total = sum(weights.values())
+    hits = []
+    for record in records:
+        if record.segment_id not in vectors:
+            continue
+        stored = vectors[record.segment_id]
+        view_scores = {view: float(stored[view] @ query[view]) for view in weights}
+        score = sum(weights[view] * view_scores[view] for view in weights) / total
+        hits.append(HitSegment(record=record, score=score, view_scores=view_scores))
+    return sorted(hits, key=lambda hit: (-hit.score, hit.record.segment_id))
+
+
+def drop_nested(hits: Sequence[HitSegment]) -> list[HitSegment]:
+    """Drop every hit that lies inside, or around, a better hit of the same picture.
+
+    So the parts of a thing, and the thing with its surroundings, do not fill the page: of each branch of the
+    mask tree the best-scored level stays.
+
+    Args:
+        hits: Best first.
+    """
+    kept: list[HitSegment] = []
+    kept_ids: set[UUID] = set()
+    covered_ids: set[UUID] = set()  # ancestors of kept hits
+    for hit in hits:
+        record = hit.record
+        if record.segment_id in covered_ids or not kept_ids.isdisjoint(record.ancestor_ids):
+            continue
+        kept.append(hit)
+        kept_ids.add(record.segment_id)
+        covered_ids.update(record.ancestor_ids)
+    return kept
+
+
+def group_by_image(hits: Sequence[HitSegment], *, limit: int, per_image: int) -> dict[UUID, list[HitSegment]]:
+    """Return the best ``per_image`` hits of the best ``limit`` pictures, both best first.
+
+    Args:
+        hits: Best first.
+        limit: How many pictures.
+        per_image: How many segments of each.
+    """
+    groups: dict[UUID, list[HitSegment]] = {}
+    for hit in hits:
+        image_id = hit.record.image_id
+        if image_id in groups:
+            if len(groups[image_id]) < per_image:
+                groups[image_id].append(hit)
+        elif len(groups) < limit:
+            groups[image_id] = [hit]
+    return groups

@@ -1,0 +1,547 @@
+"""What every ``SegmentIndex`` promises, checked on all three."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient
+from tests.core.index.stored_samples import (
+    DIM,
+    FINGERPRINT,
+    FOLDERS,
+    VIEWS,
+    Picture,
+    all_segments,
+    all_vectors,
+    make_picture,
+    make_pictures,
+)
+from tests.qdrant_server import QdrantServer
+
+from segdex.core.errors import IndexMismatchError, IndexMissingError, IndexVersionError, SegmentIndexError
+from segdex.core.index.edge import EdgeIndex
+from segdex.core.index.memory import MemoryIndex
+from segdex.core.index.schema import fingerprint_to_payload
+from segdex.core.index.server import ServerIndex
+from segdex.core.protocols import SegmentIndex
+from segdex.core.records import (
+    EVERYTHING,
+    SCHEMA_VERSION,
+    EmbeddedSegments,
+    ImageFile,
+    IndexCounts,
+    IndexFingerprint,
+    ScoredSegment,
+    SegmentFilter,
+    SegmentRecord,
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an index of one kind lies: it can be opened again, and its fingerprint be written over."""
+
+    open: Callable[[bool], SegmentIndex]
+    write_fingerprint: Callable[[IndexFingerprint], None] | None
+    """None for an index that does not outlive its object."""
+
+
+PERSISTENT = [pytest.param("edge"), pytest.param("server", marks=pytest.mark.qdrant)]
+
+
+@pytest.fixture(params=["memory", *PERSISTENT])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    opened: list[SegmentIndex] = []
+    made: dict[str, Callable[[], Place]] = {
+        "memory": lambda: Place(lambda create: MemoryIndex(), None),
+        "edge": lambda: _edge_place(tmp_path / "index"),
+        "server": lambda: _server_place(request.getfixturevalue("qdrant_server")),
+    }
+    found = made[request.param]()
+
+    def open_and_remember(create: bool) -> SegmentIndex:
+        opened.append(found.open(create))
+        return opened[-1]
+
+    yield replace(found, open=open_and_remember)
+    for index in opened:
+        index.close()
+
+
+def _edge_place(path: Path) -> Place:
+    def write(fingerprint: IndexFingerprint) -> None:
+        (path / "segdex.json").write_text(json.dumps(fingerprint_to_payload(fingerprint)))
+
+    return Place(lambda create: EdgeIndex(path, create=create), write)
+
+
+def _server_place(server: QdrantServer) -> Place:
+    prefix = f"test-{uuid4()}"
+
+    def open_index(create: bool) -> SegmentIndex:
+        return ServerIndex(server.url, timeout_s=20, create=create, collection_prefix=prefix)
+
+    def write(fingerprint: IndexFingerprint) -> None:
+        client = QdrantClient(server.url, check_compatibility=False)
+        client.update_collection(
+            f"{prefix}-segments", metadata={"segdex": fingerprint_to_payload(fingerprint)}
+        )
+        client.close()
+
+    return Place(open_index, write)
+
+
+@pytest.fixture
+def index(place: Place) -> SegmentIndex:
+    """An empty index."""
+    index = place.open(True)
+    index.ensure(FINGERPRINT)
+    return index
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Picture]:
+    return make_pictures()
+
+
+@pytest.fixture
+def filled(index: SegmentIndex, pictures: list[Picture]) -> SegmentIndex:
+    """An index with all of ``pictures``."""
+    ingest(index, pictures)
+    return index
+
+
+def ingest(index: SegmentIndex, pictures: Sequence[Picture]) -> None:
+    for picture in pictures:
+        index.upsert_segments(picture.segments)
+        index.upsert_image(picture.record, picture.vector)
+
+
+def brute_force(
+    pictures: Sequence[Picture], query: np.ndarray, view: str, where: SegmentFilter = EVERYTHING
+) -> list[ScoredSegment]:
+    vectors = all_vectors(pictures, view)
+    hits = [
+        ScoredSegment(record, float(vectors[record.segment_id].astype(np.float64) @ query.astype(np.float64)))
+        for record in all_segments(pictures)
+        if holds(record, where)
+    ]
+    return sorted(hits, key=lambda hit: -hit.score)
+
+
+def holds(record: SegmentRecord, where: SegmentFilter) -> bool:
+    """Whether a segment fulfils a filter, condition by condition as the docstring of the filter says."""
+    conditions = []
+    if where.image_ids:
+        conditions.append(record.image_id in where.image_ids)
+    if where.min_area_fraction is not None:
+        conditions.append(where.min_area_fraction <= record.area_fraction)
+    if where.max_area_fraction is not None:
+        conditions.append(record.area_fraction <= where.max_area_fraction)
+    if where.sources:
+        conditions.append(any(source in record.sources for source in where.sources))
+    conditions.extend(tag in record.tags for tag in where.tags)
+    if where.captured_from_s is not None:
+        conditions.append(where.captured_from_s <= record.captured_s)
+    if where.captured_until_s is not None:
+        conditions.append(record.captured_s < where.captured_until_s)
+    return all(conditions)
+
+
+def assert_same_hits(found: Sequence[ScoredSegment], wanted: Sequence[ScoredSegment]) -> None:
+    assert [hit.record for hit in found] == [hit.record for hit in wanted]
+    np.testing.assert_allclose([h.score for h in found], [h.score for h in wanted], atol=1e-5)
+
+
+def filters(pictures: Sequence[Picture]) -> dict[str, SegmentFilter]:
+    middle = all_segments(pictures)[100]
+    ids = tuple(picture.image_id for picture in pictures[:5])
+    return {
+        "nothing": EVERYTHING,
+        "image_ids": SegmentFilter(image_ids=ids),
+        "unknown image": SegmentFilter(image_ids=(uuid4(),)),
+        "smallest area, inclusive": SegmentFilter(min_area_fraction=middle.area_fraction),
+        "largest area, inclusive": SegmentFilter(max_area_fraction=middle.area_fraction),
+        "exactly this area": SegmentFilter(
+            min_area_fraction=middle.area_fraction, max_area_fraction=middle.area_fraction
+        ),
+        "folder": SegmentFilter(sources=("file:///photos",)),
+        "any of two folders": SegmentFilter(sources=FOLDERS[1:]),
+        "one file": SegmentFilter(sources=(pictures[0].record.files[0].uri,)),
+        "part of a folder's name": SegmentFilter(sources=("file:///phot",)),
+        "tag": SegmentFilter(tags=("cat",)),
+        "all of two tags": SegmentFilter(tags=("dog", "odd")),
+        "tag beyond ASCII": SegmentFilter(tags=("\u00fc \u2603",)),
+        "from, inclusive": SegmentFilter(captured_from_s=middle.captured_s),
+        "until, exclusive": SegmentFilter(captured_until_s=middle.captured_s),
+        "all at once": SegmentFilter(
+            image_ids=ids,
+            min_area_fraction=0.1,
+            max_area_fraction=0.9,
+            sources=("file:///photos/a", "file:///other%20disk"),
+            tags=("all", "odd"),
+            captured_from_s=1_700_000_000,
+            captured_until_s=1_800_000_000,
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", filters(make_pictures()))
+def test_a_filter_holds_alike_in_queries_scrolls_and_counts(
+    filled: SegmentIndex, pictures: list[Picture], name: str
+) -> None:
+    where = filters(pictures)[name]
+    query = np.random.default_rng(1).normal(size=DIM).astype(np.float32)
+    wanted = brute_force(pictures, query, "crop", where)
+
+    assert_same_hits(filled.query(query, view="crop", limit=500, where=where, exact=True), wanted)
+    assert [r for r in all_segments(pictures) if holds(r, where)] == list(filled.scroll_segments(where))
+    assert filled.counts(where) == IndexCounts(images=len(pictures), segments=len(wanted))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("exact", [True, False])
+def test_scores_are_plain_dot_products_of_the_view_also_for_queries_of_any_length(
+    filled: SegmentIndex, pictures: list[Picture], view: str, exact: bool
+) -> None:
+    for scale in (1.0, 0.01, 7.0):
+        query = scale * np.random.default_rng(2).normal(size=DIM).astype(np.float32)
+
+        found = filled.query(query, view=view, limit=25, exact=exact)
+
+        # So small an index has no graph yet, so that the answer is exact either way.
+        assert_same_hits(found, brute_force(pictures, query, view)[:25])
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (10, 1), (24, 3), (50, 200)], ids=str)
+@pytest.mark.parametrize("name", ["nothing", "tag", "image_ids", "largest area, inclusive"])
+def test_grouped_query_equals_brute_force(
+    filled: SegmentIndex, pictures: list[Picture], name: str, size: tuple[int, int], exact: bool
+) -> None:
+    limit, group_size = size
+    where = filters(pictures)[name]
+    # Towards the picture with 120 segments, so that one picture has many of the best.
+    query = pictures[0].segments.vectors["crop"].sum(axis=0)
+    groups: dict[UUID, list[ScoredSegment]] = {}
+    for hit in brute_force(pictures, query, "crop", where):
+        groups.setdefault(hit.record.image_id, []).append(hit)
+
+    found = filled.query_groups(
+        query, view="crop", limit=limit, group_size=group_size, where=where, exact=exact
+    )
+
+    wanted = [hits[:group_size] for hits in groups.values()][:limit]
+    assert len(found) == len(wanted)
+    for found_hits, wanted_hits in zip(found, wanted, strict=True):
+        assert_same_hits(found_hits, wanted_hits)
+
+
+def test_grouped_query_finds_all_pictures_when_one_picture_has_all_the_best_segments(
+    index: SegmentIndex,
+) -> None:
+    query = np.eye(1, DIM, dtype=np.float32)[0]
+    crowded = make_picture(0, 300)
+    near = np.tile(query, (300, 1)) * np.linspace(1, 0.9, 300, dtype=np.float32)[:, None]
+    others = [make_picture(number, 2) for number in range(1, 12)]
+    far = np.tile(query, (2, 1)) * np.float32(0.1)
+    ingest(index, [_with_vectors(crowded, near), *(_with_vectors(picture, far) for picture in others)])
+
+    for exact in (True, False):
+        groups = index.query_groups(query, view="crop", limit=10, group_size=2, exact=exact)
+
+        assert len({group[0].record.image_id for group in groups}) == 10
+        assert groups[0][0].record.image_id == crowded.image_id
+        assert all(len(group) == 2 for group in groups)
+
+
+def _with_vectors(picture: Picture, rows: np.ndarray) -> Picture:
+    return replace(picture, segments=EmbeddedSegments(picture.segments.records, dict.fromkeys(VIEWS, rows)))
+
+
+def test_pictures_are_found_by_the_dot_product_of_their_own_vector(
+    filled: SegmentIndex, pictures: list[Picture]
+) -> None:
+    query = np.random.default_rng(3).normal(size=DIM).astype(np.float32)
+    wanted = sorted(pictures, key=lambda picture: -float(picture.vector[0] @ query))[:7]
+
+    for exact in (True, False):
+        found = filled.query_images(query, limit=7, exact=exact)
+
+        assert [hit.record for hit in found] == [picture.record for picture in wanted]
+        np.testing.assert_allclose([h.score for h in found], [p.vector[0] @ query for p in wanted], atol=1e-5)
+
+
+def test_writing_twice_is_writing_once(filled: SegmentIndex, pictures: list[Picture]) -> None:
+    before = filled.counts()
+
+    ingest(filled, pictures)
+
+    assert filled.counts() == before
+    assert list(filled.scroll_segments()) == all_segments(pictures)
+
+
+def test_a_record_read_back_equals_the_record_written(filled: SegmentIndex, pictures: list[Picture]) -> None:
+    ids = [segment_id for picture in reversed(pictures) for segment_id in picture.segment_ids]
+    images = [picture.record for picture in reversed(pictures)]
+    records = {record.segment_id: record for record in all_segments(pictures)}
+
+    assert filled.get_segments([*ids, uuid4()]) == [records[key] for key in ids]
+    assert filled.get_images([uuid4(), *(image.image_id for image in images)]) == images
+
+
+def test_vectors_read_back_equal_the_vectors_written(filled: SegmentIndex, pictures: list[Picture]) -> None:
+    picture = pictures[1]
+
+    found = filled.get_vectors([*picture.segment_ids, uuid4()])
+
+    assert set(found) == set(picture.segment_ids)
+    for view in VIEWS:
+        rows = np.stack([found[segment_id][view] for segment_id in picture.segment_ids])
+        assert rows.dtype == np.float32
+        np.testing.assert_allclose(rows, picture.segments.vectors[view], atol=1e-6)
+
+
+def test_scrolls_yield_everything_once_in_the_order_of_ids(
+    filled: SegmentIndex, pictures: list[Picture]
+) -> None:
+    segments = list(filled.scroll_segments())
+
+    assert len(segments) > 256  # more than one page
+    assert segments == all_segments(pictures)
+    assert list(filled.scroll_images()) == sorted((p.record for p in pictures), key=lambda r: r.image_id)
+
+
+def test_pictures_may_be_deleted_while_the_segments_are_scrolled(
+    filled: SegmentIndex, pictures: list[Picture]
+) -> None:
+    seen = []
+    for segment in filled.scroll_segments():
+        seen.append(segment)
+        if len(seen) == 1:
+            filled.delete_image(pictures[0].image_id)
+
+    kept = [record for record in all_segments(pictures) if record.image_id != pictures[0].image_id]
+    assert [record for record in seen if record.image_id != pictures[0].image_id] == kept
+
+
+def test_deleting_a_picture_takes_its_segments_and_nothing_else(
+    filled: SegmentIndex, pictures: list[Picture]
+) -> None:
+    gone = pictures[1]
+
+    filled.delete_image(gone.image_id)
+    filled.delete_image(gone.image_id)  # again is harmless
+
+    assert filled.get_images([gone.image_id]) == []
+    assert filled.get_segments(gone.segment_ids) == []
+    assert list(filled.scroll_segments()) == all_segments([p for p in pictures if p is not gone])
+    assert filled.counts().images == len(pictures) - 1
+
+
+def test_deleting_the_segments_of_a_picture_keeps_its_line_of_the_ledger(
+    filled: SegmentIndex, pictures: list[Picture]
+) -> None:
+    filled.delete_segments(pictures[1].image_id)
+
+    assert filled.get_images([pictures[1].image_id]) == [pictures[1].record]
+    assert filled.get_segments(pictures[1].segment_ids) == []
+
+
+def test_updating_a_picture_reaches_its_segments_and_keeps_their_vectors(
+    filled: SegmentIndex, pictures: list[Picture]
+) -> None:
+    picture = pictures[1]
+    files = (*picture.record.files, ImageFile(uri="file:///zoo/new%20place.jpg", mtime_ns=5))
+    changed = replace(picture.record, files=files, tags=("renamed",), captured_s=12.5)
+    vectors = filled.get_vectors(picture.segment_ids)
+
+    filled.update_image(changed)
+
+    assert filled.get_images([picture.image_id]) == [changed]
+    assert filled.get_segments(picture.segment_ids) == [
+        replace(record, sources=changed.sources, tags=("renamed",), captured_s=12.5)
+        for record in picture.segments.records
+    ]
+    assert filled.counts(SegmentFilter(sources=("file:///zoo",), tags=("renamed",))).segments == 40
+    others = [record for record in all_segments(pictures) if record.image_id != picture.image_id]
+    assert [r for r in filled.scroll_segments() if r.image_id != picture.image_id] == others
+    again = filled.get_vectors(picture.segment_ids)
+    for segment_id, by_view in vectors.items():
+        for view, row in by_view.items():
+            np.testing.assert_array_equal(row, again[segment_id][view])
+    query = picture.vector[0]
+    found = filled.query_images(query, limit=1)
+    assert [hit.record for hit in found] == [changed]
+
+
+def test_updating_an_unknown_picture_is_refused(index: SegmentIndex) -> None:
+    with pytest.raises(SegmentIndexError, match="is not in"):
+        index.update_image(make_picture(0, 1).record)
+
+
+def test_zero_vectors_are_stored_and_score_zero(index: SegmentIndex) -> None:
+    picture = make_picture(0, 4)
+    rows = picture.segments.vectors["crop"].copy()
+    rows[2] = 0
+    segments = EmbeddedSegments(picture.segments.records, {"crop": rows, "context": np.zeros_like(rows)})
+    index.upsert_segments(segments)
+    index.upsert_image(picture.record, np.zeros_like(picture.vector))
+    query = rows[0]
+
+    scores = {hit.record.segment_id: hit.score for hit in index.query(query, view="crop", limit=9)}
+    assert len(scores) == 4
+    assert scores[picture.segment_ids[2]] == 0
+    assert [hit.score for hit in index.query(query, view="context", limit=9, exact=True)] == [0] * 4
+    assert [hit.score for hit in index.query_images(query, limit=9)] == [0]
+    assert not index.get_vectors(picture.segment_ids)[picture.segment_ids[2]]["crop"].any()
+
+
+def test_an_empty_index_answers_everything_with_nothing(index: SegmentIndex) -> None:
+    query = np.ones(DIM, np.float32)
+
+    assert index.query(query, view="crop", limit=3) == []
+    assert index.query(query, view="crop", limit=3, exact=True) == []
+    for exact in (True, False):
+        assert index.query_groups(query, view="crop", limit=3, group_size=2, exact=exact) == []
+    assert index.query_images(query, limit=3) == []
+    assert index.get_segments([uuid4()]) == []
+    assert index.get_vectors([uuid4()]) == {}
+    assert index.get_images([uuid4()]) == []
+    assert index.get_segments([]) == []
+    assert index.get_images([]) == []
+    assert list(index.scroll_segments()) == []
+    assert list(index.scroll_images()) == []
+    assert index.counts() == IndexCounts(images=0, segments=0)
+    index.delete_image(uuid4())
+    index.optimize()
+
+
+def test_a_picture_without_segments_has_a_line_in_the_ledger(index: SegmentIndex) -> None:
+    picture = make_picture(2, 0)
+
+    ingest(index, [picture])
+
+    assert index.counts() == IndexCounts(images=1, segments=0)
+    assert index.get_images([picture.image_id]) == [picture.record]
+
+
+def test_optimizing_keeps_the_answers(filled: SegmentIndex, pictures: list[Picture]) -> None:
+    query = pictures[4].segments.vectors["crop"][0]
+
+    filled.optimize()
+
+    assert_same_hits(filled.query(query, view="crop", limit=20), brute_force(pictures, query, "crop")[:20])
+    assert list(filled.scroll_segments()) == all_segments(pictures)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"crop": np.zeros((3, DIM), np.float32)},
+        {"crop": np.zeros((3, DIM), np.float32), "other": np.zeros((3, DIM), np.float32)},
+        {"crop": np.zeros((3, DIM), np.float32), "context": np.zeros((3, DIM + 1), np.float32)},
+        {"crop": np.zeros((3, DIM), np.float32), "context": np.full((3, DIM), np.nan, np.float32)},
+    ],
+    ids=["view missing", "view unknown", "other dim", "not finite"],
+)
+def test_vectors_that_do_not_fit_the_index_are_a_bug_of_the_caller(
+    index: SegmentIndex, fault: dict[str, np.ndarray]
+) -> None:
+    records = make_picture(0, 3).segments.records
+
+    with pytest.raises(ValueError, match="must"):
+        index.upsert_segments(EmbeddedSegments(records, fault))
+
+    assert index.counts().segments == 0
+
+
+def test_a_number_that_json_cannot_hold_is_refused_before_anything_is_written(index: SegmentIndex) -> None:
+    picture = make_picture(0, 3)
+    records = [*picture.segments.records[:2], replace(picture.segments.records[2], stability=float("nan"))]
+    if not isinstance(index, MemoryIndex):  # which stores no payload
+        with pytest.raises(ValueError, match="finite"):
+            index.upsert_segments(replace(picture.segments, records=records))
+        assert index.counts().segments == 0
+
+
+def test_a_query_that_does_not_fit_the_index_is_a_bug_of_the_caller(index: SegmentIndex) -> None:
+    good = np.ones(DIM, np.float32)
+    with pytest.raises(ValueError, match="view"):
+        index.query(good, view="face", limit=3)
+    with pytest.raises(ValueError, match="shape"):
+        index.query(np.ones(DIM + 1, np.float32), view="crop", limit=3)
+    with pytest.raises(ValueError, match="limit"):
+        index.query_groups(good, view="crop", limit=0, group_size=1)
+
+
+def test_what_another_embedder_or_other_views_would_write_is_refused(index: SegmentIndex) -> None:
+    for wanted in (replace(FINGERPRINT, embedder="other"), replace(FINGERPRINT, views=("crop",))):
+        with pytest.raises(IndexMismatchError, match=r"--profile offline.*another --index"):
+            index.ensure(wanted)
+
+    index.ensure(replace(FINGERPRINT, segmenter="another segmenter is no obstacle"))
+    assert index.fingerprint() == FINGERPRINT
+
+
+def test_before_ensure_there_is_no_index_to_use(place: Place) -> None:
+    index = place.open(True)
+
+    assert index.fingerprint() is None
+    with pytest.raises(IndexMissingError):
+        index.counts()
+    with pytest.raises(IndexMissingError):
+        ingest(index, [make_picture(0, 1)])
+
+
+@pytest.mark.parametrize("place", PERSISTENT, indirect=True)
+def test_an_index_that_does_not_exist_is_not_made_by_reading(place: Place) -> None:
+    with pytest.raises(IndexMissingError, match=r"segdex ingest PATH --index .* makes one"):
+        place.open(False)
+    with pytest.raises(IndexMissingError):
+        place.open(False)
+
+
+@pytest.mark.parametrize("place", PERSISTENT, indirect=True)
+def test_an_index_opened_again_has_everything(place: Place, pictures: list[Picture]) -> None:
+    index = place.open(True)
+    index.ensure(FINGERPRINT)
+    ingest(index, pictures)
+    query = pictures[4].segments.vectors["crop"][0]
+    before = index.query(query, view="crop", limit=20, exact=True)
+    index.close()
+    index.close()  # twice is harmless
+
+    again = place.open(False)
+
+    assert again.fingerprint() == FINGERPRINT
+    assert list(again.scroll_segments()) == all_segments(pictures)
+    assert again.query(query, view="crop", limit=20, exact=True) == before
+    assert again.counts().images == len(pictures)
+    for where in filters(pictures).values():
+        assert again.counts(where).segments == sum(holds(r, where) for r in all_segments(pictures))
+
+
+@pytest.mark.parametrize("place", PERSISTENT, indirect=True)
+def test_an_index_of_a_newer_segdex_is_refused_when_it_is_opened(place: Place) -> None:
+    index = place.open(True)
+    index.ensure(FINGERPRINT)
+    index.close()
+    assert place.write_fingerprint is not None
+    place.write_fingerprint(replace(FINGERPRINT, schema_version=SCHEMA_VERSION + 1))
+
+    for create in (True, False):
+        with pytest.raises(IndexVersionError, match="upgrade segdex"):
+            place.open(create)
+
+
+def test_groups_are_pictures(filled: SegmentIndex) -> None:
+    groups = filled.query_groups(np.ones(DIM, np.float32), view="crop", limit=9, group_size=3)
+
+    ids = [hit.record.image_id for group in groups for hit in group]
+    assert len([key for key, _ in groupby(ids)]) == len(set(ids)) == 9

@@ -1,0 +1,167 @@
+"""What every segmenter must do: the cases run on the fake and on both real adapters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.fakes.segmenter import FloodSegmenter
+from tests.needs import photo
+from tests.real_models import onnx_sam2, torch_sam2
+
+from segdex.core.protocols import DecodedMasks, ImageFeatures, PromptableSegmenter, Prompts
+from segdex.core.records import RGBImage
+
+# Clicks and boxes on the cat of chelsea.png (451x300), in pixels.
+CLICKS = np.array([[[200, 150]], [[60, 40]], [[420, 280]]], np.float32)
+EYE_TO_EAR = np.array([[[150, 60], [300, 200]]], np.float32)
+
+MAKERS: dict[str, Callable[[], PromptableSegmenter]] = {
+    "flood": FloodSegmenter,
+    "onnx": onnx_sam2,
+    "torch": torch_sam2,
+}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    segmenter: PromptableSegmenter
+    images: list[RGBImage]
+    features: list[ImageFeatures]
+
+    def decode(self, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
+        return self.segmenter.decode(self.features[0], prompts, multimask=multimask)
+
+
+@pytest.fixture(
+    scope="module",
+    params=["flood", *(pytest.param(name, marks=pytest.mark.models) for name in ("onnx", "torch"))],
+)
+def encoded(request: pytest.FixtureRequest) -> Encoded:
+    """A segmenter with a photograph, and a small portrait format beside it in the same call."""
+    segmenter = MAKERS[request.param]()
+    with Image.open(photo("chelsea.png")) as opened:
+        cat = np.asarray(opened.convert("RGB"))
+    portrait = np.full((90, 40, 3), 200, np.uint8)
+    portrait[30:60, 10:30] = (180, 20, 20)
+    images = [cat, portrait]
+    return Encoded(segmenter, images, segmenter.encode(images))
+
+
+def clicks(points_xy: np.ndarray = CLICKS, *, mask_logits: np.ndarray | None = None) -> Prompts:
+    return Prompts(points_xy, np.ones(points_xy.shape[:2], np.int64), mask_logits)
+
+
+def test_features_come_in_order_and_know_the_size_of_their_picture(encoded: Encoded) -> None:
+    assert [features.size_hw for features in encoded.features] == [(300, 451), (90, 40)]
+    assert encoded.segmenter.encode([]) == []
+
+
+def test_three_masks_of_clamped_float_logits_for_each_prompt(encoded: Encoded) -> None:
+    decoded = encoded.decode(clicks())
+
+    assert decoded.logits.shape == (3, 3, 256, 256)
+    assert decoded.logits.dtype == np.float32
+    assert np.abs(decoded.logits).max() <= 32
+    assert decoded.predicted_iou.shape == (3, 3)
+    assert decoded.predicted_iou.dtype == np.float32
+    assert ((decoded.predicted_iou >= 0) & (decoded.predicted_iou <= 1)).all()
+
+
+def test_one_of_the_masks_covers_the_clicked_point(encoded: Encoded) -> None:
+    decoded = encoded.decode(clicks())
+
+    columns, rows = (CLICKS[:, 0] / (451, 300) * 256).astype(int).T
+    assert (decoded.logits[np.arange(3), :, rows, columns] > 0).any(axis=1).all()
+
+
+def test_axes_are_scaled_apart_in_a_portrait_format(encoded: Encoded) -> None:
+    red = Prompts(np.array([[[20, 45]]], np.float32), np.ones((1, 1), np.int64))
+
+    decoded = encoded.segmenter.decode(encoded.features[1], red)
+
+    truth = np.zeros((90, 40), dtype=bool)
+    truth[30:60, 10:30] = True
+    low_res = np.asarray(Image.fromarray(truth).resize((256, 256), Image.Resampling.NEAREST))
+    masks = decoded.logits[0] > 0
+    iou = (masks & low_res).sum(axis=(1, 2)) / (masks | low_res).sum(axis=(1, 2))
+    assert iou.max() > 0.85
+
+
+def test_many_prompts_at_once_are_decoded_as_one_by_one(encoded: Encoded) -> None:
+    together = encoded.decode(clicks())
+
+    for i in range(3):
+        alone = encoded.decode(clicks(CLICKS[i : i + 1]))
+        np.testing.assert_allclose(together.logits[i], alone.logits[0], atol=1e-4)
+        np.testing.assert_allclose(together.predicted_iou[i], alone.predicted_iou[0], atol=1e-4)
+
+
+def test_each_prompt_has_its_own_mask_prompt(encoded: Encoded) -> None:
+    earlier = encoded.decode(clicks()).logits[:2, 0]
+
+    together = encoded.decode(clicks(CLICKS[:2], mask_logits=earlier))
+
+    for i in range(2):
+        alone = encoded.decode(clicks(CLICKS[i : i + 1], mask_logits=earlier[i : i + 1]))
+        np.testing.assert_allclose(together.logits[i], alone.logits[0], atol=1e-4)
+    assert np.abs(together.logits - encoded.decode(clicks(CLICKS[:2])).logits).max() > 0.01
+
+
+def test_padding_points_change_nothing(encoded: Encoded) -> None:
+    points = np.zeros((2, 3, 2), np.float32)
+    points[0, 1], points[1, :2] = CLICKS[0, 0], EYE_TO_EAR[0]
+    labels = np.array([[-1, 1, -1], [2, 3, -1]])
+
+    padded = encoded.decode(Prompts(points, labels))
+
+    click = encoded.decode(clicks(CLICKS[:1]))
+    box = encoded.decode(Prompts(EYE_TO_EAR, np.array([[2, 3]])))
+    np.testing.assert_allclose(padded.logits, np.concatenate([click.logits, box.logits]), atol=1e-4)
+
+
+def test_a_background_point_takes_its_place_out_of_the_mask(encoded: Encoded) -> None:
+    point = np.repeat(CLICKS[:1], 2, axis=1)
+    point[0, 1] += (60, 40)
+    with_negative = encoded.decode(Prompts(point, np.array([[1, 0]])))
+
+    column, row = (point[0, 1] / (451, 300) * 256).astype(int)
+    best = int(with_negative.predicted_iou[0].argmax())
+    assert with_negative.logits[0, best, row, column] < 0
+
+
+def test_single_mask_output_or_a_plain_refusal(encoded: Encoded) -> None:
+    try:
+        decoded = encoded.decode(clicks(), multimask=False)
+    except ValueError as error:
+        assert "multimask=True" in str(error)
+    else:
+        assert decoded.logits.shape == (3, 1, 256, 256)
+        assert decoded.predicted_iou.shape == (3, 1)
+
+
+def test_no_prompts_give_no_masks(encoded: Encoded) -> None:
+    decoded = encoded.decode(clicks(CLICKS[:0]))
+
+    assert decoded.logits.shape == (0, 3, 256, 256)
+    assert decoded.predicted_iou.shape == (0, 3)
+
+
+def test_a_prompt_of_padding_alone_is_refused(encoded: Encoded) -> None:
+    with pytest.raises(ValueError, match="at least one point"):
+        encoded.decode(Prompts(CLICKS[:1], np.array([[-1]])))
+
+
+def test_features_of_another_segmenter_are_refused(encoded: Encoded) -> None:
+    class Foreign:
+        size_hw = (300, 451)
+
+    with pytest.raises(ValueError, match="another segmenter"):
+        encoded.segmenter.decode(Foreign(), clicks())
+
+
+def test_it_says_who_it_is(encoded: Encoded) -> None:
+    assert encoded.segmenter.name
+    assert encoded.segmenter.fingerprint
+    assert encoded.segmenter.prompts_per_batch >= 1

