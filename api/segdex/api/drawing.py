@@ -131,7 +131,7 @@ def contact_sheet(
         _text(draw, title, xy=(_MARGIN_PX, y), size_px=_TITLE_PX, colour=_BRIGHT, width_px=layout.inner_px)
         y += layout.title_px
     for row in rows:
-        draw.line((_MARGIN_PX, y, _MARGIN_PX + layout.inner_px, y), fill=_RULE)
+        draw.line((_MARGIN_PX, y, _MARGIN_PX + layout.inner_px - 1, y), fill=_RULE)
         y += _GAP_PX
         draw.rectangle((_MARGIN_PX, y + 4, _MARGIN_PX + 3, y + _HEADING_PX + 2), fill=HIGHLIGHT)
         heading_x = _MARGIN_PX + _GAP_PX

@@ -54,7 +54,8 @@ def decode_mask(rle: MaskRLE) -> BoolMask:
     # pycocotools notices runs that are too long; where they are too short it returns uninitialised memory.
     if runs.min(initial=0) < 0 or int(runs.sum()) != height * width:
         raise ValueError(f"the runs of an RLE must add up to its size_hw, {height} x {width}")
-    return np.ascontiguousarray(coco_mask.decode(rle.to_coco())).astype(bool)
+    column_major = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.ascontiguousarray(column_major.reshape(width, height).T)
 
 
 def rle_area_px(rle: MaskRLE) -> int:

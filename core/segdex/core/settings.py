@@ -1,5 +1,6 @@
 """Settings: built once from the environment and the command line, then passed as values."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
@@ -35,12 +36,16 @@ class Settings(BaseSettings):
     device: Device = Field("auto", description="auto takes CUDA where there is one.")
     precision: Precision = Field("auto", description="auto: bf16 on CUDA, fp32 on the CPU.")
     segmenter: str | None = Field(
-        None, description="Another SAM 2 model: a name of `segdex models list`, a hub name, folder or .pt file."
+        None,
+        description="Another SAM 2 model: a name of `segdex models list`, a hub name, folder or .pt file.",
     )
     embedder: str | None = Field(
-        None, description="Another embedder: a name of `segdex models list`, or MODEL:PRETRAINED of open_clip."
+        None,
+        description="Another embedder: a name of `segdex models list`, or MODEL:PRETRAINED of open_clip.",
     )
     max_pixels: int = Field(100_000_000, ge=1, description="Pictures with more pixels are too large.")
     max_bytes: int = Field(500_000_000, ge=1, description="Files with more bytes are too large.")
     jobs: int = Field(2, ge=1, le=64, description="Threads that read and decode ahead.")
-    hub_timeout_s: float = Field(5.0, gt=0, le=600, description="Seconds to wait for the model hub.")
+    cache_dir: Path | None = Field(
+        None, description="Where models from package registries are kept; unset: the user's cache folder."
+    )

@@ -74,6 +74,7 @@ class GeneratorSettings:
             ("crop_overlap_ratio", 0, 1),
             ("predicted_iou_floor", 0, 1),
             ("stability_floor", 0, 1),
+            ("stability_offset", 0, 32),
             ("nms_iou", 0, 1),
             ("agreement_iou", 0, 1),
             ("agreement_weight", 0, 100),
@@ -94,12 +95,11 @@ class GeneratorSettings:
 _GENERATOR_VERSION = 1  # raised whenever this file changes what it returns for the same settings
 
 
-def meta_settings(*, points_per_side: int = 32, crop_layers: int = 0) -> GeneratorSettings:
+def meta_settings() -> GeneratorSettings:
     """Return the defaults of Meta's ``SAM2AutomaticMaskGenerator`` (sam2 2b90b9f)."""
     return GeneratorSettings(
         selection="meta",
-        points_per_side=points_per_side,
-        crop_layers=crop_layers,
+        points_per_side=32,
         predicted_iou_floor=0.8,
         stability_floor=0.95,
         nms_iou=0.7,
@@ -147,7 +147,10 @@ def generate_masks(
     segments = _to_segments(found, size_hw)
     if len(windows) > 1:
         segments = _merge_windows(segments, found, settings)
-    segments = sorted(segments, key=lambda segment: -segment.score)
+    best: dict[MaskRLE, Segment] = {}
+    for segment in sorted(segments, key=lambda segment: -segment.score):
+        best.setdefault(segment.mask, segment)  # different masks can be one at the size of a small picture
+    segments = list(best.values())
     if settings.selection == "ranked":
         segments = segments[: settings.segments_per_image]
     parents = find_parents([s.mask for s in segments], min_containment=settings.min_containment)

@@ -21,7 +21,9 @@ class Ledger:
 
     def at(self, uri: str) -> list[ImageRecord]:
         """Return the pictures last seen at a file; more than one after a crash during a replacement."""
-        return [self._by_id[image_id] for image_id in sorted(self._ids_by_uri.get(uri, ()))]
+        records = (self._by_id.get(image_id) for image_id in sorted(self._ids_by_uri.get(uri, ())))
+        # threads look files up while the main thread is in the middle of a change
+        return [record for record in records if record is not None]
 
     def find(self, uri: str, *, size_bytes: int, mtime_ns: int) -> ImageRecord | None:
         """Return the picture at a file whose size and modification time are still the same."""

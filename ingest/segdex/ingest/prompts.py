@@ -65,5 +65,6 @@ def crop_windows(size_hw: tuple[int, int], *, crop_layers: int, overlap_ratio: f
             )
             for x in ((window_w - overlap_px) * i for i in range(count))
             for y in ((window_h - overlap_px) * i for i in range(count))
+            if x < width and y < height  # the sides of small pictures are covered before the last window
         ]
     return windows

@@ -55,7 +55,8 @@ def stability_scores(logits: npt.NDArray[np.float32], *, offset: float) -> Score
 
 def pack_masks(masks: npt.NDArray[np.bool_]) -> PackedMasks:
     """Return (n, h*w/64) words of the bits of (n, h, w) masks; h*w must be a multiple of 64."""
-    bits = np.packbits(masks.reshape(len(masks), -1), axis=1)
+    count, height, width = masks.shape
+    bits = np.packbits(masks.reshape(count, height * width), axis=1)
     return bits.view(np.uint64)
 
 
@@ -103,7 +104,7 @@ def agreement_counts(packed: PackedMasks, *, iou_threshold: float) -> npt.NDArra
         iou_threshold: Two masks agree above this IoU, 0 to 1.
     """
     bits = np.unpackbits(packed.view(np.uint8), axis=1).reshape(-1, 128, 2, 128, 2)
-    small = bits.mean(axis=(2, 4), dtype=np.float32).reshape(len(packed), -1)
+    small = bits.mean(axis=(2, 4), dtype=np.float32).reshape(len(packed), 128 * 128)
     areas = np.einsum("ij,ij->i", small, small)
     counts = np.empty(len(packed), dtype=np.int64)
     for start in range(0, len(packed), _AGREEMENT_ROWS):

@@ -19,8 +19,8 @@ def embed_query(
     """Return one vector for each view, such that the score of a segment is its dot product.
 
     That is the cosine to the weighted mean of the positive terms, less the weighted cosines to the negative
-    ones: ``q = unit(sum of w v over w > 0) - sum of |w| v over w < 0``. A text or picture is the same in every
-    view; a segment stands for itself view by view.
+    ones: ``q = unit(sum of w v over w > 0) - sum of |w| v over w < 0``. A text or picture is the same in
+    every view; a segment stands for itself view by view.
 
     Raises:
         QueryError: If a segment is not in the index, or the positive terms cancel out.
@@ -32,14 +32,13 @@ def embed_query(
             [t.weight * v[view] for t, v in zip(terms, vectors, strict=True) if t.weight > 0], axis=0
         )
         length = float(np.linalg.norm(towards))
-        if length < 1e-6:
+        away = [-t.weight * v[view] for t, v in zip(terms, vectors, strict=True) if t.weight < 0]
+        whole = towards / max(length, 1e-12) - np.sum(away, axis=0)
+        if min(length, float(np.linalg.norm(whole))) < 1e-6:
             raise QueryError(
                 "the query says nothing: its terms cancel each other out, or the model knows none"
             )
-        away = [-t.weight * v[view] for t, v in zip(terms, vectors, strict=True) if t.weight < 0]
-        query[view] = (
-            (towards / length - np.sum(away, axis=0)).astype(np.float32) if away else towards / length
-        )
+        query[view] = whole.astype(np.float32)
     return query
 
 

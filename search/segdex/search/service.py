@@ -52,9 +52,9 @@ def check_embedder(index: SegmentIndex, embedder: Embedder) -> None:
         raise IndexMissingError(f"{index.location} is empty; fill it with: segdex ingest FOLDER")
     if found.embedder != embedder.fingerprint:
         raise IndexMismatchError(
-            f"{index.location} was filled by {found.embedder!r} (profile {found.profile}), but the query would "
-            f"be embedded by {embedder.fingerprint!r}; choose its profile with --profile, another --index, or "
-            f"ingest again into a new index"
+            f"{index.location} was filled by {found.embedder!r} (profile {found.profile}), but the query "
+            f"would be embedded by {embedder.fingerprint!r}; choose its profile with --profile, another "
+            f"--index, or ingest again into a new index"
         )
 
 

@@ -352,7 +352,6 @@ def _make_shard(path: str, *, views: tuple[str, ...], dim: int, fields: Mapping[
     shard = EdgeShard.create(path, config)
     for field, kind in fields.items():
         shard.update(UpdateOperation.create_field_index(field, _INDEX_TYPES[kind]))
-    shard.flush()
     return shard
 
 

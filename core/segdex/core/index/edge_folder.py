@@ -24,6 +24,7 @@ from segdex.core.errors import (
     IndexStorageError,
     SegdexError,
     SegmentIndexError,
+    UsageError,
 )
 from segdex.core.index.schema import fingerprint_from_payload, fingerprint_to_payload
 from segdex.core.records import IndexFingerprint
@@ -54,6 +55,7 @@ class EdgeFolder:
         create: Make the folder when it is absent.
 
     Raises:
+        UsageError: If ``path`` is not valid UTF-8.
         IndexMissingError: If there is no index and ``create`` is False.
         IndexLockedError: If another process has it open.
         IndexStorageError: If it cannot be written.
@@ -61,6 +63,10 @@ class EdgeFolder:
     """
 
     def __init__(self, path: Path, *, create: bool) -> None:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:  # Qdrant Edge takes the path as text
+            raise UsageError(f"--index edge:PATH must be valid UTF-8, but got {str(path)!r}") from error
         self.path = path
         self.location = f"edge:{path}"
         with self.translated():

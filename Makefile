@@ -1,0 +1,79 @@
+# make demo | test | check | env | constraints | clean
+#
+# Everything runs in .venv, built from python3 (or `make PYTHON=python3.12 ...`) with the versions in
+# constraints.txt. Two stamps in .venv say which part of it is ready, so that a second `make` installs nothing.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CODE   := core ingest search api tests
+
+# The longest wait for one answer of the package index, in seconds; uv's own 30 is too short on a slow line.
+export UV_HTTP_TIMEOUT ?= 300
+# The kernels of sam2 would need a CUDA compiler, and the tests do not use them.
+export SAM2_BUILD_CUDA := 0
+
+# No build isolation: sam2 needs the torch of this environment, and so every builder is a pinned one.
+INSTALL := $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt --no-build-isolation
+RUNTIME := -e '.[offline,demo]'
+TESTING := -e '.[offline,demo,reference]' --group dev
+BUILDERS := hatchling setuptools uv wheel
+
+# Run a command that downloads, three times at most.
+define retried
+@for attempt in 1 2 3; do \
+  if $(1); then exit 0; fi; \
+  echo "make: attempt $$attempt of 3 failed: installing into $(VENV)" >&2; sleep $$((2 * attempt)); \
+done; exit 1
+endef
+
+.PHONY: demo test check env constraints clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.runtime-ready
+	@$(BIN)/segdex demo
+
+# ARGS goes to pytest: make test ARGS='-m "not models" -x'
+test: $(VENV)/.testing-ready
+	@$(BIN)/pytest $(ARGS)
+
+check: $(VENV)/.testing-ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports --no-logo
+
+env: $(VENV)/.testing-ready
+
+$(VENV)/.testing-ready: $(VENV)/.runtime-ready
+	$(call retried,$(INSTALL) $(TESTING))
+	@touch $@
+
+$(VENV)/.runtime-ready: $(BIN)/uv pyproject.toml constraints.txt
+	$(call retried,$(INSTALL) $(RUNTIME))
+	@touch $@
+
+$(BIN)/uv: constraints.txt
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "make: $(PYTHON) not found; segdex needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $$($(PYTHON) --version 2>&1) is too old; segdex needs Python 3.11 or newer:" \
+	         "make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || \
+	  { echo "make: $(PYTHON) cannot make an environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(call retried,$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(BUILDERS))
+	@touch $@
+
+# Newest versions that go together. sam2 is asked for its dependencies by running its setup.py, which imports torch:
+# this needs an environment that works.
+constraints: $(VENV)/.testing-ready
+	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
+	  --all-extras --group dev --group build --no-build-isolation-package sam2 \
+	  --no-emit-index-url --no-annotate --no-header --output-file $(VENV)/resolved.txt
+	@{ echo '# The versions of a complete environment (every extra, the groups dev and build).' \
+	        'Made by `make constraints`.'; \
+	   sed 's/ ;.*//' $(VENV)/resolved.txt; } > constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

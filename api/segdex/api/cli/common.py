@@ -1,0 +1,83 @@
+"""What the commands share: options, consoles, and how they reach the index and the models."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from segdex.api.services import build_settings, open_index
+from segdex.core.errors import UsageError
+from segdex.core.protocols import SegmentIndex
+from segdex.core.settings import Settings
+
+ProfileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="default|offline",
+        help="Models to use; unset: those that filled the index, else default. [env: SEGDEX_PROFILE]",
+    ),
+]
+IndexOption = Annotated[
+    str | None,
+    typer.Option("--index", metavar="LOCATION", help="edge:PATH or http(s)://HOST:PORT. [env: SEGDEX_INDEX]"),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", metavar="auto|cpu|cuda", help="Where the models run. [env: SEGDEX_DEVICE]"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write the answer as JSON to standard output.")]
+
+
+def console_out() -> Console:
+    """Return the console for answers: never cut to 80 columns when it is no terminal."""
+    return Console(soft_wrap=True, highlight=False)
+
+
+def console_err() -> Console:
+    """Return the console for progress and notes, on standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(value: object) -> None:
+    """Write one JSON document to standard output."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def settings_from(context: typer.Context, **given: object) -> Settings:
+    """Return the settings of a command: its own options, else those before its name, else the environment."""
+    before: dict[str, object] = context.obj or {}
+    return build_settings(**{**before, **{name: value for name, value in given.items() if value is not None}})
+
+
+@contextmanager
+def opened(settings: Settings, *, create: bool = False) -> Iterator[SegmentIndex]:
+    """Open the index of the settings and close it at the end, whatever happens."""
+    index = open_index(settings, create=create)
+    try:
+        yield index
+    finally:
+        index.close()
+
+
+def parse_time(text: str | None, *, option: str) -> float | None:
+    """Return the seconds since 1970 of an ISO 8601 date or time; UTC where it names no zone.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{option} must be a date such as 2026-11-23 or 2026-11-23T18:30, but is {text!r}"
+        ) from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,70 @@
+"""``segdex demo``: the main job on eight photographs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from segdex.api.cli.common import DeviceOption, ProfileOption, console_out, opened, settings_from
+from segdex.api.cli.ingest import ingest, print_report
+from segdex.api.cli.search import print_hits, save_sheet
+from segdex.api.demo_photos import DEMO_QUERIES, demo_photos
+from segdex.api.services import load_embedder, load_segmenter
+from segdex.core.errors import ModelUnavailableError
+from segdex.core.settings import ProfileName, Settings
+from segdex.ingest.generate import GeneratorSettings
+from segdex.ingest.run import IngestOptions
+from segdex.ingest.scan import scan_paths
+from segdex.search.queries import SearchQuery, TextTerm
+from segdex.search.service import search
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo")(demo_command)
+
+
+def demo_command(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the index and the contact sheet.")] = Path(
+        "demo"
+    ),
+    profile: ProfileOption = None,
+    device: DeviceOption = None,
+) -> int:
+    """Ingest eight photographs, ask four questions, and write a contact sheet of the answers."""
+    console = console_out()
+    settings = settings_from(context, profile=profile, device=device)
+    chosen = settings.profile or _usable_profile(settings)
+    settings = settings.model_copy(update={"profile": chosen, "index": f"edge:{out / f'index-{chosen}'}"})
+    options = IngestOptions(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes, jobs=settings.jobs)
+    answers = []
+    with opened(settings, create=True) as index:
+        report = ingest(scan_paths(demo_photos()), index, settings, GeneratorSettings(), options)
+        print_report(report, console)
+        if report.interrupted:
+            return report.exit_code
+        embedder = load_embedder(settings, chosen)
+        for text in DEMO_QUERIES:
+            query = SearchQuery(terms=(TextTerm(text),), limit=3, per_image=2)
+            answer = search(query, index=index, embedder=embedder)
+            console.print(Text(f"\n{text}", style="bold"))
+            print_hits(answer.hits, console)
+            answers.append((text, answer))
+    sheet = out / "contact-sheet.png"
+    save_sheet(sheet, answers, settings, title=f"segdex demo, {chosen} profile")
+    console.print(f"\ncontact sheet: {sheet}")
+    console.print(f"ask more:      segdex --index {settings.index} search 'a spoon' --save hits.png")
+    return report.exit_code
+
+
+def _usable_profile(settings: Settings) -> ProfileName:
+    """Return ``default`` where its models can be had, else ``offline``, and say so."""
+    try:
+        load_segmenter(settings, "default")
+        load_embedder(settings, "default")
+    except ModelUnavailableError:
+        console_out().print("the model hub does not answer: going on with the offline profile")
+        return "offline"
+    return "default"

@@ -1,0 +1,288 @@
+"""``segdex ingest``."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from segdex.api.cli.common import (
+    DeviceOption,
+    IndexOption,
+    JsonOption,
+    ProfileOption,
+    console_err,
+    console_out,
+    opened,
+    print_json,
+    settings_from,
+)
+from segdex.api.services import load_embedder, load_segmenter, open_index, profile_of
+from segdex.core.errors import IndexMissingError, UsageError
+from segdex.core.protocols import SegmentIndex
+from segdex.core.records import SEGMENT_VIEWS
+from segdex.core.settings import Settings
+from segdex.core.uris import display_path, path_to_uri
+from segdex.ingest.generate import GeneratorSettings, meta_settings
+from segdex.ingest.ledger import Ledger
+from segdex.ingest.pipeline import Recipe
+from segdex.ingest.report import FAILED, FileOutcome, IngestReport
+from segdex.ingest.run import DryPlan, IngestOptions, WritingPlan, ingest_files, prepare_index
+from segdex.ingest.scan import Scan, scan_paths
+
+SelectOption = Annotated[
+    str,
+    typer.Option(
+        "--select", metavar="ranked|meta", help="Best masks up to a budget, or Meta's fixed thresholds."
+    ),
+]
+BudgetOption = Annotated[
+    int | None,
+    typer.Option("--segments-per-image", help="At most this many segments (ranked). [default: 100]"),
+]
+GridOption = Annotated[
+    int | None,
+    typer.Option("--points-per-side", help="Prompts along each side. [default: 16; meta: 32]"),
+]
+CropLayersOption = Annotated[
+    int, typer.Option("--crop-layers", help="Also look into 4, 16, ... windows, for small things (0 to 3).")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("ingest")(ingest_command)
+
+
+def generator_settings(
+    *, select: str, segments_per_image: int | None, points_per_side: int | None, crop_layers: int
+) -> GeneratorSettings:
+    """Return the generator settings of the options.
+
+    Raises:
+        UsageError: If a value is out of range.
+    """
+    if select not in ("ranked", "meta"):
+        raise UsageError(f"--select must be ranked or meta, but is {select!r}")
+    try:
+        settings = meta_settings() if select == "meta" else GeneratorSettings()
+        return replace(
+            settings,
+            segments_per_image=_given(segments_per_image, settings.segments_per_image),
+            points_per_side=_given(points_per_side, settings.points_per_side),
+            crop_layers=crop_layers,
+        )
+    except ValueError as error:
+        name, _, rest = str(error).partition(" ")
+        raise UsageError(f"--{name.replace('_', '-')} {rest}") from error
+
+
+def _given(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def ingest_command(
+    context: typer.Context,
+    paths: Annotated[
+        list[str], typer.Argument(help="Files, folders or quoted patterns such as 'photos/**/*.jpg'.")
+    ],
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out names like this.")] = None,
+    include_hidden: Annotated[bool, typer.Option("--include-hidden", help="Take hidden files too.")] = False,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Label for every file; repeatable.")] = None,
+    select: SelectOption = "ranked",
+    segments_per_image: BudgetOption = None,
+    points_per_side: GridOption = None,
+    crop_layers: CropLayersOption = 0,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Stop after segmenting this many pictures.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", help="Threads that decode ahead. [env: SEGDEX_JOBS]")
+    ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option("--max-pixels", help="Larger pictures are refused. [env: SEGDEX_MAX_PIXELS]")
+    ] = None,
+    as_json: JsonOption = False,
+    profile: ProfileOption = None,
+    index: IndexOption = None,
+    device: DeviceOption = None,
+) -> int:
+    """Bring the index up to date with pictures: segment, embed and store what is new or changed."""
+    settings = settings_from(
+        context, profile=profile, index=index, device=device, jobs=jobs, max_pixels=max_pixels
+    )
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit must be 1 or more, but got {limit}")
+    generator = generator_settings(
+        select=select,
+        segments_per_image=segments_per_image,
+        points_per_side=points_per_side,
+        crop_layers=crop_layers,
+    )
+    options = IngestOptions(
+        max_pixels=settings.max_pixels,
+        max_bytes=settings.max_bytes,
+        jobs=settings.jobs,
+        limit=limit,
+        tags=_clean_tags(tag or []),
+    )
+    scan = scan_paths(paths, include_hidden=include_hidden, exclude=exclude or [])
+    if not scan.files and not scan.problems:
+        raise UsageError(f"{', '.join(paths)}: no file to ingest there; name a folder with pictures in it")
+    _leave_out_index(scan, settings)
+    if dry_run:
+        report = dry_run_report(scan, settings, options)
+    else:
+        with opened(settings, create=True) as opened_index:
+            report = ingest(scan, opened_index, settings, generator, options)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_report(report, console_out(), dry_run=dry_run)
+    return report.exit_code
+
+
+def ingest(
+    scan: Scan,
+    index: SegmentIndex,
+    settings: Settings,
+    generator: GeneratorSettings,
+    options: IngestOptions,
+) -> IngestReport:
+    """Load the models of the settings and ingest the files of a scan, with a progress bar."""
+    profile = profile_of(settings, index)
+    with console_err().status("loading the models"):
+        recipe = Recipe(
+            segmenter=load_segmenter(settings, profile),
+            embedder=load_embedder(settings, profile),
+            generator=generator,
+        )
+    prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
+    return _ingest_with_progress(
+        scan, WritingPlan(index, recipe), Ledger(index.scroll_images()), recipe.fingerprint(), options
+    )
+
+
+def dry_run_report(scan: Scan, settings: Settings, options: IngestOptions) -> IngestReport:
+    """Say what an ingest would do, with the models of the index; loads none and writes nothing."""
+    try:
+        index = open_index(settings, create=False)
+    except IndexMissingError:
+        ledger, recipe = Ledger(()), ""
+    else:
+        try:
+            records = list(index.scroll_images())
+            ledger = Ledger(records)
+            # without the models their recipe is unknown: the one of the last picture stands for it
+            recipe = records[-1].recipe if records else ""
+        finally:
+            index.close()
+    return _ingest_with_progress(scan, DryPlan(), ledger, recipe, options)
+
+
+def print_report(report: IngestReport, console: Console, *, dry_run: bool = False) -> None:
+    """Print what went wrong, a table of outcomes, and the rate."""
+    for path, reason in report.skipped_folders:
+        console.print(Text(f"skipped {path}: {reason}", style="yellow"))
+    failed = [file for file in report.files if file.outcome in FAILED]
+    for file in failed[:_SHOWN_FAILURES]:
+        console.print(Text(f"{file.outcome}: {file.detail}", style="yellow"))
+    if len(failed) > _SHOWN_FAILURES:
+        console.print(f"... and {len(failed) - _SHOWN_FAILURES} more; --json lists all")
+    table = Table(title="what would happen" if dry_run else None, box=None, pad_edge=False)
+    table.add_column("outcome")
+    table.add_column("files", justify="right")
+    for outcome, count in report.counts.items():
+        if count:
+            table.add_row(outcome.value, f"{count:,}")
+    console.print(table)
+    rate = len(report.files) / report.elapsed_s if report.elapsed_s else 0.0
+    console.print(
+        f"{len(report.files):,} files, {report.segments:,} new segments in {report.elapsed_s:.1f} s"
+        f" ({rate:.2f} files/s)"
+    )
+    if not dry_run and report.files and not report.interrupted and not report.segments and not failed:
+        console.print("nothing had to be ingested again")
+    if report.interrupted:
+        console.print("stopped: run the same command again to go on")
+
+
+_SHOWN_FAILURES = 20
+
+
+class _RateColumn(ProgressColumn):
+    """Files per second, or seconds per file where that reads better."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("-- files/s", style="progress.data.speed")
+        text = f"{speed:.1f} files/s" if speed >= 1 else f"{1 / speed:.1f} s/file"
+        return Text(text, style="progress.data.speed")
+
+
+def _ingest_with_progress(
+    scan: Scan, plan: WritingPlan | DryPlan, ledger: Ledger, recipe: str, options: IngestOptions
+) -> IngestReport:
+    progress = Progress(
+        SpinnerColumn(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        console=console_err(),
+    )
+    with progress:
+        task = progress.add_task("", total=len(scan.files))
+
+        def on_file(outcome: FileOutcome) -> None:
+            name = Path(display_path(outcome.uri)).name
+            progress.update(task, advance=1, description=f"{name}: {outcome.outcome}")
+
+        return ingest_files(
+            scan.files,
+            plan=plan,
+            ledger=ledger,
+            recipe_fingerprint=recipe,
+            options=options,
+            skipped_folders=[(display_path(path_to_uri(p.path)), p.reason) for p in scan.problems],
+            on_file=on_file,
+        )
+
+
+def _clean_tags(tags: list[str]) -> tuple[str, ...]:
+    for tag in tags:
+        if not tag.strip() or len(tag) > _MAX_TAG_CHARS or not tag.isprintable():
+            raise UsageError(f"--tag must be 1 to {_MAX_TAG_CHARS} printable characters, but is {tag!r}")
+    return tuple(sorted({tag.strip() for tag in tags}))
+
+
+_MAX_TAG_CHARS = 100
+
+
+def _leave_out_index(scan: Scan, settings: Settings) -> None:
+    """Refuse to ingest a folder that holds the index itself: its files are no pictures of the user."""
+    if not settings.index.startswith("edge:"):
+        return
+    folder = Path(settings.index.removeprefix("edge:")).expanduser().absolute()
+    if any(path.is_relative_to(folder) for path in scan.files):
+        raise UsageError(
+            f"the index {folder} lies inside what is to be ingested; choose another --index, or leave it out "
+            f"with --exclude {folder.name}"
+        )

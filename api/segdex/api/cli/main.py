@@ -1,0 +1,108 @@
+"""``segdex``: the commands, and the one place where errors become a line and an exit code."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import typer
+from typer.exceptions import Abort, Exit, TyperException
+
+from segdex.api.cli import demo, evaluate, ingest, manage, models, search, show
+from segdex.api.cli.common import DeviceOption, IndexOption, ProfileOption
+from segdex.core.errors import SegdexError
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
+
+
+def build_app() -> typer.Typer:
+    """Return the command line application."""
+    app = typer.Typer(
+        name="segdex",
+        help="Find the things in your pictures: SAM 2 segments, CLIP vectors, a Qdrant index, text queries.",
+        epilog="Exit codes: 0 ok, 1 some files failed, 2 usage, 3 the index or a model is not usable.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_global_options)
+    ingest.register(app)
+    search.register(app)
+    show.register(app)
+    manage.register(app)
+    models.register(app)
+    evaluate.register(app)
+    demo.register(app)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    _quieten_libraries()
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code; errors are one line on standard error."""
+    try:
+        result = build_app()(args=list(arguments), prog_name="segdex", standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except SegdexError as error:
+        code = _fail(str(error), error.exit_code)
+    except TyperException as error:
+        code = _fail(error.format_message() or "say what to do: segdex --help", EXIT_USAGE)
+    except Exit as error:
+        code = error.exit_code
+    except (KeyboardInterrupt, Abort):
+        code = _fail("interrupted; what was finished is kept", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # the reader of our output went away, as `head` does; python must not complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:  # the process boundary: the user sees one line, the log all
+        logging.getLogger(__name__).debug("unexpected error", exc_info=True)
+        code = _fail(
+            f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; this is a bug of segdex, "
+            "SEGDEX_LOG=debug shows where",
+            EXIT_BUG,
+        )
+    return code
+
+
+def _global_options(
+    context: typer.Context,
+    profile: ProfileOption = None,
+    index: IndexOption = None,
+    device: DeviceOption = None,
+    show_version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> None:
+    if show_version:
+        typer.echo(f"segdex {version('segdex')}")
+        raise Exit(0)
+    given = {"profile": profile, "index": index, "device": device}
+    context.obj = {name: value for name, value in given.items() if value is not None}
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    sys.stderr.write(f"segdex: {line}\n")
+    return code
+
+
+def _quieten_libraries() -> None:
+    """Keep warnings and logs of libraries from the user's terminal; ``SEGDEX_LOG`` brings them back."""
+    level = os.environ.pop("SEGDEX_LOG", "error").upper()
+    logging.basicConfig(level=level if level in logging.getLevelNamesMapping() else "ERROR")
+    if level in {"ERROR", "CRITICAL"}:
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""``segdex search``."""
+
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from segdex.api.cli.common import (
+    DeviceOption,
+    IndexOption,
+    JsonOption,
+    ProfileOption,
+    console_out,
+    opened,
+    parse_time,
+    print_json,
+    settings_from,
+)
+from segdex.api.results import hit_to_json, sheet_row
+from segdex.api.services import load_embedder, profile_of, require_filled
+from segdex.core.errors import QueryError, UsageError
+from segdex.core.images import read_image_file
+from segdex.core.records import SegmentFilter
+from segdex.core.settings import Settings
+from segdex.core.uris import display_path, path_to_uri
+from segdex.search.queries import (
+    DEFAULT_AWAY_WEIGHT,
+    DEFAULT_VIEW_WEIGHTS,
+    ImageTerm,
+    SearchQuery,
+    SegmentTerm,
+    Term,
+    TextTerm,
+)
+from segdex.search.rank import SearchHit
+from segdex.search.service import SearchAnswer, search
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("search")(search_command)
+
+
+def search_command(
+    context: typer.Context,
+    text: Annotated[
+        list[str] | None, typer.Argument(help="What to look for, such as: 'red umbrella'.")
+    ] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", help="Things that look like this picture.")
+    ] = None,
+    segment: Annotated[
+        list[str] | None, typer.Option("--segment", help="Things like this segment id.")
+    ] = None,
+    away: Annotated[list[str] | None, typer.Option("--not", help="Away from this text; repeatable.")] = None,
+    weight: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--weight", help="Weight of each text, picture and segment, in this order. [default: 1]"
+        ),
+    ] = None,
+    not_weight: Annotated[
+        float, typer.Option("--not-weight", help="Weight of every --not.")
+    ] = DEFAULT_AWAY_WEIGHT,
+    view: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--view", metavar="crop|context=WEIGHT", help="Share of a view in the score; repeatable."
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", help="How many pictures.")] = 10,
+    per_image: Annotated[int, typer.Option("--per-image", help="How many segments of one picture.")] = 3,
+    min_score: Annotated[float | None, typer.Option("--min-score", help="Leave out lower scores.")] = None,
+    min_area: Annotated[
+        float | None, typer.Option("--min-area", help="Smallest share of the picture, 0 to 1.")
+    ] = None,
+    max_area: Annotated[
+        float | None, typer.Option("--max-area", help="Largest share of the picture, 0 to 1.")
+    ] = None,
+    source: Annotated[
+        list[Path] | None, typer.Option("--source", help="Below this folder; repeatable.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="With this label; repeatable, all must be there.")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Taken at or after this date.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="Taken before this date.")] = None,
+    nested: Annotated[
+        bool, typer.Option("--nested", help="Keep parts and surroundings of better hits.")
+    ] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Write a contact sheet to this PNG file.")
+    ] = None,
+    as_json: JsonOption = False,
+    profile: ProfileOption = None,
+    index: IndexOption = None,
+    device: DeviceOption = None,
+) -> int:
+    """Find the segments that match a text, a picture or another segment."""
+    settings = settings_from(context, profile=profile, index=index, device=device)
+    query = SearchQuery(
+        terms=_terms(
+            settings,
+            texts=text or [],
+            images=image or [],
+            segments=segment or [],
+            away=away or [],
+            weights=weight or [],
+            not_weight=not_weight,
+        ),
+        where=_where(
+            min_area=min_area,
+            max_area=max_area,
+            sources=source or [],
+            tags=tag or [],
+            since=since,
+            until=until,
+        ),
+        limit=limit,
+        per_image=per_image,
+        min_score=min_score,
+        view_weights=_view_weights(view or []),
+        nested=nested,
+        exact=exact,
+    )
+    with opened(settings) as opened_index:
+        require_filled(opened_index)
+        embedder = load_embedder(settings, profile_of(settings, opened_index))
+        answer = search(query, index=opened_index, embedder=embedder)
+        found = opened_index.fingerprint()
+    heading = ", ".join(text or [*map(str, image or []), *(segment or [])])
+    if save is not None:
+        save_sheet(save, [(heading, answer)], settings, title="segdex search")
+    if as_json:
+        print_json(
+            {
+                "models": {"embedder": answer.embedder, "segmenter": found.segmenter if found else None},
+                "profile": found.profile if found else None,
+                "timings_ms": answer.timings_ms,
+                "hits": [hit_to_json(hit, rank=rank) for rank, hit in enumerate(answer.hits, 1)],
+            }
+        )
+    else:
+        console = console_out()
+        print_hits(answer.hits, console)
+        stages = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in answer.timings_ms.items())
+        console.print(
+            Text(f"{len(answer.hits)} pictures; scored by {answer.embedder}; {stages}", style="dim")
+        )
+        if save is not None:
+            console.print(f"contact sheet: {save}")
+    return 0
+
+
+def print_hits(hits: tuple[SearchHit, ...], console: Console) -> None:
+    """Print hits as a table: a line for each segment, its picture named in the first."""
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (
+        ("rank", "right"),
+        ("score", "right"),
+        ("picture", "left"),
+        ("box x1,y1-x2,y2", "left"),
+    ):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("area", justify="right", no_wrap=True)
+    table.add_column("segment", no_wrap=True)
+    for rank, hit in enumerate(hits, 1):
+        for position, found in enumerate(hit.segments):
+            box = found.record.box
+            table.add_row(
+                "" if position else str(rank),
+                f"{found.score:.3f}",
+                "" if position else Text(shown_path(hit)),
+                f"{box.x1},{box.y1}-{box.x2},{box.y2}",
+                f"{found.record.area_fraction:.1%}",
+                str(found.record.segment_id),
+            )
+    if hits:
+        console.print(table)
+    else:
+        console.print("nothing found")
+
+
+def shown_path(hit: SearchHit) -> str:
+    """Return the path of a hit's picture, relative to the working folder where it lies below it."""
+    path = Path(display_path(hit.image.files[0].uri))
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def save_sheet(
+    path: Path, answers: list[tuple[str, SearchAnswer]], settings: Settings, *, title: str
+) -> None:
+    """Write the best segments of each answer as one contact sheet.
+
+    Raises:
+        UsageError: If the file cannot be written.
+    """
+    from segdex.api.drawing import contact_sheet
+
+    rows = [sheet_row(heading, answer.hits, max_pixels=settings.max_pixels) for heading, answer in answers]
+    sheet = contact_sheet(rows, title=title)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path, "PNG")
+    except OSError as error:
+        raise UsageError(f"--save {path}: cannot be written: {error.strerror or error}") from error
+
+
+def _terms(
+    settings: Settings,
+    *,
+    texts: list[str],
+    images: list[Path],
+    segments: list[str],
+    away: list[str],
+    weights: list[float],
+    not_weight: float,
+) -> tuple[Term, ...]:
+    count = len(texts) + len(images) + len(segments)
+    if len(weights) > count:
+        raise UsageError(
+            f"--weight was given {len(weights)} times, but there are only {count} terms to weigh"
+        )
+    shares = iter([*weights, *[1.0] * (count - len(weights))])
+    terms: list[Term] = [TextTerm(text, next(shares)) for text in texts]
+    for path in images:
+        if not path.exists():
+            raise UsageError(f"--image {path}: there is no such file")
+        terms.append(ImageTerm(read_image_file(path, max_pixels=settings.max_pixels).pixels, next(shares)))
+    terms += [SegmentTerm(parse_segment_id(given), next(shares)) for given in segments]
+    if not_weight <= 0:
+        raise QueryError(f"--not-weight must be above 0, but got {not_weight}")
+    return (*terms, *(TextTerm(text, -not_weight) for text in away))
+
+
+def parse_segment_id(text: str) -> UUID:
+    """Return the id that a user wrote.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no segment id; `segdex search` prints them") from error
+
+
+def _where(
+    *,
+    min_area: float | None,
+    max_area: float | None,
+    sources: list[Path],
+    tags: list[str],
+    since: str | None,
+    until: str | None,
+) -> SegmentFilter:
+    for option, value in (("--min-area", min_area), ("--max-area", max_area)):
+        if value is not None and not 0 <= value <= 1:
+            raise QueryError(f"{option} must be between 0 and 1, but got {value}")
+    return SegmentFilter(
+        min_area_fraction=min_area,
+        max_area_fraction=max_area,
+        sources=tuple(path_to_uri(path.expanduser()) for path in sources),
+        tags=tuple(tags),
+        captured_from_s=parse_time(since, option="--since"),
+        captured_until_s=parse_time(until, option="--until"),
+    )
+
+
+def _view_weights(given: list[str]) -> dict[str, float]:
+    if not given:
+        return dict(DEFAULT_VIEW_WEIGHTS)
+    weights: dict[str, float] = {}
+    for text in given:
+        name, _, share = text.partition("=")
+        try:
+            weights[name] = float(share) if share else 1.0
+        except ValueError as error:
+            raise UsageError(f"--view must be NAME=WEIGHT, such as crop=0.7, but is {text!r}") from error
+        if name not in DEFAULT_VIEW_WEIGHTS:
+            raise UsageError(f"--view must be one of {', '.join(DEFAULT_VIEW_WEIGHTS)}, but is {name!r}")
+    return weights

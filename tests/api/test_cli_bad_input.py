@@ -1,0 +1,149 @@
+"""Each bad input gets one clear line on standard error, its exit code, and no traceback."""
+
+from pathlib import Path
+
+import pytest
+
+from segdex.api.cli.main import run
+from segdex.core.index.edge import EdgeIndex
+from segdex.core.records import SEGMENT_VIEWS, IndexFingerprint
+
+
+@pytest.fixture(name="filled")
+def _filled(tmp_path: Path) -> str:
+    """Make an index that some other embedder filled, and return its location."""
+    index = EdgeIndex(tmp_path / "filled", create=True)
+    index.ensure(
+        IndexFingerprint(profile="offline", embedder="other", dim=4, views=SEGMENT_VIEWS, segmenter="other")
+    )
+    index.close()
+    return f"edge:{tmp_path / 'filled'}"
+
+
+def _fails(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], *, code: int, saying: tuple[str, ...]
+) -> None:
+    assert run(arguments) == code
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("segdex: ")
+    assert "Traceback" not in captured.err
+    for part in saying:
+        assert part in lines[0], lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "saying"),
+    [
+        (["ingest", "no-such-folder"], ("no-such-folder",)),
+        (["ingest", "no-such/*.jpg"], ("no-such/*.jpg",)),
+        (["ingest", ".", "--limit", "-1"], ("--limit", "-1")),
+        (["ingest", ".", "--jobs", "0"], ("--jobs", "greater than or equal to 1")),
+        (["ingest", ".", "--max-pixels", "many"], ("--max-pixels", "many")),
+        (["ingest", ".", "--segments-per-image", "0"], ("--segments-per-image", "between 1")),
+        (["ingest", ".", "--points-per-side", "500"], ("--points-per-side", "128")),
+        (["ingest", ".", "--select", "best"], ("--select", "ranked or meta")),
+        (["ingest", ".", "--tag", " "], ("--tag",)),
+        (["ingest", ".", "--profile", "big"], ("--profile", "default", "offline")),
+        (["search", "   "], ("empty",)),
+        (["search", "x" * 10_000], ("10,000", "1,000")),
+        (["search", "a\x07b"], ("U+0007",)),
+        (["search"], ("text, a picture or a segment",)),
+        (["search", "cat", "--limit", "-3"], ("--limit", "-3", "between 1")),
+        (["search", "cat", "--per-image", "0"], ("--per-image", "between 1")),
+        (["search", "cat", "--min-area", "7"], ("--min-area", "between 0 and 1")),
+        (["search", "cat", "--since", "yesterday"], ("--since", "2026-11-23")),
+        (["search", "cat", "--view", "crop=much"], ("--view", "crop=0.7")),
+        (["search", "cat", "--view", "side"], ("--view", "crop, context")),
+        (["search", "cat", "--not", "dog", "--not-weight", "0"], ("--not-weight",)),
+        (["search", "cat", "--weight", "1", "--weight", "2"], ("--weight",)),
+        (["search", "--image", "no-such.jpg"], ("--image", "no-such.jpg")),
+        (["search", "--segment", "17"], ("17", "segment id")),
+        (["show", "17"], ("17", "segment id")),
+        (["stats", "--index", "qdrant:6333"], ("--index", "edge:PATH", "http://HOST:PORT")),
+        (["stats", "--index", "edge:"], ("--index", "folder")),
+        (["stats", "--colour"], ("--colour",)),
+        (["fly"], ("fly",)),
+    ],
+)
+def test_a_wrong_request_is_named_with_what_is_allowed(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    saying: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("text")
+
+    _fails(capsys, arguments, code=2, saying=saying)
+
+
+def test_an_empty_folder_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    _fails(capsys, ["ingest", str(tmp_path)], code=2, saying=(str(tmp_path), "no file"))
+
+
+def test_an_index_inside_the_pictures_is_refused(capsys: pytest.CaptureFixture[str], filled: str) -> None:
+    folder = Path(filled.removeprefix("edge:"))
+
+    _fails(
+        capsys,
+        ["ingest", str(folder.parent), "--index", filled],
+        code=2,
+        saying=("--index", "--exclude filled"),
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [["stats"], ["search", "cat"], ["sync"], ["delete", "a.jpg"], ["show", "0" * 32]]
+)
+def test_a_missing_index_says_how_to_make_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: list[str]
+) -> None:
+    _fails(
+        capsys,
+        [*command, "--index", f"edge:{tmp_path / 'none'}"],
+        code=3,
+        saying=(str(tmp_path / "none"), "segdex ingest"),
+    )
+
+
+def test_an_index_that_is_open_elsewhere_is_locked(capsys: pytest.CaptureFixture[str], filled: str) -> None:
+    index = EdgeIndex(Path(filled.removeprefix("edge:")), create=False)
+    try:
+        _fails(capsys, ["stats", "--index", filled], code=3, saying=(filled.removeprefix("edge:"), "process"))
+    finally:
+        index.close()
+
+
+def test_a_server_that_does_not_answer_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    _fails(capsys, ["stats", "--index", "http://127.0.0.1:9"], code=3, saying=("127.0.0.1:9",))
+
+
+def test_an_unwritable_index_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "a.txt").write_text("text")
+
+    _fails(
+        capsys,
+        ["ingest", str(tmp_path / "a.txt"), "--index", f"edge:{tmp_path / 'file' / 'index'}"],
+        code=3,
+        saying=(str(tmp_path / "file"),),
+    )
+
+
+def test_a_bad_variable_is_named_as_a_variable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SEGDEX_JOBS", "lots")
+    (tmp_path / "a.txt").write_text("text")
+
+    _fails(capsys, ["ingest", str(tmp_path)], code=2, saying=("SEGDEX_JOBS", "lots"))
+
+
+def test_a_segment_or_picture_that_is_not_there_is_named(
+    capsys: pytest.CaptureFixture[str], filled: str
+) -> None:
+    _fails(capsys, ["show", "0" * 32, "--index", filled], code=2, saying=("no segment", filled))
+    _fails(capsys, ["delete", "a.jpg", "--index", filled], code=2, saying=("a.jpg", "names no picture"))

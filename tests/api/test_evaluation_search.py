@@ -1,0 +1,267 @@
+"""``evaluate_search`` end to end on coloured boxes, and the rule of which pictures count for a class."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import pytest
+from tests.fakes.dataset import SIZE_HW, box_rle, write_colour_set, write_lines
+from tests.fakes.embedder import ColourEmbedder
+from tests.fakes.segmenter import FloodSegmenter
+from tests.needs import shared
+
+from segdex.api.evaluation.dataset import EvalDataset, sample_dataset
+from segdex.api.evaluation.load import load_dataset
+from segdex.api.evaluation.search import (
+    QueryFigures,
+    SearchReport,
+    class_truth,
+    evaluate_search,
+    figures_of,
+    ingest_dataset,
+)
+from segdex.core.errors import ImageError, IndexMismatchError, QueryError, UsageError
+from segdex.core.geometry import BoxXYXY
+from segdex.core.index.memory import MemoryIndex
+from segdex.core.records import Vectors
+from segdex.ingest.generate import GeneratorSettings
+from segdex.ingest.pipeline import Recipe
+from segdex.ingest.report import FileOutcome, Outcome
+from segdex.search.queries import SearchQuery, TextTerm
+from segdex.search.service import search
+
+LEFT, MIDDLE, RIGHT = BoxXYXY(8, 30, 48, 80), BoxXYXY(60, 30, 100, 80), BoxXYXY(112, 30, 152, 80)
+PICTURES = {
+    "a.png": [("red", LEFT), ("blue", RIGHT)],
+    "b.png": [("red", LEFT), ("red", MIDDLE), ("green", RIGHT)],
+    "c.png": [("purple", MIDDLE)],
+    "d.png": [("yellow", LEFT), ("cyan", RIGHT)],
+}
+WRONG_WORDS = {"red": "blue", "blue": "green", "green": "purple", "purple": "yellow"}
+WRONG_WORDS |= {"yellow": "cyan", "cyan": "red"}
+
+
+class MisledEmbedder(ColourEmbedder):
+    """Takes each colour word for another colour."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        return super().embed_texts([WRONG_WORDS[text] for text in texts])
+
+
+class SpeechlessEmbedder(ColourEmbedder):
+    """Knows no word."""
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        raise QueryError(f"no word of {texts} is known")
+
+
+def recipe() -> Recipe:
+    return Recipe(FloodSegmenter(), ColourEmbedder(), GeneratorSettings(points_per_side=3))
+
+
+@pytest.fixture(name="dataset", scope="module")
+def _dataset(tmp_path_factory: pytest.TempPathFactory) -> EvalDataset:
+    return load_dataset(write_colour_set(tmp_path_factory.mktemp("set"), PICTURES))
+
+
+@pytest.fixture(name="index", scope="module")
+def _index() -> MemoryIndex:
+    return MemoryIndex()
+
+
+@pytest.fixture(name="ids", scope="module")
+def _ids(dataset: EvalDataset, index: MemoryIndex) -> dict[str, UUID]:
+    return ingest_dataset(dataset, index=index, recipe=recipe(), profile="offline")
+
+
+def evaluate(
+    dataset: EvalDataset, index: MemoryIndex, ids: dict[str, UUID], *, embedder: ColourEmbedder | None = None
+) -> SearchReport:
+    return evaluate_search(
+        dataset, index=index, embedder=embedder or ColourEmbedder(), image_id_by_name=ids, exact=True
+    )
+
+
+def figures(report: SearchReport) -> list[QueryFigures]:
+    return [replace(one, elapsed_ms=0) for one in report.by_query]
+
+
+def test_an_embedder_that_knows_the_classes_finds_everything_first(
+    dataset: EvalDataset, index: MemoryIndex, ids: dict[str, UUID]
+) -> None:
+    values = evaluate(dataset, index, ids).to_json()
+
+    assert values["images"] == 4
+    assert values["queries"] == 6
+    assert values["instances"] == 8
+    assert values["p_at_1"] == values["map"] == values["image_recall_1"] == 1
+    assert values["p_at_10"] == pytest.approx((0.3 + 5 * 0.1) / 6, abs=1e-4)  # three red, one of the others
+    assert values["latency_p95_ms"] >= values["latency_p50_ms"] > 0
+    assert set(values) == {
+        *("images", "instances", "queries", "p_at_1", "p_at_10", "map", "latency_p50_ms", "latency_p95_ms"),
+        *("image_recall_1", "image_recall_5", "image_recall_10"),
+    }
+
+
+def test_an_embedder_that_confuses_the_classes_finds_nothing_first(
+    dataset: EvalDataset, index: MemoryIndex, ids: dict[str, UUID]
+) -> None:
+    right, wrong = evaluate(dataset, index, ids), evaluate(dataset, index, ids, embedder=MisledEmbedder())
+
+    assert wrong.to_json()["p_at_1"] == 0
+    assert all(a.ap < b.ap for a, b in zip(wrong.by_query, right.by_query, strict=True))
+
+
+def test_a_query_that_cannot_be_embedded_counts_as_nothing_found(
+    dataset: EvalDataset, index: MemoryIndex, ids: dict[str, UUID]
+) -> None:
+    values = evaluate(dataset, index, ids, embedder=SpeechlessEmbedder()).to_json()
+
+    assert values["queries"] == 6
+    assert values["map"] == values["image_recall_10"] == 0
+
+
+def test_what_is_there_is_not_ingested_again(
+    dataset: EvalDataset, index: MemoryIndex, ids: dict[str, UUID]
+) -> None:
+    seen: list[FileOutcome] = []
+    again = ingest_dataset(dataset, index=index, recipe=recipe(), profile="offline", on_file=seen.append)
+
+    assert again == ids
+    assert [one.outcome for one in seen] == [Outcome.UNCHANGED] * 4
+
+
+def test_other_pictures_of_the_index_change_no_figure(tmp_path: Path) -> None:
+    mine = {name: PICTURES[name] for name in ("a.png", "c.png")}
+    more = {"x.png": [("red", RIGHT)], "y.png": [("purple", LEFT), ("blue", MIDDLE)]}
+    dataset = load_dataset(write_colour_set(tmp_path / "mine", mine))
+    others = load_dataset(write_colour_set(tmp_path / "more", more))
+    index = MemoryIndex()
+    ids = ingest_dataset(dataset, index=index, recipe=recipe(), profile="offline")
+    before = figures(evaluate(dataset, index, ids))
+    ingest_dataset(others, index=index, recipe=recipe(), profile="offline")
+
+    assert index.counts().images == 4
+    assert figures(evaluate(dataset, index, ids)) == before
+
+
+def test_a_sample_asks_for_the_classes_of_its_pictures_alone(
+    dataset: EvalDataset, index: MemoryIndex, ids: dict[str, UUID]
+) -> None:
+    part = sample_dataset(dataset, 1, 1)
+    report = evaluate(part, index, ids)
+
+    assert report.images == 1
+    assert [one.text for one in report.by_query] == sorted({q.text for q in part.class_queries})
+
+
+def test_reversing_the_answer_lowers_the_average_precision(
+    dataset: EvalDataset, index: MemoryIndex, ids: dict[str, UUID]
+) -> None:
+    answer = search(SearchQuery((TextTerm("red"),), per_image=20), index=index, embedder=ColourEmbedder())
+    reversed_hits = tuple(
+        replace(hit, segments=tuple(replace(one, score=-one.score) for one in hit.segments[::-1]))
+        for hit in answer.hits[::-1]
+    )
+    truth = {ids[name]: image for name, image in class_truth(dataset, "red").items()}
+    forward, backward = (
+        figures_of("red", hits, truth, elapsed_ms=0) for hits in (answer.hits, reversed_hits)
+    )
+
+    assert forward.ap == 1
+    assert backward.ap < 0.6
+    assert (forward.first_image, backward.first_image) == (1, 3)
+
+
+def test_a_picture_that_cannot_be_read_stops_the_evaluation(tmp_path: Path) -> None:
+    dataset = load_dataset(write_colour_set(tmp_path, {"a.png": PICTURES["a.png"]}))
+    dataset.images[0].path.write_bytes(b"not a picture")
+
+    with pytest.raises(ImageError, match=r"^1 of 1 pictures could not be ingested: .*a\.png"):
+        ingest_dataset(dataset, index=MemoryIndex(), recipe=recipe(), profile="offline")
+
+
+def test_a_set_without_class_queries_is_refused_before_the_work(dataset: EvalDataset) -> None:
+    index = MemoryIndex()
+
+    with pytest.raises(UsageError, match=r"has no class queries; eval search needs class_queries\.jsonl"):
+        ingest_dataset(replace(dataset, class_queries=()), index=index, recipe=recipe(), profile="offline")
+    assert index.fingerprint() is None
+
+
+def test_another_embedder_than_the_index_has_is_refused(
+    dataset: EvalDataset, index: MemoryIndex, ids: dict[str, UUID]
+) -> None:
+    with pytest.raises(IndexMismatchError):
+        evaluate(dataset, index, ids, embedder=ColourEmbedder(samples_per_side=8))
+
+
+@pytest.fixture(name="mixed")
+def _mixed(tmp_path: Path) -> EvalDataset:
+    """One picture each with things only, with things and stuff, and with both sources."""
+    folder = write_colour_set(tmp_path / "mixed", {"t.png": [], "p.png": [], "b.png": []})
+    rows = [
+        ("t.png", "things", "dog", 1, 0),
+        ("t.png", "things", "dog", 1, 1),
+        ("p.png", "all", "cat", 1, 0),
+        ("p.png", "all", "sky", 0, 0),
+        ("b.png", "things", "dog", 1, 0),
+        ("b.png", "all", "dog", 1, 0),
+        ("b.png", "all", "sky", 0, 0),
+        ("b.png", "all", "cat", 1, 0),
+    ]
+    write_lines(
+        folder / "segments.jsonl",
+        [
+            {
+                "image": f"images/{image}",
+                "height": SIZE_HW[0],
+                "width": SIZE_HW[1],
+                "instance_id": number,
+                "category": category,
+                "source": source,
+                "isthing": is_thing,
+                "iscrowd": is_crowd,
+                "rle": box_rle(LEFT),
+            }
+            for number, (image, source, category, is_thing, is_crowd) in enumerate(rows)
+        ],
+    )
+    return load_dataset(folder)
+
+
+def counted(dataset: EvalDataset, category: str) -> dict[str, tuple[int, int]]:
+    return {
+        name.removeprefix("images/"): (len(image.instances), len(image.crowds))
+        for name, image in class_truth(dataset, category).items()
+    }
+
+
+def test_a_thing_counts_where_a_source_annotates_things_and_is_there_once(mixed: EvalDataset) -> None:
+    assert counted(mixed, "dog") == {"t.png": (1, 1), "p.png": (0, 0), "b.png": (1, 0)}
+
+
+def test_a_thing_that_one_source_alone_uses_is_taken_from_that_source(mixed: EvalDataset) -> None:
+    assert counted(mixed, "cat") == {"t.png": (0, 0), "p.png": (1, 0), "b.png": (1, 0)}
+
+
+def test_stuff_counts_only_where_a_source_annotates_stuff(mixed: EvalDataset) -> None:
+    assert counted(mixed, "sky") == {"p.png": (1, 0), "b.png": (1, 0)}
+
+
+def test_a_part_of_a_set_keeps_the_rule_of_the_whole(mixed: EvalDataset) -> None:
+    alone = replace(mixed, images=tuple(i for i in mixed.images if i.name == "images/t.png"))
+
+    assert counted(alone, "cat") == {"t.png": (0, 0)}
+    assert counted(alone, "sky") == {}
+
+
+def test_on_coco_all_pictures_count_for_things_and_the_panoptic_ones_for_stuff() -> None:
+    dataset = load_dataset(shared("data", "coco"))
+    people, sky = class_truth(dataset, "person"), class_truth(dataset, "sky-other-merged")
+
+    assert (len(people), len(sky)) == (142, 52)
+    assert sum(len(image.crowds) for image in people.values()) == 6
+    assert np.sum([len(image.instances) for image in people.values()]) == 216 + 121 - 6

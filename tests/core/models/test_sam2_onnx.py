@@ -1,0 +1,65 @@
+"""The ONNX adapter: parity with the torch one, shared preprocessing, and what it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.needs import package, photo
+
+from segdex.core.errors import ModelInvalidError, ModelMissingError
+from segdex.core.models.sam2_onnx import OnnxSam2
+from segdex.core.models.sam2_preprocess import frame_prompts, preprocess
+from segdex.core.protocols import Prompts
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+def test_preprocessing_is_bit_equal_with_metas_transforms() -> None:
+    package("sam2", "reference")
+    from sam2.utils.transforms import SAM2Transforms
+
+    with Image.open(photo("chelsea.png")) as opened:
+        image = np.array(opened.convert("RGB"))
+
+    expected = SAM2Transforms(resolution=1024, mask_threshold=0)(image)
+
+    np.testing.assert_array_equal(preprocess(image)[0].numpy(), expected.numpy())
+
+
+def test_prompts_are_grouped_by_length_without_padding_and_each_axis_is_scaled_by_its_own_factor() -> None:
+    points = np.array([[[10, 10], [0, 0]], [[50, 20], [100, 40]], [[0, 0], [20, 30]]], np.float32)
+    labels = np.array([[1, -1], [2, 3], [-1, 0]])
+
+    short, long = frame_prompts(Prompts(points, labels), (64, 128))
+
+    assert short.rows.tolist() == [0, 2]
+    assert short.points_xy.tolist() == [[[80, 160]], [[160, 480]]]
+    assert short.labels.tolist() == [[1], [0]]
+    assert long.rows.tolist() == [1]
+    assert long.points_xy.tolist() == [[[400, 320], [800, 640]]]
+    assert long.labels.tolist() == [[2, 3]]
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelMissingError, match=r"encoder\.ort.*models pull"):
+        OnnxSam2.load(tmp_path / "encoder.ort", tmp_path / "decoder.onnx")
+
+
+@pytest.mark.parametrize("name", ["encoder.ort", "encoder.onnx"])
+def test_bytes_that_are_no_model_are_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"not a model" * 100)
+
+    with pytest.raises(ModelInvalidError, match="cannot be read as an ONNX model") as caught:
+        OnnxSam2.load(path, path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.models
+def test_encoder_and_decoder_in_the_wrong_order_are_refused() -> None:
+    from tests.real_models import onnx_sam2_files
+
+    encoder, decoder = onnx_sam2_files()
+
+    with pytest.raises(ModelInvalidError, match="not that part of a SAM 2 export"):
+        OnnxSam2.load(decoder, encoder)

@@ -1,0 +1,25 @@
+"""The examples in the docstrings are true."""
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+from tests.needs import ROOT
+
+EXAMPLES = sorted(
+    path.relative_to(ROOT / root)
+    for root in ("core", "ingest", "search", "api")
+    for path in (ROOT / root).rglob("*.py")
+    if ">>> " in path.read_text()
+)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=str)
+def test_the_examples_of_a_module_give_what_they_say(path: Path) -> None:
+    module = importlib.import_module(".".join(path.with_suffix("").parts))
+
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+
+    assert result.attempted > 0
+    assert result.failed == 0
