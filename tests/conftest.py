@@ -1,9 +1,15 @@
 """Fixtures that more than one folder of tests uses, and the order of the tests."""
 
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pytest
 from tests.qdrant_server import qdrant_server
 
-__all__ = ["qdrant_server"]
+__all__ = ["fast_folder", "qdrant_server"]
 
 # Later means slower: a mistake in a pure function shows before a model is loaded.
 _ORDER = ("models", "qdrant", "e2e", "gpu")
@@ -16,3 +22,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             (n for n, name in enumerate(_ORDER, 1) if item.get_closest_marker(name)), default=0
         )
     )
+
+
+@pytest.fixture(scope="session")
+def fast_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in memory where there is one: on a busy disk, syncing makes the tests of the index slow."""
+    memory = Path("/dev/shm")  # noqa: S108 - the name that Linux gives it
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30:
+        with TemporaryDirectory(dir=memory, prefix="segdex-test-") as folder:
+            yield Path(folder)
+    else:
+        yield tmp_path_factory.mktemp("fast")

@@ -152,6 +152,13 @@ def fetch_files(entry: CatalogEntry, settings: Settings) -> list[Path]:
     )
 
 
+def cache_folder(settings: Settings) -> Path:
+    """Return where segdex keeps what can be made again."""
+    from segdex.core.models.npm import default_cache_dir
+
+    return settings.cache_dir or default_cache_dir()
+
+
 def _is_place(name: str) -> bool:
     """Whether a segmenter is named by path or hub repository instead of by its name in the catalog."""
     return "/" in name or Path(name).exists()

@@ -34,6 +34,7 @@ class GeneratorSettings:
             ``SAM2AutomaticMaskGenerator`` and has no budget.
         segments_per_image: Budget of ``ranked``, 1 or more.
         points_per_side: The grid has this many points along each side of a window, 1 to 128. Meta: 32.
+        min_point_spacing_px: Points never lie closer than this, so that small pictures cost less; 0 or more.
         crop_layers: Further layers of 4, 16, ... windows, each encoded alone, for small things; 0 to 3.
         crop_points_downscale: In layer i the grid has ``points_per_side // downscale**i`` points, 1 or more.
         crop_overlap_ratio: Overlap of windows in the first layer, share of the shorter side. Meta: 512/1500.
@@ -52,6 +53,7 @@ class GeneratorSettings:
     selection: Selection = "ranked"
     segments_per_image: int = 100
     points_per_side: int = 16
+    min_point_spacing_px: int = 8
     crop_layers: int = 0
     crop_points_downscale: int = 1
     crop_overlap_ratio: float = 512 / 1500
@@ -69,6 +71,7 @@ class GeneratorSettings:
         for name, low, high in (
             ("segments_per_image", 1, 100_000),
             ("points_per_side", 1, 128),
+            ("min_point_spacing_px", 0, 10_000),
             ("crop_layers", 0, 3),
             ("crop_points_downscale", 1, 128),
             ("crop_overlap_ratio", 0, 1),
@@ -100,6 +103,7 @@ def meta_settings() -> GeneratorSettings:
     return GeneratorSettings(
         selection="meta",
         points_per_side=32,
+        min_point_spacing_px=0,
         predicted_iou_floor=0.8,
         stability_floor=0.95,
         nms_iou=0.7,
@@ -140,6 +144,7 @@ def generate_masks(
         [features] = segmenter.encode([image[box.y1 : box.y2, box.x1 : box.x2]])
         points = point_grid(
             features.size_hw,
+            min_spacing_px=settings.min_point_spacing_px,
             points_per_side=max(settings.points_per_side // settings.crop_points_downscale**window.layer, 1),
         )
         candidates = decode_points(segmenter, features, points, settings=settings)

@@ -25,19 +25,28 @@ class CropWindow:
     layer: int
 
 
-def point_grid(size_hw: tuple[int, int], *, points_per_side: int) -> npt.NDArray[np.float32]:
-    """Return (points_per_side ** 2, 2) x y points in pixels, evenly over the window.
+def point_grid(
+    size_hw: tuple[int, int], *, points_per_side: int, min_spacing_px: int = 0
+) -> npt.NDArray[np.float32]:
+    """Return (n, 2) x y points in pixels, evenly over the window, row by row from the top left.
 
     Each axis is scaled by its own length, because SAM 2 squashes every picture to a square; the outermost
-    points lie half a step inside. Row by row from the top left.
+    points lie half a step inside.
+
+    Args:
+        size_hw: Height and width of the window in pixels.
+        points_per_side: Points along each axis.
+        min_spacing_px: Along an axis where they would lie closer than this there are fewer points, at least
+            one: a picture of 32x32 pixels needs no 256 prompts.
 
     Example:
         >>> point_grid((2, 4), points_per_side=2).tolist()
         [[1.0, 0.5], [3.0, 0.5], [1.0, 1.5], [3.0, 1.5]]
     """
     height, width = size_hw
-    steps = (np.arange(points_per_side, dtype=np.float32) + 0.5) / points_per_side
-    x, y = np.meshgrid(steps * width, steps * height)
+    x, y = np.meshgrid(
+        _evenly(width, points_per_side, min_spacing_px), _evenly(height, points_per_side, min_spacing_px)
+    )
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
 
@@ -68,3 +77,9 @@ def crop_windows(size_hw: tuple[int, int], *, crop_layers: int, overlap_ratio: f
             if x < width and y < height  # the sides of small pictures are covered before the last window
         ]
     return windows
+
+
+def _evenly(length_px: int, count: int, min_spacing_px: int) -> npt.NDArray[np.float32]:
+    if min_spacing_px > 0:
+        count = min(count, max(length_px // min_spacing_px, 1))
+    return (np.arange(count, dtype=np.float32) + 0.5) / count * length_px

@@ -58,7 +58,8 @@ GridOption = Annotated[
     typer.Option("--points-per-side", help="Prompts along each side. [default: 16; meta: 32]"),
 ]
 CropLayersOption = Annotated[
-    int, typer.Option("--crop-layers", help="Also look into 4, 16, ... windows, for small things (0 to 3).")
+    int | None,
+    typer.Option("--crop-layers", help="Also look into 4, 16, ... windows, for small things (0 to 3)."),
 ]
 
 
@@ -68,7 +69,7 @@ def register(app: typer.Typer) -> None:
 
 
 def generator_settings(
-    *, select: str, segments_per_image: int | None, points_per_side: int | None, crop_layers: int
+    *, select: str, segments_per_image: int | None, points_per_side: int | None, crop_layers: int | None
 ) -> GeneratorSettings:
     """Return the generator settings of the options.
 
@@ -83,7 +84,7 @@ def generator_settings(
             settings,
             segments_per_image=_given(segments_per_image, settings.segments_per_image),
             points_per_side=_given(points_per_side, settings.points_per_side),
-            crop_layers=crop_layers,
+            crop_layers=_given(crop_layers, settings.crop_layers),
         )
     except ValueError as error:
         name, _, rest = str(error).partition(" ")
@@ -105,7 +106,7 @@ def ingest_command(
     select: SelectOption = "ranked",
     segments_per_image: BudgetOption = None,
     points_per_side: GridOption = None,
-    crop_layers: CropLayersOption = 0,
+    crop_layers: CropLayersOption = None,
     limit: Annotated[
         int | None, typer.Option("--limit", help="Stop after segmenting this many pictures.")
     ] = None,
