@@ -40,7 +40,7 @@ def _fails(
         (["ingest", "no-such/*.jpg"], ("no-such/*.jpg",)),
         (["ingest", ".", "--limit", "-1"], ("--limit", "-1")),
         (["ingest", ".", "--jobs", "0"], ("--jobs", "greater than or equal to 1")),
-        (["ingest", ".", "--max-pixels", "many"], ("--max-pixels", "many")),
+        (["ingest", ".", "--max-pixels", "many"], ("--max-pixels", "integer")),
         (["ingest", ".", "--segments-per-image", "0"], ("--segments-per-image", "between 1")),
         (["ingest", ".", "--points-per-side", "500"], ("--points-per-side", "128")),
         (["ingest", ".", "--select", "best"], ("--select", "ranked or meta")),

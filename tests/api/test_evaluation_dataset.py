@@ -258,8 +258,9 @@ def test_a_source_is_chosen_with_its_pictures_only(folder: Path) -> None:
         "images/0.png",
         "images/1.png",
     ]
-    with pytest.raises(UsageError, match=rf"'x'; --source can be: {DEFAULT_SOURCE}, other$"):
+    with pytest.raises(UsageError, match=rf"'x'; --source can be: {DEFAULT_SOURCE}, other, all$"):
         choose_source(dataset, "x")
+    assert choose_source(dataset, "all") == dataset
 
 
 def test_without_the_default_source_everything_counts(folder: Path) -> None:

@@ -135,7 +135,8 @@ def test_what_is_there_is_not_ingested_again(
 
 def test_other_pictures_of_the_index_change_no_figure(tmp_path: Path) -> None:
     mine = {name: PICTURES[name] for name in ("a.png", "c.png")}
-    more = {"x.png": [("red", RIGHT)], "y.png": [("purple", LEFT), ("blue", MIDDLE)]}
+    # red all over, so that these come before all of mine
+    more = {f"{n}.png": [("red", BoxXYXY(0, 0, 160, 120 - n))] for n in range(2)}
     dataset = load_dataset(write_colour_set(tmp_path / "mine", mine))
     others = load_dataset(write_colour_set(tmp_path / "more", more))
     index = MemoryIndex()
@@ -209,8 +210,10 @@ def _mixed(tmp_path: Path) -> EvalDataset:
         ("p.png", "all", "sky", 0, 0),
         ("b.png", "things", "dog", 1, 0),
         ("b.png", "all", "dog", 1, 0),
+        ("b.png", "all", "dog", 1, 0),
         ("b.png", "all", "sky", 0, 0),
         ("b.png", "all", "cat", 1, 0),
+        ("b.png", "things", "fox", 1, 0),
     ]
     write_lines(
         folder / "segments.jsonl",
@@ -239,12 +242,15 @@ def counted(dataset: EvalDataset, category: str) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_a_thing_counts_where_a_source_annotates_things_and_is_there_once(mixed: EvalDataset) -> None:
-    assert counted(mixed, "dog") == {"t.png": (1, 1), "p.png": (0, 0), "b.png": (1, 0)}
+def test_a_thing_counts_where_a_source_annotates_things_and_by_the_first_such_source_alone(
+    mixed: EvalDataset,
+) -> None:
+    assert counted(mixed, "dog") == {"t.png": (1, 1), "p.png": (0, 0), "b.png": (2, 0)}
 
 
 def test_a_thing_that_one_source_alone_uses_is_taken_from_that_source(mixed: EvalDataset) -> None:
     assert counted(mixed, "cat") == {"t.png": (0, 0), "p.png": (1, 0), "b.png": (1, 0)}
+    assert counted(mixed, "fox") == {"t.png": (0, 0), "p.png": (0, 0), "b.png": (1, 0)}
 
 
 def test_stuff_counts_only_where_a_source_annotates_stuff(mixed: EvalDataset) -> None:

@@ -51,6 +51,20 @@ def test_each_axis_scales_by_itself(size_hw: tuple[int, int], by_y: float, by_x:
     np.testing.assert_allclose(scaled, point_grid(size_hw, points_per_side=3) * factors, rtol=1e-5)
 
 
+@given(SIZES, st.integers(1, 40), st.integers(1, 100))
+def test_points_are_never_closer_than_the_least_spacing(
+    size_hw: tuple[int, int], per_side: int, min_spacing_px: int
+) -> None:
+    points = point_grid(size_hw, points_per_side=per_side, min_spacing_px=min_spacing_px)
+
+    for length, values in zip(size_hw, (points[:, 1], points[:, 0]), strict=True):
+        places = np.unique(values)
+        assert 1 <= len(places) <= per_side
+        assert len(places) == per_side or length / (len(places) + 1) < min_spacing_px
+        assert (np.diff(places) >= min_spacing_px - 1e-3).all()
+        assert places.min() + places.max() == pytest.approx(length, rel=1e-5)
+
+
 @pytest.mark.parametrize("overlap", [0.0, 0.1, META_OVERLAP, 0.9])
 @pytest.mark.parametrize("size_hw", [(480, 640), (1000, 333), (31, 17), (8, 4000), (1, 1)])
 def test_the_windows_are_metas_that_are_not_empty(size_hw: tuple[int, int], overlap: float) -> None:

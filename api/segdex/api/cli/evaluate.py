@@ -40,6 +40,9 @@ from segdex.ingest.pipeline import Recipe
 DataArgument = Annotated[
     Path, typer.Argument(help="Folder with segments.jsonl (DESIGN.md section 6), or a COCO JSON file.")
 ]
+ImagesOption = Annotated[
+    Path | None, typer.Option("--images", help="Folder of the pictures, if not at their usual place.")
+]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Take this many pictures, by --seed.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Chooses the pictures of --limit.")]
 
@@ -55,6 +58,7 @@ def register(app: typer.Typer) -> None:
 def masks_command(
     context: typer.Context,
     data: DataArgument,
+    images: ImagesOption = None,
     source: Annotated[
         str | None, typer.Option("--source", help="Which annotations count; all takes every one.")
     ] = None,
@@ -77,7 +81,7 @@ def masks_command(
         points_per_side=points_per_side,
         crop_layers=crop_layers,
     )
-    dataset = choose_source(load_dataset(data), source)
+    dataset = choose_source(load_dataset(data, image_folder=images), source)
     segmenter = load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
     total = sum(bool(image.instances) for image in dataset.images)
     with _progress("pictures", min(total, limit or total)) as advance:
@@ -101,6 +105,7 @@ def masks_command(
 def search_command(
     context: typer.Context,
     data: DataArgument,
+    images: ImagesOption = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
@@ -128,7 +133,7 @@ def search_command(
         points_per_side=points_per_side,
         crop_layers=crop_layers,
     )
-    dataset = sample_dataset(load_dataset(data), limit, seed)
+    dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
     chosen = settings.profile or DEFAULT_PROFILE
     recipe = Recipe(
         segmenter=load_segmenter(settings, chosen),
@@ -150,8 +155,6 @@ def search_command(
                 jobs=settings.jobs,
                 on_file=lambda _: advance(),
             )
-        with console_err().status("building the search graph"):
-            opened_index.optimize()
         with _progress("queries", len({query.text for query in dataset.class_queries})) as advance:
             report = evaluate_search(
                 dataset,

@@ -11,6 +11,9 @@ from segdex.core.masks import MaskRLE
 DEFAULT_SOURCE = "coco-instances-2017"
 """The annotations that count where a set has them and none are named: those that the COCO API counts."""
 
+ALL_SOURCES = "all"
+"""Stands for every source of a set."""
+
 
 @dataclass(frozen=True, slots=True)
 class EvalInstance:
@@ -118,17 +121,18 @@ def choose_source(dataset: EvalDataset, source: str | None) -> EvalDataset:
 
     Args:
         dataset: As loaded.
-        source: Whose; None stands for ``DEFAULT_SOURCE`` where the set has it, otherwise for everybody's.
+        source: Whose; ``ALL_SOURCES`` for everybody's; None stands for ``DEFAULT_SOURCE`` where the set has
+            it, otherwise for everybody's.
 
     Raises:
         UsageError: If the set has no annotations of this source.
     """
     if source is None:
-        if DEFAULT_SOURCE not in dataset.sources:
-            return dataset
-        source = DEFAULT_SOURCE
+        source = DEFAULT_SOURCE if DEFAULT_SOURCE in dataset.sources else ALL_SOURCES
+    if source == ALL_SOURCES:
+        return dataset
     if source not in dataset.sources:
-        allowed = ", ".join(dataset.sources)
+        allowed = ", ".join((*dataset.sources, ALL_SOURCES))
         raise UsageError(
             f"{dataset.path} has no annotations of source {source!r}; --source can be: {allowed}"
         )

@@ -181,8 +181,8 @@ def average_precision(verdicts: Sequence[bool], *, instances: int) -> float:
     An instance that no hit finds adds 0. Precision is not interpolated, as it is in COCO's AP.
 
     Example:
-        >>> average_precision([True, False, True], instances=4)  # (1/1 + 2/3) / 4
-        0.4166666666666667
+        >>> round(average_precision([True, False, True], instances=4), 4)  # (1/1 + 2/3) / 4
+        0.4167
     """
     right = np.asarray(verdicts, dtype=bool)
     precision = np.cumsum(right) / np.arange(1, len(right) + 1)

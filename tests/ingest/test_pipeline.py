@@ -1,0 +1,172 @@
+"""One picture becomes segments, vectors and records that belong together."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.fakes.embedder import ColourEmbedder
+from tests.fakes.segmenter import FloodSegmenter
+
+from segdex.core.records import (
+    SEGMENT_VIEWS,
+    ImageFile,
+    ImageRecord,
+    RGBImage,
+    Vectors,
+    make_image_id,
+    make_segment_id,
+)
+from segdex.ingest.crops import crop_views
+from segdex.ingest.generate import GeneratorSettings
+from segdex.ingest.pipeline import Recipe, analyse_image, build_records
+from segdex.ingest.tree import ancestors_of
+
+# min_region_px fills the hole that the inner thing leaves in the outer one
+RECIPE = Recipe(FloodSegmenter(), ColourEmbedder(), GeneratorSettings(points_per_side=4, min_region_px=500))
+
+
+class CountingEmbedder(ColourEmbedder):
+    """Remembers how many pictures each call had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
+        self.calls.append(len(images))
+        return super().embed_images(images)
+
+
+def nested_picture() -> RGBImage:
+    """Return a red thing inside a blue one on white, and a green one in the lower right corner."""
+    image = np.full((96, 128, 3), 255, np.uint8)
+    image[10:60, 10:70] = (30, 60, 220)
+    image[26:46, 36:56] = (220, 30, 30)
+    image[70:, 90:] = (30, 160, 60)
+    return image
+
+
+def record_of(image: RGBImage) -> ImageRecord:
+    sha256 = "ab" * 32
+    return ImageRecord(
+        image_id=make_image_id(sha256),
+        sha256=sha256,
+        size_bytes=10,
+        files=(ImageFile("file:///p/a.png", 1), ImageFile("file:///q/b.png", 2)),
+        width=image.shape[1],
+        height=image.shape[0],
+        captured_s=12.5,
+        place_lat_lon=None,
+        tags=("blue", "red"),
+        status="done",
+        segment_count=0,
+        recipe=RECIPE.fingerprint(),
+    )
+
+
+def test_every_vector_is_that_of_its_view_of_its_segment() -> None:
+    image = nested_picture()
+    analysed = analyse_image(image, RECIPE)
+    boxes = [segment.box for segment in analysed.segments]
+
+    assert len(boxes) >= 4
+    for view in SEGMENT_VIEWS:
+        expected = RECIPE.embedder.embed_images(crop_views(image, boxes, view=view))
+        np.testing.assert_array_equal(analysed.segment_vectors[view], expected)
+    np.testing.assert_array_equal(analysed.image_vector, RECIPE.embedder.embed_images([image]))
+    assert set(analysed.segment_vectors) == set(SEGMENT_VIEWS)
+
+
+def test_a_picture_is_embedded_with_all_its_crops_in_one_call() -> None:
+    embedder = CountingEmbedder()
+
+    analysed = analyse_image(nested_picture(), replace(RECIPE, embedder=embedder))
+
+    assert embedder.calls == [1 + len(SEGMENT_VIEWS) * len(analysed.segments)]
+
+
+def test_a_picture_without_segments_still_has_its_own_vector() -> None:
+    recipe = replace(RECIPE, generator=GeneratorSettings(points_per_side=2, min_area_px=10**9))
+
+    analysed = analyse_image(nested_picture(), recipe)
+
+    assert analysed.segments == []
+    assert analysed.image_vector.shape == (1, recipe.embedder.dim)
+    assert {rows.shape for rows in analysed.segment_vectors.values()} == {(0, recipe.embedder.dim)}
+
+
+def test_the_records_repeat_what_the_segments_and_the_picture_say() -> None:
+    image = nested_picture()
+    analysed, stored = analyse_image(image, RECIPE), record_of(image)
+
+    built = build_records(analysed, stored)
+
+    parents = [segment.parent for segment in analysed.segments]
+    ids = [record.segment_id for record in built.records]
+    assert len(set(ids)) == len(ids)
+    assert built.vectors is analysed.segment_vectors
+    for position, (record, segment) in enumerate(zip(built.records, analysed.segments, strict=True)):
+        assert record.segment_id == make_segment_id(stored.image_id, segment.mask)
+        assert record.image_id == stored.image_id
+        assert (record.box, record.mask, record.area_px) == (segment.box, segment.mask, segment.area_px)
+        assert record.area_fraction == segment.area_px / (96 * 128)
+        assert (record.predicted_iou, record.stability) == (segment.predicted_iou, segment.stability)
+        assert record.ancestor_ids == tuple(ids[i] for i in ancestors_of(position, parents))
+        assert record.segment_id not in record.ancestor_ids
+        assert (record.sources, record.tags, record.captured_s) == (stored.sources, stored.tags, 12.5)
+
+
+def test_the_tree_and_the_border_are_those_of_the_picture() -> None:
+    image = nested_picture()
+
+    records = build_records(analyse_image(image, RECIPE), record_of(image)).records
+    [blue] = [r for r in records if (r.box.x1, r.box.y1) == (10, 10)]
+    [red] = [r for r in records if (r.box.x1, r.box.y1) == (36, 26)]
+    [green] = [r for r in records if (r.box.x1, r.box.y1) == (90, 70)]
+
+    assert red.parent_id == blue.segment_id
+    assert not red.touches_border
+    assert not blue.touches_border
+    assert green.touches_border
+
+
+def test_no_two_records_of_a_small_picture_share_an_id() -> None:
+    image = np.random.default_rng(0).integers(0, 4, size=(9, 7, 3), dtype=np.uint8) * 60
+    settings = GeneratorSettings(points_per_side=4, min_point_spacing_px=0, min_area_px=1, min_region_px=4)
+    recipe = replace(RECIPE, generator=settings)
+
+    records = build_records(analyse_image(image, recipe), record_of(image)).records
+
+    assert len(records) > 1
+    assert len({record.segment_id for record in records}) == len(records)
+
+
+class OtherSegmenter(FloodSegmenter):
+    """Another model."""
+
+    fingerprint = "other"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(RECIPE, segmenter=OtherSegmenter()),
+        replace(RECIPE, embedder=ColourEmbedder(samples_per_side=16)),
+        replace(RECIPE, generator=GeneratorSettings(points_per_side=5)),
+    ],
+    ids=["segmenter", "embedder", "generator"],
+)
+def test_every_part_changes_the_fingerprint_of_a_recipe(other: Recipe) -> None:
+    assert other.fingerprint() != RECIPE.fingerprint()
+    assert len(other.fingerprint()) == 16
+    assert Recipe(RECIPE.segmenter, RECIPE.embedder, RECIPE.generator).fingerprint() == RECIPE.fingerprint()
+
+
+def test_the_margins_of_the_views_change_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = RECIPE.fingerprint()
+
+    for name in ("CROP_MARGIN", "CONTEXT_SCALE", "MIN_CROP_PX", "SEGMENT_VIEWS"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"segdex.ingest.pipeline.{name}", ("crop",) if name == "SEGMENT_VIEWS" else 3)
+            assert RECIPE.fingerprint() != before

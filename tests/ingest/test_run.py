@@ -1,0 +1,648 @@
+"""An ingest brings the index up to date with the files, says what became of each, and survives crashes."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.fakes.embedder import ColourEmbedder
+from tests.fakes.segmenter import FloodSegmenter
+
+from segdex.core.errors import IndexMismatchError, IndexUnavailableError
+from segdex.core.index.memory import MemoryIndex
+from segdex.core.protocols import ImageFeatures
+from segdex.core.records import (
+    IMAGE_VIEW,
+    SEGMENT_VIEWS,
+    EmbeddedSegments,
+    ImageFile,
+    ImageRecord,
+    RGBImage,
+    SegmentRecord,
+    Vectors,
+    make_image_id,
+)
+from segdex.core.uris import path_to_uri
+from segdex.ingest.generate import GeneratorSettings
+from segdex.ingest.ledger import Ledger
+from segdex.ingest.pipeline import Recipe
+from segdex.ingest.report import FileOutcome, IngestReport, Outcome
+from segdex.ingest.run import DryPlan, IngestOptions, Plan, WritingPlan, ingest_files, prepare_index
+from segdex.ingest.sync import apply_sync, plan_sync
+
+OPTIONS = IngestOptions(max_pixels=10_000, max_bytes=1_000_000)
+SETTINGS = GeneratorSettings(points_per_side=2)
+COLOURS = {
+    "red": (220, 30, 30),
+    "green": (30, 160, 60),
+    "blue": (30, 60, 220),
+    "yellow": (240, 220, 40),
+}
+
+
+class CountingSegmenter(FloodSegmenter):
+    """Counts the pictures it encodes."""
+
+    def __init__(self, fingerprint: str = "flood") -> None:
+        self.fingerprint = fingerprint
+        self.encoded = 0
+
+    def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
+        self.encoded += len(images)
+        return super().encode(images)
+
+
+class CrashingIndex(MemoryIndex):
+    """Fails at a chosen write, and at every later one; the composite writes also fail half done.
+
+    The halves come in the order that ``SegmentIndex`` promises.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+        self.fails_at: int | None = None
+
+    def restart(self, *, fails_at: int | None = None) -> None:
+        self.writes, self.fails_at = 0, fails_at
+
+    def _write(self) -> None:
+        self.writes += 1
+        if self.fails_at is not None and self.writes >= self.fails_at:
+            raise IndexUnavailableError("memory does not answer")
+
+    def upsert_segments(self, segments: EmbeddedSegments) -> None:
+        first = {view: rows[:1] for view, rows in segments.vectors.items()}
+        self._write()
+        super().upsert_segments(EmbeddedSegments(segments.records[:1], first))
+        self._write()
+        super().upsert_segments(segments)
+
+    def upsert_image(self, record: ImageRecord, vector: Vectors) -> None:
+        self._write()
+        super().upsert_image(record, vector)
+
+    def update_image(self, record: ImageRecord) -> None:
+        self._write()
+        before = self._images[record.image_id]
+        super().update_image(record)
+        after, self._images[record.image_id] = self._images[record.image_id], before
+        self._write()
+        self._images[record.image_id] = after
+
+    def delete_segments(self, image_id: UUID) -> None:
+        self._write()
+        super().delete_segments(image_id)
+
+    def delete_image(self, image_id: UUID) -> None:
+        self._write()
+        del self._images[image_id]
+        self.delete_segments(image_id)
+
+
+Stored = tuple[SegmentRecord | ImageRecord, dict[str, list[float]]]
+
+
+def everything_in(index: MemoryIndex) -> dict[UUID, Stored]:
+    """Return all that is stored, point for point, with the vectors."""
+    points: dict[UUID, Stored] = {}
+    for segment in index.scroll_segments():
+        vectors = index.get_vectors([segment.segment_id])[segment.segment_id]
+        points[segment.segment_id] = (segment, {view: row.tolist() for view, row in vectors.items()})
+    for record in index.scroll_images():
+        points[record.image_id] = (record, {IMAGE_VIEW: index._images[record.image_id].vector.tolist()})
+    return points
+
+
+class Folder:
+    """A folder of small pictures, and how it is ingested."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.index = CrashingIndex()
+        self.segmenter = CountingSegmenter()
+        self.recipe = Recipe(self.segmenter, ColourEmbedder(), SETTINGS)
+        self.options = OPTIONS
+
+    def draw(self, name: str, colour: str, *, mtime_s: int = 1000) -> Path:
+        """Write a picture; one colour is always the same bytes."""
+        image = np.full((40, 48, 3), 255, np.uint8)
+        image[4:30, 4:30] = COLOURS[colour]
+        path = self.root / name
+        Image.fromarray(image).save(path)
+        return self.touch(path, mtime_s)
+
+    def write(self, name: str, data: bytes) -> Path:
+        path = self.root / name
+        path.write_bytes(data)
+        return self.touch(path, 1000)
+
+    def touch(self, path: Path, mtime_s: int) -> Path:
+        os.utime(path, ns=(mtime_s * 10**9, mtime_s * 10**9))
+        return path
+
+    def ingest(
+        self,
+        *,
+        paths: Sequence[Path] | None = None,
+        plan: Plan | None = None,
+        on_file: Callable[[FileOutcome], None] = lambda _: None,
+    ) -> IngestReport:
+        """Ingest all files as a new process would."""
+        prepare_index(self.index, self.recipe, profile="test", views=SEGMENT_VIEWS)
+        return ingest_files(
+            sorted(self.root.iterdir()) if paths is None else paths,
+            plan=plan or WritingPlan(self.index, self.recipe),
+            ledger=Ledger(self.index.scroll_images()),
+            recipe_fingerprint=self.recipe.fingerprint(),
+            options=self.options,
+            on_file=on_file,
+        )
+
+    def outcomes(self, report: IngestReport) -> dict[str, str]:
+        """Return outcome and detail of each file by name, without the folder."""
+        prefix = f"{self.root}/"
+        return {
+            file.uri.rpartition("/")[2]: f"{file.outcome} {file.detail.replace(prefix, '')}".strip()
+            for file in report.files
+        }
+
+    def stored_names(self) -> dict[str, set[str]]:
+        """Return the names of the files that the ledger knows, by the colour they hold."""
+        return {
+            self.colour_of(record): {file.uri.rpartition("/")[2] for file in record.files}
+            for record in self.index.scroll_images()
+        }
+
+    def colour_of(self, record: ImageRecord) -> str:
+        vector = self.index._images[record.image_id].vector
+        return max(COLOURS, key=lambda colour: float(ColourEmbedder().embed_texts([colour])[0] @ vector))
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def test_new_files_are_added_and_then_unchanged_without_a_model_call(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    folder.draw("b.png", "green")
+
+    first = folder.ingest()
+    stored = everything_in(folder.index)
+    folder.segmenter.encoded = 0
+    folder.index.restart(fails_at=1)
+    second = folder.ingest()
+
+    assert folder.outcomes(first) == {"a.png": "added", "b.png": "added"}
+    assert first.segments == folder.index.counts().segments > 2
+    assert first.exit_code == 0
+    assert folder.outcomes(second) == {"a.png": "unchanged", "b.png": "unchanged"}
+    assert second.segments == 0
+    assert folder.segmenter.encoded == 0
+    assert everything_in(folder.index) == stored
+
+
+def test_the_ledger_says_what_was_stored(folder: Folder) -> None:
+    path = folder.draw("a.png", "red", mtime_s=777)
+    folder.options = replace(OPTIONS, tags=("zoo", "art"))
+
+    folder.ingest()
+
+    [record] = folder.index.scroll_images()
+    segments = list(folder.index.scroll_segments())
+    assert record.files == (ImageFile(path_to_uri(path), 777 * 10**9),)
+    assert (record.width, record.height) == (48, 40)
+    assert record.size_bytes == path.stat().st_size
+    assert record.captured_s == 777
+    assert record.tags == ("art", "zoo")
+    assert record.status == "done"
+    assert record.segment_count == len(segments)
+    assert record.recipe == folder.recipe.fingerprint()
+    assert {(s.image_id, s.tags, s.sources) for s in segments} == {
+        (record.image_id, record.tags, record.sources)
+    }
+
+
+def test_files_that_are_no_usable_pictures_are_reported_and_stop_nothing(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    whole = folder.draw("cut.png", "green").read_bytes()
+    folder.write("cut.png", whole[:100])
+    folder.write("empty.png", b"")
+    Image.new("RGB", (200, 200)).save(folder.root / "large.png")
+    folder.write("text.png", b"not a picture")
+    (folder.root / "link.png").symlink_to(folder.root / "nowhere")
+    Image.new("RGB", (3, 3), (9, 9, 9)).save(folder.root / "tiny.png")
+    folder.write("zlong.png", whole + bytes(2_000_000))
+
+    report = folder.ingest()
+
+    outcomes = {name: outcome.split(" /")[0] for name, outcome in folder.outcomes(report).items()}
+    assert {name: text.split(":")[0].rpartition(" ")[0] or text for name, text in outcomes.items()} == {
+        "a.png": "added",
+        "cut.png": "unreadable",
+        "empty.png": "not an image",
+        "large.png": "too large",
+        "link.png": "unreadable",
+        "text.png": "not an image",
+        "tiny.png": "no",
+        "zlong.png": "too large",
+    }
+    assert folder.outcomes(report)["tiny.png"] == "no segments"
+    assert report.exit_code == 1
+    assert folder.index.counts().images == 2
+    assert all("\n" not in file.detail and len(file.detail) < 400 for file in report.files)
+    assert "--max-pixels" in folder.outcomes(report)["large.png"]
+
+
+def test_a_picture_without_segments_is_not_done_twice(folder: Folder) -> None:
+    Image.new("RGB", (3, 3), (9, 9, 9)).save(folder.root / "tiny.png")
+
+    folder.ingest()
+    again = folder.ingest()
+
+    assert folder.outcomes(again) == {"tiny.png": "unchanged"}
+    assert folder.segmenter.encoded == 1
+    [record] = folder.index.scroll_images()
+    assert (record.status, record.segment_count) == ("no_segments", 0)
+
+
+def test_the_same_content_twice_is_one_picture_with_two_files(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    folder.draw("b.png", "red")
+
+    report = folder.ingest()
+
+    assert folder.outcomes(report) == {"a.png": "added", "b.png": "unchanged same content as a.png"}
+    assert folder.stored_names() == {"red": {"a.png", "b.png"}}
+    assert folder.segmenter.encoded == 1
+    sources = {s.sources for s in folder.index.scroll_segments()}
+    assert all(path_to_uri(folder.root / "b.png") in found for found in sources)
+    assert folder.outcomes(folder.ingest()) == {"a.png": "unchanged", "b.png": "unchanged"}
+
+
+def test_a_changed_file_replaces_the_picture_and_its_segments(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    folder.ingest()
+    before = set(everything_in(folder.index))
+    folder.draw("a.png", "blue", mtime_s=2000)
+
+    report = folder.ingest()
+
+    assert folder.outcomes(report) == {"a.png": "replaced"}
+    assert folder.stored_names() == {"blue": {"a.png"}}
+    assert before.isdisjoint(everything_in(folder.index))
+    assert report.segments == folder.index.counts().segments > 0
+
+
+def test_a_renamed_file_keeps_its_segments_and_tags_without_a_model_call(folder: Folder) -> None:
+    folder.options = replace(OPTIONS, tags=("zoo",))
+    path = folder.draw("a.png", "red")
+    folder.ingest()
+    segments = {s.segment_id for s in folder.index.scroll_segments()}
+    path.rename(folder.root / "b.png")
+    folder.options = OPTIONS
+
+    report = folder.ingest()
+
+    assert folder.outcomes(report) == {"b.png": "renamed was a.png"}
+    assert folder.stored_names() == {"red": {"b.png"}}
+    assert folder.segmenter.encoded == 1
+    found = list(folder.index.scroll_segments())
+    assert {s.segment_id for s in found} == segments
+    assert {s.tags for s in found} == {("zoo",)}
+    assert all(path_to_uri(folder.root / "b.png") in s.sources for s in found)
+    assert not any(path_to_uri(path) in s.sources for s in found)
+
+
+def test_a_file_that_became_a_copy_of_another_is_replaced_by_it(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    folder.draw("b.png", "green")
+    folder.ingest()
+    folder.draw("b.png", "red", mtime_s=2000)
+
+    report = folder.ingest()
+
+    assert folder.outcomes(report) == {"a.png": "unchanged", "b.png": "replaced same content as a.png"}
+    assert folder.stored_names() == {"red": {"a.png", "b.png"}}
+    assert {s.image_id for s in folder.index.scroll_segments()} == {
+        r.image_id for r in folder.index.scroll_images()
+    }
+    assert folder.segmenter.encoded == 2
+
+
+def test_one_of_two_copies_changes_and_the_other_stays(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    folder.draw("b.png", "red")
+    folder.ingest()
+    folder.draw("a.png", "blue", mtime_s=2000)
+
+    report = folder.ingest()
+
+    assert folder.outcomes(report) == {"a.png": "replaced", "b.png": "unchanged"}
+    assert folder.stored_names() == {"blue": {"a.png"}, "red": {"b.png"}}
+
+
+def swap(folder: Folder) -> None:
+    a, b = folder.root / "a.png", folder.root / "b.png"
+    a.rename(folder.root / "c.png")
+    b.rename(a)
+    (folder.root / "c.png").rename(b)
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_two_files_that_swapped_their_names_are_both_found_under_the_new_ones(
+    folder: Folder, jobs: int
+) -> None:
+    folder.options = replace(OPTIONS, jobs=jobs)
+    folder.draw("a.png", "red", mtime_s=1000)
+    folder.draw("b.png", "green", mtime_s=2000)
+    folder.ingest()
+    before = {point: vectors for point, (_, vectors) in everything_in(folder.index).items()}
+    swap(folder)
+
+    report = folder.ingest()
+
+    assert {file.outcome for file in report.files} == {Outcome.REPLACED}
+    assert folder.stored_names() == {"green": {"a.png"}, "red": {"b.png"}}
+    assert {point: vectors for point, (_, vectors) in everything_in(folder.index).items()} == before
+
+
+def test_a_new_time_alone_is_noted_and_nothing_is_done_again(folder: Folder) -> None:
+    path = folder.draw("a.png", "red", mtime_s=1000)
+    folder.ingest()
+    folder.touch(path, 2000)
+
+    report = folder.ingest()
+
+    assert folder.outcomes(report) == {"a.png": "unchanged"}
+    assert folder.segmenter.encoded == 1
+    [record] = folder.index.scroll_images()
+    assert record.files[0].mtime_ns == 2000 * 10**9
+
+
+def test_tags_of_a_second_run_are_added_to_pictures_and_segments(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    folder.options = replace(OPTIONS, tags=("b",))
+    folder.ingest()
+    folder.options = replace(OPTIONS, tags=("a", "b"))
+
+    report = folder.ingest()
+
+    assert folder.outcomes(report) == {"a.png": "unchanged"}
+    assert {r.tags for r in folder.index.scroll_images()} == {("a", "b")}
+    assert {s.tags for s in folder.index.scroll_segments()} == {("a", "b")}
+
+
+def test_another_recipe_does_every_picture_again_and_leaves_nothing_of_the_old(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    folder.draw("b.png", "red")
+    folder.options = replace(OPTIONS, tags=("zoo",))
+    folder.ingest()
+    old = {s.segment_id for s in folder.index.scroll_segments()}
+    folder.options = OPTIONS
+    folder.recipe = replace(folder.recipe, generator=replace(SETTINGS, segments_per_image=1))
+
+    report = folder.ingest()
+
+    assert folder.outcomes(report) == {
+        "a.png": "replaced made with other models or settings before",
+        "b.png": "unchanged",
+    }
+    new = [s.segment_id for s in folder.index.scroll_segments()]
+    assert len(old) > len(new) == 1
+    [record] = folder.index.scroll_images()
+    assert record.recipe == folder.recipe.fingerprint()
+    assert record.tags == ("zoo",)
+    assert folder.stored_names() == {"red": {"a.png", "b.png"}}
+
+
+def test_another_embedder_is_refused_before_anything_is_written(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    folder.ingest()
+    folder.recipe = replace(folder.recipe, embedder=ColourEmbedder(samples_per_side=8))
+
+    with pytest.raises(IndexMismatchError):
+        folder.ingest()
+
+
+def test_a_limit_stops_after_so_many_pictures_and_the_next_run_goes_on(folder: Folder) -> None:
+    for i, colour in enumerate(COLOURS):
+        folder.draw(f"{i}.png", colour)
+    folder.options = replace(OPTIONS, limit=2)
+
+    first, second = folder.ingest(), folder.ingest()
+
+    assert folder.outcomes(first) == {"0.png": "added", "1.png": "added"}
+    assert folder.outcomes(second) == {
+        "0.png": "unchanged",
+        "1.png": "unchanged",
+        "2.png": "added",
+        "3.png": "added",
+    }
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    folder.draw("b.png", "green")
+    moved = folder.draw("m.png", "blue")
+    folder.ingest()
+    folder.draw("b.png", "red", mtime_s=2000)
+    folder.draw("c.png", "yellow")
+    folder.draw("d.png", "yellow")
+    folder.write("e.png", b"text")
+    moved.rename(folder.root / "n.png")
+    before, encoded = everything_in(folder.index), folder.segmenter.encoded
+
+    folder.index.restart(fails_at=1)
+    dry = folder.ingest(plan=DryPlan())
+    after_dry = everything_in(folder.index)
+    folder.index.restart()
+    real = folder.ingest()
+
+    assert after_dry == before
+    assert folder.outcomes(dry) == folder.outcomes(real)
+    assert dry.segments == 0
+    assert dry.counts[Outcome.ADDED] == 1
+    assert folder.segmenter.encoded == encoded + 1
+
+
+def test_as_many_threads_as_one_do_the_same(tmp_path: Path) -> None:
+    found = []
+    for jobs in (1, 4):
+        folder = Folder(tmp_path)
+        folder.options = replace(OPTIONS, jobs=jobs)
+        for i in range(12):
+            folder.draw(f"{i:02}.png", list(COLOURS)[i % 4])
+        folder.write("05x.png", b"text")
+
+        report = folder.ingest()
+        found.append((folder.outcomes(report), everything_in(folder.index)))
+
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 13
+
+
+def test_files_come_in_the_given_order_and_those_not_given_are_left_alone(folder: Folder) -> None:
+    paths = [folder.draw(f"{colour}.png", colour) for colour in COLOURS]
+    folder.ingest()
+    paths[0].unlink()
+
+    report = folder.ingest(paths=[paths[3], paths[1]])
+
+    assert list(folder.outcomes(report)) == ["yellow.png", "green.png"]
+    assert len(folder.stored_names()) == 4
+
+
+def test_a_file_that_goes_away_between_scan_and_read_is_reported(folder: Folder) -> None:
+    path = folder.draw("a.png", "red")
+    path.unlink()
+
+    report = folder.ingest(paths=[path])
+
+    assert folder.outcomes(report) == {"a.png": "unreadable a.png: cannot be read: No such file or directory"}
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_ctrl_c_returns_what_was_done_and_the_next_run_goes_on(folder: Folder, jobs: int) -> None:
+    folder.options = replace(OPTIONS, jobs=jobs)
+    for i, colour in enumerate(COLOURS):
+        folder.draw(f"{i}.png", colour)
+    seen: list[str] = []
+
+    def stop_at_the_second(outcome: FileOutcome) -> None:
+        seen.append(outcome.uri)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    report = folder.ingest(on_file=stop_at_the_second)
+    stopped_with = folder.index.counts().images
+    again = folder.ingest()
+
+    assert report.interrupted
+    assert report.exit_code == 130
+    assert len(report.files) == 2
+    assert stopped_with == 2
+    assert folder.outcomes(again) == {
+        "0.png": "unchanged",
+        "1.png": "unchanged",
+        "2.png": "added",
+        "3.png": "added",
+    }
+    assert not [t for t in threading.enumerate() if t.name.startswith("segdex-read")]
+
+
+def fresh(folder: Folder) -> None:
+    pass
+
+
+def replaced(folder: Folder) -> None:
+    folder.draw("a.png", "yellow", mtime_s=2000)
+
+
+def renamed(folder: Folder) -> None:
+    (folder.root / "a.png").rename(folder.root / "z.png")
+    folder.draw("n.png", "yellow")
+
+
+def replaced_by_a_copy(folder: Folder) -> None:
+    folder.draw("a.png", "green", mtime_s=2000)
+
+
+def renamed_over(folder: Folder) -> None:
+    (folder.root / "a.png").rename(folder.root / "b.png")
+
+
+def tagged(folder: Folder) -> None:
+    folder.options = replace(OPTIONS, tags=("new",))
+
+
+def other_recipe(folder: Folder) -> None:
+    folder.recipe = replace(folder.recipe, generator=replace(SETTINGS, segments_per_image=1))
+
+
+CHANGES = [replaced, renamed, replaced_by_a_copy, renamed_over, swap, tagged, other_recipe]
+
+
+@pytest.mark.parametrize("change", [fresh, *CHANGES])
+def test_after_a_crash_at_any_write_a_second_run_gives_the_same_index(
+    folder: Folder, change: Callable[[Folder], None]
+) -> None:
+    folder.draw("a.png", "red", mtime_s=1000)
+    folder.draw("b.png", "green", mtime_s=1001)
+    folder.draw("c.png", "red", mtime_s=1002)
+    if change is not fresh:
+        folder.ingest()
+    change(folder)
+    start = folder.index
+
+    start.restart()
+    folder.index = deepcopy(start)
+    undisturbed = folder.ingest()
+    expected = everything_in(folder.index)
+    writes = folder.index.writes
+
+    assert writes > 1
+    assert undisturbed.exit_code == 0
+    for fails_at in range(1, writes + 1):
+        folder.index = deepcopy(start)
+        folder.index.restart(fails_at=fails_at)
+        with pytest.raises(IndexUnavailableError):
+            folder.ingest()
+        folder.index.restart()
+        folder.ingest()
+        # between the two halves of a deletion a crash leaves segments without a picture
+        apply_sync(plan_sync(folder.index), folder.index)
+
+        assert everything_in(folder.index) == expected, f"after a crash at write {fails_at} of {writes}"
+
+
+def test_a_ledger_can_be_read_while_it_changes() -> None:
+    sha256 = "ab" * 32
+    uri = "file:///a.png"
+    record = ImageRecord(
+        image_id=make_image_id(sha256),
+        sha256=sha256,
+        size_bytes=1,
+        files=(ImageFile(uri, 1),),
+        width=1,
+        height=1,
+        captured_s=0,
+        place_lat_lon=None,
+        tags=(),
+        status="done",
+        segment_count=1,
+        recipe="",
+    )
+    ledger = Ledger([record])
+    failures: list[BaseException] = []
+    stop = threading.Event()
+
+    def look_up() -> None:
+        while not stop.is_set():
+            try:
+                assert ledger.find(uri, size_bytes=1, mtime_ns=1) in (record, None)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the test reports it
+                failures.append(error)
+                return
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    reader = threading.Thread(target=look_up)
+    reader.start()
+    try:
+        for _ in range(5000):
+            ledger.put(record)
+    finally:
+        stop.set()
+        reader.join()
+        sys.setswitchinterval(interval)
+
+    assert failures == []
