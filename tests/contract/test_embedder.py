@@ -178,3 +178,13 @@ def test_name_and_fingerprint_are_one_line_and_stable(make: Make, embedder: Embe
 
 def test_another_configuration_has_another_fingerprint(make: Make, embedder: Embedder) -> None:
     assert make(True).fingerprint != embedder.fingerprint
+
+
+def test_the_fake_finds_the_colour_that_a_phrase_names() -> None:
+    embedder = ColourEmbedder()
+    colours = {"red": (200, 20, 20), "blue": (20, 40, 200), "white": (250, 250, 250)}
+    images = embedder.embed_images([np.full((20, 30, 3), rgb, np.uint8) for rgb in colours.values()])
+
+    texts = embedder.embed_texts([f"a {name} thing" for name in colours] + ["a dog"])
+
+    np.testing.assert_allclose(texts @ images.T, np.eye(4, 3), atol=1e-6)

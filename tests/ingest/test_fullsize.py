@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
+from tests.needs import package
 
 from segdex.core.masks import BoolMask, mask_box
-from segdex.ingest.fullsize import clean_small_regions, upsample_mask
+from segdex.ingest.fullsize import clean_small_regions, full_size_stability, upsample_mask
 
 SMALL_MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=10))
 
@@ -18,7 +19,8 @@ SMALL_MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=1, 
 def smooth_logits(seed: int, *, sigma: float, offset: float = 0.0) -> npt.NDArray[np.float32]:
     """Return (256, 256) logits with blobs of about ``sigma`` cells."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(256, 256)), sigma)
-    return (noise / noise.std() * 4 + offset).astype(np.float32)
+    logits: npt.NDArray[np.float32] = (noise / noise.std() * 4 + offset).astype(np.float32)
+    return logits
 
 
 def torch_upsampled(logits: npt.NDArray[np.floating], size_hw: tuple[int, int]) -> npt.NDArray[np.float32]:
@@ -78,6 +80,26 @@ def test_half_precision_moves_only_pixels_on_the_boundary() -> None:
     differs = in_full_frame(logits.astype(np.float16), (700, 900)) != (expected > 0)
 
     assert (np.abs(expected[differs]) < 1e-3).all()
+
+
+@pytest.mark.parametrize("size_hw", [(300, 451), (100, 90)])
+@pytest.mark.parametrize(("sigma", "offset"), [(6, 0), (30, -4), (30, 8)])
+def test_the_full_size_stability_is_metas(size_hw: tuple[int, int], sigma: float, offset: float) -> None:
+    package("sam2", "reference")
+    from sam2.utils.amg import calculate_stability_score
+
+    logits = smooth_logits(7, sigma=sigma, offset=offset)
+    upsampled = torch.from_numpy(torch_upsampled(logits, size_hw))[None]
+    expected = calculate_stability_score(upsampled, 0.0, 1.0).item()
+
+    stability = full_size_stability(logits, size_hw, offset=1.0)
+
+    assert stability == pytest.approx(expected, abs=1e-4)
+    assert 0 < stability < 1
+
+
+def test_an_empty_mask_has_no_stability() -> None:
+    assert full_size_stability(np.full((256, 256), -5, np.float16), (30, 40), offset=1.0) == 0
 
 
 def test_a_mask_without_a_pixel_stays_empty() -> None:

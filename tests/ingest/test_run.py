@@ -1,7 +1,6 @@
 """An ingest brings the index up to date with the files, says what became of each, and survives crashes."""
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -35,7 +34,7 @@ from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
 from segdex.ingest.report import FileOutcome, IngestReport, Outcome
 from segdex.ingest.run import DryPlan, IngestOptions, Plan, WritingPlan, ingest_files, prepare_index
-from segdex.ingest.sync import apply_sync, plan_sync
+from segdex.ingest.sync import plan_sync
 
 OPTIONS = IngestOptions(max_pixels=10_000, max_bytes=1_000_000)
 SETTINGS = GeneratorSettings(points_per_side=2)
@@ -69,6 +68,7 @@ class CrashingIndex(MemoryIndex):
         super().__init__()
         self.writes = 0
         self.fails_at: int | None = None
+        self.failed_in_deletion = False
 
     def restart(self, *, fails_at: int | None = None) -> None:
         self.writes, self.fails_at = 0, fails_at
@@ -104,6 +104,7 @@ class CrashingIndex(MemoryIndex):
     def delete_image(self, image_id: UUID) -> None:
         self._write()
         del self._images[image_id]
+        self.failed_in_deletion = self.writes + 1 == self.fails_at
         self.delete_segments(image_id)
 
 
@@ -598,8 +599,10 @@ def test_after_a_crash_at_any_write_a_second_run_gives_the_same_index(
             folder.ingest()
         folder.index.restart()
         folder.ingest()
-        # between the two halves of a deletion a crash leaves segments without a picture
-        apply_sync(plan_sync(folder.index), folder.index)
+        if folder.index.failed_in_deletion:
+            # segments without a picture, which no search returns and `segdex sync` deletes
+            for image_id in plan_sync(folder.index).orphans:
+                folder.index.delete_segments(image_id)
 
         assert everything_in(folder.index) == expected, f"after a crash at write {fails_at} of {writes}"
 
@@ -622,27 +625,18 @@ def test_a_ledger_can_be_read_while_it_changes() -> None:
         recipe="",
     )
     ledger = Ledger([record])
-    failures: list[BaseException] = []
-    stop = threading.Event()
+    found: list[ImageRecord | None] = []
 
-    def look_up() -> None:
-        while not stop.is_set():
-            try:
-                assert ledger.find(uri, size_bytes=1, mtime_ns=1) in (record, None)
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the test reports it
-                failures.append(error)
-                return
+    class LookedUpInBetween(dict[UUID, ImageRecord]):
+        """Looks the file up at the moment when a thread would find the change half done."""
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    reader = threading.Thread(target=look_up)
-    reader.start()
-    try:
-        for _ in range(5000):
-            ledger.put(record)
-    finally:
-        stop.set()
-        reader.join()
-        sys.setswitchinterval(interval)
+        def pop(self, key: UUID, default: ImageRecord | None = None) -> ImageRecord | None:  # type: ignore[override]
+            record = super().pop(key, default)
+            found.append(ledger.find(uri, size_bytes=1, mtime_ns=1))
+            return record
 
-    assert failures == []
+    ledger._by_id = LookedUpInBetween(ledger._by_id)
+    ledger.put(record)
+
+    assert found == [None]
+    assert ledger.find(uri, size_bytes=1, mtime_ns=1) == record

@@ -39,6 +39,16 @@ def upsample_mask(logits: npt.NDArray[np.floating], size_hw: tuple[int, int]) ->
     return values > 0, BoxXYXY(x1, y1, x2, y2)
 
 
+def full_size_stability(
+    logits: npt.NDArray[np.floating], size_hw: tuple[int, int], *, offset: float
+) -> float:
+    """Return ``select.stability_scores`` of one (h, w) mask, but of its logits upsampled to ``size_hw``."""
+    values = logits.astype(np.float32, copy=False)
+    inner, _ = upsample_mask(values - offset, size_hw)
+    outer, _ = upsample_mask(values + offset, size_hw)
+    return int(np.count_nonzero(inner)) / max(int(np.count_nonzero(outer)), 1)
+
+
 def clean_small_regions(mask: BoolMask, *, min_region_px: int) -> BoolMask:
     """Return the mask without holes and islands smaller than ``min_region_px`` pixels.
 

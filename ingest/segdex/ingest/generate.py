@@ -1,17 +1,14 @@
 """Automatic mask generation: prompt a grid, keep the best masks, bring them to the picture's size."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from segdex.core.geometry import BoxXYXY, box_nms
-from segdex.core.masks import BoolMask, MaskRLE, encode_mask, mask_box, rle_iou
 from segdex.core.protocols import FOREGROUND, ImageFeatures, PromptableSegmenter, Prompts
 from segdex.core.records import RGBImage, Segment
-from segdex.ingest.fullsize import clean_small_regions, upsample_mask
+from segdex.ingest.finish import FullSize, WindowCandidates, select_meta, select_ranked
 from segdex.ingest.prompts import CropWindow, crop_windows, point_grid
 from segdex.ingest.select import (
     Candidates,
@@ -98,6 +95,9 @@ class GeneratorSettings:
 _GENERATOR_VERSION = 1  # raised whenever this file changes what it returns for the same settings
 
 
+_STABILITY_MARGIN = 0.1  # at 256x256 the stability was up to 0.043 off that at 512x512
+
+
 def meta_settings() -> GeneratorSettings:
     """Return the defaults of Meta's ``SAM2AutomaticMaskGenerator`` (sam2 2b90b9f)."""
     return GeneratorSettings(
@@ -110,18 +110,6 @@ def meta_settings() -> GeneratorSettings:
         min_region_px=0,
         min_area_px=1,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _FullMask:
-    """A kept mask at full size: its pixels inside ``box`` of the picture, and its scores."""
-
-    mask: BoolMask
-    box: BoxXYXY
-    predicted_iou: float
-    stability: float
-    score: float
-    window: CropWindow
 
 
 def generate_masks(
@@ -138,7 +126,11 @@ def generate_masks(
     windows = crop_windows(
         size_hw, crop_layers=settings.crop_layers, overlap_ratio=settings.crop_overlap_ratio
     )
-    found: list[_FullMask] = []
+    floors = settings
+    if settings.selection == "meta":  # Meta's floor holds at full size: ``select_meta`` decides
+        lower = max(settings.stability_floor - _STABILITY_MARGIN, 0)
+        floors = replace(settings, stability_floor=lower)
+    found: list[WindowCandidates] = []
     for window in windows:
         box = window.box
         [features] = segmenter.encode([image[box.y1 : box.y2, box.x1 : box.x2]])
@@ -147,17 +139,24 @@ def generate_masks(
             min_spacing_px=settings.min_point_spacing_px,
             points_per_side=max(settings.points_per_side // settings.crop_points_downscale**window.layer, 1),
         )
-        candidates = decode_points(segmenter, features, points, settings=settings)
-        found += _select_in_window(candidates, window, size_hw, settings)
-    segments = _to_segments(found, size_hw)
-    if len(windows) > 1:
-        segments = _merge_windows(segments, found, settings)
-    best: dict[MaskRLE, Segment] = {}
-    for segment in sorted(segments, key=lambda segment: -segment.score):
-        best.setdefault(segment.mask, segment)  # different masks can be one at the size of a small picture
-    segments = list(best.values())
+        candidates = decode_points(segmenter, features, points, settings=floors)
+        if settings.selection == "ranked":
+            found.append(_best_of_window(candidates, window, settings))
+        else:
+            found.append(WindowCandidates(window, candidates, scores=candidates.predicted_iou))
+    full_size = FullSize(size_hw, min_region_px=settings.min_region_px, min_area_px=settings.min_area_px)
     if settings.selection == "ranked":
-        segments = segments[: settings.segments_per_image]
+        segments = select_ranked(
+            found, full_size, nms_iou=settings.nms_iou, limit=settings.segments_per_image
+        )
+    else:
+        segments = select_meta(
+            found,
+            full_size,
+            box_nms_iou=settings.nms_iou,
+            stability_floor=settings.stability_floor,
+            stability_offset=settings.stability_offset,
+        )
     parents = find_parents([s.mask for s in segments], min_containment=settings.min_containment)
     return [replace(segment, parent=parent) for segment, parent in zip(segments, parents, strict=True)]
 
@@ -210,36 +209,19 @@ def decode_points(
 _CANDIDATE_FIELDS = ("logits", "predicted_iou", "stability", "packed")
 
 
-def _select_in_window(
-    candidates: Candidates, window: CropWindow, size_hw: tuple[int, int], settings: GeneratorSettings
-) -> list[_FullMask]:
-    """Keep the best masks of one window and bring them to full size."""
-    if settings.selection == "ranked":
-        scores = ranked_scores(candidates, settings)
-        kept = mask_nms(
-            candidates.packed,
-            scores,
-            iou_threshold=settings.nms_iou,
-            # some of these are lost below, at the edge of a window or by their size
-            limit=2 * settings.segments_per_image,
-        )
-        candidates, scores = candidates[kept], scores[kept]
-    else:
-        scores = candidates.predicted_iou
-    full = [
-        _FullMask(mask, box, float(iou), float(stability), float(score), window)
-        for logits, iou, stability, score in zip(
-            candidates.logits, candidates.predicted_iou, candidates.stability, scores, strict=True
-        )
-        for mask, box in [_full_mask(logits, window, settings)]
-        if np.count_nonzero(mask) >= settings.min_area_px and not _touches_inner_edge(box, window, size_hw)
-    ]
-    if settings.selection == "meta" and full:
-        boxes = np.asarray([item.box for item in full], dtype=np.float32)
-        boxes[:, 2:] -= 1  # Meta's boxes end at the last pixel
-        iou = np.asarray([item.predicted_iou for item in full], dtype=np.float32)
-        full = [full[i] for i in box_nms(boxes, iou, iou_threshold=settings.nms_iou)]
-    return full
+def _best_of_window(
+    candidates: Candidates, window: CropWindow, settings: GeneratorSettings
+) -> WindowCandidates:
+    """Rank the masks of one window and drop twins, so that few of them have to be kept in memory."""
+    scores = ranked_scores(candidates, settings)
+    kept = mask_nms(
+        candidates.packed,
+        scores,
+        iou_threshold=settings.nms_iou,
+        # some are lost at full size: cut off by the window, too small, or found in another window too
+        limit=2 * settings.segments_per_image,
+    )
+    return WindowCandidates(window, candidates[kept], scores=scores[kept])
 
 
 def ranked_scores(candidates: Candidates, settings: GeneratorSettings) -> npt.NDArray[np.float32]:
@@ -253,76 +235,3 @@ def ranked_scores(candidates: Candidates, settings: GeneratorSettings) -> npt.ND
         return quality
     agreeing = agreement_counts(candidates.packed, iou_threshold=settings.agreement_iou)
     return (quality + settings.agreement_weight * np.log(np.maximum(agreeing, 1))).astype(np.float32)
-
-
-def _full_mask(
-    logits: npt.NDArray[np.float16], window: CropWindow, settings: GeneratorSettings
-) -> tuple[BoolMask, BoxXYXY]:
-    """Return a mask at the size of the window, cut to its tight box in the picture."""
-    width, height = window.box.size_wh
-    mask, reach = upsample_mask(logits, (height, width))
-    mask = clean_small_regions(mask, min_region_px=settings.min_region_px)
-    tight = mask_box(mask)
-    box = BoxXYXY(
-        window.box.x1 + reach.x1 + tight.x1,
-        window.box.y1 + reach.y1 + tight.y1,
-        window.box.x1 + reach.x1 + tight.x2,
-        window.box.y1 + reach.y1 + tight.y2,
-    )
-    return mask[tight.y1 : tight.y2, tight.x1 : tight.x2], box
-
-
-_EDGE_PX = 20  # ``is_box_near_crop_edge`` of Meta's amg.py, atol
-
-
-def _touches_inner_edge(box: BoxXYXY, window: CropWindow, size_hw: tuple[int, int]) -> bool:
-    """Return whether a box ends at an edge of its window that is no edge of the picture: it is cut off."""
-    last = BoxXYXY(box.x1, box.y1, box.x2 - 1, box.y2 - 1)  # Meta's boxes end at the last pixel
-    picture = (0, 0, size_hw[1], size_hw[0])
-    return any(
-        abs(mine - edge) <= _EDGE_PX and not abs(mine - outer) <= _EDGE_PX
-        for mine, edge, outer in zip(last, window.box, picture, strict=True)
-    )
-
-
-def _to_segments(found: Sequence[_FullMask], size_hw: tuple[int, int]) -> list[Segment]:
-    segments = []
-    for item in found:
-        full = np.zeros(size_hw, dtype=bool, order="F")
-        full[item.box.y1 : item.box.y2, item.box.x1 : item.box.x2] = item.mask
-        segments.append(
-            Segment(
-                box=item.box,
-                mask=encode_mask(full),
-                area_px=int(np.count_nonzero(item.mask)),
-                predicted_iou=item.predicted_iou,
-                stability=item.stability,
-                score=item.score,
-            )
-        )
-    return segments
-
-
-def _merge_windows(
-    segments: list[Segment], found: Sequence[_FullMask], settings: GeneratorSettings
-) -> list[Segment]:
-    """Suppress twins from different windows.
-
-    ``meta`` prefers the smaller window and compares boxes, as Meta does; ``ranked`` goes by score and
-    compares masks.
-    """
-    if not segments:
-        return segments
-    if settings.selection == "meta":
-        boxes = np.asarray([segment.box for segment in segments], dtype=np.float32)
-        boxes[:, 2:] -= 1
-        scores = np.asarray([1 / item.window.box.area_px for item in found], dtype=np.float32)
-        return [segments[i] for i in box_nms(boxes, scores, iou_threshold=settings.nms_iou)]
-    order = sorted(range(len(segments)), key=lambda i: -segments[i].score)
-    masks: list[MaskRLE] = [segments[i].mask for i in order]
-    iou = rle_iou(masks, masks)
-    kept: list[int] = []
-    for i in range(len(order)):
-        if not kept or iou[i, kept].max() <= settings.nms_iou:
-            kept.append(i)
-    return [segments[order[i]] for i in kept]

@@ -82,4 +82,4 @@ def crop_windows(size_hw: tuple[int, int], *, crop_layers: int, overlap_ratio: f
 def _evenly(length_px: int, count: int, min_spacing_px: int) -> npt.NDArray[np.float32]:
     if min_spacing_px > 0:
         count = min(count, max(length_px // min_spacing_px, 1))
-    return (np.arange(count, dtype=np.float32) + 0.5) / count * length_px
+    return (np.arange(count, dtype=np.float32) + np.float32(0.5)) * np.float32(length_px / count)

@@ -1,6 +1,6 @@
 """``segdex eval``: figures on labelled pictures."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -192,7 +192,7 @@ def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
-def _print_by_size(figures: dict[str, object], console: Console) -> None:
+def _print_by_size(figures: Mapping[str, object], console: Console) -> None:
     """Print a line for each figure, and a column for each size of thing."""
     table = Table(box=None, pad_edge=False)
     table.add_column("figure")

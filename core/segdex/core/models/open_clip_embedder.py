@@ -219,11 +219,12 @@ class OpenClipEmbedder:
     def _make_prompt(self, text: str) -> str:
         if not text.strip():
             raise QueryError("the query text is empty: say what to look for")
-        prompt = self._prompt_template.replace("{}", text.strip())
         try:
-            count = _count_tokens(self._tokenizer, prompt)
-        except (UnicodeEncodeError, TypeError) as error:  # a lone surrogate; HF tokenizers raise TypeError
+            text.encode()
+        except UnicodeEncodeError as error:  # a lone surrogate, as from an undecodable command line
             raise QueryError(f"the query text is not valid Unicode: {text!a}") from error
+        prompt = self._prompt_template.replace("{}", text.strip())
+        count = _count_tokens(self._tokenizer, prompt)
         allowed = self._tokenizer.context_length
         if count > allowed:
             raise QueryError(
@@ -329,19 +330,15 @@ def _wanted(model_name: str, pretrained: str) -> str:
 def _fetch(repo: str, filenames: tuple[str, ...], wanted: str) -> Path:
     """Return the first of the files that the repository has; one in the cache is used without asking."""
     for filename in filenames:
-        cached = try_to_load_from_cache(repo, filename, cache_dir=constants.HF_HUB_CACHE)
+        cached = try_to_load_from_cache(repo, filename)
         if isinstance(cached, str):
             return Path(cached)
     reason = f"it has none of {', '.join(filenames)}"
     for filename in filenames:
         try:
             # One request without retries: hf_hub_download repeats a failed one for 25 s.
-            get_hf_file_metadata(
-                hf_hub_url(repo, filename, endpoint=constants.ENDPOINT), timeout=_HUB_TIMEOUT_S
-            )
-            return Path(
-                hf_hub_download(repo, filename, cache_dir=constants.HF_HUB_CACHE, endpoint=constants.ENDPOINT)
-            )
+            get_hf_file_metadata(hf_hub_url(repo, filename), timeout=_HUB_TIMEOUT_S)
+            return Path(hf_hub_download(repo, filename))
         except RemoteEntryNotFoundError:
             continue
         except (HTTPError, OSError) as error:
@@ -359,4 +356,4 @@ def _unavailable(repo: str, wanted: str, reason: str) -> ModelUnavailableError:
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else f"{text[:157]}..."
+    return text if len(text) <= 240 else f"{text[:237]}..."

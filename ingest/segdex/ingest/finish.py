@@ -1,0 +1,162 @@
+"""The last step of mask generation: bring the best masks of all windows to the picture's size.
+
+Only here are masks upsampled: in ``ranked`` one after the other, best first, until the budget is full.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from segdex.core.geometry import BoxXYXY, box_nms
+from segdex.core.masks import BoolMask, encode_mask, mask_box, rle_iou
+from segdex.core.records import Segment
+from segdex.ingest.fullsize import clean_small_regions, full_size_stability, upsample_mask
+from segdex.ingest.prompts import CropWindow
+from segdex.ingest.select import Candidates, Scores
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowCandidates:
+    """The masks of one window that came through the selection at 256x256.
+
+    Attributes:
+        window: The part of the picture.
+        candidates: n masks.
+        scores: (n,) what to rank by, higher is better.
+    """
+
+    window: CropWindow
+    candidates: Candidates
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class FullSize:
+    """How masks are finished at the size of the picture.
+
+    Attributes:
+        size_hw: Height and width of the picture in pixels.
+        min_region_px: Holes and islands with fewer pixels are removed.
+        min_area_px: Masks with fewer pixels are dropped.
+    """
+
+    size_hw: tuple[int, int]
+    min_region_px: int
+    min_area_px: int
+
+    def finish(self, found: WindowCandidates, position: int) -> Segment | None:
+        """Return one mask as a segment; None if it is too small, or cut off by its window."""
+        mask, box = _upsample(found, position, min_region_px=self.min_region_px)
+        area_px = int(np.count_nonzero(mask))
+        if area_px < self.min_area_px or _touches_inner_edge(box, found.window, self.size_hw):
+            return None
+        full = np.zeros(self.size_hw, dtype=bool, order="F")
+        full[box.y1 : box.y2, box.x1 : box.x2] = mask
+        return Segment(
+            box=box,
+            mask=encode_mask(full),
+            area_px=area_px,
+            predicted_iou=float(found.candidates.predicted_iou[position]),
+            stability=float(found.candidates.stability[position]),
+            score=float(found.scores[position]),
+        )
+
+
+def select_ranked(
+    found: Sequence[WindowCandidates], full_size: FullSize, *, nms_iou: float, limit: int
+) -> list[Segment]:
+    """Return the best masks of all windows, best first.
+
+    Twins inside a window were dropped at 256x256; twins from different windows, and masks that become one at
+    the size of a small picture, are dropped here by the IoU of their run-length codes.
+
+    Args:
+        found: The masks of each window.
+        full_size: How to finish them.
+        nms_iou: Of two masks with a larger IoU the lower-ranked is dropped.
+        limit: At most this many.
+    """
+    order = sorted(
+        ((float(score), i, j) for i, part in enumerate(found) for j, score in enumerate(part.scores)),
+        key=lambda item: -item[0],
+    )
+    kept: list[Segment] = []
+    for _, i, j in order:
+        if len(kept) == limit:
+            break
+        segment = full_size.finish(found[i], j)
+        if segment is None:
+            continue
+        if kept and rle_iou([segment.mask], [other.mask for other in kept]).max() > nms_iou:
+            continue
+        kept.append(segment)
+    return kept
+
+
+def select_meta(
+    found: Sequence[WindowCandidates],
+    full_size: FullSize,
+    *,
+    box_nms_iou: float,
+    stability_floor: float,
+    stability_offset: float,
+) -> list[Segment]:
+    """Return what Meta's ``SAM2AutomaticMaskGenerator`` keeps, best predicted IoU first.
+
+    The floor of the stability at full size, box NMS inside each window by predicted IoU, then over all
+    windows preferring the smaller window (``_process_crop`` and ``_generate_masks``, sam2 2b90b9f).
+    """
+    kept: list[Segment] = []
+    window_areas: list[float] = []
+    for part in found:
+        segments = list(_stable(part, full_size, floor=stability_floor, offset=stability_offset))
+        for i in _nms(segments, [segment.predicted_iou for segment in segments], box_nms_iou):
+            kept.append(segments[i])
+            window_areas.append(part.window.box.area_px)
+    if len(found) > 1:
+        kept = [kept[i] for i in _nms(kept, [1 / area for area in window_areas], box_nms_iou)]
+    unique = {segment.mask: segment for segment in sorted(kept, key=lambda segment: segment.score)}
+    return sorted(unique.values(), key=lambda segment: -segment.score)
+
+
+def _stable(part: WindowCandidates, full_size: FullSize, *, floor: float, offset: float) -> Iterator[Segment]:
+    width, height = part.window.box.size_wh
+    for position, logits in enumerate(part.candidates.logits):
+        stability = full_size_stability(logits, (height, width), offset=offset)
+        segment = full_size.finish(part, position) if stability >= floor else None
+        if segment is not None:
+            yield replace(segment, stability=stability)
+
+
+def _nms(segments: Sequence[Segment], scores: Sequence[float], iou_threshold: float) -> list[int]:
+    if not segments:
+        return []
+    boxes = np.asarray([segment.box for segment in segments], dtype=np.float32)
+    boxes[:, 2:] -= 1  # Meta's boxes end at the last pixel
+    kept = box_nms(boxes, np.asarray(scores, dtype=np.float32), iou_threshold=iou_threshold)
+    return [int(i) for i in kept]
+
+
+def _upsample(found: WindowCandidates, position: int, *, min_region_px: int) -> tuple[BoolMask, BoxXYXY]:
+    """Return a mask at the size of its window, cut to its tight box in the picture."""
+    width, height = found.window.box.size_wh
+    mask, reach = upsample_mask(found.candidates.logits[position], (height, width))
+    mask = clean_small_regions(mask, min_region_px=min_region_px)
+    tight = mask_box(mask)
+    x, y = found.window.box.x1 + reach.x1, found.window.box.y1 + reach.y1
+    box = BoxXYXY(x + tight.x1, y + tight.y1, x + tight.x2, y + tight.y2)
+    return mask[tight.y1 : tight.y2, tight.x1 : tight.x2], box
+
+
+_EDGE_PX = 20  # ``is_box_near_crop_edge`` of Meta's amg.py, atol
+
+
+def _touches_inner_edge(box: BoxXYXY, window: CropWindow, size_hw: tuple[int, int]) -> bool:
+    """Return whether a box ends at an edge of its window that is no edge of the picture: it is cut off."""
+    last = BoxXYXY(box.x1, box.y1, box.x2 - 1, box.y2 - 1)  # Meta's boxes end at the last pixel
+    picture = (0, 0, size_hw[1], size_hw[0])
+    return any(
+        abs(mine - edge) <= _EDGE_PX and not abs(mine - outer) <= _EDGE_PX
+        for mine, edge, outer in zip(last, window.box, picture, strict=True)
+    )

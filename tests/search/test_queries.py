@@ -1,0 +1,115 @@
+"""A query that exists is valid; what is refused is refused in one line that says what to change."""
+
+import math
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segdex.core.errors import QueryError
+from segdex.search.queries import (
+    MAX_LIMIT,
+    MAX_PER_IMAGE,
+    MAX_TEXT_CHARS,
+    ImageTerm,
+    SearchQuery,
+    SegmentTerm,
+    TextTerm,
+)
+
+DOG = TextTerm("a dog")
+PIXELS = np.zeros((4, 4, 3), np.uint8)
+
+
+def refusal(kind: type[Any], *args: object, **values: object) -> str:
+    """Return the message with which a value is refused: one line without control characters."""
+    with pytest.raises(QueryError) as caught:
+        kind(*args, **values)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 300
+    assert caught.value.exit_code == 2
+    return message
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t\n  \r", "\N{NO-BREAK SPACE}", "\N{IDEOGRAPHIC SPACE}" * 3])
+def test_a_text_of_nothing_but_spaces_is_refused(text: str) -> None:
+    assert "is empty" in refusal(TextTerm, text)
+
+
+@pytest.mark.parametrize("length", [MAX_TEXT_CHARS + 1, 10_000])
+def test_a_text_that_is_too_long_is_refused_with_both_lengths(length: int) -> None:
+    message = refusal(TextTerm, "x" * length)
+
+    assert f"{length:,}" in message
+    assert "1,000" in message
+
+
+@pytest.mark.parametrize(
+    ("character", "name"), [("\0", "U+0000"), ("\x1b", "U+001B"), ("\x7f", "U+007F"), ("\ud800", "U+D800")]
+)
+def test_control_characters_and_halves_of_pairs_are_refused_by_their_number(
+    character: str, name: str
+) -> None:
+    assert name in refusal(TextTerm, f"a{character}dog")
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "x" * MAX_TEXT_CHARS, "two\nlines\tand a tab", "Straße 犬 \N{DOG FACE}", "e\u0301", "?!"]
+)
+def test_any_other_text_is_kept_as_it_is(text: str) -> None:
+    assert TextTerm(text).text == text
+
+
+@given(st.text(max_size=40))
+def test_every_text_is_either_kept_or_refused_in_one_line(text: str) -> None:
+    try:
+        assert TextTerm(text).text == text
+    except QueryError as error:
+        assert str(error).isprintable()
+
+
+@pytest.mark.parametrize("weight", [0, 101, -101, math.nan, math.inf])
+def test_a_weight_out_of_range_is_refused_for_every_kind_of_term(weight: float) -> None:
+    for kind, what in ((TextTerm, "dog"), (ImageTerm, PIXELS), (SegmentTerm, UUID(int=1))):
+        assert str(weight) in refusal(kind, what, weight)
+
+
+@pytest.mark.parametrize("value", [-1, 0, MAX_LIMIT + 1, 10**12])
+def test_a_limit_out_of_range_names_the_option(value: int) -> None:
+    message = refusal(SearchQuery, (DOG,), limit=value)
+
+    assert message.startswith("--limit must be between 1 and 1,000")
+    assert f"{value:,}" in message
+
+
+@pytest.mark.parametrize("value", [-1, 0, MAX_PER_IMAGE + 1])
+def test_a_number_of_segments_out_of_range_names_the_option(value: int) -> None:
+    assert refusal(SearchQuery, (DOG,), per_image=value).startswith("--per-image must be between 1 and 100")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_cut_off_that_is_no_number_names_the_option(value: float) -> None:
+    assert "--min-score" in refusal(SearchQuery, (DOG,), min_score=value)
+
+
+@pytest.mark.parametrize("terms", [(), (TextTerm("cat", -1),)])
+def test_a_query_needs_something_to_look_for(terms: tuple[TextTerm, ...]) -> None:
+    assert "needs a text, a picture or a segment" in refusal(SearchQuery, terms)
+
+
+@pytest.mark.parametrize(
+    "weights", [{}, {"crop": 0.0}, {"crop": -1.0, "context": 2.0}, {"crop": math.nan}, {"crop": math.inf}]
+)
+def test_view_weights_that_make_no_mean_are_refused(weights: dict[str, float]) -> None:
+    assert "view weights" in refusal(SearchQuery, (DOG,), view_weights=weights)
+
+
+def test_the_bounds_themselves_are_allowed() -> None:
+    for limit, per_image in ((1, 1), (MAX_LIMIT, MAX_PER_IMAGE)):
+        query = SearchQuery((DOG, TextTerm("cat", -0.5)), limit=limit, per_image=per_image, min_score=-5)
+
+        assert (query.limit, query.per_image) == (limit, per_image)

@@ -1,0 +1,160 @@
+"""Fusing, thinning and grouping of hits agree with brute force."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.core.index.stored_samples import make_picture, unit_rows
+
+from segdex.core.geometry import BoxXYXY
+from segdex.core.masks import MaskRLE
+from segdex.core.records import SegmentRecord
+from segdex.search.rank import HitSegment, SearchHit, drop_nested, fuse_views, group_by_image
+
+Vectors = dict[UUID, dict[str, npt.NDArray[np.float32]]]
+
+
+def record_of(number: int, *, image: int = 0, ancestors: Sequence[int] = ()) -> SegmentRecord:
+    return SegmentRecord(
+        segment_id=UUID(int=number),
+        image_id=UUID(int=1_000 + image),
+        box=BoxXYXY(0, 0, 4, 4),
+        mask=MaskRLE((4, 4), "0`0"),
+        area_px=16,
+        area_fraction=1.0,
+        predicted_iou=0.9,
+        stability=0.9,
+        touches_border=True,
+        ancestor_ids=tuple(UUID(int=ancestor) for ancestor in ancestors),
+        sources=(),
+        tags=(),
+        captured_s=0,
+    )
+
+
+def hit(record: SegmentRecord, score: float) -> HitSegment:
+    return HitSegment(record=record, score=score, view_scores={})
+
+
+@st.composite
+def forests(draw: st.DrawFn) -> list[HitSegment]:
+    """Draw hits of a few pictures with random mask trees, best first."""
+    hits = []
+    ancestors: dict[int, list[int]] = {}
+    image_of: dict[int, int] = {}
+    for number in range(draw(st.integers(0, 25))):
+        parent = draw(st.one_of(st.none(), st.integers(0, number - 1))) if number else None
+        ancestors[number] = [] if parent is None else [parent, *ancestors[parent]]
+        image_of[number] = draw(st.integers(0, 3)) if parent is None else image_of[parent]
+        record = record_of(number, image=image_of[number], ancestors=ancestors[number])
+        if draw(st.booleans()):  # not every level of a tree is among the hits
+            hits.append(hit(record, draw(st.integers(0, 5)) / 5))
+    return sorted(hits, key=lambda found: -found.score)
+
+
+def on_one_branch(a: HitSegment, b: HitSegment) -> bool:
+    return a.record.segment_id in b.record.ancestor_ids or b.record.segment_id in a.record.ancestor_ids
+
+
+@given(forests())
+def test_of_every_branch_the_best_hit_stays_alone(hits: list[HitSegment]) -> None:
+    kept = drop_nested(hits)
+
+    assert kept == [found for found in hits if found in kept]
+    for i, found in enumerate(kept):
+        assert not any(on_one_branch(found, other) for other in kept[i + 1 :])
+    for position, found in enumerate(hits):
+        better = [other for other in hits[:position] if other in kept]
+        assert (found in kept) == (not any(on_one_branch(found, other) for other in better))
+
+
+def test_brothers_stay_and_parents_and_children_go() -> None:
+    grandparent, parent = record_of(0), record_of(1, ancestors=[0])
+    left, right = record_of(2, ancestors=[1, 0]), record_of(3, ancestors=[1, 0])
+    hits = [hit(left, 0.9), hit(parent, 0.8), hit(right, 0.7), hit(grandparent, 0.6)]
+
+    assert [found.record for found in drop_nested(hits)] == [left, right]
+
+
+def test_a_hit_between_two_levels_that_are_no_hits_still_covers_both() -> None:
+    hits = [hit(record_of(5, ancestors=[4, 3]), 0.9), hit(record_of(3), 0.5)]
+
+    assert [found.score for found in drop_nested(hits)] == [0.9]
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    crop_weight=st.sampled_from([0.0, 0.3, 1.0, 7.0]),
+    context_weight=st.sampled_from([0.5, 2.0]),
+)
+def test_fused_scores_are_weighted_means_of_dot_products(
+    seed: int, crop_weight: float, context_weight: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    picture = make_picture(3, 9, seed=seed)
+    records = list(picture.segments.records)
+    vectors: Vectors = {
+        record.segment_id: {view: rows[i] for view, rows in picture.segments.vectors.items()}
+        for i, record in enumerate(records)
+    }
+    query = {"crop": unit_rows(rng, 1, 12)[0] * 2, "context": unit_rows(rng, 1, 12)[0]}
+    weights = {"crop": crop_weight, "context": context_weight}
+
+    hits = fuse_views(records, vectors, query, weights=weights)
+
+    assert {found.record.segment_id for found in hits} == set(vectors)
+    assert [found.score for found in hits] == sorted((found.score for found in hits), reverse=True)
+    for found in hits:
+        stored = vectors[found.record.segment_id]
+        dots = {
+            view: sum(float(a) * float(b) for a, b in zip(stored[view], query[view], strict=True))
+            for view in weights
+        }
+        expected = (crop_weight * dots["crop"] + context_weight * dots["context"]) / (
+            crop_weight + context_weight
+        )
+        assert found.score == pytest.approx(expected, abs=1e-5)
+        assert found.view_scores == pytest.approx(dots, abs=1e-5)
+
+
+def test_ties_go_by_id_and_segments_without_vectors_are_left_out() -> None:
+    row = np.ones(3, np.float32)
+    records = [record_of(number) for number in (5, 2, 9, 7)]
+    vectors: Vectors = {UUID(int=number): {"crop": row} for number in (5, 2, 9)}
+
+    hits = fuse_views(records, vectors, {"crop": row}, weights={"crop": 1})
+
+    assert [found.record.segment_id.int for found in hits] == [2, 5, 9]
+
+
+@given(
+    st.lists(st.integers(0, 6), max_size=40),
+    st.integers(1, 8),
+    st.integers(1, 5),
+)
+def test_groups_are_the_first_pictures_with_their_first_hits(
+    images: list[int], limit: int, per_image: int
+) -> None:
+    hits = [hit(record_of(i, image=image), 1 - i / 100) for i, image in enumerate(images)]
+    first_seen = list(dict.fromkeys(found.record.image_id for found in hits))[:limit]
+    expected = {
+        image_id: [found for found in hits if found.record.image_id == image_id][:per_image]
+        for image_id in first_seen
+    }
+
+    groups = group_by_image(hits, limit=limit, per_image=per_image)
+
+    assert groups == expected
+    assert list(groups) == first_seen
+
+
+def test_the_score_of_a_picture_is_that_of_its_best_segment() -> None:
+    picture = make_picture(1, 1)
+    segments = (hit(record_of(1), 0.7), hit(record_of(2), 0.4))
+
+    assert SearchHit(image=picture.record, segments=segments).score == 0.7
