@@ -1,4 +1,4 @@
-"""Ingest a folder in a process of its own, so that a test can kill it: ``python ingest_child.py fake FOLDER INDEX``."""
+"""Ingest a folder in a process of its own, so that a test can kill it: python -m ... KIND FOLDER INDEX."""
 
 import sys
 from pathlib import Path

@@ -67,7 +67,15 @@ def _content(folder: Path) -> dict[str, object]:
 @pytest.mark.timeout(3000)
 def test_an_ingest_killed_at_random_moments_ends_like_an_undisturbed_one(kind: str, tmp_path: Path) -> None:
     _photos(tmp_path / "photos")
-    arguments = [sys.executable, "-W", "ignore", "-m", "tests.e2e.ingest_child", kind, str(tmp_path / "photos")]
+    arguments = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "tests.e2e.ingest_child",
+        kind,
+        str(tmp_path / "photos"),
+    ]
     started = time.perf_counter()
     subprocess.run([*arguments, str(tmp_path / "undisturbed")], cwd=ROOT, check=True)
     whole_s = time.perf_counter() - started

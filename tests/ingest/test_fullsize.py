@@ -148,7 +148,7 @@ def brute_force_clean(mask: BoolMask, min_region_px: int) -> BoolMask:
 
 
 @settings(deadline=None)
-@given(SMALL_MASKS, st.integers(0, 12))
+@given(SMALL_MASKS, st.integers(0, 60))
 def test_cleaning_agrees_with_a_flood_fill(mask: BoolMask, min_region_px: int) -> None:
     before = mask.copy()
 
@@ -159,7 +159,7 @@ def test_cleaning_agrees_with_a_flood_fill(mask: BoolMask, min_region_px: int) -
 
 
 @settings(deadline=None)
-@given(SMALL_MASKS, st.integers(0, 12))
+@given(SMALL_MASKS, st.integers(0, 60))
 def test_cleaning_twice_is_cleaning_once(mask: BoolMask, min_region_px: int) -> None:
     once = clean_small_regions(mask, min_region_px=min_region_px)
 

@@ -23,7 +23,9 @@ from segdex.ingest.pipeline import Recipe, analyse_image, build_records
 from segdex.ingest.tree import ancestors_of
 
 # min_region_px fills the hole that the inner thing leaves in the outer one
-RECIPE = Recipe(FloodSegmenter(), ColourEmbedder(), GeneratorSettings(points_per_side=4, min_region_px=500))
+RECIPE = Recipe(
+    FloodSegmenter(), ColourEmbedder(), GeneratorSettings(points_per_side=4, crop_layers=0, min_region_px=500)
+)
 
 
 class CountingEmbedder(ColourEmbedder):
@@ -87,7 +89,7 @@ def test_a_picture_is_embedded_with_all_its_crops_in_one_call() -> None:
 
 
 def test_a_picture_without_segments_still_has_its_own_vector() -> None:
-    recipe = replace(RECIPE, generator=GeneratorSettings(points_per_side=2, min_area_px=10**9))
+    recipe = replace(RECIPE, generator=replace(RECIPE.generator, min_area_px=10**9))
 
     analysed = analyse_image(nested_picture(), recipe)
 
@@ -133,7 +135,7 @@ def test_the_tree_and_the_border_are_those_of_the_picture() -> None:
 
 def test_no_two_records_of_a_small_picture_share_an_id() -> None:
     image = np.random.default_rng(0).integers(0, 4, size=(9, 7, 3), dtype=np.uint8) * 60
-    settings = GeneratorSettings(points_per_side=4, min_point_spacing_px=0, min_area_px=1, min_region_px=4)
+    settings = replace(RECIPE.generator, min_point_spacing_px=0, min_area_px=1, min_region_px=4)
     recipe = replace(RECIPE, generator=settings)
 
     records = build_records(analyse_image(image, recipe), record_of(image)).records

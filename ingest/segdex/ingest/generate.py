@@ -51,14 +51,14 @@ class GeneratorSettings:
     segments_per_image: int = 100
     points_per_side: int = 16
     min_point_spacing_px: int = 8
-    crop_layers: int = 0
-    crop_points_downscale: int = 1
+    crop_layers: int = 1
+    crop_points_downscale: int = 2
     crop_overlap_ratio: float = 512 / 1500
     predicted_iou_floor: float = 0.2
     stability_floor: float = 0.3
     stability_offset: float = 1.0
-    nms_iou: float = 0.65
-    agreement_iou: float = 0.8
+    nms_iou: float = 0.7
+    agreement_iou: float = 0.9
     agreement_weight: float = 0.1
     min_region_px: int = 64
     min_area_px: int = 16
@@ -104,6 +104,8 @@ def meta_settings() -> GeneratorSettings:
         selection="meta",
         points_per_side=32,
         min_point_spacing_px=0,
+        crop_layers=0,
+        crop_points_downscale=1,
         predicted_iou_floor=0.8,
         stability_floor=0.95,
         nms_iou=0.7,

@@ -24,6 +24,9 @@ _FETCH_IMAGES = 3
 
 _FETCH_AT_LEAST = 12
 
+_UNFINISHED = 8
+"""So many more pictures are ranked than shown, in place of those whose ingest is not finished."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
@@ -82,14 +85,14 @@ def search(query: SearchQuery, *, index: SegmentIndex, embedder: Embedder) -> Se
             hits = [hit for hit in hits if hit.score >= query.min_score]
         if not query.nested:
             hits = drop_nested(hits)
-        groups = group_by_image(hits, limit=query.limit, per_image=query.per_image)
+        groups = group_by_image(hits, limit=query.limit + _UNFINISHED, per_image=query.per_image)
         images = {image.image_id: image for image in index.get_images(list(groups))}
         found = tuple(
             SearchHit(image=images[image_id], segments=tuple(segments))
             for image_id, segments in groups.items()
             # without a line in the ledger the picture is being written, or an ingest was stopped in it
             if image_id in images
-        )
+        )[: query.limit]
     return SearchAnswer(hits=found, timings_ms=clock.timings_ms, embedder=embedder.name)
 
 

@@ -59,7 +59,10 @@ GridOption = Annotated[
 ]
 CropLayersOption = Annotated[
     int | None,
-    typer.Option("--crop-layers", help="Also look into 4, 16, ... windows, for small things (0 to 3)."),
+    typer.Option(
+        "--crop-layers",
+        help="Also look into 4, 16, ... windows, for small things (0 to 3). [default: 1; meta: 0]",
+    ),
 ]
 
 

@@ -1,0 +1,300 @@
+"""A search over an index that is compared with every segment by hand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.core.index.stored_samples import (
+    DIM,
+    FINGERPRINT,
+    FOLDERS,
+    VIEWS,
+    Picture,
+    all_segments,
+    make_picture,
+    make_pictures,
+)
+from tests.fakes.embedder import ColourEmbedder
+
+from segdex.core.errors import IndexMismatchError, IndexMissingError, QueryError
+from segdex.core.index.memory import MemoryIndex
+from segdex.core.protocols import Embedder, SegmentIndex
+from segdex.core.records import (
+    EVERYTHING,
+    EmbeddedSegments,
+    ImageRecord,
+    RGBImage,
+    ScoredSegment,
+    SegmentFilter,
+    Vectors,
+)
+from segdex.search.queries import DEFAULT_VIEW_WEIGHTS, ImageTerm, SearchQuery, SegmentTerm, TextTerm
+from segdex.search.service import SearchAnswer, check_embedder, search
+
+PICTURES = make_pictures()
+
+
+class SampleEmbedder(ColourEmbedder):
+    """Embeds a text as a random direction, in the space of the made-up pictures."""
+
+    @property
+    def fingerprint(self) -> str:
+        return FINGERPRINT.embedder
+
+    @property
+    def dim(self) -> int:
+        return DIM
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        rows = np.array([np.random.default_rng(len(text)).normal(size=DIM) for text in texts], np.float32)
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+EMBEDDER = SampleEmbedder()
+
+
+def filled(pictures: Sequence[Picture] = PICTURES) -> MemoryIndex:
+    index = MemoryIndex()
+    index.ensure(FINGERPRINT)
+    for picture in pictures:
+        index.upsert_segments(picture.segments)
+        index.upsert_image(picture.record, picture.vector)
+    return index
+
+
+@pytest.fixture(name="index", scope="module")
+def _index() -> MemoryIndex:
+    return filled()
+
+
+def ids_of(answer: SearchAnswer) -> list[list[UUID]]:
+    return [[found.record.segment_id for found in hit.segments] for hit in answer.hits]
+
+
+def scores_of_all(index: MemoryIndex, vectors: Mapping[str, npt.NDArray[np.float32]]) -> dict[UUID, float]:
+    """Return the default score of every segment, from the stored vectors alone."""
+    ids = [record.segment_id for record in index.scroll_segments()]
+    stored = index.get_vectors(ids)
+    return {
+        key: sum(DEFAULT_VIEW_WEIGHTS[view] * float(stored[key][view] @ vectors[view]) for view in VIEWS)
+        for key in ids
+    }
+
+
+def test_the_pictures_are_those_with_the_best_segments(index: MemoryIndex) -> None:
+    """Nested hits are kept and each picture gives one: the order is that of the best fused score."""
+    row = EMBEDDER.embed_texts(["some text"])[0]
+    scores = scores_of_all(index, dict.fromkeys(VIEWS, row))
+    best: dict[UUID, float] = {}
+    for record in all_segments(PICTURES):
+        score = scores[record.segment_id]
+        best[record.image_id] = max(best.get(record.image_id, -9), score)
+    expected = sorted(best, key=lambda image_id: -best[image_id])
+
+    query = SearchQuery((TextTerm("some text"),), limit=100, per_image=1, nested=True)
+    answer = search(query, index=index, embedder=EMBEDDER)
+
+    assert [hit.image.image_id for hit in answer.hits] == expected
+    for hit in answer.hits:
+        assert hit.score == pytest.approx(best[hit.image.image_id], abs=1e-6)
+
+
+def test_an_answer_is_a_page_of_distinct_pictures_with_segments_of_their_own(index: MemoryIndex) -> None:
+    query = SearchQuery((TextTerm("some text"),), limit=5, per_image=2)
+    answer = search(query, index=index, embedder=EMBEDDER)
+
+    assert len({hit.image.image_id for hit in answer.hits}) == len(answer.hits) == 5
+    assert [hit.score for hit in answer.hits] == sorted((hit.score for hit in answer.hits), reverse=True)
+    assert answer.embedder == EMBEDDER.name
+    assert set(answer.timings_ms) == {"embed", "query", "rank"}
+    for hit in answer.hits:
+        assert 1 <= len(hit.segments) <= 2
+        assert {found.record.image_id for found in hit.segments} == {hit.image.image_id}
+        for i, found in enumerate(hit.segments):
+            others = {other.record.segment_id for other in hit.segments[i + 1 :]}
+            assert others.isdisjoint(found.record.ancestor_ids)
+
+
+def test_a_smaller_page_is_the_start_of_a_larger_one(index: MemoryIndex) -> None:
+    large = search(SearchQuery((TextTerm("dog"),), limit=12), index=index, embedder=EMBEDDER)
+
+    for limit in (1, 3):
+        small = search(SearchQuery((TextTerm("dog"),), limit=limit), index=index, embedder=EMBEDDER)
+        assert ids_of(small) == ids_of(large)[:limit]
+
+
+@pytest.mark.parametrize("segment_id", [PICTURES[0].segment_ids[7], PICTURES[5].segment_ids[0]])
+def test_a_segment_finds_itself_first_with_score_one(index: MemoryIndex, segment_id: UUID) -> None:
+    answer = search(SearchQuery((SegmentTerm(segment_id),)), index=index, embedder=EMBEDDER)
+
+    first = answer.hits[0].segments[0]
+    assert first.record.segment_id == segment_id
+    assert first.score == pytest.approx(1, abs=1e-5)
+    assert first.view_scores == pytest.approx(dict.fromkeys(VIEWS, 1), abs=1e-5)
+
+
+def test_nothing_below_the_least_score_is_returned(index: MemoryIndex) -> None:
+    query = SearchQuery((TextTerm("dog"),), limit=50, per_image=50, nested=True)
+    every = search(query, index=index, embedder=EMBEDDER)
+    cut = sorted(found.score for hit in every.hits for found in hit.segments)[-10]
+
+    answer = search(replace(query, min_score=cut), index=index, embedder=EMBEDDER)
+
+    found = [found.score for hit in answer.hits for found in hit.segments]
+    assert len(found) == 10
+    assert min(found) == cut
+    assert search(replace(query, min_score=1.5), index=index, embedder=EMBEDDER).hits == ()
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        SegmentFilter(image_ids=(PICTURES[4].image_id, PICTURES[9].image_id)),
+        SegmentFilter(min_area_fraction=0.4, max_area_fraction=0.6),
+        SegmentFilter(tags=("odd", "cat")),
+        SegmentFilter(sources=(FOLDERS[1],)),
+        SegmentFilter(captured_from_s=1_700_003_000, captured_until_s=1_700_008_000),
+    ],
+)
+def test_a_filter_holds_for_every_segment_of_the_answer(index: MemoryIndex, where: SegmentFilter) -> None:
+    query = SearchQuery((TextTerm("dog"),), where=where, limit=100, per_image=100, nested=True)
+    expected = {record.segment_id for record in index.scroll_segments(where)}
+
+    answer = search(query, index=index, embedder=EMBEDDER)
+
+    assert 0 < len(expected) < index.counts().segments
+    assert {key for ids in ids_of(answer) for key in ids} == expected
+
+
+class RecordingIndex(MemoryIndex):
+    """Remembers with which options it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, SegmentFilter, bool]] = []
+
+    def query_groups(
+        self,
+        vector: npt.NDArray[np.float32],
+        *,
+        view: str,
+        limit: int,
+        group_size: int,
+        where: SegmentFilter = EVERYTHING,
+        exact: bool = False,
+    ) -> list[list[ScoredSegment]]:
+        self.asked.append((view, where, exact))
+        return super().query_groups(vector, view=view, limit=limit, group_size=group_size, where=where)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_filter_and_the_wish_for_exactness_reach_the_index_once_for_each_view(exact: bool) -> None:
+    index = RecordingIndex()
+    index.ensure(FINGERPRINT)
+    where = SegmentFilter(tags=("cat",))
+    weights = {"crop": 1.0, "context": 0.0}
+
+    search(SearchQuery((TextTerm("dog"),), where=where, exact=exact), index=index, embedder=EMBEDDER)
+    search(SearchQuery((TextTerm("dog"),), view_weights=weights), index=index, embedder=EMBEDDER)
+
+    assert index.asked == [(view, where, exact) for view in VIEWS] + [("crop", EVERYTHING, False)]
+
+
+def test_a_negative_term_moves_what_it_means_down(index: MemoryIndex) -> None:
+    target = PICTURES[0].segment_ids[0]
+    both = (SegmentTerm(target), SegmentTerm(PICTURES[1].segment_ids[0]))
+    away = (both[1], SegmentTerm(target, -0.5))
+
+    def score(terms: tuple[SegmentTerm, ...]) -> float:
+        query = SearchQuery(terms, limit=100, per_image=100, nested=True)
+        answer = search(query, index=index, embedder=EMBEDDER)
+        return next(
+            found.score for hit in answer.hits for found in hit.segments if found.record.segment_id == target
+        )
+
+    assert score(both) > score(both[1:]) > score(away)
+
+
+def test_an_unknown_segment_is_a_wrong_query(index: MemoryIndex) -> None:
+    with pytest.raises(QueryError, match="there is no segment"):
+        search(SearchQuery((SegmentTerm(UUID(int=3)),)), index=index, embedder=EMBEDDER)
+
+
+def test_an_index_that_was_never_filled_is_missing_and_says_how_to_fill_it() -> None:
+    with pytest.raises(IndexMissingError, match=r"^memory is empty; fill it with: segdex ingest FOLDER$"):
+        search(SearchQuery((TextTerm("dog"),)), index=MemoryIndex(), embedder=EMBEDDER)
+
+
+def test_an_index_without_a_picture_answers_with_no_hits() -> None:
+    assert search(SearchQuery((TextTerm("dog"),)), index=filled([]), embedder=EMBEDDER).hits == ()
+
+
+def test_an_index_of_another_embedder_is_refused_before_anything_is_embedded(index: MemoryIndex) -> None:
+    class OtherEmbedder(SampleEmbedder):
+        @property
+        def fingerprint(self) -> str:
+            return "other model"
+
+        def embed_texts(self, texts: Sequence[str]) -> Vectors:
+            raise AssertionError("nothing is embedded for this index")
+
+    with pytest.raises(IndexMismatchError) as caught:
+        search(SearchQuery((TextTerm("dog"),)), index=index, embedder=OtherEmbedder())
+
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(part in message for part in (FINGERPRINT.embedder, "other model", "--profile", "--index"))
+    check_embedder(index, EMBEDDER)
+
+
+def test_segments_whose_picture_is_not_in_the_ledger_are_left_out() -> None:
+    index = filled(PICTURES[:6])
+    orphan = make_picture(99, 4)
+    index.upsert_segments(orphan.segments)
+
+    answer = search(SearchQuery((SegmentTerm(orphan.segment_ids[0]),)), index=index, embedder=EMBEDDER)
+
+    assert orphan.image_id not in {hit.image.image_id for hit in answer.hits}
+    assert answer.hits
+
+
+def test_orphans_take_no_place_on_the_page() -> None:
+    index = filled(PICTURES[4:12])
+    orphan = make_picture(99, 4)
+    index.upsert_segments(orphan.segments)
+    query = SearchQuery((SegmentTerm(orphan.segment_ids[0]),), limit=3)
+
+    assert len(search(query, index=index, embedder=EMBEDDER).hits) == 3
+
+
+def coloured(colour: tuple[int, int, int]) -> RGBImage:
+    return np.full((20, 20, 3), colour, np.uint8)
+
+
+def colour_index(embedder: Embedder) -> tuple[SegmentIndex, list[ImageRecord]]:
+    """Return an index of three pictures with one red, one green and one blue segment."""
+    index = MemoryIndex()
+    index.ensure(replace(FINGERPRINT, embedder=embedder.fingerprint, dim=embedder.dim))
+    records = []
+    for number, colour in enumerate([(220, 30, 30), (30, 160, 60), (30, 60, 220)]):
+        picture = make_picture(number, 1, dim=embedder.dim)
+        rows = embedder.embed_images([coloured(colour)])
+        index.upsert_segments(EmbeddedSegments(picture.segments.records, dict.fromkeys(VIEWS, rows)))
+        index.upsert_image(picture.record, rows)
+        records.append(picture.record)
+    return index, records
+
+
+def test_a_text_and_a_picture_of_it_find_the_same_thing() -> None:
+    embedder = ColourEmbedder()
+    index, [red, green, _] = colour_index(embedder)
+
+    def first(*terms: TextTerm | ImageTerm) -> ImageRecord:
+        return search(SearchQuery(terms), index=index, embedder=embedder).hits[0].image
+
+    assert first(TextTerm("a red thing")) == red
+    assert first(ImageTerm(coloured((215, 35, 35)))) == red
+    assert first(TextTerm("green red"), TextTerm("red", -0.5)) == green
