@@ -152,7 +152,7 @@ class ImageRecord:
         files: Every file known to hold exactly these bytes, sorted by URI; at least one.
         width: Width in pixels after EXIF orientation.
         height: Height in pixels after EXIF orientation.
-        captured_s: EXIF time, else the smallest mtime of ``files``; seconds since 1970 UTC.
+        captured_s: EXIF time, else the mtime of the first file seen; seconds since 1970 UTC.
         place_lat_lon: EXIF position in degrees, or None.
         tags: Labels given at ingest, sorted.
         status: ``done``, or ``no_segments`` when nothing was found.

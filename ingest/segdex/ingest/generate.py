@@ -1,7 +1,7 @@
 """Automatic mask generation: prompt a grid, keep the best masks, bring them to the picture's size."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,8 @@ class GeneratorSettings:
     min_containment: float = 0.9
 
     def __post_init__(self) -> None:
+        if self.selection not in get_args(Selection):
+            raise ValueError(f"selection must be ranked or meta, but got {self.selection!r}")
         for name, low, high in (
             ("segments_per_image", 1, 100_000),
             ("points_per_side", 1, 128),

@@ -255,7 +255,11 @@ class _Worker:
     def _ingest(self, read: _Read, image: DecodedImage, known: ImageRecord | None) -> FileOutcome:
         """The bytes are new, or were ingested with an other recipe."""
         height, width = image.pixels.shape[:2]
-        others = [file for file in known.files if file.uri != read.uri] if known else []
+        others = [
+            file
+            for file in (known.files if known else ())
+            if file.uri != read.uri and uri_to_path(file.uri).exists()
+        ]
         files = tuple(sorted((*others, ImageFile(read.uri, read.mtime_ns)), key=lambda file: file.uri))
         record = ImageRecord(
             image_id=make_image_id(read.sha256),

@@ -6,7 +6,6 @@ from uuid import UUID
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from segdex.api.cli.common import (
@@ -158,32 +157,34 @@ def search_command(
 
 
 def print_hits(hits: tuple[SearchHit, ...], console: Console) -> None:
-    """Print hits as a table: a line for each segment, its picture named in the first."""
-    table = Table(box=None, pad_edge=False)
-    for name, justify in (
-        ("rank", "right"),
-        ("score", "right"),
-        ("picture", "left"),
-        ("box x1,y1-x2,y2", "left"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("area", justify="right", no_wrap=True)
-    table.add_column("segment", no_wrap=True)
+    """Print a line for each segment, its picture named in the first; lines are never cut or wrapped."""
+    if not hits:
+        console.print("nothing found")
+        return
+    rows = [("rank", "score", "area", "box x1,y1-x2,y2", "segment", "picture")]
     for rank, hit in enumerate(hits, 1):
         for position, found in enumerate(hit.segments):
             box = found.record.box
-            table.add_row(
-                "" if position else str(rank),
-                f"{found.score:.3f}",
-                "" if position else Text(shown_path(hit)),
-                f"{box.x1},{box.y1}-{box.x2},{box.y2}",
-                f"{found.record.area_fraction:.1%}",
-                str(found.record.segment_id),
+            rows.append(
+                (
+                    "" if position else str(rank),
+                    f"{found.score:.3f}",
+                    f"{found.record.area_fraction:.1%}",
+                    f"{box.x1},{box.y1}-{box.x2},{box.y2}",
+                    str(found.record.segment_id),
+                    "" if position else shown_path(hit),
+                )
             )
-    if hits:
-        console.print(table)
-    else:
-        console.print("nothing found")
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for number, row in enumerate(rows):
+        cells = [
+            cell.rjust(width) if column < _RIGHT_ALIGNED else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        console.print(Text("  ".join((*cells, row[-1])), style="" if number else "dim"), no_wrap=True)
+
+
+_RIGHT_ALIGNED = 3  # rank, score and area
 
 
 def shown_path(hit: SearchHit) -> str:
