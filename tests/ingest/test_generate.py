@@ -14,7 +14,7 @@ from segdex.core.records import RGBImage, Segment
 from segdex.ingest.generate import GeneratorSettings, decode_points, generate_masks, meta_settings
 from segdex.ingest.prompts import crop_windows, point_grid
 
-GRID = GeneratorSettings(points_per_side=6, crop_layers=0, crop_points_downscale=1)
+GRID = GeneratorSettings(points_per_side=6, crop_layers=0, crop_points_downscale=1, min_window_px=0)
 META = replace(meta_settings(), points_per_side=6)
 BACKGROUND = (230, 230, 220)
 COLOURS = ((200, 30, 30), (30, 60, 200), (20, 150, 60), (240, 200, 40), (120, 40, 140))
@@ -304,6 +304,7 @@ def test_every_setting_changes_the_fingerprint() -> None:
         "points_per_side": 7,
         "min_point_spacing_px": 7,
         "crop_layers": 2,
+        "min_window_px": 77,
         "crop_points_downscale": 3,
         "min_region_px": 7,
         "min_area_px": 7,

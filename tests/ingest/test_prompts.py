@@ -113,3 +113,8 @@ def test_without_layers_the_only_window_is_the_picture() -> None:
 
     assert tuple(window.box) == (0, 0, 9, 7)
     assert window.layer == 0
+
+
+def test_a_layer_of_too_small_windows_is_left_out() -> None:
+    assert len(crop_windows((300, 600), crop_layers=2, overlap_ratio=META_OVERLAP, min_window_px=200)) == 5
+    assert len(crop_windows((200, 600), crop_layers=2, overlap_ratio=META_OVERLAP, min_window_px=200)) == 1

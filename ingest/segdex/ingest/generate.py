@@ -35,6 +35,7 @@ class GeneratorSettings:
         crop_layers: Further layers of 4, 16, ... windows, each encoded alone, for small things; 0 to 3.
         crop_points_downscale: In layer i the grid has ``points_per_side // downscale**i`` points, 1 or more.
         crop_overlap_ratio: Overlap of windows in the first layer, share of the shorter side. Meta: 512/1500.
+        min_window_px: No windows whose shorter side has fewer pixels; 0 or more. Meta has no such limit.
         predicted_iou_floor: Drop masks with a lower estimate, 0 to 1. ``meta``: 0.8, exclusive.
         stability_floor: Drop masks with a lower stability, 0 to 1. ``meta``: 0.95, inclusive.
         stability_offset: Logits by which the stability cut-offs differ from 0. Meta: 1.
@@ -54,6 +55,7 @@ class GeneratorSettings:
     crop_layers: int = 1
     crop_points_downscale: int = 2
     crop_overlap_ratio: float = 512 / 1500
+    min_window_px: int = 200
     predicted_iou_floor: float = 0.2
     stability_floor: float = 0.3
     stability_offset: float = 1.0
@@ -74,6 +76,7 @@ class GeneratorSettings:
             ("crop_layers", 0, 3),
             ("crop_points_downscale", 1, 128),
             ("crop_overlap_ratio", 0, 1),
+            ("min_window_px", 0, 100_000),
             ("predicted_iou_floor", 0, 1),
             ("stability_floor", 0, 1),
             ("stability_offset", 0, 32),
@@ -108,6 +111,7 @@ def meta_settings() -> GeneratorSettings:
         min_point_spacing_px=0,
         crop_layers=0,
         crop_points_downscale=1,
+        min_window_px=0,
         predicted_iou_floor=0.8,
         stability_floor=0.95,
         nms_iou=0.7,
@@ -128,7 +132,10 @@ def generate_masks(
     """
     size_hw = (image.shape[0], image.shape[1])
     windows = crop_windows(
-        size_hw, crop_layers=settings.crop_layers, overlap_ratio=settings.crop_overlap_ratio
+        size_hw,
+        crop_layers=settings.crop_layers,
+        overlap_ratio=settings.crop_overlap_ratio,
+        min_window_px=settings.min_window_px,
     )
     floors = settings
     if settings.selection == "meta":  # Meta's floor holds at full size: ``select_meta`` decides

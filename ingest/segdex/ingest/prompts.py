@@ -50,7 +50,9 @@ def point_grid(
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
 
 
-def crop_windows(size_hw: tuple[int, int], *, crop_layers: int, overlap_ratio: float) -> list[CropWindow]:
+def crop_windows(
+    size_hw: tuple[int, int], *, crop_layers: int, overlap_ratio: float, min_window_px: int = 0
+) -> list[CropWindow]:
     """Return the whole picture and, for each further layer i, its 2^i by 2^i overlapping windows.
 
     Args:
@@ -58,6 +60,8 @@ def crop_windows(size_hw: tuple[int, int], *, crop_layers: int, overlap_ratio: f
         crop_layers: Layers besides the whole picture, 0 or more.
         overlap_ratio: Overlap in the first layer as a share of the shorter side; halved in each further
             layer. Meta's default is 512 / 1500.
+        min_window_px: A layer whose windows have a shorter side is left out: SAM 2 enlarges every window
+            to 1024, and there is nothing more to see in a few pixels.
     """
     height, width = size_hw
     windows = [CropWindow(BoxXYXY(0, 0, width, height), 0)]
@@ -67,6 +71,8 @@ def crop_windows(size_hw: tuple[int, int], *, crop_layers: int, overlap_ratio: f
         # ceil, so that count windows less their overlaps cover the whole side
         window_w = math.ceil((overlap_px * (count - 1) + width) / count)
         window_h = math.ceil((overlap_px * (count - 1) + height) / count)
+        if min(window_w, window_h) < min_window_px:
+            break
         windows += [
             CropWindow(
                 BoxXYXY(x, y, min(x + window_w, width), min(y + window_h, height)),
