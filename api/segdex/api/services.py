@@ -1,7 +1,7 @@
 """The composition root: the one place where settings become models and an index."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -9,6 +9,9 @@ from segdex.core.errors import IndexMissingError, UsageError
 from segdex.core.models.catalog import CatalogEntry, find_model, profile_models
 from segdex.core.protocols import Embedder, PromptableSegmenter, SegmentIndex
 from segdex.core.settings import ProfileName, Settings
+
+if TYPE_CHECKING:
+    from segdex.core.models.devices import ModelPrecision
 
 DEFAULT_PROFILE: ProfileName = "default"
 
@@ -178,7 +181,7 @@ def _open_clip(architecture: str, pretrained: str, settings: Settings, device: s
     )
 
 
-def _precision(settings: Settings, device: str) -> Literal["fp32", "bf16", "fp16"]:
+def _precision(settings: Settings, device: str) -> "ModelPrecision":
     """Return the precision asked for; half precision only pays, and is only allowed, on CUDA."""
     if settings.precision != "auto":
         return settings.precision

@@ -16,6 +16,7 @@ from tests.real_models import onnx_sam2, sam2_folder, torch_sam2
 
 from segdex.core.errors import ModelMissingError, ModelUnavailableError, UsageError
 from segdex.core.models import sam2_transformers
+from segdex.core.models.devices import ModelPrecision
 from segdex.core.models.sam2_transformers import TransformersSam2
 from segdex.core.protocols import ImageFeatures, PromptableSegmenter, Prompts
 from segdex.core.records import RGBImage
@@ -130,7 +131,7 @@ def test_the_fingerprint_follows_the_weights_and_not_the_place(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_needs_cuda(precision: sam2_transformers.Precision) -> None:
+def test_half_precision_needs_cuda(precision: ModelPrecision) -> None:
     with pytest.raises(UsageError, match=f"{precision} needs --device cuda"):
         TransformersSam2.load("anything", device="cpu", precision=precision)
 

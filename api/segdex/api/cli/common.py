@@ -31,6 +31,22 @@ DeviceOption = Annotated[
     str | None,
     typer.Option("--device", metavar="auto|cpu|cuda", help="Where the models run. [env: SEGDEX_DEVICE]"),
 ]
+SegmenterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--segmenter",
+        help="Instead of the profile's: a name of `models list`, a hub name, a folder or Meta's .pt file. "
+        "[env: SEGDEX_SEGMENTER]",
+    ),
+]
+EmbedderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--embedder",
+        help="Instead of the profile's: a name of `models list`, or MODEL:PRETRAINED of open_clip, where "
+        "PRETRAINED is a tag or a file. [env: SEGDEX_EMBEDDER]",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write the answer as JSON to standard output.")]
 
 

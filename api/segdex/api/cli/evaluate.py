@@ -13,9 +13,11 @@ from rich.table import Table
 
 from segdex.api.cli.common import (
     DeviceOption,
+    EmbedderOption,
     IndexOption,
     JsonOption,
     ProfileOption,
+    SegmenterOption,
     console_err,
     console_out,
     opened,
@@ -69,11 +71,12 @@ def masks_command(
     points_per_side: GridOption = None,
     crop_layers: CropLayersOption = None,
     as_json: JsonOption = False,
+    segmenter: SegmenterOption = None,
     profile: ProfileOption = None,
     device: DeviceOption = None,
 ) -> int:
     """Say how much of the true masks the generator finds, and at what cost."""
-    settings = settings_from(context, profile=profile, device=device)
+    settings = settings_from(context, profile=profile, device=device, segmenter=segmenter)
     _check_limit(limit)
     generator = generator_settings(
         select=select,
@@ -82,19 +85,19 @@ def masks_command(
         crop_layers=crop_layers,
     )
     dataset = choose_source(load_dataset(data, image_folder=images), source)
-    segmenter = load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
+    model = load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
     total = sum(bool(image.instances) for image in dataset.images)
     with _progress("pictures", min(total, limit or total)) as advance:
         report = evaluate_masks(
             dataset,
-            segmenter=segmenter,
+            segmenter=model,
             settings=generator,
             limit=limit,
             seed=seed,
             max_pixels=settings.max_pixels,
             on_image=lambda _: advance(),
         )
-    figures = {**report.to_json(), "segmenter": segmenter.name, "generator": generator.fingerprint()}
+    figures = {**report.to_json(), "segmenter": model.name, "generator": generator.fingerprint()}
     if as_json:
         print_json(figures)
     else:
@@ -117,6 +120,8 @@ def search_command(
     points_per_side: GridOption = None,
     crop_layers: CropLayersOption = None,
     as_json: JsonOption = False,
+    segmenter: SegmenterOption = None,
+    embedder: EmbedderOption = None,
     profile: ProfileOption = None,
     index: IndexOption = None,
     device: DeviceOption = None,
@@ -125,7 +130,9 @@ def search_command(
 
     The pictures are ingested first, into --index or an index in the cache folder, and kept for the next run.
     """
-    settings = settings_from(context, profile=profile, index=index, device=device)
+    settings = settings_from(
+        context, profile=profile, index=index, device=device, segmenter=segmenter, embedder=embedder
+    )
     _check_limit(limit)
     generator = generator_settings(
         select=select,

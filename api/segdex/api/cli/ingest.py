@@ -21,9 +21,11 @@ from rich.text import Text
 
 from segdex.api.cli.common import (
     DeviceOption,
+    EmbedderOption,
     IndexOption,
     JsonOption,
     ProfileOption,
+    SegmenterOption,
     console_err,
     console_out,
     opened,
@@ -121,13 +123,22 @@ def ingest_command(
         int | None, typer.Option("--max-pixels", help="Larger pictures are refused. [env: SEGDEX_MAX_PIXELS]")
     ] = None,
     as_json: JsonOption = False,
+    segmenter: SegmenterOption = None,
+    embedder: EmbedderOption = None,
     profile: ProfileOption = None,
     index: IndexOption = None,
     device: DeviceOption = None,
 ) -> int:
     """Bring the index up to date with pictures: segment, embed and store what is new or changed."""
     settings = settings_from(
-        context, profile=profile, index=index, device=device, jobs=jobs, max_pixels=max_pixels
+        context,
+        profile=profile,
+        index=index,
+        device=device,
+        segmenter=segmenter,
+        embedder=embedder,
+        jobs=jobs,
+        max_pixels=max_pixels,
     )
     if limit is not None and limit < 1:
         raise UsageError(f"--limit must be 1 or more, but got {limit}")

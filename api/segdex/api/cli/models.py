@@ -1,15 +1,16 @@
 """``segdex models``: what can be loaded, from where, under which licence."""
 
 from dataclasses import asdict
-from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from segdex.api.cli.common import (
     DeviceOption,
+    EmbedderOption,
     JsonOption,
     ProfileOption,
+    SegmenterOption,
     console_err,
     console_out,
     print_json,
@@ -53,8 +54,8 @@ def list_command(as_json: JsonOption = False) -> int:
 
 def pull_command(
     context: typer.Context,
-    segmenter: Annotated[str | None, typer.Option("--segmenter", help="Instead of the profile's.")] = None,
-    embedder: Annotated[str | None, typer.Option("--embedder", help="Instead of the profile's.")] = None,
+    segmenter: SegmenterOption = None,
+    embedder: EmbedderOption = None,
     profile: ProfileOption = None,
     device: DeviceOption = None,
 ) -> int:

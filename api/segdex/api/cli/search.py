@@ -10,6 +10,7 @@ from rich.text import Text
 
 from segdex.api.cli.common import (
     DeviceOption,
+    EmbedderOption,
     IndexOption,
     JsonOption,
     ProfileOption,
@@ -96,12 +97,13 @@ def search_command(
         Path | None, typer.Option("--save", help="Write a contact sheet to this PNG file.")
     ] = None,
     as_json: JsonOption = False,
+    embedder: EmbedderOption = None,
     profile: ProfileOption = None,
     index: IndexOption = None,
     device: DeviceOption = None,
 ) -> int:
     """Find the segments that match a text, a picture or another segment."""
-    settings = settings_from(context, profile=profile, index=index, device=device)
+    settings = settings_from(context, profile=profile, index=index, device=device, embedder=embedder)
     query = SearchQuery(
         terms=_terms(
             settings,
@@ -129,8 +131,8 @@ def search_command(
     )
     with opened(settings) as opened_index:
         require_filled(opened_index)
-        embedder = load_embedder(settings, profile_of(settings, opened_index))
-        answer = search(query, index=opened_index, embedder=embedder)
+        model = load_embedder(settings, profile_of(settings, opened_index))
+        answer = search(query, index=opened_index, embedder=model)
         found = opened_index.fingerprint()
     heading = ", ".join(text or [*map(str, image or []), *(segment or [])])
     if save is not None:

