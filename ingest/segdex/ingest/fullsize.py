@@ -7,6 +7,8 @@ from scipy import ndimage
 from segdex.core.geometry import BoxXYXY
 from segdex.core.masks import BoolMask
 
+_ROWS = 512  # rows of the picture that are interpolated at a time
+
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=np.int8)
 
 
@@ -32,11 +34,14 @@ def upsample_mask(logits: npt.NDArray[np.floating], size_hw: tuple[int, int]) ->
     y1, y2 = _reach(int(rows[0]), int(rows[-1]), logits.shape[0], size_hw[0])
     x1, x2 = _reach(int(columns[0]), int(columns[-1]), logits.shape[1], size_hw[1])
     values = logits.astype(np.float32, copy=False)
-    low, high, weight = _source(y1, y2, logits.shape[0], size_hw[0])
-    values = values[low] * (1 - weight)[:, None] + values[high] * weight[:, None]
-    low, high, weight = _source(x1, x2, logits.shape[1], size_hw[1])
-    values = values[:, low] * (1 - weight) + values[:, high] * weight
-    return values > 0, BoxXYXY(x1, y1, x2, y2)
+    mask = np.empty((y2 - y1, x2 - x1), dtype=bool)
+    left, right, across = _source(x1, x2, logits.shape[1], size_hw[1])
+    for start in range(y1, y2, _ROWS):  # in strips, as floats a picture of 100 megapixels fills 0.4 GB
+        stop = min(start + _ROWS, y2)
+        low, high, down = _source(start, stop, logits.shape[0], size_hw[0])
+        strip = values[low] * (1 - down)[:, None] + values[high] * down[:, None]
+        mask[start - y1 : stop - y1] = strip[:, left] * (1 - across) + strip[:, right] * across > 0
+    return mask, BoxXYXY(x1, y1, x2, y2)
 
 
 def full_size_stability(
@@ -64,6 +69,7 @@ def clean_small_regions(mask: BoolMask, *, min_region_px: int) -> BoolMask:
     fill[0] = False  # the mask itself
     fill[holes[0, 0]] = False  # the outside
     filled = padded | fill[holes]
+    del holes, padded
 
     islands, count = ndimage.label(filled, structure=_EIGHT_CONNECTED)
     areas = np.bincount(islands.ravel(), minlength=count + 1)
