@@ -187,9 +187,17 @@ def ingest(
             generator=generator,
         )
     prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
-    return _ingest_with_progress(
+    report = _ingest_with_progress(
         scan, WritingPlan(index, recipe), Ledger(index.scroll_images()), recipe.fingerprint(), options
     )
+    if report.segments and not report.interrupted and index.counts().segments >= _GRAPH_FROM_SEGMENTS:
+        with console_err().status("building the search graph"):
+            index.optimize()
+    return report
+
+
+_GRAPH_FROM_SEGMENTS = 50_000
+"""An embedded index compares fewer one by one fast enough: 100,000 vectors of 512 take 25 to 36 ms."""
 
 
 def dry_run_report(scan: Scan, settings: Settings, options: IngestOptions) -> IngestReport:
