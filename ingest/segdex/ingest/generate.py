@@ -56,8 +56,8 @@ class GeneratorSettings:
     crop_points_downscale: int = 2
     crop_overlap_ratio: float = 512 / 1500
     min_window_px: int = 200
-    predicted_iou_floor: float = 0.2
-    stability_floor: float = 0.3
+    predicted_iou_floor: float = 0.1
+    stability_floor: float = 0.1
     stability_offset: float = 1.0
     nms_iou: float = 0.7
     agreement_iou: float = 0.9
