@@ -59,8 +59,10 @@ class OnnxSam2:
             ModelMissingError: If a file is absent.
             ModelInvalidError: If a file is not such a model.
         """
-        encoder = _open_session(encoder_path, inputs=_ENCODER_INPUTS, threads=threads)
-        decoder = _open_session(decoder_path, inputs=_DECODER_INPUTS, threads=threads)
+        # Without its arena the encoder is as fast and keeps 1.1 GB less (2.1 to 1.0 GB resident with both);
+        # the decoder, which is called dozens of times for each picture, is 20 % slower without.
+        encoder = _open_session(encoder_path, inputs=_ENCODER_INPUTS, threads=threads, arena=False)
+        decoder = _open_session(decoder_path, inputs=_DECODER_INPUTS, threads=threads, arena=True)
         sha256 = "-".join(file_sha256(path)[:16] for path in (encoder_path, decoder_path))
         return cls(encoder, decoder, weights_sha256=sha256)
 
@@ -132,12 +134,15 @@ class OnnxSam2:
         return logits, predicted_iou
 
 
-def _open_session(path: Path, *, inputs: set[str], threads: int | None) -> onnxruntime.InferenceSession:
+def _open_session(
+    path: Path, *, inputs: set[str], threads: int | None, arena: bool
+) -> onnxruntime.InferenceSession:
     """Open one model file and check the names of its inputs."""
     if not path.is_file():
         raise ModelMissingError(f"there is no model file {path}; fetch it with: segdex models pull")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
+    options.enable_cpu_mem_arena = arena
     options.log_severity_level = 3  # errors only: warnings about folded initialisers are no news to a user
     if path.suffix == ".ort":
         options.add_session_config_entry("session.load_model_format", "ORT")
