@@ -1,7 +1,8 @@
 """Which masks to keep, decided on SAM 2's 256x256 masks: pure functions on numpy arrays.
 
 Thresholds and ranks are computed before anything is upsampled: at 256x256 they cost a fortieth of what they
-cost at 1200x1800 and agree with the full size (docs/mask-generation.md has the measurements).
+cost at 1200x1800. ``ranked`` decides by them alone; ``meta`` has to agree with Meta's generator mask by mask,
+and decides at full size what is near its threshold (docs/mask-generation.md has the measurements).
 """
 
 from dataclasses import dataclass

@@ -80,7 +80,7 @@ class OnnxSam2:
     def prompts_per_batch(self) -> int:
         """How many prompts to decode in one call.
 
-        Each takes about 90 MiB while it is decoded, and more than 16 gain nothing: 8 keep an ingest in 4 GiB.
+        Each takes about 90 MiB while it is decoded, and more than 16 gain nothing.
         """
         return 8
 
