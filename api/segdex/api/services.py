@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from segdex.core.errors import IndexMissingError, UsageError
+from segdex.core.errors import UsageError
 from segdex.core.models.catalog import CatalogEntry, find_model, profile_models
 from segdex.core.protocols import Embedder, PromptableSegmenter, SegmentIndex
 from segdex.core.settings import ProfileName, Settings
+from segdex.ingest.generate import GeneratorSettings
+from segdex.ingest.pipeline import Recipe
 
 if TYPE_CHECKING:
     from segdex.core.models.devices import ModelPrecision
@@ -68,22 +70,12 @@ def open_index(settings: Settings, *, create: bool) -> SegmentIndex:
     )
 
 
-def profile_of(settings: Settings, index: SegmentIndex | None) -> ProfileName:
+def profile_of(settings: Settings, index: SegmentIndex) -> ProfileName:
     """Return the profile asked for, else the one that filled the index, else ``default``."""
     if settings.profile is not None:
         return settings.profile
-    found = index.fingerprint() if index is not None else None
+    found = index.fingerprint()
     return "offline" if found is not None and found.profile == "offline" else DEFAULT_PROFILE
-
-
-def require_filled(index: SegmentIndex) -> None:
-    """Raise unless something was ingested.
-
-    Raises:
-        IndexMissingError: If nothing was.
-    """
-    if index.fingerprint() is None:
-        raise IndexMissingError(f"{index.location} is empty; fill it with: segdex ingest FOLDER")
 
 
 def resolve_device(settings: Settings) -> str:
@@ -136,6 +128,19 @@ def load_embedder(settings: Settings, profile: ProfileName) -> Embedder:
 
         return ConseEmbedder.load()
     return _open_clip(entry.architecture, entry.pretrained, settings, device)
+
+
+def load_recipe(settings: Settings, profile: ProfileName, generator: GeneratorSettings) -> Recipe:
+    """Load both models of an ingest.
+
+    Raises:
+        ModelError: If one cannot be fetched or loaded.
+    """
+    return Recipe(
+        segmenter=load_segmenter(settings, profile),
+        embedder=load_embedder(settings, profile),
+        generator=generator,
+    )
 
 
 def fetch_files(entry: CatalogEntry, settings: Settings) -> list[Path]:

@@ -24,6 +24,9 @@ class Outcome(StrEnum):
 FAILED = frozenset({Outcome.UNREADABLE, Outcome.TOO_LARGE, Outcome.NOT_AN_IMAGE})
 """Outcomes that make the exit code 1."""
 
+ANALYSED = frozenset({Outcome.ADDED, Outcome.REPLACED, Outcome.NO_SEGMENTS})
+"""Outcomes of pictures that were segmented; ``--limit`` counts them."""
+
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:

@@ -5,18 +5,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
 from segdex.core.errors import ImageError, ImageTooLargeError, NotAnImageError
-from segdex.core.images import DecodedImage, decode_image, read_image_bytes
+from segdex.core.images import DecodedImage, decode_image, read_image_bytes, sha256_hex
 from segdex.core.protocols import SegmentIndex
 from segdex.core.records import ImageFile, ImageRecord, IndexFingerprint, make_image_id
 from segdex.core.uris import display_path, path_to_uri, uri_to_path
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe, analyse_image, build_records
-from segdex.ingest.report import FileOutcome, IngestReport, Outcome
+from segdex.ingest.report import ANALYSED, FileOutcome, IngestReport, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,7 @@ def ingest_files(
             outcome = replace(outcome, elapsed_s=time.perf_counter() - begun)
             outcomes.append(outcome)
             on_file(outcome)
-            ingested += outcome.outcome in {Outcome.ADDED, Outcome.REPLACED, Outcome.NO_SEGMENTS}
+            ingested += outcome.outcome in ANALYSED
             if options.limit is not None and ingested >= options.limit:
                 break
     except KeyboardInterrupt:
@@ -197,7 +196,7 @@ class _Worker:
             if known is not None and known.recipe == self._recipe:
                 return _Read(uri, stat.st_mtime_ns, stat.st_size, known.sha256)
             data = read_image_bytes(path, max_bytes=self._options.max_bytes)
-            digest = sha256(data).hexdigest()
+            digest = sha256_hex(data)
             known = self._ledger.get(make_image_id(digest))
             image = None
             if known is None or known.recipe != self._recipe:

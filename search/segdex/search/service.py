@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from segdex.core.errors import IndexMismatchError, IndexMissingError
 from segdex.core.protocols import Embedder, SegmentIndex
-from segdex.core.records import SegmentRecord
+from segdex.core.records import IndexFingerprint, SegmentRecord
 from segdex.search.embed import embed_query
 from segdex.search.queries import SearchQuery
 from segdex.search.rank import SearchHit, drop_nested, fuse_views, group_by_image
@@ -43,6 +43,18 @@ class SearchAnswer:
     embedder: str
 
 
+def require_filled(index: SegmentIndex) -> IndexFingerprint:
+    """Return what filled an index.
+
+    Raises:
+        IndexMissingError: If nothing was ingested yet.
+    """
+    found = index.fingerprint()
+    if found is None:
+        raise IndexMissingError(f"{index.location} is empty; fill it with: segdex ingest FOLDER")
+    return found
+
+
 def check_embedder(index: SegmentIndex, embedder: Embedder) -> None:
     """Raise unless the index was filled by this embedder.
 
@@ -50,9 +62,7 @@ def check_embedder(index: SegmentIndex, embedder: Embedder) -> None:
         IndexMissingError: If nothing was ingested yet.
         IndexMismatchError: If another embedder filled it.
     """
-    found = index.fingerprint()
-    if found is None:
-        raise IndexMissingError(f"{index.location} is empty; fill it with: segdex ingest FOLDER")
+    found = require_filled(index)
     if found.embedder != embedder.fingerprint:
         raise IndexMismatchError(
             f"{index.location} was filled by {found.embedder!r} (profile {found.profile}), but the query "

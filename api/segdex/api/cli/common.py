@@ -72,6 +72,16 @@ def settings_from(context: typer.Context, **given: object) -> Settings:
     return build_settings(**{**before, **{name: value for name, value in given.items() if value is not None}})
 
 
+def check_limit(limit: int | None) -> None:
+    """Raise unless ``--limit`` was left out or is a number of pictures.
+
+    Raises:
+        UsageError: If it is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit must be 1 or more, but got {limit}")
+
+
 @contextmanager
 def opened(settings: Settings, *, create: bool = False) -> Iterator[SegmentIndex]:
     """Open the index of the settings and close it at the end, whatever happens."""

@@ -10,10 +10,11 @@ from segdex.api.cli.common import DeviceOption, ProfileOption, console_out, open
 from segdex.api.cli.ingest import ingest, print_report
 from segdex.api.cli.search import print_hits, save_sheet
 from segdex.api.demo_photos import DEMO_QUERIES, demo_photos
-from segdex.api.services import load_embedder, load_segmenter
+from segdex.api.services import DEFAULT_PROFILE, load_recipe
 from segdex.core.errors import ModelUnavailableError
 from segdex.core.settings import ProfileName, Settings
 from segdex.ingest.generate import GeneratorSettings
+from segdex.ingest.pipeline import Recipe
 from segdex.ingest.run import IngestOptions
 from segdex.ingest.scan import scan_paths
 from segdex.search.queries import SearchQuery, TextTerm
@@ -36,19 +37,18 @@ def demo_command(
     """Ingest eight photographs, ask four questions, and write a contact sheet of the answers."""
     console = console_out()
     settings = settings_from(context, profile=profile, device=device)
-    chosen = settings.profile or _usable_profile(settings)
+    chosen, recipe = _load_usable(settings)
     settings = settings.model_copy(update={"profile": chosen, "index": f"edge:{out / f'index-{chosen}'}"})
     options = IngestOptions(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes, jobs=settings.jobs)
     answers = []
     with opened(settings, create=True) as index:
-        report = ingest(scan_paths(demo_photos()), index, settings, GeneratorSettings(), options)
+        report = ingest(scan_paths(demo_photos()), index, recipe, options, profile=chosen)
         print_report(report, console)
         if report.interrupted:
             return report.exit_code
-        embedder = load_embedder(settings, chosen)
         for text in DEMO_QUERIES:
             query = SearchQuery(terms=(TextTerm(text),), limit=3, per_image=2)
-            answer = search(query, index=index, embedder=embedder)
+            answer = search(query, index=index, embedder=recipe.embedder)
             console.print(Text(f"\n{text}", style="bold"))
             print_hits(answer.hits, console)
             answers.append((text, answer))
@@ -59,12 +59,13 @@ def demo_command(
     return report.exit_code
 
 
-def _usable_profile(settings: Settings) -> ProfileName:
-    """Return ``default`` where its models can be had, else ``offline``, and say so."""
+def _load_usable(settings: Settings) -> tuple[ProfileName, Recipe]:
+    """Load the profile asked for; with none, ``default``, or ``offline`` where the hub does not answer."""
     try:
-        load_segmenter(settings, "default")
-        load_embedder(settings, "default")
+        profile = settings.profile or DEFAULT_PROFILE
+        return profile, load_recipe(settings, profile, GeneratorSettings())
     except ModelUnavailableError:
-        console_out().print("the model hub does not answer: going on with the offline profile")
-        return "offline"
-    return "default"
+        if settings.profile is not None:
+            raise
+    console_out().print("the model hub does not answer: going on with the offline profile")
+    return "offline", load_recipe(settings, "offline", GeneratorSettings())

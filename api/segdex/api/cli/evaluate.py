@@ -18,6 +18,7 @@ from segdex.api.cli.common import (
     JsonOption,
     ProfileOption,
     SegmenterOption,
+    check_limit,
     console_err,
     console_out,
     opened,
@@ -35,9 +36,7 @@ from segdex.api.evaluation.dataset import choose_source, sample_dataset
 from segdex.api.evaluation.load import load_dataset
 from segdex.api.evaluation.masks import evaluate_masks
 from segdex.api.evaluation.search import evaluate_search, ingest_dataset
-from segdex.api.services import DEFAULT_PROFILE, cache_folder, load_embedder, load_segmenter
-from segdex.core.errors import UsageError
-from segdex.ingest.pipeline import Recipe
+from segdex.api.services import DEFAULT_PROFILE, cache_folder, load_recipe, load_segmenter
 
 DataArgument = Annotated[
     Path, typer.Argument(help="Folder with segments.jsonl (DESIGN.md section 6), or a COCO JSON file.")
@@ -77,7 +76,7 @@ def masks_command(
 ) -> int:
     """Say how much of the true masks the generator finds, and at what cost."""
     settings = settings_from(context, profile=profile, device=device, segmenter=segmenter)
-    _check_limit(limit)
+    check_limit(limit)
     generator = generator_settings(
         select=select,
         segments_per_image=segments_per_image,
@@ -133,7 +132,7 @@ def search_command(
     settings = settings_from(
         context, profile=profile, index=index, device=device, segmenter=segmenter, embedder=embedder
     )
-    _check_limit(limit)
+    check_limit(limit)
     generator = generator_settings(
         select=select,
         segments_per_image=segments_per_image,
@@ -142,11 +141,7 @@ def search_command(
     )
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
     chosen = settings.profile or DEFAULT_PROFILE
-    recipe = Recipe(
-        segmenter=load_segmenter(settings, chosen),
-        embedder=load_embedder(settings, chosen),
-        generator=generator,
-    )
+    recipe = load_recipe(settings, chosen, generator)
     if index is None and "index" not in (context.obj or {}):
         name = sha256(f"{data.absolute()}|{recipe.fingerprint()}".encode()).hexdigest()[:16]
         settings = settings.model_copy(update={"index": f"edge:{cache_folder(settings) / 'eval' / name}"})
@@ -180,11 +175,6 @@ def search_command(
         for name, value in figures.items():
             console.print(f"{name:<18} {_shown(value)}", markup=False)
     return 0
-
-
-def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit must be 1 or more, but got {limit}")
 
 
 @contextmanager

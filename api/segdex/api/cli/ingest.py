@@ -26,22 +26,23 @@ from segdex.api.cli.common import (
     JsonOption,
     ProfileOption,
     SegmenterOption,
+    check_limit,
     console_err,
     console_out,
     opened,
     print_json,
     settings_from,
 )
-from segdex.api.services import load_embedder, load_segmenter, open_index, profile_of
+from segdex.api.services import load_recipe, open_index, profile_of
 from segdex.core.errors import IndexMissingError, UsageError
 from segdex.core.protocols import SegmentIndex
 from segdex.core.records import SEGMENT_VIEWS
-from segdex.core.settings import Settings
+from segdex.core.settings import ProfileName, Settings
 from segdex.core.uris import display_path, path_to_uri
 from segdex.ingest.generate import GeneratorSettings, meta_settings
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
-from segdex.ingest.report import FAILED, FileOutcome, IngestReport
+from segdex.ingest.report import ANALYSED, FAILED, FileOutcome, IngestReport
 from segdex.ingest.run import DryPlan, IngestOptions, WritingPlan, ingest_files, prepare_index
 from segdex.ingest.scan import Scan, scan_paths
 
@@ -140,8 +141,7 @@ def ingest_command(
         jobs=jobs,
         max_pixels=max_pixels,
     )
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit must be 1 or more, but got {limit}")
+    check_limit(limit)
     generator = generator_settings(
         select=select,
         segments_per_image=segments_per_image,
@@ -158,12 +158,15 @@ def ingest_command(
     scan = scan_paths(paths, include_hidden=include_hidden, exclude=exclude or [])
     if not scan.files and not scan.problems:
         raise UsageError(f"{', '.join(paths)}: no file to ingest there; name a folder with pictures in it")
-    _leave_out_index(scan, settings)
+    _refuse_index_among_pictures(scan, settings)
     if dry_run:
         report = dry_run_report(scan, settings, options)
     else:
         with opened(settings, create=True) as opened_index:
-            report = ingest(scan, opened_index, settings, generator, options)
+            chosen = profile_of(settings, opened_index)
+            with console_err().status("loading the models"):
+                recipe = load_recipe(settings, chosen, generator)
+            report = ingest(scan, opened_index, recipe, options, profile=chosen)
     if as_json:
         print_json(report.to_json())
     else:
@@ -174,18 +177,12 @@ def ingest_command(
 def ingest(
     scan: Scan,
     index: SegmentIndex,
-    settings: Settings,
-    generator: GeneratorSettings,
+    recipe: Recipe,
     options: IngestOptions,
+    *,
+    profile: ProfileName,
 ) -> IngestReport:
-    """Load the models of the settings and ingest the files of a scan, with a progress bar."""
-    profile = profile_of(settings, index)
-    with console_err().status("loading the models"):
-        recipe = Recipe(
-            segmenter=load_segmenter(settings, profile),
-            embedder=load_embedder(settings, profile),
-            generator=generator,
-        )
+    """Ingest the files of a scan, with a progress bar."""
     prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
     report = _ingest_with_progress(
         scan, WritingPlan(index, recipe), Ledger(index.scroll_images()), recipe.fingerprint(), options
@@ -238,7 +235,8 @@ def print_report(report: IngestReport, console: Console, *, dry_run: bool = Fals
         f"{len(report.files):,} files, {report.segments:,} new segments in {report.elapsed_s:.1f} s"
         f" ({rate:.2f} files/s)"
     )
-    if not dry_run and report.files and not report.interrupted and not report.segments and not failed:
+    analysed = sum(report.counts[outcome] for outcome in ANALYSED)
+    if not dry_run and report.files and not report.interrupted and not analysed and not failed:
         console.print("nothing had to be ingested again")
     if report.interrupted:
         console.print("stopped: run the same command again to go on")
@@ -299,7 +297,7 @@ def _clean_tags(tags: list[str]) -> tuple[str, ...]:
 _MAX_TAG_CHARS = 100
 
 
-def _leave_out_index(scan: Scan, settings: Settings) -> None:
+def _refuse_index_among_pictures(scan: Scan, settings: Settings) -> None:
     """Refuse to ingest a folder that holds the index itself: its files are no pictures of the user."""
     if not settings.index.startswith("edge:"):
         return

@@ -7,13 +7,13 @@ from uuid import UUID
 import typer
 
 from segdex.api.cli.common import IndexOption, JsonOption, console_out, opened, print_json, settings_from
-from segdex.api.services import require_filled
 from segdex.core.errors import UsageError
 from segdex.core.protocols import SegmentIndex
 from segdex.core.records import ImageRecord
 from segdex.core.uris import display_path, path_to_uri
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.sync import apply_sync, plan_sync
+from segdex.search.service import require_filled
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +26,6 @@ def register(app: typer.Typer) -> None:
 def stats_command(context: typer.Context, as_json: JsonOption = False, index: IndexOption = None) -> int:
     """Say what an index holds and what filled it."""
     with opened(settings_from(context, index=index)) as opened_index:
-        require_filled(opened_index)
         figures = _figures(opened_index)
     if as_json:
         print_json(figures)
@@ -107,7 +106,7 @@ def sync_command(
 
 def _figures(index: SegmentIndex) -> dict[str, int | float | str | None]:
     counts = index.counts()
-    found = index.fingerprint()
+    found = require_filled(index)
     without = sum(record.status == "no_segments" for record in index.scroll_images())
     return {
         "index": index.location,
@@ -115,12 +114,12 @@ def _figures(index: SegmentIndex) -> dict[str, int | float | str | None]:
         "segments": counts.segments,
         "segments_per_picture": round(counts.segments / counts.images, 1) if counts.images else None,
         "pictures_without_segments": without,
-        "profile": found.profile if found else None,
-        "embedder": found.embedder if found else None,
-        "dimensions": found.dim if found else None,
-        "views": ", ".join(found.views) if found else None,
-        "segmenter": found.segmenter if found else None,
-        "schema_version": found.schema_version if found else None,
+        "profile": found.profile,
+        "embedder": found.embedder,
+        "dimensions": found.dim,
+        "views": ", ".join(found.views),
+        "segmenter": found.segmenter,
+        "schema_version": found.schema_version,
     }
 
 

@@ -21,7 +21,7 @@ from segdex.api.cli.common import (
     settings_from,
 )
 from segdex.api.results import hit_to_json, sheet_row
-from segdex.api.services import load_embedder, profile_of, require_filled
+from segdex.api.services import load_embedder, profile_of
 from segdex.core.errors import QueryError, UsageError
 from segdex.core.images import read_image_file
 from segdex.core.records import SegmentFilter
@@ -37,7 +37,7 @@ from segdex.search.queries import (
     TextTerm,
 )
 from segdex.search.rank import SearchHit
-from segdex.search.service import SearchAnswer, search
+from segdex.search.service import SearchAnswer, require_filled, search
 
 
 def register(app: typer.Typer) -> None:
@@ -130,18 +130,17 @@ def search_command(
         exact=exact,
     )
     with opened(settings) as opened_index:
-        require_filled(opened_index)
+        found = require_filled(opened_index)
         model = load_embedder(settings, profile_of(settings, opened_index))
         answer = search(query, index=opened_index, embedder=model)
-        found = opened_index.fingerprint()
     heading = ", ".join(text or [*map(str, image or []), *(segment or [])])
     if save is not None:
         save_sheet(save, [(heading, answer)], settings, title="segdex search")
     if as_json:
         print_json(
             {
-                "models": {"embedder": answer.embedder, "segmenter": found.segmenter if found else None},
-                "profile": found.profile if found else None,
+                "models": {"embedder": answer.embedder, "segmenter": found.segmenter},
+                "profile": found.profile,
                 "timings_ms": answer.timings_ms,
                 "hits": [hit_to_json(hit, rank=rank) for rank, hit in enumerate(answer.hits, 1)],
             }

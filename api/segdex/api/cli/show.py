@@ -9,10 +9,10 @@ import typer
 from segdex.api.cli.common import IndexOption, JsonOption, console_out, opened, print_json, settings_from
 from segdex.api.cli.search import parse_segment_id
 from segdex.api.results import image_to_json, read_picture, segment_to_json
-from segdex.api.services import require_filled
 from segdex.core.errors import UsageError
 from segdex.core.masks import decode_mask
 from segdex.core.uris import display_path
+from segdex.search.service import require_filled
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +39,13 @@ def show_command(
         if not found:
             raise UsageError(f"there is no segment {segment_id} in {opened_index.location}")
         [record] = found
-        [image] = opened_index.get_images([record.image_id])
+        images = opened_index.get_images([record.image_id])
+        if not images:
+            raise UsageError(
+                f"the picture of segment {segment_id} is not finished: its ingest is running or was stopped; "
+                "run `segdex ingest` again, or forget it with `segdex sync`"
+            )
+        [image] = images
     mask = decode_mask(record.mask)
     pixels = read_picture(image, max_pixels=settings.max_pixels)
     stem = out.expanduser() / str(segment_id)
