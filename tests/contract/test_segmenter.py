@@ -29,7 +29,6 @@ class Encoded:
     segmenter: PromptableSegmenter
     images: list[RGBImage]
     features: list[ImageFeatures]
-    has_single_mask: bool
 
     def decode(self, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
         return self.segmenter.decode(self.features[0], prompts, multimask=multimask)
@@ -47,7 +46,7 @@ def encoded(request: pytest.FixtureRequest) -> Encoded:
     portrait = np.full((90, 40, 3), 200, np.uint8)
     portrait[30:60, 10:30] = (180, 20, 20)
     images = [cat, portrait]
-    return Encoded(segmenter, images, segmenter.encode(images), has_single_mask=request.param != "onnx")
+    return Encoded(segmenter, images, segmenter.encode(images))
 
 
 def clicks(points_xy: np.ndarray = CLICKS, *, mask_logits: np.ndarray | None = None) -> Prompts:
@@ -133,11 +132,7 @@ def test_labels_tell_the_thing_from_what_is_not_it(encoded: Encoded) -> None:
         assert (decoded.logits[0, best, rows, columns] > 0).tolist() == [label == 1 for label in labels]
 
 
-def test_single_mask_output_or_a_plain_refusal(encoded: Encoded) -> None:
-    if not encoded.has_single_mask:
-        with pytest.raises(ValueError, match="multimask=True"):
-            encoded.decode(clicks(), multimask=False)
-        return
+def test_one_mask_for_each_prompt_on_demand(encoded: Encoded) -> None:
     decoded = encoded.decode(clicks(), multimask=False)
 
     assert decoded.logits.shape == (3, 1, 256, 256)

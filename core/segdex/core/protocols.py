@@ -109,8 +109,7 @@ class PromptableSegmenter(Protocol):
         """Return the masks for a batch of prompts.
 
         Raises:
-            ValueError: If ``features`` come from another segmenter, or if ``multimask`` is False and the
-                model has no single-mask output.
+            ValueError: If ``features`` come from another segmenter, or a prompt has no point.
         """
         ...
 

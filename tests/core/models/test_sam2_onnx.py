@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from PIL import Image
 from tests.needs import package, photo
@@ -56,10 +58,63 @@ def test_bytes_that_are_no_model_are_refused_in_one_line(tmp_path: Path, name: s
 
 
 @pytest.mark.models
+def test_a_decoder_without_its_weights_is_refused(tmp_path: Path) -> None:
+    from tests.real_models import onnx_sam2_files
+
+    encoder, decoder = onnx_sam2_files()
+    model = onnx.load(decoder)
+    lost = next(
+        each
+        for each in model.graph.initializer
+        if each.name.endswith("final_attn_token_to_image.q_proj.bias")
+    )
+    model.graph.initializer.remove(lost)
+    onnx.save(model, tmp_path / "decoder.onnx")
+
+    with pytest.raises(ModelInvalidError, match=r"lacks the weight .*final_attn_token_to_image\.q_proj"):
+        OnnxSam2.load(encoder, tmp_path / "decoder.onnx")
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("with_mask", [False, True])
+def test_our_decoder_gives_the_masks_of_the_exported_one(with_mask: bool) -> None:
+    from tests.real_models import onnx_sam2, onnx_sam2_files
+
+    with Image.open(photo("chelsea.png")) as opened:
+        image = np.array(opened.convert("RGB"))
+    encoder, decoder = (onnxruntime.InferenceSession(str(path)) for path in onnx_sam2_files())
+    points = np.array([[[200, 150]], [[60, 40]], [[420, 280]]], np.float32)
+    asked = Prompts(points, np.ones((3, 1), np.int64))
+    segmenter = onnx_sam2()
+    [features] = segmenter.encode([image])
+    if with_mask:
+        asked = Prompts(points, asked.labels, segmenter.decode(features, asked).logits[::-1, 1])
+    names = ("image_embed", "high_res_feats_0", "high_res_feats_1")
+    arrays = dict(zip(names, encoder.run(list(names), {"image": preprocess(image).numpy()}), strict=True))
+    logits, predicted_iou = decoder.run(
+        ["masks", "iou_predictions"],
+        {
+            **arrays,
+            "point_coords": points / np.array([451, 300], np.float32) * 1024,
+            "point_labels": np.ones((3, 1), np.float32),
+            "mask_input": np.zeros((3, 1, 256, 256), np.float32)
+            if asked.mask_logits is None
+            else asked.mask_logits[:, None],
+            "has_mask_input": np.array([with_mask], np.float32),
+        },
+    )
+
+    ours = segmenter.decode(features, asked)
+
+    np.testing.assert_allclose(ours.logits, logits.clip(-32, 32), atol=1e-3)
+    np.testing.assert_allclose(ours.predicted_iou, predicted_iou, atol=1e-4)
+
+
+@pytest.mark.models
 def test_encoder_and_decoder_in_the_wrong_order_are_refused() -> None:
     from tests.real_models import onnx_sam2_files
 
     encoder, decoder = onnx_sam2_files()
 
-    with pytest.raises(ModelInvalidError, match="not that part of a SAM 2 export"):
+    with pytest.raises(ModelInvalidError, match="not the encoder of a SAM 2 export"):
         OnnxSam2.load(decoder, encoder)

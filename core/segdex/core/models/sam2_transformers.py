@@ -1,11 +1,10 @@
-"""SAM 2 and 2.1 with torch, through ``transformers``' ``Sam2Model``."""
+"""SAM 2 and 2.1 with torch: the image encoder of ``transformers``' ``Sam2Model``, and our decoder."""
 
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (
@@ -19,22 +18,18 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # whichever httpx the hub client uses
 from transformers import Sam2Model
+from transformers.models.sam2.configuration_sam2 import Sam2MaskDecoderConfig
 
 from segdex.core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
 from segdex.core.models.devices import ModelPrecision, check_device
 from segdex.core.models.npm import file_sha256
 from segdex.core.models.sam2_checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_file
-from segdex.core.models.sam2_preprocess import (
-    LOGIT_LIMIT,
-    MASKS_PER_PROMPT,
-    FramedPrompts,
-    frame_prompts,
-    preprocess,
-)
-from segdex.core.protocols import LOW_RES_PX, DecodedMasks, ImageFeatures, Prompts
+from segdex.core.models.sam2_decoder import DecoderImage, Sam2Decoder
+from segdex.core.models.sam2_preprocess import preprocess
+from segdex.core.protocols import DecodedMasks, ImageFeatures, Prompts
 from segdex.core.records import RGBImage
 
-_ADAPTER_VERSION = 1
+_ADAPTER_VERSION = 2
 _HUB_TIMEOUT_S = 5.0
 _FILE_SUFFIXES = (".pt", ".pth", ".safetensors")
 _AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -45,10 +40,7 @@ _WAYS_OUT = "use --profile offline, or give the path of a folder or checkpoint f
 class _TorchFeatures:
     size_hw: tuple[int, int]
     made_by: str
-    image_embed: torch.Tensor
-    """(1, 256, 64, 64)"""
-    high_res: list[torch.Tensor]
-    """(1, 32, 256, 256) and (1, 64, 128, 128)"""
+    image: DecoderImage
 
 
 class TransformersSam2:
@@ -67,8 +59,12 @@ class TransformersSam2:
         self._precision = precision
         self._name = name
         self._fingerprint = f"sam2-torch:{weights_sha256}:{precision}:v{_ADAPTER_VERSION}"
-        with torch.inference_mode():
-            self._image_positions = self._model.get_image_wide_positional_embeddings()
+        self._decoder = Sam2Decoder(
+            model.state_dict(),
+            device=device,
+            heads=_decoder_heads(model),
+            dtype=_AUTOCAST_TYPES.get(precision, torch.float32),
+        )
 
     @classmethod
     def load(
@@ -121,11 +117,11 @@ class TransformersSam2:
 
     @property
     def prompts_per_batch(self) -> int:
-        """How many prompts to decode in one call: more gains nothing on a CPU."""
-        return 16 if torch.device(self._device).type == "cpu" else 128
+        """How many prompts to decode in one call: on a CPU more do not fit into its caches."""
+        return 2 if torch.device(self._device).type == "cpu" else 128
 
     def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
-        """Return the features of each picture, all in one pass; about 24 MiB each in fp32."""
+        """Return the features of each picture, all in one pass; about 26 MiB each in fp32."""
         if not images:
             return []
         with torch.inference_mode():
@@ -136,9 +132,7 @@ class TransformersSam2:
             _TorchFeatures(
                 size_hw=(image.shape[0], image.shape[1]),
                 made_by=self._fingerprint,
-                # Copies: a view would keep the features of the whole batch alive.
-                image_embed=image_embed[[i]],
-                high_res=[level[[i]] for level in high_res],
+                image=self._decoder.prepare(image_embed[i], *(level[i] for level in high_res)),
             )
             for i, image in enumerate(images)
         ]
@@ -154,46 +148,19 @@ class TransformersSam2:
         """
         if not isinstance(features, _TorchFeatures) or features.made_by != self._fingerprint:
             raise ValueError("the features come from another segmenter: encode the picture with this one")
-        n, m = len(prompts), MASKS_PER_PROMPT if multimask else 1
-        logits = np.empty((n, m, LOW_RES_PX, LOW_RES_PX), np.float32)
-        predicted_iou = np.empty((n, m), np.float32)
-        for group in frame_prompts(prompts, features.size_hw):
-            masks, scores = self._decode(features, group, multimask=multimask)
-            logits[group.rows] = masks.float().clamp(-LOGIT_LIMIT, LOGIT_LIMIT).cpu().numpy()
-            predicted_iou[group.rows] = scores.float().cpu().numpy()
-        return DecodedMasks(logits=logits, predicted_iou=predicted_iou)
-
-    @torch.inference_mode()
-    def _decode(
-        self, features: _TorchFeatures, group: FramedPrompts, *, multimask: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        n = len(group.rows)
-        masks = group.mask_logits
-        # The prompt encoder stays in float32: half precision would move a point by several pixels. It adds
-        # the padding point that SAM expects when no box is given apart; here boxes are points 2 and 3.
-        sparse, dense = self._model.prompt_encoder(
-            input_points=torch.from_numpy(group.points_xy)[:, None].to(self._device),
-            input_labels=torch.from_numpy(group.labels)[:, None].to(self._device),
-            input_boxes=None,
-            input_masks=None if masks is None else torch.from_numpy(masks)[:, None].to(self._device),
-        )
-        with self._autocast():
-            # Prompts are the batch, so that each may have its own mask prompt; the features of the picture
-            # are broadcast, except the embedding, whose first size is read as the size of the batch.
-            logits, predicted_iou, _, _ = self._model.mask_decoder(
-                image_embeddings=features.image_embed.expand(n, -1, -1, -1),
-                image_positional_embeddings=self._image_positions,
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=dense,
-                multimask_output=multimask,
-                high_resolution_features=features.high_res,
-            )
-        return logits[:, 0], predicted_iou[:, 0]
+        return self._decoder.decode(features.image, prompts, features.size_hw, multimask=multimask)
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self._precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast("cuda", dtype=_AUTOCAST_TYPES[self._precision])
+
+
+def _decoder_heads(model: Sam2Model) -> int:
+    config = model.config.mask_decoder_config
+    if not isinstance(config, Sam2MaskDecoderConfig):
+        raise TypeError("the configuration of a SAM 2 model has one of its mask decoder")
+    return config.num_attention_heads
 
 
 def _fetch_from_hub(repository: str, *, revision: str | None) -> Path:
