@@ -10,6 +10,7 @@ from tests.fakes.segmenter import FloodSegmenter
 from tests.needs import photo
 from tests.real_models import onnx_sam2, torch_sam2
 
+from segdex.core.geometry import BoxXYXY
 from segdex.core.protocols import DecodedMasks, ImageFeatures, PromptableSegmenter, Prompts
 from segdex.core.records import RGBImage
 
@@ -151,12 +152,45 @@ def test_a_prompt_of_padding_alone_is_refused(encoded: Encoded) -> None:
         encoded.decode(Prompts(CLICKS[:1], np.array([[-1]])))
 
 
+def test_a_part_gives_its_part_of_the_masks_that_lie_in_it(encoded: Encoded) -> None:
+    """The red square of the portrait reaches from 64 to 192 across and from 85 to 171 down in the frame."""
+    part = BoxXYXY(32, 48, 224, 208)
+    red = Prompts(np.array([[[20, 45]]], np.float32), np.ones((1, 1), np.int64))
+
+    narrow = encoded.segmenter.narrow(encoded.features[1], part)
+    decoded = encoded.segmenter.decode(narrow, red)
+
+    assert narrow.size_hw == encoded.features[1].size_hw
+    assert decoded.logits.shape == (1, 3, 160, 192)
+    truth = np.zeros((256, 256), dtype=bool)
+    truth[85:171, 64:192] = True
+    masks, inside = decoded.logits[0] > 0, truth[48:208, 32:224]
+    iou = (masks & inside).sum(axis=(1, 2)) / (masks | inside).sum(axis=(1, 2))
+    assert iou.max() > 0.85
+
+
+def test_the_whole_as_a_part_is_the_whole(encoded: Encoded) -> None:
+    narrow = encoded.segmenter.narrow(encoded.features[0], BoxXYXY(0, 0, 256, 256))
+
+    decoded = encoded.segmenter.decode(narrow, clicks())
+
+    np.testing.assert_allclose(decoded.logits, encoded.decode(clicks()).logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 30, 32), (0, 0, 260, 32), (-4, 0, 32, 32)])
+def test_a_part_of_other_edges_is_refused(encoded: Encoded, box: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError, match=r"whole cells|does not lie in"):
+        encoded.segmenter.narrow(encoded.features[0], BoxXYXY(*box))
+
+
 def test_features_of_another_segmenter_are_refused(encoded: Encoded) -> None:
     class Foreign:
         size_hw = (300, 451)
 
     with pytest.raises(ValueError, match="another segmenter"):
         encoded.segmenter.decode(Foreign(), clicks())
+    with pytest.raises(ValueError, match="another segmenter"):
+        encoded.segmenter.narrow(Foreign(), BoxXYXY(0, 0, 256, 256))
 
 
 def test_it_says_who_it_is(encoded: Encoded) -> None:

@@ -1,12 +1,13 @@
 """A segmenter without a model: floods the regions of nearly one colour around the prompted points."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from segdex.core.geometry import BoxXYXY
 from segdex.core.masks import BoolMask, mask_box
 from segdex.core.protocols import (
     BACKGROUND,
@@ -25,6 +26,8 @@ TIGHT, LOOSE = 8, 40
 
 INSIDE_LOGIT = 8.0
 
+WHOLE = BoxXYXY(0, 0, LOW_RES_PX, LOW_RES_PX)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FloodFeatures:
@@ -33,6 +36,7 @@ class FloodFeatures:
     size_hw: tuple[int, int]
     pixels: npt.NDArray[np.int16]
     regions: dict[tuple[bytes, int], npt.NDArray[np.int32]] = field(default_factory=dict)
+    part: BoxXYXY = WHOLE
 
 
 class FloodSegmenter:
@@ -63,7 +67,15 @@ class FloodSegmenter:
             masks[i], scores[i] = _decode_one(features, points[i], prompts.labels[i], earlier)
         chosen = slice(0, 3) if multimask else slice(1, 2)
         logits = np.where(masks[:, chosen], INSIDE_LOGIT, -INSIDE_LOGIT).astype(np.float32)
-        return DecodedMasks(logits=logits, predicted_iou=scores[:, chosen])
+        x1, y1, x2, y2 = features.part
+        return DecodedMasks(logits=logits[:, :, y1:y2, x1:x2], predicted_iou=scores[:, chosen])
+
+    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
+        if not isinstance(features, FloodFeatures):
+            raise ValueError("the features come from another segmenter: encode the picture with this one")
+        if any(edge % 4 or not 0 <= edge <= LOW_RES_PX for edge in box):
+            raise ValueError(f"a part is made of whole cells of 4 px inside the frame, but got {box}")
+        return replace(features, part=box)
 
 
 def _squash(image: RGBImage) -> npt.NDArray[np.int16]:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 from tests.fakes.segmenter import FloodSegmenter
 
+from segdex.core.geometry import BoxXYXY
 from segdex.core.masks import BoolMask, decode_mask, mask_box, rle_iou
 from segdex.core.protocols import DecodedMasks, ImageFeatures, Prompts
 from segdex.core.records import RGBImage, Segment
@@ -234,6 +235,9 @@ class GivenMasks:
 
     def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
         return FloodSegmenter().encode(images)
+
+    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
+        raise NotImplementedError
 
     def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
         self.batches.append(len(prompts))

@@ -8,6 +8,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from segdex.core.geometry import BoxXYXY
 from segdex.core.records import (
     EVERYTHING,
     EmbeddedSegments,
@@ -66,7 +67,7 @@ class DecodedMasks:
 
     Attributes:
         logits: (n, m, 256, 256) float32 mask logits over the whole picture, clamped to -32..32; above 0 is
-            the thing. m is 3 with ``multimask``, else 1.
+            the thing. m is 3 with ``multimask``, else 1. Of narrowed features, only their part.
         predicted_iou: (n, m) float32, the model's estimate of each mask's IoU.
     """
 
@@ -103,6 +104,21 @@ class PromptableSegmenter(Protocol):
 
     def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
         """Return the features of each picture; they may have different sizes."""
+        ...
+
+    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
+        """Return the features of a part of the picture, of which masks are decoded faster.
+
+        Points and ``size_hw`` stay those of the whole picture. A mask that lies well inside the part comes
+        out about as it does of the whole; one that reaches its edge is cut off there.
+
+        Args:
+            features: Of the whole picture.
+            box: In the 256x256 frame of the masks; edges are multiples of 4.
+
+        Raises:
+            ValueError: If the box has other edges or leaves the frame, or the features are another's.
+        """
         ...
 
     def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:

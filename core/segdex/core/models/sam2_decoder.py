@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from segdex.core.geometry import BoxXYXY
 from segdex.core.models.sam2_preprocess import (
     FRAME_PX,
     LOGIT_LIMIT,
@@ -33,6 +34,9 @@ from segdex.core.protocols import LOW_RES_PX, DecodedMasks, Prompts
 
 EMBED_PX = 64
 """Side of the image embedding in cells."""
+
+CELL_PX = LOW_RES_PX // EMBED_PX
+"""Side of a cell in pixels of the low-resolution masks."""
 
 _CELLS = EMBED_PX * EMBED_PX
 _WIDTH = 256
@@ -52,16 +56,54 @@ class DecoderImage:
     """What the decoder needs of one picture, shared by all its prompts: about 26 MiB in float32.
 
     Attributes:
-        embed: (4096, 256) image embedding, cell by cell, without the dense prompt.
-        high_res_128: (4096, 4, 64) the features of the 2x2 pixels of each cell, bias of the layer included.
-        high_res_256: (4096, 4, 4, 32) those of its 4x4 pixels, likewise.
+        side_hw: Height and width in cells: 64 and 64, less after ``narrow``. Below, c is their product.
+        cells: (c,) int64, which of the 4,096 cells these are, row by row.
+        embed: (c, 256) image embedding, cell by cell, without the dense prompt.
+        positions: (c, 256) position features of the cells.
+        high_res_128: (c, 4, 64) the features of the 2x2 pixels of each cell, bias of the layer included.
+        high_res_256: (c, 4, 4, 32) those of its 4x4 pixels, likewise.
         unmasked: Layer 0 for prompts without a mask.
     """
 
+    side_hw: tuple[int, int]
+    cells: Tensor
     embed: Tensor
+    positions: Tensor
     high_res_128: Tensor
     high_res_256: Tensor
     unmasked: "_FirstLayer"
+
+    def narrow(self, box: BoxXYXY) -> "DecoderImage":
+        """Return a part of the picture; masks are then decoded of it alone.
+
+        Args:
+            box: In the 256x256 frame, in whole cells: multiples of 4.
+
+        Raises:
+            ValueError: If it is not, or does not lie in the picture.
+        """
+        x1, y1, x2, y2 = (int(edge) // CELL_PX for edge in box)
+        if (x1 * CELL_PX, y1 * CELL_PX, x2 * CELL_PX, y2 * CELL_PX) != tuple(box):
+            raise ValueError(f"a part of the picture is made of whole cells of {CELL_PX} px, but got {box}")
+        height, width = self.side_hw
+        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+            raise ValueError(f"{box} does not lie in {width * CELL_PX}x{height * CELL_PX}")
+        rows = torch.arange(y1, y2, device=self.cells.device)[:, None] * width
+        part = (rows + torch.arange(x1, x2, device=self.cells.device)).flatten()
+        return DecoderImage(
+            side_hw=(y2 - y1, x2 - x1),
+            cells=self.cells[part],
+            embed=self.embed[part],
+            positions=self.positions[part],
+            high_res_128=self.high_res_128[part],
+            high_res_256=self.high_res_256[part],
+            unmasked=_FirstLayer(
+                cells=self.unmasked.cells[:, part],
+                keys=self.unmasked.keys[..., part].contiguous(),
+                values=self.unmasked.values[:, :, part].contiguous(),
+                queries=self.unmasked.queries[..., part].contiguous(),
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,10 +111,10 @@ class _FirstLayer:
     """The image side of layer 0, for b = 1 (all prompts alike) or one for each prompt.
 
     Attributes:
-        cells: (b, 4096, 256) image embedding with the dense prompt.
-        keys: (b, heads, d, 4096)
-        values: (b, heads, 4096, d)
-        queries: (b, heads, d, 4096), scaled.
+        cells: (b, c, 256) image embedding with the dense prompt.
+        keys: (b, heads, d, c)
+        values: (b, heads, c, d)
+        queries: (b, heads, d, c), scaled.
     """
 
     cells: Tensor
@@ -134,7 +176,7 @@ class _Attention:
         return self.o(mixed.transpose(1, 2).flatten(2))
 
     def tokens_to_image(self, tokens: Tensor, cells: Tensor, placed_cells: Tensor) -> Tensor:
-        """Return what (n, t, 256) tokens read from (n, 4096, 256) cells.
+        """Return what (n, t, 256) tokens read from (n, c, 256) cells.
 
         The bias of the keys adds the same to all scores of a token and falls out of the softmax; that of the
         values passes through, because attention sums to one.
@@ -147,7 +189,7 @@ class _Attention:
         return self.o(values.transpose(1, 2).flatten(2) + self.v.bias)
 
     def image_to_tokens_scores(self, tokens: Tensor, placed_cells: Tensor) -> Tensor:
-        """Return the (n, heads, t, 4096) scores of cells as queries against (n, t, 256) tokens as keys."""
+        """Return the (n, heads, t, c) scores of cells as queries against (n, t, 256) tokens as keys."""
         keys = self.split(self.k(tokens) * self.scale)
         absorbed = keys @ torch.unflatten(self.q.weight, 0, (self.heads, -1))
         constant = keys @ torch.unflatten(self.q.bias, 0, (self.heads, -1, 1))
@@ -155,7 +197,7 @@ class _Attention:
         return torch.unflatten(scores, 1, (self.heads, -1))
 
     def image_to_tokens(self, scores: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return factors (n, 4096, heads t) and (n, heads t, 256) whose product is what the cells read."""
+        """Return factors (n, c, heads t) and (n, heads t, 256) whose product is what the cells read."""
         attention = scores.softmax(2).flatten(1, 2).mT
         values = self.split(self.v(tokens))
         absorbed = values @ torch.unflatten(self.o.weight, 1, (self.heads, -1)).permute(1, 2, 0)
@@ -264,13 +306,17 @@ class Sam2Decoder:
         cells = embed.flatten(1).T.contiguous()
         two = torch.unflatten(torch.unflatten(high_res_128, 2, (EMBED_PX, 2)), 1, (EMBED_PX, 2))
         four = torch.unflatten(torch.unflatten(high_res_256, 2, (EMBED_PX, 2, 2)), 1, (EMBED_PX, 2, 2))
+        everywhere = torch.arange(_CELLS, device=self._device)
         return DecoderImage(
+            side_hw=(EMBED_PX, EMBED_PX),
+            cells=everywhere,
             embed=cells,
+            positions=self._positions,
             # channel, y, y2, x, x2 to y, x, y2, x2, channel
             high_res_128=two.permute(1, 3, 2, 4, 0).reshape(_CELLS, 4, -1) + self._up1.bias,
             # channel, y, y2, y4, x, x2, x4 to y, x, y2, x2, y4, x4, channel
             high_res_256=four.permute(1, 4, 2, 5, 3, 6, 0).reshape(_CELLS, 4, 4, -1) + self._up2.bias,
-            unmasked=self._first_layer((cells + self._no_mask)[None]),
+            unmasked=self._first_layer((cells + self._no_mask)[None], self._positions),
         )
 
     def decode(
@@ -289,7 +335,8 @@ class Sam2Decoder:
             ValueError: If a prompt has no point.
         """
         n, m = len(prompts), MASKS_PER_PROMPT if multimask else 1
-        logits = np.empty((n, m, LOW_RES_PX, LOW_RES_PX), np.float32)
+        height, width = (side * CELL_PX for side in image.side_hw)
+        logits = np.empty((n, m, height, width), np.float32)
         predicted_iou = np.empty((n, m), np.float32)
         for group in frame_prompts(prompts, size_hw):
             masks, scores = self._decode(image, group, multimask=multimask)
@@ -298,18 +345,17 @@ class Sam2Decoder:
 
     @torch.inference_mode()
     def _decode(self, image: DecoderImage, group: FramedPrompts, *, multimask: bool) -> tuple[Tensor, Tensor]:
-        """Return (n, m, 256, 256) mask logits, clamped, and (n, m) predicted IoU, both float32."""
+        """Return (n, m, h, w) mask logits, clamped, and (n, m) predicted IoU, both float32."""
         points_xy, labels = (
             torch.from_numpy(values).to(self._device) for values in (group.points_xy, group.labels)
         )
         mask_logits = None if group.mask_logits is None else torch.from_numpy(group.mask_logits)
         points = self._embed_points(points_xy, labels).to(self._dtype)
-        first = (
-            image.unmasked
-            if mask_logits is None
-            else self._first_layer(image.embed + self._embed_masks(mask_logits.to(self._device)))
-        )
-        tokens, cells = self._transform(first, points)
+        first = image.unmasked
+        if mask_logits is not None:
+            dense = self._embed_masks(mask_logits.to(self._device))[:, image.cells]
+            first = self._first_layer(image.embed + dense, image.positions)
+        tokens, cells = self._transform(first, points, image.positions)
         predicted_iou = torch.sigmoid(self._iou_head(tokens[:, 1]).float())
         filters = torch.stack([mlp(tokens[:, 2 + i]) for i, mlp in enumerate(self._hypernetworks)], dim=1)
         if multimask:
@@ -339,11 +385,10 @@ class Sam2Decoder:
         last = self._mask_convs[2]
         return functional.conv2d(x, last.weight, last.bias).flatten(2).mT
 
-    def _first_layer(self, cells: Tensor) -> _FirstLayer:
-        """Return the image side of layer 0 for (b, 4096, 256) cells."""
+    def _first_layer(self, cells: Tensor, positions: Tensor) -> _FirstLayer:
+        """Return the image side of layer 0 for (b, c, 256) cells."""
         to_image, from_image = self._layers[0].to_image, self._layers[0].from_image
-        placed = cells + self._positions
-
+        placed = cells + positions
         return _FirstLayer(
             cells=cells,
             keys=to_image.split(to_image.k(placed)).mT.contiguous(),
@@ -351,8 +396,8 @@ class Sam2Decoder:
             queries=from_image.split(from_image.q(placed) * from_image.scale).mT.contiguous(),
         )
 
-    def _transform(self, first: _FirstLayer, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (n, 6 + p + 1, 256) tokens and (n, 4096, 256) cells after the two-way transformer."""
+    def _transform(self, first: _FirstLayer, points: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (n, 6 + p + 1, 256) tokens and (n, c, 256) cells after the two-way transformer."""
         n = len(points)
         start = torch.cat([self._tokens.expand(n, -1, -1), points], dim=1)
 
@@ -370,7 +415,7 @@ class Sam2Decoder:
         cells = layer.norms[3](cells)
 
         layer = self._layers[1]
-        placed = cells + self._positions
+        placed = cells + positions
         tokens = layer.norms[0](tokens + layer.self_attention.among_tokens(tokens + start, tokens))
         tokens = layer.norms[1](tokens + layer.to_image.tokens_to_image(tokens + start, cells, placed))
         tokens = layer.norms[2](tokens + layer.mlp(tokens))
@@ -378,18 +423,20 @@ class Sam2Decoder:
         cells.baddbmm_(*layer.from_image.image_to_tokens(scores, tokens))
         cells = layer.norms[3](cells)
 
-        torch.add(cells, self._positions, out=placed)
+        torch.add(cells, positions, out=placed)
         tokens = self._final_norm(tokens + self._final.tokens_to_image(tokens + start, cells, placed))
         return tokens, cells
 
     def _upscale(self, image: DecoderImage, cells: Tensor, filters: Tensor) -> Tensor:
-        """Return (n, m, 256, 256) logits of (n, 4096, 256) cells and (n, m, 32) filters."""
+        """Return (n, m, h, w) logits of (n, c, 256) cells and (n, m, 32) filters."""
         x = torch.unflatten(cells @ self._up1.weight, -1, (4, -1)).add_(image.high_res_128)
         x = functional.gelu(self._up_norm(x))
         x = torch.unflatten(x @ self._up2.weight, -1, (4, -1)).add_(image.high_res_256)
         logits = torch.bmm(filters, functional.gelu(x).flatten(1, 3).mT)
-        pixels = torch.unflatten(logits, 2, (EMBED_PX, EMBED_PX, 2, 2, 2, 2))  # n, m, y, x, y2, x2, y4, x4
-        return pixels.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(*filters.shape[:2], LOW_RES_PX, LOW_RES_PX)
+        height, width = image.side_hw
+        pixels = torch.unflatten(logits, 2, (height, width, 2, 2, 2, 2))  # n, m, y, x, y2, x2, y4, x4
+        pixels = pixels.permute(0, 1, 2, 4, 6, 3, 5, 7)
+        return pixels.reshape(*filters.shape[:2], height * CELL_PX, width * CELL_PX)
 
 
 def _per_head(tokens: Tensor, image: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """SAM 2 from two ONNX files: the encoder runs in onnxruntime on the CPU, the decoder's weights in ours."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnxruntime
@@ -9,6 +9,7 @@ import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from segdex.core.errors import ModelInvalidError, ModelMissingError
+from segdex.core.geometry import BoxXYXY
 from segdex.core.models.npm import file_sha256
 from segdex.core.models.sam2_decoder import DecoderImage, Sam2Decoder
 from segdex.core.models.sam2_onnx_weights import read_decoder_weights
@@ -90,9 +91,18 @@ class OnnxSam2:
         Raises:
             ValueError: If ``features`` come from another segmenter, or a prompt has no point.
         """
+        own = self._own(features)
+        return self._decoder.decode(own.image, prompts, own.size_hw, multimask=multimask)
+
+    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
+        """Return the features of a part of the picture, in whole cells of 4x4 low-resolution pixels."""
+        own = self._own(features)
+        return replace(own, image=own.image.narrow(box))
+
+    def _own(self, features: ImageFeatures) -> _OnnxFeatures:
         if not isinstance(features, _OnnxFeatures) or features.made_by != self._fingerprint:
             raise ValueError("the features come from another segmenter: encode the picture with this one")
-        return self._decoder.decode(features.image, prompts, features.size_hw, multimask=multimask)
+        return features
 
     def _encode(self, image: RGBImage) -> _OnnxFeatures:
         outputs = self._encoder.run(list(_FEATURES), {"image": preprocess(image).numpy()})

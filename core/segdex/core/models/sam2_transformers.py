@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from transformers import Sam2Model
 from transformers.models.sam2.configuration_sam2 import Sam2MaskDecoderConfig
 
 from segdex.core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
+from segdex.core.geometry import BoxXYXY
 from segdex.core.models.devices import ModelPrecision, check_device
 from segdex.core.models.npm import file_sha256
 from segdex.core.models.sam2_checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_file
@@ -146,9 +147,18 @@ class TransformersSam2:
         Raises:
             ValueError: If ``features`` come from another segmenter, or a prompt has no point.
         """
+        own = self._own(features)
+        return self._decoder.decode(own.image, prompts, own.size_hw, multimask=multimask)
+
+    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
+        """Return the features of a part of the picture, in whole cells of 4x4 low-resolution pixels."""
+        own = self._own(features)
+        return replace(own, image=own.image.narrow(box))
+
+    def _own(self, features: ImageFeatures) -> _TorchFeatures:
         if not isinstance(features, _TorchFeatures) or features.made_by != self._fingerprint:
             raise ValueError("the features come from another segmenter: encode the picture with this one")
-        return self._decoder.decode(features.image, prompts, features.size_hw, multimask=multimask)
+        return features
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self._precision == "fp32":
