@@ -67,6 +67,8 @@ def test_three_masks_of_clamped_float_logits_for_each_prompt(encoded: Encoded) -
     assert np.abs(decoded.logits).max() <= 32
     assert decoded.predicted_iou.shape == (3, 3)
     assert decoded.predicted_iou.dtype == np.float32
+    assert decoded.tokens.shape[:2] == (3, 3)
+    assert decoded.tokens.dtype == np.float32
     assert ((decoded.predicted_iou >= 0) & (decoded.predicted_iou <= 1)).all()
 
 
@@ -196,4 +198,5 @@ def test_features_of_another_segmenter_are_refused(encoded: Encoded) -> None:
 def test_it_says_who_it_is(encoded: Encoded) -> None:
     assert encoded.segmenter.name
     assert encoded.segmenter.fingerprint
+    assert encoded.segmenter.decoder_id
     assert encoded.segmenter.prompts_per_batch >= 1

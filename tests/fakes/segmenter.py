@@ -49,6 +49,7 @@ class FloodSegmenter:
 
     name = "flood fill"
     fingerprint = "flood:v1"
+    decoder_id = "flood"
     prompts_per_batch = 64
 
     def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
@@ -68,7 +69,8 @@ class FloodSegmenter:
         chosen = slice(0, 3) if multimask else slice(1, 2)
         logits = np.where(masks[:, chosen], INSIDE_LOGIT, -INSIDE_LOGIT).astype(np.float32)
         x1, y1, x2, y2 = features.part
-        return DecodedMasks(logits=logits[:, :, y1:y2, x1:x2], predicted_iou=scores[:, chosen])
+        estimates = scores[:, chosen]
+        return DecodedMasks(logits[:, :, y1:y2, x1:x2], estimates, tokens=estimates[..., None])
 
     def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
         if not isinstance(features, FloodFeatures):

@@ -224,6 +224,7 @@ class GivenMasks:
 
     name = "given"
     fingerprint = "given"
+    decoder_id = "given"
 
     def __init__(
         self, logits: npt.NDArray[np.float32], predicted_iou: Sequence[float], *, batch: int = 64
@@ -241,9 +242,9 @@ class GivenMasks:
 
     def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
         self.batches.append(len(prompts))
+        estimates = np.repeat(self._predicted_iou[None], len(prompts), axis=0)
         return DecodedMasks(
-            logits=np.repeat(self._logits[None], len(prompts), axis=0),
-            predicted_iou=np.repeat(self._predicted_iou[None], len(prompts), axis=0),
+            np.repeat(self._logits[None], len(prompts), axis=0), estimates, tokens=estimates[..., None]
         )
 
 

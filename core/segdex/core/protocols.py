@@ -69,10 +69,13 @@ class DecodedMasks:
         logits: (n, m, 256, 256) float32 mask logits over the whole picture, clamped to -32..32; above 0 is
             the thing. m is 3 with ``multimask``, else 1. Of narrowed features, only their part.
         predicted_iou: (n, m) float32, the model's estimate of each mask's IoU.
+        tokens: (n, m, t) float32, what the decoder knows about each mask; in SAM 2 its mask token and the
+            IoU token, 512 numbers.
     """
 
     logits: npt.NDArray[np.float32]
     predicted_iou: npt.NDArray[np.float32]
+    tokens: npt.NDArray[np.float32]
 
 
 class ImageFeatures(Protocol):
@@ -95,6 +98,11 @@ class PromptableSegmenter(Protocol):
     @property
     def fingerprint(self) -> str:
         """Changes whenever the masks can change: model, weights, adapter version and precision."""
+        ...
+
+    @property
+    def decoder_id(self) -> str:
+        """Says whose tokens these are: equal for the same weights of the decoder, wherever they are from."""
         ...
 
     @property

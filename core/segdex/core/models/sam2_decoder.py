@@ -13,6 +13,7 @@ On the two-core machine a prompt costs a quarter of the CPU time of the stock de
 that in onnxruntime (docs/performance.md).
 """
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -225,9 +226,14 @@ class Sam2Decoder:
         dtype: Of the transformer and the upscaling. Points are always embedded in float32: half precision
             would move them by several pixels.
 
+    Attributes:
+        decoder_id: 16 hexadecimal digits that tell the training run: the sha256 of the learned mask tokens.
+
     Raises:
         KeyError: If a weight is missing.
     """
+
+    decoder_id: str
 
     def __init__(
         self, state: State, *, device: str, heads: int = 8, dtype: torch.dtype = torch.float32
@@ -250,6 +256,8 @@ class Sam2Decoder:
         def mlp(name: str) -> _Mlp:
             return _Mlp(tuple(linear(f"{name}.{part}") for part in ("proj_in", "layers.0", "proj_out")))
 
+        tokens = state["mask_decoder.mask_tokens.weight"].detach().float().cpu().contiguous()
+        self.decoder_id = hashlib.sha256(tokens.numpy().tobytes()).hexdigest()[:16]
         prompts, decoder, layers = "prompt_encoder", "mask_decoder", "mask_decoder.transformer.layers"
         self._fourier = load("shared_image_embedding.positional_embedding", torch.float32)
         self._labels = load(f"{prompts}.point_embed.weight", torch.float32)
@@ -336,16 +344,23 @@ class Sam2Decoder:
         """
         n, m = len(prompts), MASKS_PER_PROMPT if multimask else 1
         height, width = (side * CELL_PX for side in image.side_hw)
-        logits = np.empty((n, m, height, width), np.float32)
-        predicted_iou = np.empty((n, m), np.float32)
+        decoded = DecodedMasks(
+            logits=np.empty((n, m, height, width), np.float32),
+            predicted_iou=np.empty((n, m), np.float32),
+            tokens=np.empty((n, m, 2 * _WIDTH), np.float32),
+        )
         for group in frame_prompts(prompts, size_hw):
-            masks, scores = self._decode(image, group, multimask=multimask)
-            logits[group.rows], predicted_iou[group.rows] = masks.cpu().numpy(), scores.cpu().numpy()
-        return DecodedMasks(logits=logits, predicted_iou=predicted_iou)
+            logits, predicted_iou, tokens = self._decode(image, group, multimask=multimask)
+            decoded.logits[group.rows] = logits.cpu().numpy()
+            decoded.predicted_iou[group.rows] = predicted_iou.cpu().numpy()
+            decoded.tokens[group.rows] = tokens.cpu().numpy()
+        return decoded
 
     @torch.inference_mode()
-    def _decode(self, image: DecoderImage, group: FramedPrompts, *, multimask: bool) -> tuple[Tensor, Tensor]:
-        """Return (n, m, h, w) mask logits, clamped, and (n, m) predicted IoU, both float32."""
+    def _decode(
+        self, image: DecoderImage, group: FramedPrompts, *, multimask: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (n, m, h, w) clamped logits, (n, m) predicted IoU and (n, m, 512) tokens, all float32."""
         points_xy, labels = (
             torch.from_numpy(values).to(self._device) for values in (group.points_xy, group.labels)
         )
@@ -356,14 +371,19 @@ class Sam2Decoder:
             dense = self._embed_masks(mask_logits.to(self._device))[:, image.cells]
             first = self._first_layer(image.embed + dense, image.positions)
         tokens, cells = self._transform(first, points, image.positions)
-        predicted_iou = torch.sigmoid(self._iou_head(tokens[:, 1]).float())
-        filters = torch.stack([mlp(tokens[:, 2 + i]) for i, mlp in enumerate(self._hypernetworks)], dim=1)
-        if multimask:
-            predicted_iou, filters = predicted_iou[:, 1:], filters[:, 1:].contiguous()
-        logits = self._upscale(image, cells, filters).float()
+        iou_token, mask_tokens = tokens[:, 1:2], tokens[:, 2 : 2 + _MASK_TOKENS]
+        predicted_iou = torch.sigmoid(self._iou_head(iou_token[:, 0]).float())
+        filters = torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self._hypernetworks)], dim=1)
+        first_mask = 1 if multimask else 0
+        logits = self._upscale(image, cells, filters[:, first_mask:].contiguous()).float()
+        predicted_iou, mask_tokens = predicted_iou[:, first_mask:], mask_tokens[:, first_mask:]
         if not multimask:
-            logits, predicted_iou = _single_mask(logits, predicted_iou)
-        return logits.clamp_(-LOGIT_LIMIT, LOGIT_LIMIT), predicted_iou
+            rows, chosen = torch.arange(len(logits), device=self._device), _single_mask(logits, predicted_iou)
+            logits, predicted_iou, mask_tokens = (
+                values[rows, chosen][:, None] for values in (logits, predicted_iou, mask_tokens)
+            )
+        both = torch.cat([mask_tokens, iou_token.expand(-1, mask_tokens.shape[1], -1)], dim=2)
+        return logits.clamp_(-LOGIT_LIMIT, LOGIT_LIMIT), predicted_iou, both.float()
 
     def _embed_points(self, points_xy: Tensor, labels: Tensor) -> Tensor:
         """Return (n, p + 1, 256) tokens; the last is SAM's padding point."""
@@ -448,8 +468,8 @@ def _per_head(tokens: Tensor, image: Tensor) -> Tensor:
     return torch.unflatten(merged, 1, (len(tokens), -1)).transpose(0, 1)
 
 
-def _single_mask(logits: Tensor, predicted_iou: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first of four masks, or the best of the others where it is not stable.
+def _single_mask(logits: Tensor, predicted_iou: Tensor) -> Tensor:
+    """Return (n,) which of four masks to take: the first, or the best of the others where it is not stable.
 
     ``_dynamic_multimask_via_stability`` of Meta's ``MaskDecoder``.
     """
@@ -457,6 +477,4 @@ def _single_mask(logits: Tensor, predicted_iou: Tensor) -> tuple[Tensor, Tensor]
     outer = (logits[:, 0] > -_DYNAMIC_STABILITY_OFFSET).sum((1, 2))
     stability = torch.where(outer > 0, inner / outer.clamp(min=1), 1.0)
     best = 1 + predicted_iou[:, 1:].argmax(1)
-    chosen = torch.where(stability >= _DYNAMIC_STABILITY_FLOOR, torch.zeros_like(best), best)
-    rows = torch.arange(len(logits), device=logits.device)
-    return logits[rows, chosen][:, None], predicted_iou[rows, chosen][:, None]
+    return torch.where(stability >= _DYNAMIC_STABILITY_FLOOR, torch.zeros_like(best), best)

@@ -77,6 +77,11 @@ class OnnxSam2:
         return self._fingerprint
 
     @property
+    def decoder_id(self) -> str:
+        """The sha256 of the learned mask tokens (16 digits)."""
+        return self._decoder.decoder_id
+
+    @property
     def prompts_per_batch(self) -> int:
         """How many prompts to decode in one call: more do not fit into the caches of a CPU."""
         return 2

@@ -117,6 +117,11 @@ class TransformersSam2:
         return self._fingerprint
 
     @property
+    def decoder_id(self) -> str:
+        """The sha256 of the learned mask tokens (16 digits)."""
+        return self._decoder.decoder_id
+
+    @property
     def prompts_per_batch(self) -> int:
         """How many prompts to decode in one call: on a CPU more do not fit into its caches."""
         return 2 if torch.device(self._device).type == "cpu" else 128
