@@ -135,3 +135,32 @@ def _flood(features: FloodFeatures, seeds: npt.NDArray[np.int_], tolerance: int)
         regions = features.regions[key]
         flooded |= regions == regions[y, x]
     return flooded
+
+
+class GivenMasks:
+    """A segmenter that answers every point with the same logits and estimates."""
+
+    name = "given"
+    fingerprint = "given"
+    decoder_id = "given"
+
+    def __init__(
+        self, logits: npt.NDArray[np.float32], predicted_iou: Sequence[float], *, batch: int = 64
+    ) -> None:
+        self._logits = logits
+        self._predicted_iou = np.asarray(predicted_iou, np.float32)
+        self.prompts_per_batch = batch
+        self.batches: list[int] = []
+
+    def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
+        return FloodSegmenter().encode(images)
+
+    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
+        raise NotImplementedError
+
+    def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
+        self.batches.append(len(prompts))
+        estimates = np.repeat(self._predicted_iou[None], len(prompts), axis=0)
+        return DecodedMasks(
+            np.repeat(self._logits[None], len(prompts), axis=0), estimates, tokens=estimates[..., None]
+        )

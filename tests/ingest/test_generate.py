@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from tests.fakes.segmenter import FloodSegmenter
+from tests.fakes.segmenter import FloodSegmenter, GivenMasks
 
-from segdex.core.geometry import BoxXYXY
 from segdex.core.masks import BoolMask, decode_mask, mask_box, rle_iou
-from segdex.core.protocols import DecodedMasks, ImageFeatures, Prompts
 from segdex.core.records import RGBImage, Segment
-from segdex.ingest.generate import GeneratorSettings, decode_points, generate_masks, meta_settings
-from segdex.ingest.prompts import crop_windows, point_grid
+from segdex.ingest.generate import GeneratorSettings, generate_masks, meta_settings
+from segdex.ingest.prompts import crop_windows
 
-GRID = GeneratorSettings(points_per_side=6, crop_layers=0, crop_points_downscale=1, min_window_px=0)
+GRID = GeneratorSettings(
+    points_per_side=6, crop_layers=0, crop_points_per_side=6, crop_near_points_per_side=0, min_window_px=0
+)
 META = replace(meta_settings(), points_per_side=6)
 BACKGROUND = (230, 230, 220)
 COLOURS = ((200, 30, 30), (30, 60, 200), (20, 150, 60), (240, 200, 40), (120, 40, 140))
@@ -145,6 +144,20 @@ def test_crop_layers_find_what_lies_between_the_points_of_the_grid() -> None:
     assert min(best_iou(shape, fine) for shape in small) > 0.9
 
 
+def test_a_grid_decoded_near_its_points_finds_small_things_and_leaves_large_ones() -> None:
+    size_hw = (512, 512)
+    small = [disc(size_hw, (y, x), 14) for y in (80, 432) for x in (80, 432)]
+    large = rectangle(size_hw, 130, 130, 390, 390)
+    near = replace(GRID, points_per_side=1, near_points_per_side=32, part_px=64)
+
+    segments = generated(drawn(size_hw, [*small, large]), near)
+    without_grid = generated(drawn(size_hw, [*small, large]), replace(near, near_points_per_side=0))
+
+    assert min(best_iou(shape, segments) for shape in [*small, large]) > 0.9
+    assert best_iou(large, without_grid) > 0.9
+    assert max(best_iou(shape, without_grid) for shape in small) < 0.1
+
+
 @pytest.mark.parametrize("selection", ["ranked", "meta"])
 def test_nothing_that_a_window_cuts_off_is_kept(selection: str) -> None:
     size_hw = (400, 400)
@@ -219,63 +232,6 @@ def test_small_masks_and_small_regions_go_by_pixels_of_the_picture() -> None:
     assert best_iou(shapes[1], dropped) > 0.9
 
 
-class GivenMasks:
-    """A segmenter that answers every point with the same logits and estimates."""
-
-    name = "given"
-    fingerprint = "given"
-    decoder_id = "given"
-
-    def __init__(
-        self, logits: npt.NDArray[np.float32], predicted_iou: Sequence[float], *, batch: int = 64
-    ) -> None:
-        self._logits = logits
-        self._predicted_iou = np.asarray(predicted_iou, np.float32)
-        self.prompts_per_batch = batch
-        self.batches: list[int] = []
-
-    def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
-        return FloodSegmenter().encode(images)
-
-    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
-        raise NotImplementedError
-
-    def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
-        self.batches.append(len(prompts))
-        estimates = np.repeat(self._predicted_iou[None], len(prompts), axis=0)
-        return DecodedMasks(
-            np.repeat(self._logits[None], len(prompts), axis=0), estimates, tokens=estimates[..., None]
-        )
-
-
-def test_the_estimate_must_be_above_its_floor_and_the_stability_may_be_at_it() -> None:
-    logits = np.full((3, 256, 256), -8, np.float32)
-    logits[:, :100, :100] = 8
-    logits[0, 0, :100] = 0.5  # 9,900 of 10,000 pixels are above 1
-    segmenter = GivenMasks(logits, [0.8001, 0.8, 0.9])
-    [features] = segmenter.encode([np.zeros((64, 64, 3), np.uint8)])
-    points = point_grid((64, 64), points_per_side=1)
-
-    def kept(stability_floor: float) -> list[float]:
-        settings = replace(GRID, predicted_iou_floor=0.8, stability_floor=stability_floor)
-        found = decode_points(segmenter, features, points, settings=settings)
-        return [float(estimate) for estimate in found.predicted_iou]
-
-    assert kept(0.99) == pytest.approx([0.8001, 0.9], abs=1e-5)
-    assert kept(0.9901) == pytest.approx([0.9])
-
-
-def test_points_are_decoded_in_batches_and_keep_their_order() -> None:
-    logits = np.full((3, 256, 256), 8, np.float32)
-    segmenter = GivenMasks(logits, [0.5, 0.6, 0.7], batch=10)
-    [features] = segmenter.encode([np.zeros((64, 64, 3), np.uint8)])
-
-    found = decode_points(segmenter, features, point_grid((64, 64), points_per_side=5), settings=GRID)
-
-    assert segmenter.batches == [10, 10, 5]
-    np.testing.assert_allclose(found.predicted_iou, [0.5, 0.6, 0.7] * 25)
-
-
 def test_agreement_lifts_what_many_points_find() -> None:
     logits = np.full((3, 256, 256), -8, np.float32)
     logits[0, :200, :200] = 8
@@ -310,7 +266,10 @@ def test_every_setting_changes_the_fingerprint() -> None:
         "min_point_spacing_px": 7,
         "crop_layers": 2,
         "min_window_px": 77,
-        "crop_points_downscale": 3,
+        "near_points_per_side": 7,
+        "crop_points_per_side": 7,
+        "crop_near_points_per_side": 7,
+        "part_px": 64,
         "min_region_px": 7,
         "min_area_px": 7,
     }

@@ -7,14 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.needs import package
 
+from segdex.core.geometry import BoxXYXY
 from segdex.ingest import select
 from segdex.ingest.select import (
-    Candidates,
     agreement_counts,
     mask_nms,
     pack_masks,
     packed_areas,
     stability_scores,
+    unpack_masks,
 )
 
 Masks = npt.NDArray[np.bool_]
@@ -170,14 +171,13 @@ def test_no_masks_have_no_agreement() -> None:
     assert len(agreement_counts(pack_masks(np.zeros((0, 256, 256), bool)), iou_threshold=0.5)) == 0
 
 
-def test_candidates_are_cut_in_all_their_parts_alike() -> None:
+def test_parts_are_packed_where_they_lie_in_the_frame() -> None:
     rng = np.random.default_rng(8)
-    logits = rng.normal(size=(5, 256, 256)).astype(np.float16)
-    scores = rng.random(5).astype(np.float32)
-    candidates = Candidates(logits, scores, scores + 1, pack_masks(logits > 0))
+    part = BoxXYXY(32, 96, 128, 192)
+    masks = np.zeros((5, 256, 256), dtype=bool)
+    masks[:, 96:192, 32:128] = rng.random((5, 96, 96)) > 0.5
 
-    some = candidates[np.array([3, 1])]
+    packed = pack_masks(masks[:, 96:192, 32:128], part=part)
 
-    assert len(some) == 2
-    np.testing.assert_array_equal(some.predicted_iou + 1, some.stability)
-    np.testing.assert_array_equal(some.packed, pack_masks(some.logits > 0))
+    np.testing.assert_array_equal(packed, pack_masks(masks))
+    np.testing.assert_array_equal(unpack_masks(packed), masks)

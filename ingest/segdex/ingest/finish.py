@@ -11,9 +11,10 @@ import numpy as np
 from segdex.core.geometry import BoxXYXY, box_nms
 from segdex.core.masks import BoolMask, encode_mask, mask_box, rle_iou
 from segdex.core.records import Segment
+from segdex.ingest.candidates import Candidates
 from segdex.ingest.fullsize import clean_small_regions, full_size_stability, upsample_mask
 from segdex.ingest.prompts import CropWindow
-from segdex.ingest.select import Candidates, Scores
+from segdex.ingest.select import Scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +123,8 @@ def select_meta(
 
 def _stable(part: WindowCandidates, full_size: FullSize, *, floor: float, offset: float) -> Iterator[Segment]:
     width, height = part.window.box.size_wh
-    for position, logits in enumerate(part.candidates.logits):
+    for position in range(len(part.candidates)):
+        logits = part.candidates.frame_logits(position)
         stability = full_size_stability(logits, (height, width), offset=offset)
         segment = full_size.finish(part, position) if stability >= floor else None
         if segment is not None:
@@ -141,7 +143,7 @@ def _nms(segments: Sequence[Segment], scores: Sequence[float], iou_threshold: fl
 def _upsample(found: WindowCandidates, position: int, *, min_region_px: int) -> tuple[BoolMask, BoxXYXY]:
     """Return a mask at the size of its window, cut to its tight box in the picture."""
     width, height = found.window.box.size_wh
-    mask, reach = upsample_mask(found.candidates.logits[position], (height, width))
+    mask, reach = upsample_mask(found.candidates.frame_logits(position), (height, width))
     mask = clean_small_regions(mask, min_region_px=min_region_px)
     tight = mask_box(mask)
     x, y = found.window.box.x1 + reach.x1, found.window.box.y1 + reach.y1

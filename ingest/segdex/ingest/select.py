@@ -5,41 +5,17 @@ cost at 1200x1800. ``ranked`` decides by them alone; ``meta`` has to agree with 
 and decides at full size what is near its threshold (docs/mask-generation.md has the measurements).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
+
+from segdex.core.geometry import BoxXYXY
+from segdex.core.protocols import LOW_RES_PX
 
 PackedMasks = npt.NDArray[np.uint64]
 """(n, 1024) uint64: n masks of 256x256 bits, for fast intersections."""
 
 Scores = npt.NDArray[np.float32]
 """(n,) float32."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidates:
-    """n masks of one window of one picture, before selection.
-
-    Attributes:
-        logits: (n, 256, 256) float16; half precision moves a boundary by less than 0.001 of a logit.
-        predicted_iou: (n,) float32, the model's estimate.
-        stability: (n,) float32, see ``stability_scores``.
-        packed: The same masks, thresholded at 0 and packed to bits.
-    """
-
-    logits: npt.NDArray[np.float16]
-    predicted_iou: Scores
-    stability: Scores
-    packed: PackedMasks
-
-    def __len__(self) -> int:
-        return len(self.logits)
-
-    def __getitem__(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> "Candidates":
-        return Candidates(
-            self.logits[rows], self.predicted_iou[rows], self.stability[rows], self.packed[rows]
-        )
 
 
 def stability_scores(logits: npt.NDArray[np.float32], *, offset: float) -> Scores:
@@ -54,11 +30,25 @@ def stability_scores(logits: npt.NDArray[np.float32], *, offset: float) -> Score
     return scores
 
 
-def pack_masks(masks: npt.NDArray[np.bool_]) -> PackedMasks:
-    """Return (n, h*w/64) words of the bits of (n, h, w) masks; h*w must be a multiple of 64."""
+def pack_masks(masks: npt.NDArray[np.bool_], *, part: BoxXYXY | None = None) -> PackedMasks:
+    """Return (n, h*w/64) words of the bits of (n, h, w) masks; h*w must be a multiple of 64.
+
+    Args:
+        masks: Whole masks, or parts of masks of 256x256.
+        part: Where in the 256x256 frame the masks lie; its x edges are multiples of 8.
+    """
     count, height, width = masks.shape
-    bits = np.packbits(masks.reshape(count, height * width), axis=1)
-    return bits.view(np.uint64)
+    if part is None:
+        return np.packbits(masks.reshape(count, height * width), axis=1).view(np.uint64)
+    frame = np.zeros((count, LOW_RES_PX, LOW_RES_PX // 8), np.uint8)
+    frame[:, part.y1 : part.y2, part.x1 // 8 : part.x2 // 8] = np.packbits(masks, axis=2)
+    return frame.reshape(count, LOW_RES_PX * LOW_RES_PX // 8).view(np.uint64)
+
+
+def unpack_masks(packed: PackedMasks) -> npt.NDArray[np.bool_]:
+    """Return the (n, 256, 256) masks."""
+    bits = np.unpackbits(packed.view(np.uint8), axis=1)
+    return bits.reshape(len(packed), LOW_RES_PX, LOW_RES_PX).view(np.bool_)
 
 
 def packed_areas(packed: PackedMasks) -> npt.NDArray[np.int64]:
@@ -88,9 +78,12 @@ def mask_nms(
     while order.size and (limit is None or len(kept) < limit):
         best, order = int(order[0]), order[1:]
         kept.append(best)
-        shared = np.bitwise_count(packed[order] & packed[best]).sum(axis=1, dtype=np.int64)
-        iou = shared / (areas[order] + areas[best] - shared)
-        order = order[iou <= iou_threshold]
+        # The IoU is at most the ratio of the areas: only masks of about the same size have to be compared.
+        smaller = np.minimum(areas[order], areas[best])
+        alike = np.flatnonzero(smaller > iou_threshold * np.maximum(areas[order], areas[best]))
+        shared = np.bitwise_count(packed[order[alike]] & packed[best]).sum(axis=1, dtype=np.int64)
+        iou = shared / (areas[order[alike]] + areas[best] - shared)
+        order = np.delete(order, alike[iou > iou_threshold])
     return np.asarray(kept, dtype=np.intp)
 
 
