@@ -1,4 +1,4 @@
-# make demo | test | check | env | constraints | clean
+# make demo | test | check | bench | env | constraints | clean
 #
 # Everything runs in .venv, built from python3 (or `make PYTHON=python3.12 ...`) with the versions in
 # constraints.txt. Two stamps in .venv say which part of it is ready, so that a second `make` installs nothing.
@@ -27,7 +27,7 @@ define retried
 done; exit 1
 endef
 
-.PHONY: demo test check env constraints clean
+.PHONY: demo test check bench env constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime-ready
@@ -42,6 +42,10 @@ check: $(VENV)/.testing-ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports --no-logo
+
+# Minutes, on a machine that does nothing else; the results are committed.
+bench: $(VENV)/.testing-ready
+	$(BIN)/python -m tests.benchmarks.bench_decoder
 
 env: $(VENV)/.testing-ready
 
