@@ -107,7 +107,9 @@ def load_segmenter(settings: Settings, profile: ProfileName) -> PromptableSegmen
         from segdex.core.models.sam2_onnx import OnnxSam2
 
         encoder, decoder = fetch_files(entry, settings)
-        return OnnxSam2.load(encoder, decoder)
+        return OnnxSam2.load(encoder, decoder, int8=settings.precision == "int8")
+    if settings.precision == "int8":
+        raise UsageError("SEGDEX_PRECISION=int8 is for SAM 2 as ONNX (--profile offline); use fp32 or auto")
     return _sam2(entry.sources[0].package, settings, device)
 
 
@@ -188,6 +190,8 @@ def _open_clip(architecture: str, pretrained: str, settings: Settings, device: s
 
 def _precision(settings: Settings, device: str) -> "ModelPrecision":
     """Return the precision asked for; half precision only pays, and is only allowed, on CUDA."""
-    if settings.precision != "auto":
-        return settings.precision
-    return "bf16" if device == "cuda" else "fp32"
+    match settings.precision:
+        case "auto" | "int8":  # int8 is said of the segmenter alone
+            return "bf16" if device == "cuda" else "fp32"
+        case asked:
+            return asked

@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ProfileName = Literal["default", "offline"]
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
 class Settings(BaseSettings):
@@ -34,7 +34,10 @@ class Settings(BaseSettings):
         "segdex", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Prefix of the two collections on a server."
     )
     device: Device = Field("auto", description="auto takes CUDA where there is one.")
-    precision: Precision = Field("auto", description="auto: bf16 on CUDA, fp32 on the CPU.")
+    precision: Precision = Field(
+        "auto",
+        description="auto: bf16 on CUDA, fp32 on the CPU; int8: the encoder of SAM 2 as ONNX.",
+    )
     segmenter: str | None = Field(
         None,
         description="Another SAM 2 model: a name of `segdex models list`, a hub name, folder or .pt file.",

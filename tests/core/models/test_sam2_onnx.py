@@ -1,5 +1,6 @@
 """The ONNX adapter: parity with the torch one, shared preprocessing, and what it refuses."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,32 @@ def test_a_decoder_without_its_weights_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ModelInvalidError, match=r"lacks the weight .*final_attn_token_to_image\.q_proj"):
         OnnxSam2.load(encoder, tmp_path / "decoder.onnx")
+
+
+@pytest.mark.models
+def test_a_quantized_encoder_is_made_once_and_gives_about_the_same_masks(tmp_path: Path) -> None:
+    from tests.real_models import onnx_sam2, onnx_sam2_files
+
+    encoder, decoder = onnx_sam2_files()
+    own = Path(shutil.copy(encoder, tmp_path / encoder.name))
+    with Image.open(photo("chelsea.png")) as opened:
+        image = np.array(opened.convert("RGB"))
+    points = np.array([[[200, 150]], [[60, 40]], [[150, 80]]], np.float32)
+    asked = Prompts(points, np.ones((3, 1), np.int64))
+
+    int8 = OnnxSam2.load(own, decoder, int8=True)
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.onnx")}
+    OnnxSam2.load(own, decoder, int8=True)
+
+    assert len(made) == 1
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.onnx")} == made
+    assert next(iter(made)).stat().st_size < own.stat().st_size / 2
+    assert int8.fingerprint != onnx_sam2().fingerprint
+    exact, about = (each.decode(each.encode([image])[0], asked) for each in (onnx_sam2(), int8))
+    sure = exact.predicted_iou > 0.8
+    assert sure.any()
+    a, b = exact.logits[sure] > 0, about.logits[sure] > 0
+    assert ((a & b).sum(axis=(1, 2)) / (a | b).sum(axis=(1, 2))).min() > 0.9
 
 
 @pytest.mark.models

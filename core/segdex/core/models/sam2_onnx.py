@@ -12,6 +12,7 @@ from segdex.core.errors import ModelInvalidError, ModelMissingError
 from segdex.core.geometry import BoxXYXY
 from segdex.core.models.npm import file_sha256
 from segdex.core.models.sam2_decoder import DecoderImage, Sam2Decoder
+from segdex.core.models.sam2_onnx_int8 import INT8_VERSION, quantized_encoder
 from segdex.core.models.sam2_onnx_weights import read_decoder_weights
 from segdex.core.models.sam2_preprocess import preprocess
 from segdex.core.protocols import DecodedMasks, ImageFeatures, Prompts
@@ -38,33 +39,41 @@ class OnnxSam2:
         decoder: Sam2Decoder,
         *,
         weights_sha256: str,
+        precision: str,
     ) -> None:
         self._encoder = encoder
         self._decoder = decoder
-        self._fingerprint = f"sam2-onnx:{weights_sha256}:fp32:v{_ADAPTER_VERSION}"
+        self._fingerprint = f"sam2-onnx:{weights_sha256}:{precision}:v{_ADAPTER_VERSION}"
 
     @classmethod
-    def load(cls, encoder_path: Path, decoder_path: Path, *, threads: int | None = None) -> "OnnxSam2":
+    def load(
+        cls, encoder_path: Path, decoder_path: Path, *, int8: bool = False, threads: int | None = None
+    ) -> "OnnxSam2":
         """Return the model of an encoder in ORT or ONNX format and its decoder.
 
         Args:
             encoder_path: Input ``image`` (1, 3, 1024, 1024); outputs ``image_embed``, ``high_res_feats_0/1``.
             decoder_path: The prompt encoder and mask decoder; only the weights are read.
+            int8: Quantize the encoder, once, into a file beside it.
             threads: CPU threads for one operation; None for all cores.
 
         Raises:
             ModelMissingError: If a file is absent.
             ModelInvalidError: If a file is not such a model.
+            OSError: If the quantized encoder cannot be written.
         """
         for path in (encoder_path, decoder_path):
             _check_present(path)
         session = _open_encoder(encoder_path, threads=threads)
+        if int8:
+            session = _open_encoder(quantized_encoder(encoder_path), threads=threads)
         try:
             decoder = Sam2Decoder(read_decoder_weights(decoder_path), device="cpu")
         except KeyError as error:
             raise ModelInvalidError(f"{decoder_path} lacks the weight {error} of SAM 2's decoder") from error
         sha256 = "-".join(file_sha256(path)[:16] for path in (encoder_path, decoder_path))
-        return cls(session, decoder, weights_sha256=sha256)
+        precision = f"int8-v{INT8_VERSION}" if int8 else "fp32"
+        return cls(session, decoder, weights_sha256=sha256, precision=precision)
 
     @property
     def name(self) -> str:
