@@ -55,14 +55,7 @@ def time_in_turn(variants: Mapping[str, Callable[[], object]], *, units: int, ro
 
 def write_results(name: str, title: str, timings: Sequence[Timing], *, unit: str) -> str:
     """Write ``results/NAME.json`` and ``.md`` with machine, versions and date, and return the Markdown."""
-    context = {
-        "date": datetime.now(tz=UTC).date().isoformat(),
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        **{package: version(package) for package in _PACKAGES},
-    }
+    context = describe_machine()
     RESULTS.mkdir(exist_ok=True)
     rows = [asdict(timing) for timing in timings]
     content = {"title": title, "unit": unit, "context": context, "timings": rows}
@@ -83,6 +76,18 @@ def write_results(name: str, title: str, timings: Sequence[Timing], *, unit: str
     text = "\n".join(lines) + "\n"
     (RESULTS / f"{name}.md").write_text(text)
     return text
+
+
+def describe_machine() -> dict[str, object]:
+    """Return what figures depend on: date, processor, load and versions."""
+    return {
+        "date": datetime.now(tz=UTC).date().isoformat(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        **{package: version(package) for package in _PACKAGES},
+    }
 
 
 def _cpu_name() -> str:
