@@ -79,8 +79,9 @@ def main() -> None:
             )
 
     def our_decoder() -> None:
-        for start in range(0, units, ours.prompts_per_batch):
-            part = slice(start, start + ours.prompts_per_batch)
+        batch = ours.prompts_per_batch(features)
+        for start in range(0, units, batch):
+            part = slice(start, start + batch)
             ours.decode(features, Prompts(points[part, None], labels[part]))
 
     def our_candidates() -> None:

@@ -195,8 +195,15 @@ def test_features_of_another_segmenter_are_refused(encoded: Encoded) -> None:
         encoded.segmenter.narrow(Foreign(), BoxXYXY(0, 0, 256, 256))
 
 
+def test_at_least_as_many_prompts_of_a_part_as_of_the_whole_go_into_a_batch(encoded: Encoded) -> None:
+    narrow = encoded.segmenter.narrow(encoded.features[0], BoxXYXY(0, 0, 96, 96))
+
+    of_whole, of_part = (encoded.segmenter.prompts_per_batch(each) for each in (encoded.features[0], narrow))
+
+    assert 1 <= of_whole <= of_part
+
+
 def test_it_says_who_it_is(encoded: Encoded) -> None:
     assert encoded.segmenter.name
     assert encoded.segmenter.fingerprint
     assert encoded.segmenter.decoder_id
-    assert encoded.segmenter.prompts_per_batch >= 1

@@ -50,7 +50,9 @@ class FloodSegmenter:
     name = "flood fill"
     fingerprint = "flood:v1"
     decoder_id = "flood"
-    prompts_per_batch = 64
+
+    def prompts_per_batch(self, features: ImageFeatures) -> int:
+        return 64
 
     def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
         return [FloodFeatures((image.shape[0], image.shape[1]), _squash(image)) for image in images]
@@ -149,11 +151,14 @@ class GivenMasks:
     ) -> None:
         self._logits = logits
         self._predicted_iou = np.asarray(predicted_iou, np.float32)
-        self.prompts_per_batch = batch
+        self._batch = batch
         self.batches: list[int] = []
 
     def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
         return FloodSegmenter().encode(images)
+
+    def prompts_per_batch(self, features: ImageFeatures) -> int:
+        return self._batch
 
     def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
         raise NotImplementedError

@@ -105,9 +105,8 @@ class PromptableSegmenter(Protocol):
         """Says whose tokens these are: equal for the same weights of the decoder, wherever they are from."""
         ...
 
-    @property
-    def prompts_per_batch(self) -> int:
-        """How many prompts to decode in one call on this device."""
+    def prompts_per_batch(self, features: ImageFeatures) -> int:
+        """Return how many prompts to decode in one call on this device; more of a narrow part."""
         ...
 
     def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:

@@ -116,8 +116,9 @@ def decode_points(
     """
     labels = np.full((len(points_xy), 1), FOREGROUND, dtype=np.int64)
     prompts = Prompts(points_xy=points_xy[:, None, :], labels=labels)
-    for start in range(0, len(prompts), segmenter.prompts_per_batch):
-        decoded = segmenter.decode(features, prompts[start : start + segmenter.prompts_per_batch])
+    batch = segmenter.prompts_per_batch(features)
+    for start in range(0, len(prompts), batch):
+        decoded = segmenter.decode(features, prompts[start : start + batch])
         yield _above(decoded, floors, part)
 
 

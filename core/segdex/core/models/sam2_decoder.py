@@ -74,6 +74,10 @@ class DecoderImage:
     high_res_256: Tensor
     unmasked: "_FirstLayer"
 
+    def prompts_per_batch(self, whole: int) -> int:
+        """Return how many prompts are as much work as ``whole`` prompts of the whole picture."""
+        return whole * _CELLS // len(self.cells)
+
     def narrow(self, box: BoxXYXY) -> "DecoderImage":
         """Return a part of the picture; masks are then decoded of it alone.
 

@@ -90,10 +90,9 @@ class OnnxSam2:
         """The sha256 of the learned mask tokens (16 digits)."""
         return self._decoder.decoder_id
 
-    @property
-    def prompts_per_batch(self) -> int:
-        """How many prompts to decode in one call: more do not fit into the caches of a CPU."""
-        return 2
+    def prompts_per_batch(self, features: ImageFeatures) -> int:
+        """Return how many prompts to decode in one call: more do not fit into the caches of a CPU."""
+        return self._own(features).image.prompts_per_batch(2)
 
     def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
         """Return the features of each picture; about 26 MiB each."""

@@ -121,10 +121,10 @@ class TransformersSam2:
         """The sha256 of the learned mask tokens (16 digits)."""
         return self._decoder.decoder_id
 
-    @property
-    def prompts_per_batch(self) -> int:
-        """How many prompts to decode in one call: on a CPU more do not fit into its caches."""
-        return 2 if torch.device(self._device).type == "cpu" else 128
+    def prompts_per_batch(self, features: ImageFeatures) -> int:
+        """Return how many prompts to decode in one call: on a CPU more do not fit into its caches."""
+        whole = 2 if torch.device(self._device).type == "cpu" else 128
+        return self._own(features).image.prompts_per_batch(whole)
 
     def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
         """Return the features of each picture, all in one pass; about 26 MiB each in fp32."""
