@@ -8,7 +8,7 @@ from tests.reference.fit_ranker import fit
 
 from segdex.ingest.candidates import Candidates, Floors, decode_points, join_candidates
 from segdex.ingest.prompts import point_grid
-from segdex.ingest.ranker import MaskRanker, find_ranker, ranking_features
+from segdex.ingest.ranker import MaskRanker, find_ranker, ranker_fingerprint, ranking_features
 
 SAM2_HIERA_TINY = "80f6a6a308c93db8"
 TOKEN_LENGTH = 512
@@ -63,6 +63,8 @@ def test_no_masks_have_no_likelihood() -> None:
 
 def test_a_decoder_that_nothing_was_fitted_for_has_no_ranker() -> None:
     assert find_ranker("flood") is None
+    assert ranker_fingerprint("flood") == "none"
+    assert len(ranker_fingerprint(SAM2_HIERA_TINY)) == 16
 
 
 def test_the_fit_learns_which_feature_matters() -> None:

@@ -17,6 +17,7 @@ from segdex.core.records import (
 )
 from segdex.ingest.crops import CONTEXT_SCALE, CROP_MARGIN, MIN_CROP_PX, crop_views
 from segdex.ingest.generate import GeneratorSettings, generate_masks
+from segdex.ingest.ranker import ranker_fingerprint
 from segdex.ingest.tree import ancestors_of
 
 
@@ -31,7 +32,9 @@ class Recipe:
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that differ whenever a stored segment or vector can differ."""
         views = f"views({','.join(SEGMENT_VIEWS)};{CROP_MARGIN};{CONTEXT_SCALE};{MIN_CROP_PX})"
-        parts = (self.segmenter.fingerprint, self.embedder.fingerprint, self.generator.fingerprint(), views)
+        ranker = f"ranker({ranker_fingerprint(self.segmenter.decoder_id)})"
+        generator = self.generator.fingerprint()
+        parts = (self.segmenter.fingerprint, self.embedder.fingerprint, generator, ranker, views)
         return sha256("|".join(parts).encode()).hexdigest()[:16]
 
 

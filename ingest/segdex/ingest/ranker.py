@@ -5,6 +5,8 @@ mask token knows more. A small network reads it beside a few numbers about the m
 of one decoder; ``tests/reference/fit_ranker.py`` fits it on annotated pictures.
 """
 
+import hashlib
+import io
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -55,11 +57,23 @@ RANKER_ARRAYS = ("centre", "scale", "hidden_weight", "hidden_bias", "weight", "b
 @cache
 def find_ranker(decoder_id: str) -> MaskRanker | None:
     """Return the ranker that was fitted for a decoder (``PromptableSegmenter.decoder_id``), or None."""
-    file = resources.files("segdex.ingest") / _FOLDER / f"{decoder_id}.npz"
-    if not file.is_file():
+    content = _ranker_file(decoder_id)
+    if content is None:
         return None
-    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return MaskRanker(**{name: arrays[name].astype(np.float32) for name in RANKER_ARRAYS})
+
+
+@cache
+def ranker_fingerprint(decoder_id: str) -> str:
+    """Return what changes whenever another ranker is shipped for a decoder: 16 digits, or ``none``."""
+    content = _ranker_file(decoder_id)
+    return "none" if content is None else hashlib.sha256(content).hexdigest()[:16]
+
+
+def _ranker_file(decoder_id: str) -> bytes | None:
+    file = resources.files("segdex.ingest") / _FOLDER / f"{decoder_id}.npz"
+    return file.read_bytes() if file.is_file() else None
 
 
 def ranking_features(
