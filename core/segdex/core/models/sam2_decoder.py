@@ -40,7 +40,6 @@ CELL_PX = LOW_RES_PX // EMBED_PX
 """Side of a cell in pixels of the low-resolution masks."""
 
 _CELLS = EMBED_PX * EMBED_PX
-_WIDTH = 256
 _MASK_TOKENS = 4
 _NORM_EPS = 1e-5  # torch's default, which the transformer uses
 _NORM_2D_EPS = 1e-6  # ``LayerNorm2d`` of sam2/modeling/sam2_utils.py
@@ -351,7 +350,7 @@ class Sam2Decoder:
         decoded = DecodedMasks(
             logits=np.empty((n, m, height, width), np.float32),
             predicted_iou=np.empty((n, m), np.float32),
-            tokens=np.empty((n, m, 2 * _WIDTH), np.float32),
+            tokens=np.empty((n, m, 2 * self._tokens.shape[1]), np.float32),
         )
         for group in frame_prompts(prompts, size_hw):
             logits, predicted_iou, tokens = self._decode(image, group, multimask=multimask)
@@ -364,7 +363,7 @@ class Sam2Decoder:
     def _decode(
         self, image: DecoderImage, group: FramedPrompts, *, multimask: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (n, m, h, w) clamped logits, (n, m) predicted IoU and (n, m, 512) tokens, all float32."""
+        """Return (n, m, h, w) clamped logits, (n, m) predicted IoU and (n, m, t) tokens, all float32."""
         points_xy, labels = (
             torch.from_numpy(values).to(self._device) for values in (group.points_xy, group.labels)
         )
