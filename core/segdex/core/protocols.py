@@ -23,8 +23,11 @@ from segdex.core.records import (
     Vectors,
 )
 
+FRAME_PX = 1024
+"""Side of the square that SAM 2 was trained on: every picture is squashed to it, each axis by its own factor."""
+
 LOW_RES_PX = 256
-"""Side of SAM 2's low-resolution masks: a quarter of its 1024 input."""
+"""Side of SAM 2's low-resolution masks: a quarter of its frame."""
 
 FOREGROUND, BACKGROUND, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT, PADDING = 1, 0, 2, 3, -1
 """Point labels of SAM's prompt encoder (segment-anything, ``prompt_encoder.py``)."""
@@ -37,7 +40,8 @@ class Prompts:
     Attributes:
         points_xy: (n, p, 2) float32, pixels of the picture that was encoded, x first. A box is two points.
         labels: (n, p) int64: 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding.
-        mask_logits: (n, 256, 256) float32 logits of an earlier mask (about -32 to 32), or None.
+        mask_logits: (n, s, s) float32 logits of an earlier mask (about -32 to 32), or None; s is the
+            ``mask_px`` of the features that they are decoded of.
     """
 
     points_xy: npt.NDArray[np.float32]
@@ -50,8 +54,10 @@ class Prompts:
             raise ValueError(f"points_xy must have shape {(n, p, 2)}, but got {self.points_xy.shape}")
         if not np.isin(self.labels, (1, 0, 2, 3, -1)).all():
             raise ValueError("labels must be 1 foreground, 0 background, 2 and 3 box corners or -1 padding")
-        if self.mask_logits is not None and self.mask_logits.shape != (n, LOW_RES_PX, LOW_RES_PX):
-            raise ValueError(f"mask_logits must have shape {(n, 256, 256)}, but got {self.mask_logits.shape}")
+        if self.mask_logits is not None:
+            side = self.mask_logits.shape[-1]
+            if self.mask_logits.shape != (n, side, side):
+                raise ValueError(f"mask_logits must have shape ({n}, s, s), but got {self.mask_logits.shape}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -66,8 +72,8 @@ class DecodedMasks:
     """What a decoder made of n prompts.
 
     Attributes:
-        logits: (n, m, 256, 256) float32 mask logits over the whole picture, clamped to -32..32; above 0 is
-            the thing. m is 3 with ``multimask``, else 1. Of narrowed features, only their part.
+        logits: (n, m, s, s) float32 mask logits over the whole picture, clamped to -32..32; above 0 is the
+            thing. m is 3 with ``multimask``, else 1; s is ``mask_px``. Of narrowed features, only their part.
         predicted_iou: (n, m) float32, the model's estimate of each mask's IoU.
         tokens: (n, m, t) float32, what the decoder knows about each mask; in SAM 2 its mask token and the
             IoU token, 512 numbers.
@@ -77,6 +83,15 @@ class DecodedMasks:
     predicted_iou: npt.NDArray[np.float32]
     tokens: npt.NDArray[np.float32]
 
+    @classmethod
+    def join(cls, parts: Sequence["DecodedMasks"]) -> "DecodedMasks":
+        """Return the masks of several batches as one."""
+        return cls(
+            logits=np.concatenate([part.logits for part in parts]),
+            predicted_iou=np.concatenate([part.predicted_iou for part in parts]),
+            tokens=np.concatenate([part.tokens for part in parts]),
+        )
+
 
 class ImageFeatures(Protocol):
     """A picture as a segmenter encoded it; only the segmenter that made it can read it."""
@@ -84,6 +99,11 @@ class ImageFeatures(Protocol):
     @property
     def size_hw(self) -> tuple[int, int]:
         """Height and width in pixels of the picture that was encoded."""
+        ...
+
+    @property
+    def mask_px(self) -> int:
+        """Side of the square masks that are decoded of it: a quarter of its frame."""
         ...
 
 
@@ -109,8 +129,17 @@ class PromptableSegmenter(Protocol):
         """Return how many prompts to decode in one call on this device; more of a narrow part."""
         ...
 
-    def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
-        """Return the features of each picture; they may have different sizes."""
+    def encode(self, images: Sequence[RGBImage], *, frame_px: int = FRAME_PX) -> list[ImageFeatures]:
+        """Return the features of each picture; they may have different sizes.
+
+        Args:
+            images: The pictures.
+            frame_px: Side of the square that each is squashed to; a smaller one costs less and sees less.
+                A multiple of 32.
+
+        Raises:
+            ValueError: If it is not.
+        """
         ...
 
     def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
@@ -121,7 +150,7 @@ class PromptableSegmenter(Protocol):
 
         Args:
             features: Of the whole picture.
-            box: In the 256x256 frame of the masks; edges are multiples of 4.
+            box: In pixels of the masks, 0 to ``mask_px``; edges are multiples of 4.
 
         Raises:
             ValueError: If the box has other edges or leaves the frame, or the features are another's.

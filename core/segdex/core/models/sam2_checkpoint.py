@@ -109,8 +109,21 @@ def load_meta_file(path: Path) -> Sam2Model:
             f"{path} has none of the keys of Meta's SAM 2 checkpoints (image_encoder.trunk...); "
             "for a model in the hub's format, give its folder"
         )
-    config = infer_config(state, where=path)
-    return _build(config, rename_meta_state(state), where=path, ignore_others=False)
+    return load_meta_state(state, where=path)
+
+
+def load_meta_state(state: State, *, where: Path) -> Sam2Model:
+    """Return the model with weights under Meta's names.
+
+    Args:
+        state: All weights of the image model; those for video may be there too.
+        where: Where they are from, for messages.
+
+    Raises:
+        ModelInvalidError: If a weight is missing or unknown, or the Hiera has none of the published sizes.
+    """
+    config = infer_config(state, where=where)
+    return _build(config, rename_meta_state(state), where=where, ignore_others=False)
 
 
 def rename_meta_key(key: str) -> str:

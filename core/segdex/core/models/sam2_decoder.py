@@ -25,21 +25,20 @@ from torch.nn import functional
 
 from segdex.core.geometry import BoxXYXY
 from segdex.core.models.sam2_preprocess import (
-    FRAME_PX,
     LOGIT_LIMIT,
     MASKS_PER_PROMPT,
     FramedPrompts,
     frame_prompts,
 )
-from segdex.core.protocols import LOW_RES_PX, DecodedMasks, Prompts
+from segdex.core.protocols import FRAME_PX, DecodedMasks, Prompts
 
-EMBED_PX = 64
-"""Side of the image embedding in cells."""
+CELL_PX = 4
+"""Side of a cell of the image embedding in pixels of the low-resolution masks."""
 
-CELL_PX = LOW_RES_PX // EMBED_PX
-"""Side of a cell in pixels of the low-resolution masks."""
+_FRAME_CELL_PX = 16
+"""Side of a cell in pixels of the frame."""
 
-_CELLS = EMBED_PX * EMBED_PX
+_FULL_CELLS = (FRAME_PX // _FRAME_CELL_PX) ** 2
 _MASK_TOKENS = 4
 _NORM_EPS = 1e-5  # torch's default, which the transformer uses
 _NORM_2D_EPS = 1e-6  # ``LayerNorm2d`` of sam2/modeling/sam2_utils.py
@@ -53,35 +52,37 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecoderImage:
-    """What the decoder needs of one picture, shared by all its prompts: about 26 MiB in float32.
+    """What the decoder needs of one picture, shared by all its prompts: about 26 MiB in float32 at 1024 px.
 
     Attributes:
-        side_hw: Height and width in cells: 64 and 64, less after ``narrow``. Below, c is their product.
-        cells: (c,) int64, which of the 4,096 cells these are, row by row.
+        whole_side: Side of the whole picture in cells, 64 for a frame of 1024 px.
+        side_hw: Height and width in cells: those of the whole, less after ``narrow``. Below, c is their product.
+        cells: (c,) int64, which cells of the whole these are, row by row.
         embed: (c, 256) image embedding, cell by cell, without the dense prompt.
         positions: (c, 256) position features of the cells.
-        high_res_128: (c, 4, 64) the features of the 2x2 pixels of each cell, bias of the layer included.
-        high_res_256: (c, 4, 4, 32) those of its 4x4 pixels, likewise.
+        high_res_2: (c, 4, 64) the features of the 2x2 pixels of each cell, bias of the layer included.
+        high_res_4: (c, 4, 4, 32) those of its 4x4 pixels, likewise.
         unmasked: Layer 0 for prompts without a mask.
     """
 
+    whole_side: int
     side_hw: tuple[int, int]
     cells: Tensor
     embed: Tensor
     positions: Tensor
-    high_res_128: Tensor
-    high_res_256: Tensor
+    high_res_2: Tensor
+    high_res_4: Tensor
     unmasked: "_FirstLayer"
 
     def prompts_per_batch(self, whole: int) -> int:
-        """Return how many prompts are as much work as ``whole`` prompts of the whole picture."""
-        return whole * _CELLS // len(self.cells)
+        """Return how many prompts are as much work as ``whole`` prompts of a picture at 1024 px."""
+        return max(whole * _FULL_CELLS // len(self.cells), 1)
 
     def narrow(self, box: BoxXYXY) -> "DecoderImage":
         """Return a part of the picture; masks are then decoded of it alone.
 
         Args:
-            box: In the 256x256 frame, in whole cells: multiples of 4.
+            box: In pixels of the masks, in whole cells: multiples of 4.
 
         Raises:
             ValueError: If it is not, or does not lie in the picture.
@@ -95,12 +96,13 @@ class DecoderImage:
         rows = torch.arange(y1, y2, device=self.cells.device)[:, None] * width
         part = (rows + torch.arange(x1, x2, device=self.cells.device)).flatten()
         return DecoderImage(
+            whole_side=self.whole_side,
             side_hw=(y2 - y1, x2 - x1),
             cells=self.cells[part],
             embed=self.embed[part],
             positions=self.positions[part],
-            high_res_128=self.high_res_128[part],
-            high_res_256=self.high_res_256[part],
+            high_res_2=self.high_res_2[part],
+            high_res_4=self.high_res_4[part],
             unmasked=_FirstLayer(
                 cells=self.unmasked.cells[:, part],
                 keys=self.unmasked.keys[..., part].contiguous(),
@@ -297,38 +299,48 @@ class Sam2Decoder:
             for conv in (conv1, conv2)
         )
         self._up_norm = norm(f"{decoder}.upscale_layer_norm", _NORM_2D_EPS)
-        side = (torch.arange(EMBED_PX, device=self._device, dtype=torch.float32) + 0.5) / EMBED_PX
-        y, x = torch.meshgrid(side, side, indexing="ij")
-        self._positions = self._fourier_features(torch.stack([x, y], -1).flatten(0, 1)).to(dtype)
+        self._positions: dict[tuple[int, int], Tensor] = {}
 
     @torch.inference_mode()
-    def prepare(self, embed: Tensor, high_res_256: Tensor, high_res_128: Tensor) -> DecoderImage:
+    def prepare(self, embed: Tensor, high_res_4: Tensor, high_res_2: Tensor) -> DecoderImage:
         """Return what all prompts on a picture share.
 
         Args:
-            embed: (256, 64, 64) image embedding.
-            high_res_256: (32, 256, 256) projected features of the finest level (``conv_s0``).
-            high_res_128: (64, 128, 128) of the second (``conv_s1``).
+            embed: (256, s, s) image embedding; s is 64 for a frame of 1024 px.
+            high_res_4: (32, 4s, 4s) projected features of the finest level (``conv_s0``).
+            high_res_2: (64, 2s, 2s) of the second (``conv_s1``).
         """
-        embed, high_res_256, high_res_128 = (
+        embed, high_res_4, high_res_2 = (
             tensor.to(device=self._device, dtype=self._dtype)
-            for tensor in (embed, high_res_256, high_res_128)
+            for tensor in (embed, high_res_4, high_res_2)
         )
+        height, width = embed.shape[1:]
+        count = height * width
         cells = embed.flatten(1).T.contiguous()
-        two = torch.unflatten(torch.unflatten(high_res_128, 2, (EMBED_PX, 2)), 1, (EMBED_PX, 2))
-        four = torch.unflatten(torch.unflatten(high_res_256, 2, (EMBED_PX, 2, 2)), 1, (EMBED_PX, 2, 2))
-        everywhere = torch.arange(_CELLS, device=self._device)
+        two = torch.unflatten(torch.unflatten(high_res_2, 2, (width, 2)), 1, (height, 2))
+        four = torch.unflatten(torch.unflatten(high_res_4, 2, (width, 2, 2)), 1, (height, 2, 2))
+        everywhere = torch.arange(count, device=self._device)
+        positions = self._cell_positions((height, width))
         return DecoderImage(
-            side_hw=(EMBED_PX, EMBED_PX),
+            whole_side=width,
+            side_hw=(height, width),
             cells=everywhere,
             embed=cells,
-            positions=self._positions,
+            positions=positions,
             # channel, y, y2, x, x2 to y, x, y2, x2, channel
-            high_res_128=two.permute(1, 3, 2, 4, 0).reshape(_CELLS, 4, -1) + self._up1.bias,
+            high_res_2=two.permute(1, 3, 2, 4, 0).reshape(count, 4, -1) + self._up1.bias,
             # channel, y, y2, y4, x, x2, x4 to y, x, y2, x2, y4, x4, channel
-            high_res_256=four.permute(1, 4, 2, 5, 3, 6, 0).reshape(_CELLS, 4, 4, -1) + self._up2.bias,
-            unmasked=self._first_layer((cells + self._no_mask)[None], self._positions),
+            high_res_4=four.permute(1, 4, 2, 5, 3, 6, 0).reshape(count, 4, 4, -1) + self._up2.bias,
+            unmasked=self._first_layer((cells + self._no_mask)[None], positions),
         )
+
+    def _cell_positions(self, side_hw: tuple[int, int]) -> Tensor:
+        """Return the (c, 256) position features of the centres of all cells."""
+        if side_hw not in self._positions:
+            y, x = ((torch.arange(n, device=self._device, dtype=torch.float32) + 0.5) / n for n in side_hw)
+            grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).flatten(0, 1)
+            self._positions[side_hw] = self._fourier_features(grid).to(self._dtype)
+        return self._positions[side_hw]
 
     def decode(
         self, image: DecoderImage, prompts: Prompts, size_hw: tuple[int, int], *, multimask: bool
@@ -343,7 +355,7 @@ class Sam2Decoder:
                 it is not stable.
 
         Raises:
-            ValueError: If a prompt has no point.
+            ValueError: If a prompt has no point, or a mask prompt has another size than the picture's masks.
         """
         n, m = len(prompts), MASKS_PER_PROMPT if multimask else 1
         height, width = (side * CELL_PX for side in image.side_hw)
@@ -368,9 +380,13 @@ class Sam2Decoder:
             torch.from_numpy(values).to(self._device) for values in (group.points_xy, group.labels)
         )
         mask_logits = None if group.mask_logits is None else torch.from_numpy(group.mask_logits)
-        points = self._embed_points(points_xy, labels).to(self._dtype)
+        pixel = 1 / (image.whole_side * _FRAME_CELL_PX)
+        points = self._embed_points(points_xy + pixel / 2, labels).to(self._dtype)
         first = image.unmasked
         if mask_logits is not None:
+            side = image.whole_side * CELL_PX
+            if mask_logits.shape[-1] != side:
+                raise ValueError(f"a mask prompt here is {side}x{side}, but got {tuple(mask_logits.shape)}")
             dense = self._embed_masks(mask_logits.to(self._device))[:, image.cells]
             first = self._first_layer(image.embed + dense, image.positions)
         tokens, cells = self._transform(first, points, image.positions)
@@ -388,9 +404,9 @@ class Sam2Decoder:
         both = torch.cat([mask_tokens, iou_token.expand(-1, mask_tokens.shape[1], -1)], dim=2)
         return logits.clamp_(-LOGIT_LIMIT, LOGIT_LIMIT), predicted_iou, both.float()
 
-    def _embed_points(self, points_xy: Tensor, labels: Tensor) -> Tensor:
+    def _embed_points(self, unit_xy: Tensor, labels: Tensor) -> Tensor:
         """Return (n, p + 1, 256) tokens; the last is SAM's padding point."""
-        features = self._fourier_features((points_xy + 0.5) / FRAME_PX)  # 0.5: to the centre of the pixel
+        features = self._fourier_features(unit_xy)
         padding = self._padding.expand(len(labels), 1, -1)
         return torch.cat([features + self._labels[labels], padding], dim=1)
 
@@ -400,7 +416,7 @@ class Sam2Decoder:
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
     def _embed_masks(self, mask_logits: Tensor) -> Tensor:
-        """Return (n, 4096, 256), the dense prompt."""
+        """Return (n, s^2, 256), the dense prompt of (n, 4s, 4s) masks."""
         x = mask_logits[:, None].to(self._dtype)
         for conv, norm in zip(self._mask_convs[:2], self._mask_norms, strict=True):
             x = functional.conv2d(x, conv.weight, conv.bias, stride=2)
@@ -452,9 +468,9 @@ class Sam2Decoder:
 
     def _upscale(self, image: DecoderImage, cells: Tensor, filters: Tensor) -> Tensor:
         """Return (n, m, h, w) logits of (n, c, 256) cells and (n, m, 32) filters."""
-        x = torch.unflatten(cells @ self._up1.weight, -1, (4, -1)).add_(image.high_res_128)
+        x = torch.unflatten(cells @ self._up1.weight, -1, (4, -1)).add_(image.high_res_2)
         x = functional.gelu(self._up_norm(x))
-        x = torch.unflatten(x @ self._up2.weight, -1, (4, -1)).add_(image.high_res_256)
+        x = torch.unflatten(x @ self._up2.weight, -1, (4, -1)).add_(image.high_res_4)
         logits = torch.bmm(filters, functional.gelu(x).flatten(1, 3).mT)
         height, width = image.side_hw
         pixels = torch.unflatten(logits, 2, (height, width, 2, 2, 2, 2))  # n, m, y, x, y2, x2, y4, x4

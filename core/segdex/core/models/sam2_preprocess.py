@@ -7,11 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from segdex.core.protocols import PADDING, Prompts
+from segdex.core.protocols import FRAME_PX, PADDING, Prompts
 from segdex.core.records import RGBImage
-
-FRAME_PX = 1024
-"""Side of the square that SAM 2 sees: every picture is squashed to it, each axis by its own factor."""
 
 MASKS_PER_PROMPT = 3
 """Masks with ``multimask``: whole, part and subpart (Kirillov et al. 2023)."""
@@ -24,8 +21,8 @@ _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
 
-def preprocess(image: RGBImage, *, device: str = "cpu") -> torch.Tensor:
-    """Return the (1, 3, 1024, 1024) float32 tensor of a picture, bit-equal with Meta's ``SAM2Transforms``.
+def preprocess(image: RGBImage, *, frame_px: int = FRAME_PX, device: str = "cpu") -> torch.Tensor:
+    """Return the (1, 3, s, s) float32 tensor of a picture, bit-equal with Meta's ``SAM2Transforms`` of side s.
 
     The resize is bilinear and antialiased, on float values in 0..1: resizing the bytes, as transformers'
     own processor does, changes the values by up to 0.0175.
@@ -36,7 +33,7 @@ def preprocess(image: RGBImage, *, device: str = "cpu") -> torch.Tensor:
         channels.append(
             torch.nn.functional.interpolate(
                 values.to(torch.float32).div_(255),
-                size=(FRAME_PX, FRAME_PX),
+                size=(frame_px, frame_px),
                 mode="bilinear",
                 align_corners=False,
                 antialias=True,
@@ -49,13 +46,13 @@ def preprocess(image: RGBImage, *, device: str = "cpu") -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FramedPrompts:
-    """Prompts that have the same number p of points, in the 1024 frame.
+    """Prompts that have the same number p of points, in units of the picture's sides.
 
     Attributes:
         rows: (k,) positions in the batch that they come from.
-        points_xy: (k, p, 2) float32, pixels of the 1024 frame.
+        points_xy: (k, p, 2) float32, 0 to 1.
         labels: (k, p) int64 without padding.
-        mask_logits: (k, 256, 256) float32 or None.
+        mask_logits: (k, s, s) float32 or None.
     """
 
     rows: npt.NDArray[np.intp]
@@ -78,7 +75,7 @@ def frame_prompts(prompts: Prompts, size_hw: tuple[int, int]) -> Iterator[Framed
     if (counts == 0).any():
         raise ValueError("each prompt needs at least one point or box that is not padding")
     height, width = size_hw
-    scaled = prompts.points_xy / np.array([width, height], np.float32) * np.float32(FRAME_PX)
+    scaled = prompts.points_xy / np.array([width, height], np.float32)
     for count in np.unique(counts):
         rows = np.flatnonzero(counts == count)
         chosen = real[rows]

@@ -1,11 +1,7 @@
-"""SAM 2 and 2.1 with torch: the image encoder of ``transformers``' ``Sam2Model``, and our decoder."""
+"""Where SAM 2's weights come from: the Hugging Face hub, a folder in its layout, or one of Meta's files."""
 
-import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -17,55 +13,25 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # whichever httpx the hub client uses
-from transformers import Sam2Model
-from transformers.models.sam2.configuration_sam2 import Sam2MaskDecoderConfig
 
 from segdex.core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
-from segdex.core.geometry import BoxXYXY
 from segdex.core.models.devices import ModelPrecision, check_device
 from segdex.core.models.npm import file_sha256
 from segdex.core.models.sam2_checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_file
-from segdex.core.models.sam2_decoder import DecoderImage, Sam2Decoder
-from segdex.core.models.sam2_preprocess import preprocess
-from segdex.core.protocols import DecodedMasks, ImageFeatures, Prompts
-from segdex.core.records import RGBImage
+from segdex.core.models.sam2_torch import TorchSam2
 
-_ADAPTER_VERSION = 2
 _HUB_TIMEOUT_S = 5.0
 _FILE_SUFFIXES = (".pt", ".pth", ".safetensors")
-_AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _WAYS_OUT = "use --profile offline, or give the path of a folder or checkpoint file"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _TorchFeatures:
-    size_hw: tuple[int, int]
-    made_by: str
-    image: DecoderImage
+class TransformersSam2(TorchSam2):
+    """SAM 2 with weights as ``transformers`` or Meta publish them.
 
-
-class TransformersSam2:
-    """SAM 2 on a CPU or a CUDA device.
-
-    ``Sam2Processor`` and the mask-generation pipeline of transformers are not used: they resize bytes instead
-    of floats, and scale points by the longer side instead of each axis by its own factor.
+    Of transformers only the configuration and the names of the weights are used. Its ``Sam2Processor`` and
+    mask-generation pipeline resize bytes instead of floats, and scale points by the longer side instead of
+    each axis by its own factor.
     """
-
-    def __init__(
-        self, model: Sam2Model, *, name: str, weights_sha256: str, device: str, precision: ModelPrecision
-    ) -> None:
-        model.to(device)  # type: ignore[arg-type] # its decorator loses the argument in the stubs
-        self._model = model
-        self._device = device
-        self._precision = precision
-        self._name = name
-        self._fingerprint = f"sam2-torch:{weights_sha256}:{precision}:v{_ADAPTER_VERSION}"
-        self._decoder = Sam2Decoder(
-            model.state_dict(),
-            device=device,
-            heads=_decoder_heads(model),
-            dtype=_AUTOCAST_TYPES.get(precision, torch.float32),
-        )
 
     @classmethod
     def load(
@@ -75,6 +41,7 @@ class TransformersSam2:
         device: str = "cpu",
         precision: ModelPrecision = "fp32",
         revision: str | None = None,
+        compiled: bool = False,
     ) -> "TransformersSam2":
         """Return the model of a hub repository, a folder, or one of Meta's checkpoint files.
 
@@ -82,8 +49,9 @@ class TransformersSam2:
             source: ``facebook/sam2.1-hiera-tiny``, a folder with ``config.json`` and ``model.safetensors``,
                 or a ``.pt`` file as Meta publishes it.
             device: ``cpu``, ``cuda`` or ``cuda:N``.
-            precision: ``fp32``, or ``bf16`` and ``fp16`` on CUDA.
+            precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
             revision: Commit, tag or branch of the hub repository; None for its main branch.
+            compiled: See ``TorchSam2``.
 
         Raises:
             UsageError: If the device is not there, or cannot compute in that precision.
@@ -101,81 +69,11 @@ class TransformersSam2:
         return cls(
             model,
             name=f"{path.name if path.exists() else source} ({precision}, {device})",
-            weights_sha256=file_sha256(weights)[:16],
+            weights_id=f"sam2-torch:{file_sha256(weights)[:16]}",
             device=device,
             precision=precision,
+            compiled=compiled,
         )
-
-    @property
-    def name(self) -> str:
-        """Short name of model and source, for people."""
-        return self._name
-
-    @property
-    def fingerprint(self) -> str:
-        """The sha256 of the weights (16 digits), precision and adapter version; not the device."""
-        return self._fingerprint
-
-    @property
-    def decoder_id(self) -> str:
-        """The sha256 of the learned mask tokens (16 digits)."""
-        return self._decoder.decoder_id
-
-    def prompts_per_batch(self, features: ImageFeatures) -> int:
-        """Return how many prompts to decode in one call: on a CPU more do not fit into its caches."""
-        whole = 2 if torch.device(self._device).type == "cpu" else 128
-        return self._own(features).image.prompts_per_batch(whole)
-
-    def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
-        """Return the features of each picture, all in one pass; about 26 MiB each in fp32."""
-        if not images:
-            return []
-        with torch.inference_mode():
-            pixels = torch.cat([preprocess(image, device=self._device) for image in images])
-            with self._autocast():
-                *high_res, image_embed = self._model.get_image_embeddings(pixels)
-        return [
-            _TorchFeatures(
-                size_hw=(image.shape[0], image.shape[1]),
-                made_by=self._fingerprint,
-                image=self._decoder.prepare(image_embed[i], *(level[i] for level in high_res)),
-            )
-            for i, image in enumerate(images)
-        ]
-
-    def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
-        """Return the masks for a batch of prompts.
-
-        Without ``multimask`` the single-mask token answers, or the best of the three where its mask is not
-        stable (Meta's ``dynamic_multimask_via_stability``).
-
-        Raises:
-            ValueError: If ``features`` come from another segmenter, or a prompt has no point.
-        """
-        own = self._own(features)
-        return self._decoder.decode(own.image, prompts, own.size_hw, multimask=multimask)
-
-    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
-        """Return the features of a part of the picture, in whole cells of 4x4 low-resolution pixels."""
-        own = self._own(features)
-        return replace(own, image=own.image.narrow(box))
-
-    def _own(self, features: ImageFeatures) -> _TorchFeatures:
-        if not isinstance(features, _TorchFeatures) or features.made_by != self._fingerprint:
-            raise ValueError("the features come from another segmenter: encode the picture with this one")
-        return features
-
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        if self._precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast("cuda", dtype=_AUTOCAST_TYPES[self._precision])
-
-
-def _decoder_heads(model: Sam2Model) -> int:
-    config = model.config.mask_decoder_config
-    if not isinstance(config, Sam2MaskDecoderConfig):
-        raise TypeError("the configuration of a SAM 2 model has one of its mask decoder")
-    return config.num_attention_heads
 
 
 def _fetch_from_hub(repository: str, *, revision: str | None) -> Path:

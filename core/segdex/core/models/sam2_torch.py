@@ -1,0 +1,184 @@
+"""SAM 2 behind the port: our encoder and our decoder, with the weights of any SAM 2 or 2.1, on CPU or CUDA."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from transformers import Sam2HieraDetConfig, Sam2Model
+from transformers.models.sam2.configuration_sam2 import Sam2MaskDecoderConfig, Sam2VisionConfig
+
+from segdex.core.geometry import BoxXYXY
+from segdex.core.models.devices import TORCH_TYPES, ModelPrecision
+from segdex.core.models.sam2_decoder import CELL_PX, DecoderImage, Sam2Decoder
+from segdex.core.models.sam2_encoder import HieraShape, Sam2Encoder
+from segdex.core.models.sam2_preprocess import preprocess
+from segdex.core.protocols import FRAME_PX, DecodedMasks, ImageFeatures, Prompts
+from segdex.core.records import RGBImage
+
+_ADAPTER_VERSION = 3
+_log = logging.getLogger(__name__)
+
+# How many prompts of a whole picture at 1024 px fit one call. On a CPU the cells of more do not fit into its
+# caches (docs/performance.md); on a GPU about 30 MiB each.
+_CPU_PROMPTS, _GPU_PROMPTS = 2, 128
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _TorchFeatures:
+    size_hw: tuple[int, int]
+    made_by: str
+    image: DecoderImage
+
+    @property
+    def mask_px(self) -> int:
+        return self.image.whole_side * CELL_PX
+
+
+class TorchSam2:
+    """SAM 2 on a CPU or a CUDA device.
+
+    Args:
+        model: The weights and their configuration; ``forward`` is not used.
+        name: For people.
+        weights_id: Tells the weights: kind of file and checksum.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: Of encoder and decoder.
+        compiled: Whether ``torch.compile`` fuses the encoder: faster after a cold start of a minute or more,
+            once for each frame size.
+    """
+
+    def __init__(
+        self,
+        model: Sam2Model,
+        *,
+        name: str,
+        weights_id: str,
+        device: str,
+        precision: ModelPrecision,
+        compiled: bool = False,
+    ) -> None:
+        dtype, state = TORCH_TYPES[precision], model.state_dict()
+        self._device = device
+        self._name = name
+        self._fingerprint = f"{weights_id}:{precision}:v{_ADAPTER_VERSION}"
+        self._encoder = Sam2Encoder(state, _hiera_shape(model), device=device, dtype=dtype)
+        self._encode = torch.compile(self._encoder.encode) if compiled else self._encoder.encode
+        self._decoder = Sam2Decoder(state, device=device, heads=_decoder_heads(model), dtype=dtype)
+
+    @property
+    def name(self) -> str:
+        """Short name of model and source, for people."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of the weights (16 digits), precision and adapter version; not the device."""
+        return self._fingerprint
+
+    @property
+    def decoder_id(self) -> str:
+        """The sha256 of the learned mask tokens (16 digits)."""
+        return self._decoder.decoder_id
+
+    def prompts_per_batch(self, features: ImageFeatures) -> int:
+        """Return how many prompts to decode in one call: on a CPU more do not fit into its caches."""
+        whole = _CPU_PROMPTS if torch.device(self._device).type == "cpu" else _GPU_PROMPTS
+        return self._own(features).image.prompts_per_batch(whole)
+
+    def encode(self, images: Sequence[RGBImage], *, frame_px: int = FRAME_PX) -> list[ImageFeatures]:
+        """Return the features of each picture; about 26 MiB each in fp32 at 1024 px.
+
+        On CUDA all are encoded in one pass, or in smaller ones where its memory does not suffice.
+
+        Raises:
+            ValueError: If the frame is no multiple of 32 pixels.
+        """
+        if not images:
+            return []
+        if torch.device(self._device).type == "cpu":  # one by one is as fast, and needs less memory
+            return [each for image in images for each in self._encode_together([image], frame_px)]
+        try:
+            return self._encode_together(images, frame_px)
+        except torch.OutOfMemoryError:
+            if len(images) == 1:
+                raise
+            half = len(images) // 2
+        self._make_room(f"encoding {len(images)} pictures")
+        return [
+            *self.encode(images[:half], frame_px=frame_px),
+            *self.encode(images[half:], frame_px=frame_px),
+        ]
+
+    def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
+        """Return the masks for a batch of prompts; in halves where the memory of the device does not suffice.
+
+        Without ``multimask`` the single-mask token answers, or the best of the three where its mask is not
+        stable (Meta's ``dynamic_multimask_via_stability``).
+
+        Raises:
+            ValueError: If ``features`` come from another segmenter, or a prompt has no point.
+        """
+        own = self._own(features)
+        try:
+            return self._decoder.decode(own.image, prompts, own.size_hw, multimask=multimask)
+        except torch.OutOfMemoryError:
+            if len(prompts) == 1:
+                raise
+            half = len(prompts) // 2
+        self._make_room(f"decoding {len(prompts)} prompts")
+        return DecodedMasks.join(
+            [
+                self.decode(features, prompts[part], multimask=multimask)
+                for part in (slice(0, half), slice(half, None))
+            ]
+        )
+
+    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
+        """Return the features of a part of the picture, in whole cells of 4x4 low-resolution pixels."""
+        own = self._own(features)
+        return replace(own, image=own.image.narrow(box))
+
+    def _encode_together(self, images: Sequence[RGBImage], frame_px: int) -> list[ImageFeatures]:
+        with torch.inference_mode():
+            pixels = [preprocess(image, frame_px=frame_px, device=self._device) for image in images]
+            levels = self._encode(torch.cat(pixels))
+        return [
+            _TorchFeatures(
+                size_hw=(image.shape[0], image.shape[1]),
+                made_by=self._fingerprint,
+                image=self._decoder.prepare(levels.embed[i], levels.high_res_4[i], levels.high_res_2[i]),
+            )
+            for i, image in enumerate(images)
+        ]
+
+    def _make_room(self, what: str) -> None:
+        """Give back what torch keeps in reserve; called outside of the handler, which holds the failed call."""
+        _log.info("%s ran out of memory on %s; going on with half of them at a time", what, self._device)
+        if torch.device(self._device).type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _own(self, features: ImageFeatures) -> _TorchFeatures:
+        if not isinstance(features, _TorchFeatures) or features.made_by != self._fingerprint:
+            raise ValueError("the features come from another segmenter: encode the picture with this one")
+        return features
+
+
+def _hiera_shape(model: Sam2Model) -> HieraShape:
+    vision = model.config.vision_config
+    if not isinstance(vision, Sam2VisionConfig) or not isinstance(vision.backbone_config, Sam2HieraDetConfig):
+        raise TypeError("the configuration of a SAM 2 model has one of its Hiera trunk")
+    trunk = vision.backbone_config
+    return HieraShape(
+        blocks=tuple(trunk.blocks_per_stage),
+        heads=tuple(trunk.num_attention_heads_per_stage),
+        windows=tuple(trunk.window_size_per_stage),
+        global_blocks=frozenset(trunk.global_attention_blocks),
+    )
+
+
+def _decoder_heads(model: Sam2Model) -> int:
+    config = model.config.mask_decoder_config
+    if not isinstance(config, Sam2MaskDecoderConfig):
+        raise TypeError("the configuration of a SAM 2 model has one of its mask decoder")
+    return config.num_attention_heads
