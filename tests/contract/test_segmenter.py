@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 from tests.fakes.segmenter import FloodSegmenter
@@ -54,6 +55,12 @@ def clicks(points_xy: np.ndarray = CLICKS, *, mask_logits: np.ndarray | None = N
     return Prompts(points_xy, np.ones(points_xy.shape[:2], np.int64), mask_logits)
 
 
+def iou_of(masks: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return (n,) the IoU of each of (n, h, w) masks with one."""
+    iou: npt.NDArray[np.float64] = (masks & truth).sum(axis=(1, 2)) / (masks | truth).sum(axis=(1, 2))
+    return iou
+
+
 def test_features_come_in_order_and_know_the_size_of_their_picture(encoded: Encoded) -> None:
     assert [features.size_hw for features in encoded.features] == [(300, 451), (90, 40)]
     assert encoded.segmenter.encode([]) == []
@@ -88,8 +95,7 @@ def test_axes_are_scaled_apart_in_a_portrait_format(encoded: Encoded) -> None:
     truth[30:60, 10:30] = True
     low_res = np.asarray(Image.fromarray(truth).resize((256, 256), Image.Resampling.NEAREST))
     masks = decoded.logits[0] > 0
-    iou = (masks & low_res).sum(axis=(1, 2)) / (masks | low_res).sum(axis=(1, 2))
-    assert iou.max() > 0.85
+    assert iou_of(masks, low_res).max() > 0.85
 
 
 def test_many_prompts_at_once_are_decoded_as_one_by_one(encoded: Encoded) -> None:
@@ -167,8 +173,7 @@ def test_a_part_gives_its_part_of_the_masks_that_lie_in_it(encoded: Encoded) -> 
     truth = np.zeros((256, 256), dtype=bool)
     truth[85:171, 64:192] = True
     masks, inside = decoded.logits[0] > 0, truth[48:208, 32:224]
-    iou = (masks & inside).sum(axis=(1, 2)) / (masks | inside).sum(axis=(1, 2))
-    assert iou.max() > 0.85
+    assert iou_of(masks, inside).max() > 0.85
 
 
 def test_the_whole_as_a_part_is_the_whole(encoded: Encoded) -> None:
@@ -185,9 +190,67 @@ def test_a_part_of_other_edges_is_refused(encoded: Encoded, box: tuple[int, int,
         encoded.segmenter.narrow(encoded.features[0], BoxXYXY(*box))
 
 
+def test_a_smaller_frame_gives_smaller_masks_of_the_same_things(encoded: Encoded) -> None:
+    """The red square again: 20x30 pixels of a picture of 40x90."""
+    red = Prompts(np.array([[[20, 45]]], np.float32), np.ones((1, 1), np.int64))
+    [small] = encoded.segmenter.encode(encoded.images[1:], frame_px=672)
+
+    decoded = encoded.segmenter.decode(small, red)
+
+    assert encoded.features[1].mask_px == 256
+    assert small.mask_px == 168
+    assert small.size_hw == (90, 40)
+    assert decoded.logits.shape == (1, 3, 168, 168)
+    truth = np.zeros((168, 168), dtype=bool)
+    truth[56:112, 42:126] = True
+    masks = decoded.logits[0] > 0
+    assert iou_of(masks, truth).max() > 0.85
+    large = encoded.segmenter.decode(encoded.features[1], red)
+    best = Image.fromarray(large.logits[0, large.predicted_iou[0].argmax()] > 0)
+    shrunk = np.asarray(best.resize((168, 168), Image.Resampling.NEAREST))
+    assert iou_of(masks, shrunk).max() > 0.85
+
+
+def test_in_a_smaller_frame_one_of_the_masks_covers_the_clicked_point(encoded: Encoded) -> None:
+    [small] = encoded.segmenter.encode(encoded.images[:1], frame_px=672)
+
+    decoded = encoded.segmenter.decode(small, clicks())
+
+    columns, rows = (CLICKS[:, 0] / (451, 300) * 168).astype(int).T
+    assert (decoded.logits[np.arange(3), :, rows, columns] > 0).any(axis=1).all()
+
+
+def test_mask_prompts_and_parts_are_in_pixels_of_the_smaller_masks(encoded: Encoded) -> None:
+    [small] = encoded.segmenter.encode(encoded.images[:1], frame_px=672)
+    earlier = encoded.segmenter.decode(small, clicks()).logits[:, 1]
+
+    decoded = encoded.segmenter.decode(small, clicks(mask_logits=earlier))
+    whole = encoded.segmenter.narrow(small, BoxXYXY(0, 0, 168, 168))
+
+    assert decoded.logits.shape == (3, 3, 168, 168)
+    again = encoded.segmenter.decode(whole, clicks(mask_logits=earlier))
+    np.testing.assert_allclose(again.logits, decoded.logits, atol=1e-4)
+    with pytest.raises(ValueError, match=r"whole cells|does not lie in"):
+        encoded.segmenter.narrow(small, BoxXYXY(0, 0, 172, 168))
+
+
+def test_a_frame_that_is_no_multiple_of_32_px_is_refused(encoded: Encoded) -> None:
+    with pytest.raises(ValueError, match=r"multiples? of 32"):
+        encoded.segmenter.encode(encoded.images, frame_px=100)
+
+
+@pytest.mark.parametrize("side", [168, 64, 1])
+def test_a_mask_prompt_of_another_frame_is_refused(encoded: Encoded, side: int) -> None:
+    other = np.ones((3, side, side), np.float32)
+
+    with pytest.raises(ValueError, match="a mask prompt here is 256x256"):
+        encoded.decode(clicks(mask_logits=other))
+
+
 def test_features_of_another_segmenter_are_refused(encoded: Encoded) -> None:
     class Foreign:
         size_hw = (300, 451)
+        mask_px = 256
 
     with pytest.raises(ValueError, match="another segmenter"):
         encoded.segmenter.decode(Foreign(), clicks())

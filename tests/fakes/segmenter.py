@@ -14,7 +14,7 @@ from segdex.core.protocols import (
     BOX_BOTTOM_RIGHT,
     BOX_TOP_LEFT,
     FOREGROUND,
-    LOW_RES_PX,
+    FRAME_PX,
     DecodedMasks,
     ImageFeatures,
     Prompts,
@@ -26,17 +26,19 @@ TIGHT, LOOSE = 8, 40
 
 INSIDE_LOGIT = 8.0
 
-WHOLE = BoxXYXY(0, 0, LOW_RES_PX, LOW_RES_PX)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FloodFeatures:
-    """The picture squashed to 256x256, and the labelled regions by (colour, tolerance) found so far."""
+    """The picture squashed to a quarter of its frame, and the regions by (colour, tolerance) found so far."""
 
     size_hw: tuple[int, int]
     pixels: npt.NDArray[np.int16]
     regions: dict[tuple[bytes, int], npt.NDArray[np.int32]] = field(default_factory=dict)
-    part: BoxXYXY = WHOLE
+    part: BoxXYXY | None = None
+
+    @property
+    def mask_px(self) -> int:
+        return len(self.pixels)
 
 
 class FloodSegmenter:
@@ -54,38 +56,44 @@ class FloodSegmenter:
     def prompts_per_batch(self, features: ImageFeatures) -> int:
         return 64
 
-    def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
-        return [FloodFeatures((image.shape[0], image.shape[1]), _squash(image)) for image in images]
+    def encode(self, images: Sequence[RGBImage], *, frame_px: int = FRAME_PX) -> list[ImageFeatures]:
+        if frame_px % 32:
+            raise ValueError(f"the frame must be a multiple of 32 px, but is {frame_px}")
+        return [
+            FloodFeatures((image.shape[0], image.shape[1]), _squash(image, frame_px // 4)) for image in images
+        ]
 
     def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
         if not isinstance(features, FloodFeatures):
             raise ValueError("the features come from another segmenter: encode the picture with this one")
-        height, width = features.size_hw
-        points = np.floor(prompts.points_xy / np.array([width, height]) * LOW_RES_PX)
-        points = points.clip(0, LOW_RES_PX - 1).astype(int)
-        masks = np.zeros((len(prompts), 3, LOW_RES_PX, LOW_RES_PX), dtype=bool)
+        (height, width), side = features.size_hw, features.mask_px
+        if prompts.mask_logits is not None and prompts.mask_logits.shape[-1] != side:
+            raise ValueError(f"a mask prompt here is {side}x{side}, but got {prompts.mask_logits.shape}")
+        points = np.floor(prompts.points_xy / np.array([width, height]) * side)
+        points = points.clip(0, side - 1).astype(int)
+        masks = np.zeros((len(prompts), 3, side, side), dtype=bool)
         scores = np.zeros((len(prompts), 3), np.float32)
         for i in range(len(prompts)):
             earlier = None if prompts.mask_logits is None else prompts.mask_logits[i] > 0
             masks[i], scores[i] = _decode_one(features, points[i], prompts.labels[i], earlier)
         chosen = slice(0, 3) if multimask else slice(1, 2)
         logits = np.where(masks[:, chosen], INSIDE_LOGIT, -INSIDE_LOGIT).astype(np.float32)
-        x1, y1, x2, y2 = features.part
+        x1, y1, x2, y2 = features.part or (0, 0, side, side)
         estimates = scores[:, chosen]
         return DecodedMasks(logits[:, :, y1:y2, x1:x2], estimates, tokens=estimates[..., None])
 
     def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
         if not isinstance(features, FloodFeatures):
             raise ValueError("the features come from another segmenter: encode the picture with this one")
-        if any(edge % 4 or not 0 <= edge <= LOW_RES_PX for edge in box):
+        if any(edge % 4 or not 0 <= edge <= features.mask_px for edge in box):
             raise ValueError(f"a part is made of whole cells of 4 px inside the frame, but got {box}")
         return replace(features, part=box)
 
 
-def _squash(image: RGBImage) -> npt.NDArray[np.int16]:
+def _squash(image: RGBImage, side: int) -> npt.NDArray[np.int16]:
     height, width = image.shape[:2]
-    rows = (np.arange(LOW_RES_PX) + 0.5) * height / LOW_RES_PX
-    columns = (np.arange(LOW_RES_PX) + 0.5) * width / LOW_RES_PX
+    rows = (np.arange(side) + 0.5) * height / side
+    columns = (np.arange(side) + 0.5) * width / side
     squashed: npt.NDArray[np.int16] = image.astype(np.int16)[rows.astype(int)][:, columns.astype(int)]
     return squashed
 
@@ -97,7 +105,7 @@ def _decode_one(
     earlier: BoolMask | None,
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
     seeds = points[labels == FOREGROUND]
-    window = np.ones((LOW_RES_PX, LOW_RES_PX), dtype=bool)
+    window = np.ones(features.pixels.shape[:2], dtype=bool)
     corners = points[(labels == BOX_TOP_LEFT) | (labels == BOX_BOTTOM_RIGHT)]
     if len(corners):
         (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
@@ -127,7 +135,7 @@ def _decode_one(
 
 def _flood(features: FloodFeatures, seeds: npt.NDArray[np.int_], tolerance: int) -> BoolMask:
     """Return the union of the connected regions around the seeds."""
-    flooded = np.zeros((LOW_RES_PX, LOW_RES_PX), dtype=bool)
+    flooded = np.zeros(features.pixels.shape[:2], dtype=bool)
     for x, y in seeds:
         colour = features.pixels[y, x]
         key = (colour.tobytes(), tolerance)
@@ -154,8 +162,8 @@ class GivenMasks:
         self._batch = batch
         self.batches: list[int] = []
 
-    def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
-        return FloodSegmenter().encode(images)
+    def encode(self, images: Sequence[RGBImage], *, frame_px: int = FRAME_PX) -> list[ImageFeatures]:
+        return FloodSegmenter().encode(images, frame_px=frame_px)
 
     def prompts_per_batch(self, features: ImageFeatures) -> int:
         return self._batch

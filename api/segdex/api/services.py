@@ -107,9 +107,13 @@ def load_segmenter(settings: Settings, profile: ProfileName) -> PromptableSegmen
         from segdex.core.models.sam2_onnx import OnnxSam2
 
         encoder, decoder = fetch_files(entry, settings)
-        return OnnxSam2.load(encoder, decoder, int8=settings.precision == "int8")
-    if settings.precision == "int8":
-        raise UsageError("SEGDEX_PRECISION=int8 is for SAM 2 as ONNX (--profile offline); use fp32 or auto")
+        return OnnxSam2.load(
+            encoder,
+            decoder,
+            device=device,
+            precision=_segmenter_precision(settings, device),
+            compiled=settings.compile_models,
+        )
     return _sam2(entry.sources[0].package, settings, device)
 
 
@@ -177,21 +181,33 @@ def _is_place(name: str) -> bool:
 def _sam2(source: str, settings: Settings, device: str) -> PromptableSegmenter:
     from segdex.core.models.sam2_transformers import TransformersSam2
 
-    return TransformersSam2.load(source, device=device, precision=_precision(settings, device))
+    return TransformersSam2.load(
+        source,
+        device=device,
+        precision=_segmenter_precision(settings, device),
+        compiled=settings.compile_models,
+    )
 
 
 def _open_clip(architecture: str, pretrained: str, settings: Settings, device: str) -> Embedder:
     from segdex.core.models.open_clip_embedder import OpenClipEmbedder
 
     return OpenClipEmbedder.load(
-        architecture, pretrained=pretrained, device=device, precision=_precision(settings, device)
+        architecture, pretrained=pretrained, device=device, precision=_embedder_precision(settings, device)
     )
 
 
-def _precision(settings: Settings, device: str) -> "ModelPrecision":
-    """Return the precision asked for; half precision only pays, and is only allowed, on CUDA."""
-    match settings.precision:
-        case "auto" | "int8":  # int8 is said of the segmenter alone
-            return "bf16" if device == "cuda" else "fp32"
-        case asked:
-            return asked
+def _segmenter_precision(settings: Settings, device: str) -> "ModelPrecision":
+    from segdex.core.models.devices import fastest_precision
+
+    return fastest_precision(device) if settings.precision == "auto" else settings.precision
+
+
+def _embedder_precision(settings: Settings, device: str) -> "ModelPrecision":
+    """Return the precision asked for; by itself a CPU takes fp32, so that vectors of two CPUs can be mixed.
+
+    An index takes vectors of one precision alone, where a picture of another is only segmented anew.
+    """
+    if settings.precision == "auto":
+        return "bf16" if device == "cuda" else "fp32"
+    return settings.precision

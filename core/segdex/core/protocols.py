@@ -24,7 +24,7 @@ from segdex.core.records import (
 )
 
 FRAME_PX = 1024
-"""Side of the square that SAM 2 was trained on: every picture is squashed to it, each axis by its own factor."""
+"""Side of the square that SAM 2 was trained on: pictures are squashed to it, each axis by its own factor."""
 
 LOW_RES_PX = 256
 """Side of SAM 2's low-resolution masks: a quarter of its frame."""

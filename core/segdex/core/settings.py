@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ProfileName = Literal["default", "offline"]
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Settings(BaseSettings):
@@ -36,7 +36,11 @@ class Settings(BaseSettings):
     device: Device = Field("auto", description="auto takes CUDA where there is one.")
     precision: Precision = Field(
         "auto",
-        description="auto: bf16 on CUDA, fp32 on the CPU; int8: the encoder of SAM 2 as ONNX.",
+        description="auto: bf16 on CUDA, and for SAM 2 on a CPU with AMX; else fp32. fp16 needs CUDA.",
+    )
+    compile_models: bool = Field(
+        default=False,
+        description="Compile SAM 2's encoder: faster after a first minute or more; needs a C++ compiler.",
     )
     segmenter: str | None = Field(
         None,

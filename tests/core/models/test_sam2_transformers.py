@@ -9,6 +9,7 @@ import huggingface_hub.constants
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
 from tests.core.models.tiny_sam2 import save_tiny_sam2
 from tests.needs import package, photo
@@ -16,7 +17,7 @@ from tests.real_models import onnx_sam2, sam2_folder, torch_sam2
 
 from segdex.core.errors import ModelMissingError, ModelUnavailableError, UsageError
 from segdex.core.models import sam2_transformers
-from segdex.core.models.devices import ModelPrecision
+from segdex.core.models.devices import ModelPrecision, check_device, fastest_precision
 from segdex.core.models.sam2_transformers import TransformersSam2
 from segdex.core.protocols import ImageFeatures, PromptableSegmenter, Prompts
 from segdex.core.records import RGBImage
@@ -99,7 +100,6 @@ def test_masks_equal_those_of_metas_predictor(earlier_mask: npt.NDArray[np.float
                 np.testing.assert_allclose(ours.predicted_iou[0], iou, atol=1e-4, err_msg=what)
 
 
-@pytest.mark.models
 def test_pictures_encoded_together_decode_as_those_encoded_alone(tmp_path: Path) -> None:
     segmenter = TransformersSam2.load(str(save_tiny_sam2(tmp_path)))
     random = np.random.default_rng(0)
@@ -130,10 +130,29 @@ def test_the_fingerprint_follows_the_weights_and_not_the_place(tmp_path: Path) -
     assert TransformersSam2.load(str(second)).fingerprint != here
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_needs_cuda(precision: ModelPrecision) -> None:
-    with pytest.raises(UsageError, match=f"{precision} needs --device cuda"):
-        TransformersSam2.load("anything", device="cpu", precision=precision)
+def test_fp16_needs_cuda() -> None:
+    with pytest.raises(UsageError, match="fp16 needs --device cuda"):
+        TransformersSam2.load("anything", device="cpu", precision="fp16")
+
+
+def test_a_precision_that_is_none_is_named() -> None:
+    with pytest.raises(UsageError, match="must be fp32, bf16 or fp16, but is int8"):
+        check_device("cpu", "int8")  # type: ignore[arg-type]
+
+
+def test_bf16_on_a_cpu_pays_with_matrix_units_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for found, precision in ({"amx_bf16": True}, "bf16"), ({"amx_bf16": False}, "fp32"), ({}, "fp32"):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
+        assert fastest_precision("cpu") == precision
+        assert fastest_precision("cuda") == "bf16"
+
+
+def test_each_precision_has_a_fingerprint_of_its_own(tmp_path: Path) -> None:
+    folder = str(save_tiny_sam2(tmp_path))
+    precisions: tuple[ModelPrecision, ...] = ("fp32", "bf16")
+    fingerprints = [TransformersSam2.load(folder, precision=each).fingerprint for each in precisions]
+
+    assert len(set(fingerprints)) == 2
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "mps", ""])

@@ -56,7 +56,8 @@ class DecoderImage:
 
     Attributes:
         whole_side: Side of the whole picture in cells, 64 for a frame of 1024 px.
-        side_hw: Height and width in cells: those of the whole, less after ``narrow``. Below, c is their product.
+        side_hw: Height and width in cells: those of the whole, less after ``narrow``. Below, c is height
+            times width.
         cells: (c,) int64, which cells of the whole these are, row by row.
         embed: (c, 256) image embedding, cell by cell, without the dense prompt.
         positions: (c, 256) position features of the cells.
@@ -311,8 +312,7 @@ class Sam2Decoder:
             high_res_2: (64, 2s, 2s) of the second (``conv_s1``).
         """
         embed, high_res_4, high_res_2 = (
-            tensor.to(device=self._device, dtype=self._dtype)
-            for tensor in (embed, high_res_4, high_res_2)
+            tensor.to(device=self._device, dtype=self._dtype) for tensor in (embed, high_res_4, high_res_2)
         )
         height, width = embed.shape[1:]
         count = height * width

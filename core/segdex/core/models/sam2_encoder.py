@@ -3,11 +3,12 @@
 The same function as Meta's ``ImageEncoder`` (sam2 2b90b9f, ``sam2/modeling/backbones``) up to rounding
 (tests/core/models/test_sam2_encoder.py), with the algebra arranged differently:
 
-- Cells lie window by window in memory from the first layer on. The windows of stage 2 are the pooled windows of
-  stage 1, those of stage 4 the pooled ones of stage 3, and attention over the whole picture does not ask in
-  which order its cells come: the layout changes three times instead of twice a block.
+- Cells lie window by window in memory from the first layer on. The windows of stage 2 are the pooled windows
+  of stage 1, those of stage 4 the pooled ones of stage 3, and attention over the whole picture does not ask
+  in which order its cells come: the layout changes three times instead of twice a block.
 - The lateral 1x1 convolutions of the two fine levels and the decoder's projections behind them
-  (``conv_s0``, ``conv_s1``) are one linear map: 256 channels at a quarter of the resolution are never written.
+  (``conv_s0``, ``conv_s1``) are one linear map: 256 channels at a quarter of the resolution are never
+  written.
 
 The side of the input is free in steps of 32 pixels. The position embedding is interpolated from 7x7, as the
 original does; multiples of 224 need no padding of windows.
@@ -38,12 +39,24 @@ class HieraShape:
         heads: Attention heads in each.
         windows: Side of the attention windows in each, in cells.
         global_blocks: Blocks, counted from 0 over all stages, that attend to the whole picture.
+
+    Raises:
+        ValueError: If a block that pools attends to the whole picture, or to windows of an odd side: no
+            published model has one, and the layout of the cells here relies on it.
     """
 
     blocks: tuple[int, int, int, int]
     heads: tuple[int, int, int, int]
     windows: tuple[int, int, int, int]
     global_blocks: frozenset[int]
+
+    def __post_init__(self) -> None:
+        pooling = {sum(self.blocks[:stage]) for stage in (1, 2, 3)}
+        if pooling & self.global_blocks or any(side % 2 for side in self.windows[:3]):
+            raise ValueError(
+                f"blocks that pool ({sorted(pooling)}) need windows of an even side, but those are "
+                f"{self.windows[:3]} and {sorted(self.global_blocks)} have none"
+            )
 
 
 HIERA_TINY = HieraShape((1, 2, 7, 2), (1, 2, 4, 8), (8, 4, 14, 7), frozenset({5, 7, 9}))
@@ -257,7 +270,7 @@ class Sam2Encoder:
 
 
 def _run_block(block: _Block, x: Tensor, layout: _Layout) -> Tensor:
-    """Return (n, windows, side'^2, c') of (n, windows, side^2, c); side' is half of it where the block pools."""
+    """Return (n, windows, side'^2, c') of (n, windows, side^2, c); side' is half of it if it pools."""
     real = layout.real_cells(x.device) if layout.is_padded else None
     normed = block.norm1.norm(x)
     if real is not None:  # Meta pads after the norm: padding is zero before each projection

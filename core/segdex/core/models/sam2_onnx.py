@@ -41,9 +41,12 @@ class OnnxSam2(TorchSam2):
         for path in (encoder_path, decoder_path):
             if not path.is_file():
                 raise ModelMissingError(f"there is no model file {path}; fetch it with: segdex models pull")
-        encoder, decoder = read_encoder_weights(encoder_path), read_decoder_weights(decoder_path)
+        encoder = read_encoder_weights(encoder_path)
         if not encoder:
             raise ModelInvalidError(f"{encoder_path} is not the encoder of a SAM 2 export")
+        decoder = read_decoder_weights(decoder_path)
+        if not decoder:
+            raise ModelInvalidError(f"{decoder_path} is not the decoder of a SAM 2 export")
         model = load_meta_state({**encoder, **decoder}, where=encoder_path.parent)
         sha256 = "-".join(file_sha256(path)[:16] for path in (encoder_path, decoder_path))
         return cls(

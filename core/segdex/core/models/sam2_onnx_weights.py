@@ -34,6 +34,7 @@ _NO_MEMORY = "no_mem_embed"
 # The exported position embedding is the sum of one of 7x7, interpolated, and one of a window of 8x8, tiled.
 _POSITION_SIDE, _POSITION_WINDOW = 7, 8
 
+_DECODER = "mask_decoder."
 _OBJECT_SCORE = "sam_mask_decoder.pred_obj_score_head.layers"
 
 
@@ -93,12 +94,17 @@ def read_decoder_weights(path: Path) -> dict[str, torch.Tensor]:
     Args:
         path: An ONNX file exported from Meta's ``SAM2Base`` with ``torch.onnx.export``.
 
+    Returns:
+        The weights; none of them if it is another model. That one is missing is for their reader to say.
+
     Raises:
-        ModelInvalidError: If it is no ONNX file. That a weight is missing is for the reader of the weights
-            to say.
+        ModelInvalidError: If it is no ONNX file.
     """
     graph = _read_graph(path)
-    found = {f"sam_{name}": value for name, value in _under_meta_names(graph, _constants(graph))}
+    constants = _constants(graph)
+    if not any(name.startswith(_DECODER) for name in constants):
+        return {}
+    found = {f"sam_{name}": value for name, value in _under_meta_names(graph, constants)}
     for layer, (rows, columns) in enumerate(((256, 256), (256, 256), (1, 256))):
         found[f"{_OBJECT_SCORE}.{layer}.weight"] = torch.zeros(rows, columns)
         found[f"{_OBJECT_SCORE}.{layer}.bias"] = torch.zeros(rows)

@@ -1,4 +1,4 @@
-"""What both SAM 2 adapters do before the network: the picture's tensor, and prompts in its frame."""
+"""What comes before the network: the picture's tensor, and prompts in its frame."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _STD = (0.229, 0.224, 0.225)
 
 
 def preprocess(image: RGBImage, *, frame_px: int = FRAME_PX, device: str = "cpu") -> torch.Tensor:
-    """Return the (1, 3, s, s) float32 tensor of a picture, bit-equal with Meta's ``SAM2Transforms`` of side s.
+    """Return the (1, 3, s, s) float32 tensor of a picture, bit-equal with Meta's ``SAM2Transforms``.
 
     The resize is bilinear and antialiased, on float values in 0..1: resizing the bytes, as transformers'
     own processor does, changes the values by up to 0.0175.

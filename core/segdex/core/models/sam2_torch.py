@@ -1,4 +1,4 @@
-"""SAM 2 behind the port: our encoder and our decoder, with the weights of any SAM 2 or 2.1, on CPU or CUDA."""
+"""SAM 2 behind the port: our encoder and our decoder, with weights of any SAM 2 or 2.1, on CPU or CUDA."""
 
 import logging
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import torch
 from transformers import Sam2HieraDetConfig, Sam2Model
 from transformers.models.sam2.configuration_sam2 import Sam2MaskDecoderConfig, Sam2VisionConfig
 
+from segdex.core.errors import ModelInvalidError
 from segdex.core.geometry import BoxXYXY
 from segdex.core.models.devices import TORCH_TYPES, ModelPrecision
 from segdex.core.models.sam2_decoder import CELL_PX, DecoderImage, Sam2Decoder
@@ -60,6 +61,7 @@ class TorchSam2:
     ) -> None:
         dtype, state = TORCH_TYPES[precision], model.state_dict()
         self._device = device
+        self._whole_prompts = _CPU_PROMPTS if torch.device(device).type == "cpu" else _GPU_PROMPTS
         self._name = name
         self._fingerprint = f"{weights_id}:{precision}:v{_ADAPTER_VERSION}"
         self._encoder = Sam2Encoder(state, _hiera_shape(model), device=device, dtype=dtype)
@@ -82,9 +84,11 @@ class TorchSam2:
         return self._decoder.decoder_id
 
     def prompts_per_batch(self, features: ImageFeatures) -> int:
-        """Return how many prompts to decode in one call: on a CPU more do not fit into its caches."""
-        whole = _CPU_PROMPTS if torch.device(self._device).type == "cpu" else _GPU_PROMPTS
-        return self._own(features).image.prompts_per_batch(whole)
+        """Return how many prompts to decode in one call: on a CPU more do not fit into its caches.
+
+        Fewer after a call that ran out of memory.
+        """
+        return self._own(features).image.prompts_per_batch(self._whole_prompts)
 
     def encode(self, images: Sequence[RGBImage], *, frame_px: int = FRAME_PX) -> list[ImageFeatures]:
         """Return the features of each picture; about 26 MiB each in fp32 at 1024 px.
@@ -98,17 +102,7 @@ class TorchSam2:
             return []
         if torch.device(self._device).type == "cpu":  # one by one is as fast, and needs less memory
             return [each for image in images for each in self._encode_together([image], frame_px)]
-        try:
-            return self._encode_together(images, frame_px)
-        except torch.OutOfMemoryError:
-            if len(images) == 1:
-                raise
-            half = len(images) // 2
-        self._make_room(f"encoding {len(images)} pictures")
-        return [
-            *self.encode(images[:half], frame_px=frame_px),
-            *self.encode(images[half:], frame_px=frame_px),
-        ]
+        return self._encode_what_fits(images, frame_px)
 
     def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
         """Return the masks for a batch of prompts; in halves where the memory of the device does not suffice.
@@ -127,6 +121,7 @@ class TorchSam2:
                 raise
             half = len(prompts) // 2
         self._make_room(f"decoding {len(prompts)} prompts")
+        self._whole_prompts = max(self._whole_prompts // 2, 1)  # of the next calls, or each would fail first
         return DecodedMasks.join(
             [
                 self.decode(features, prompts[part], multimask=multimask)
@@ -138,6 +133,21 @@ class TorchSam2:
         """Return the features of a part of the picture, in whole cells of 4x4 low-resolution pixels."""
         own = self._own(features)
         return replace(own, image=own.image.narrow(box))
+
+    def _encode_what_fits(self, images: Sequence[RGBImage], frame_px: int) -> list[ImageFeatures]:
+        """Encode in one pass, or in halves where that takes more memory than there is."""
+        try:
+            return self._encode_together(images, frame_px)
+        except torch.OutOfMemoryError:
+            if len(images) == 1:
+                raise
+            half = len(images) // 2
+        self._make_room(f"encoding {len(images)} pictures")
+        return [
+            features
+            for part in (images[:half], images[half:])
+            for features in self._encode_what_fits(part, frame_px)
+        ]
 
     def _encode_together(self, images: Sequence[RGBImage], frame_px: int) -> list[ImageFeatures]:
         with torch.inference_mode():
@@ -153,7 +163,7 @@ class TorchSam2:
         ]
 
     def _make_room(self, what: str) -> None:
-        """Give back what torch keeps in reserve; called outside of the handler, which holds the failed call."""
+        """Give back what torch keeps in reserve; not called in the handler, which holds the failed call."""
         _log.info("%s ran out of memory on %s; going on with half of them at a time", what, self._device)
         if torch.device(self._device).type == "cuda":
             torch.cuda.empty_cache()
@@ -169,12 +179,22 @@ def _hiera_shape(model: Sam2Model) -> HieraShape:
     if not isinstance(vision, Sam2VisionConfig) or not isinstance(vision.backbone_config, Sam2HieraDetConfig):
         raise TypeError("the configuration of a SAM 2 model has one of its Hiera trunk")
     trunk = vision.backbone_config
-    return HieraShape(
-        blocks=tuple(trunk.blocks_per_stage),
-        heads=tuple(trunk.num_attention_heads_per_stage),
-        windows=tuple(trunk.window_size_per_stage),
-        global_blocks=frozenset(trunk.global_attention_blocks),
-    )
+    try:
+        return HieraShape(
+            blocks=_by_stage(trunk.blocks_per_stage),
+            heads=_by_stage(trunk.num_attention_heads_per_stage),
+            windows=_by_stage(trunk.window_size_per_stage),
+            global_blocks=frozenset(trunk.global_attention_blocks or ()),
+        )
+    except ValueError as error:
+        raise ModelInvalidError(f"the image encoder is no Hiera of SAM 2: {error}") from error
+
+
+def _by_stage(values: Sequence[int] | None) -> tuple[int, int, int, int]:
+    if values is None or len(values) != 4:
+        raise ValueError(f"a Hiera trunk has four stages, but got {values}")
+    first, second, third, fourth = values
+    return first, second, third, fourth
 
 
 def _decoder_heads(model: Sam2Model) -> int:
