@@ -1,9 +1,10 @@
-"""What a prompt costs: our decoder against the stock ones, same weights, same machine, A B A B.
+"""What a picture and a prompt cost: our encoder and decoder against the stock ones, same weights, A B A B.
 
 Run it from the root of the repository: ``python -m tests.benchmarks.bench_decoder [--rounds 5]``
 """
 
 import argparse
+from collections.abc import Callable
 
 import numpy as np
 import onnxruntime
@@ -12,14 +13,19 @@ from PIL import Image
 from tests.benchmarks.harness import time_in_turn, write_results
 from tests.needs import photo
 from tests.real_models import onnx_sam2, onnx_sam2_files, sam2_folder
+from transformers import Sam2Model
 
+from segdex.core.models.devices import ModelPrecision, fastest_precision
 from segdex.core.models.sam2_checkpoint import load_folder
 from segdex.core.models.sam2_preprocess import preprocess
+from segdex.core.models.sam2_transformers import TransformersSam2
 from segdex.core.protocols import Prompts
+from segdex.core.records import RGBImage
 from segdex.ingest.candidates import Floors, decode_near_points, decode_points
 from segdex.ingest.prompts import point_grid
 
 _NAMES = ("image_embed", "high_res_feats_0", "high_res_feats_1")
+_FRAMES_PX = (1024, 896, 672)
 _NO_FLOORS = Floors(predicted_iou=0, stability=0, stability_offset=1)
 
 
@@ -31,6 +37,10 @@ def main() -> None:
 
     with Image.open(photo("coffee.png")) as opened:
         image = np.array(opened.convert("RGB"))
+    stock = load_folder(sam2_folder())
+    timings = time_in_turn(_encoders(stock, image), units=1, rounds=rounds)
+    title = "Encoding one picture with SAM 2 hiera-tiny, resizing included"
+    print(write_results("encoder", title, timings, unit="picture"))
     size_hw = (image.shape[0], image.shape[1])
     points = point_grid(size_hw, points_per_side=8)
     units = len(points)
@@ -40,7 +50,6 @@ def main() -> None:
     encoder, decoder = (onnxruntime.InferenceSession(str(path)) for path in onnx_sam2_files())
     outputs = encoder.run(list(_NAMES), {"image": preprocess(image).numpy()})
     arrays = dict(zip(_NAMES, outputs, strict=True))
-    stock = load_folder(sam2_folder())
     ours = onnx_sam2()
     [features] = ours.encode([image])
 
@@ -103,6 +112,30 @@ def main() -> None:
     )
     title = "One point prompt on SAM 2 hiera-tiny: three masks of 256x256"
     print(write_results("decoder", title, timings, unit="prompt"))
+
+
+def _encoders(stock: Sam2Model, image: RGBImage) -> dict[str, Callable[[], object]]:
+    """Return what to time: the stock encoder, and ours at several frames and in each precision that pays."""
+
+    @torch.inference_mode()
+    def encode_stock() -> None:
+        fine, middle, _ = stock.vision_encoder(preprocess(image)).fpn_hidden_states
+        stock.mask_decoder.conv_s0(fine)
+        stock.mask_decoder.conv_s1(middle)
+
+    def encode_ours(precision: ModelPrecision, frame_px: int) -> Callable[[], object]:
+        model = models[precision]
+        return lambda: model.encode([image], frame_px=frame_px)
+
+    precisions: list[ModelPrecision] = ["fp32"]
+    if fastest_precision("cpu") == "bf16":
+        precisions.append("bf16")
+    models = {each: TransformersSam2.load(str(sam2_folder()), precision=each) for each in precisions}
+    variants: dict[str, Callable[[], object]] = {"stock encoder, torch, fp32, 1024 px": encode_stock}
+    for precision in precisions:
+        for frame_px in _FRAMES_PX:
+            variants[f"ours, {precision}, {frame_px} px"] = encode_ours(precision, frame_px)
+    return variants
 
 
 if __name__ == "__main__":

@@ -282,8 +282,10 @@ def _run_block(block: _Block, x: Tensor, layout: _Layout) -> Tensor:
     elif real is None:
         attended = _attend(block, normed.flatten(1, 2)[:, None], layout.window).view_as(x)
     else:
-        attended = torch.zeros_like(x)
-        attended[:, real] = _attend(block, normed[:, real][:, None], layout.window)[:, 0]
+        # not by a mask of bools: its length is data, for which CUDA waits and torch.compile stops
+        cells = layout.join(normed)
+        attended = _attend(block, cells.flatten(1, 2)[:, None], layout.window).view_as(cells)
+        attended = layout.partition(attended)
     x = x + block.out.linear(attended)
     return x + block.mlp_out.linear(functional.gelu(block.mlp_in.linear(block.norm2.norm(x))))
 

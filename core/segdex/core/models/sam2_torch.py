@@ -46,7 +46,7 @@ class TorchSam2:
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         precision: Of encoder and decoder.
         compiled: Whether ``torch.compile`` fuses the encoder: faster after a cold start of a minute or more,
-            once for each frame size.
+            once for each frame size and number of pictures.
     """
 
     def __init__(
@@ -65,7 +65,9 @@ class TorchSam2:
         self._name = name
         self._fingerprint = f"{weights_id}:{precision}:v{_ADAPTER_VERSION}"
         self._encoder = Sam2Encoder(state, _hiera_shape(model), device=device, dtype=dtype)
-        self._encode = torch.compile(self._encoder.encode) if compiled else self._encoder.encode
+        self._encode = self._encoder.encode
+        if compiled:  # sizes as constants: traced with symbols, a second frame took seven times as long
+            self._encode = torch.compile(self._encoder.encode, dynamic=False)
         self._decoder = Sam2Decoder(state, device=device, heads=_decoder_heads(model), dtype=dtype)
 
     @property
