@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.fakes.embedder import TINY_OPEN_CLIP, write_tiny_open_clip
+from tests.needs import photo
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -29,6 +30,7 @@ from segdex.core.errors import (
 )
 from segdex.core.models import open_clip_embedder
 from segdex.core.models.open_clip_embedder import OpenClipEmbedder
+from segdex.core.models.torch_batches import upload
 from segdex.core.records import RGBImage
 
 
@@ -74,6 +76,63 @@ def test_image_vectors_are_those_of_open_clip_by_hand(
 
     expected = torch.nn.functional.normalize(by_hand, dim=-1).numpy()
     np.testing.assert_allclose(embedder.embed_images(images), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_preprocessing_on_the_device_gives_the_vectors_of_open_clips_own(
+    embedder: OpenClipEmbedder, resize_mode: str, interpolation: str
+) -> None:
+    with Image.open(photo("coffee.png")) as opened:
+        picture = np.array(opened.convert("RGB"))
+    boxes = [(0, 0, 400, 600), (10, 20, 200, 90), (50, 60, 66, 80), (100, 300, 390, 500), (0, 0, 20, 250)]
+    crops = [picture[y1:y2, x1:x2] for y1, x1, y2, x2 in boxes]
+    own = open_clip.image_transform(32, is_train=False, resize_mode=resize_mode, interpolation=interpolation)
+    steps = open_clip_embedder._DeviceSteps.of(own)
+
+    if resize_mode == "longest":  # a resize of its own that only reads Pillow's pictures
+        assert steps is None
+        return
+    assert steps is not None
+    on_device = steps.run(upload(crops, torch.device("cpu")))
+    by_pillow = torch.stack([own(Image.fromarray(crop)) for crop in crops])
+    with torch.inference_mode():
+        found, expected = (
+            embedder._model.encode_image(pixels, normalize=True)  # type: ignore[operator]
+            for pixels in (on_device, by_pillow)
+        )
+    assert float((found * expected).sum(1).min()) >= 0.999
+
+
+def test_an_embedder_that_preprocesses_on_the_device_has_the_same_vectors(
+    embedder: OpenClipEmbedder, images: list[RGBImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = embedder.embed_images(images)
+    steps = open_clip_embedder._DeviceSteps.of(embedder._preprocess)
+    assert steps is not None
+    monkeypatch.setattr(embedder, "_device_steps", steps)
+
+    assert (embedder.embed_images(images) * expected).sum(axis=1).min() >= 0.999
+
+
+def test_a_batch_that_runs_out_of_memory_is_halved(
+    embedder: OpenClipEmbedder, images: list[RGBImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = embedder.embed_images(images)
+    real = embedder._model.encode_image
+    sizes: list[int] = []
+
+    def small_device(pixels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(pixels))
+        if len(pixels) > 2:
+            raise torch.OutOfMemoryError
+        rows: torch.Tensor = real(pixels)  # type: ignore[operator]
+        return rows
+
+    monkeypatch.setattr(embedder._model, "encode_image", small_device)
+
+    np.testing.assert_allclose(embedder.embed_images(images), expected, atol=1e-6)
+    assert sizes == [5, 2, 2, 1]
 
 
 def test_text_vectors_are_those_of_open_clip_by_hand(embedder: OpenClipEmbedder, checkpoint: Path) -> None:

