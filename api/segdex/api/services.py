@@ -1,5 +1,6 @@
 """The composition root: the one place where settings become models and an index."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,6 +135,25 @@ def load_embedder(settings: Settings, profile: ProfileName) -> Embedder:
 
         return ConseEmbedder.load()
     return _open_clip(entry.architecture, entry.pretrained, settings, device)
+
+
+def plan_workers(settings: Settings) -> int:
+    """Return how many threads analyse pictures, and share the cores among them.
+
+    One picture on each core costs no more than one on all, and what runs in one thread, the selection of
+    masks and their run-length codes, is done beside the models of the other pictures.
+    """
+    import torch
+
+    cores = len(os.sched_getaffinity(0))
+    workers = settings.workers or min(cores, _MAX_WORKERS)
+    if resolve_device(settings) == "cpu":
+        torch.set_num_threads(max(cores // workers, 1))  # holds for threads that are started from now on
+    return workers
+
+
+_MAX_WORKERS = 4
+"""Each holds the features and candidate masks of a picture, several hundred MiB."""
 
 
 def load_recipe(settings: Settings, profile: ProfileName, generator: GeneratorSettings) -> Recipe:

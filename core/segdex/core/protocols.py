@@ -108,7 +108,7 @@ class ImageFeatures(Protocol):
 
 
 class PromptableSegmenter(Protocol):
-    """SAM 2 behind two calls. Not thread-safe: one per worker."""
+    """SAM 2 behind two calls. Several threads may share one, each with pictures of its own."""
 
     @property
     def name(self) -> str:
@@ -167,7 +167,7 @@ class PromptableSegmenter(Protocol):
 
 
 class Embedder(Protocol):
-    """A model that puts pictures and texts into one vector space."""
+    """A model that puts pictures and texts into one vector space; several threads may share one."""
 
     @property
     def name(self) -> str:

@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     max_pixels: int = Field(100_000_000, ge=1, description="Pictures with more pixels are too large.")
     max_bytes: int = Field(500_000_000, ge=1, description="Files with more bytes are too large.")
     jobs: int = Field(2, ge=1, le=64, description="Threads that read and decode ahead.")
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Pictures segmented at a time, with one copy of the models; unset: cores, at most 4.",
+    )
     cache_dir: Path | None = Field(
         None, description="Where models from package registries are kept; unset: the user's cache folder."
     )

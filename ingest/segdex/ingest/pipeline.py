@@ -55,11 +55,23 @@ class AnalysedImage:
 
 def analyse_image(image: RGBImage, recipe: Recipe) -> AnalysedImage:
     """Segment one picture and embed the picture and every view of every segment."""
-    segments = generate_masks(image, segmenter=recipe.segmenter, settings=recipe.generator)
+    segments = segment_image(image, recipe)
+    return assemble(segments, recipe.embedder.embed_images(views_to_embed(image, segments)))
+
+
+def segment_image(image: RGBImage, recipe: Recipe) -> list[Segment]:
+    """Return the segments of one picture, the first half of ``analyse_image``."""
+    return generate_masks(image, segmenter=recipe.segmenter, settings=recipe.generator)
+
+
+def views_to_embed(image: RGBImage, segments: Sequence[Segment]) -> list[RGBImage]:
+    """Return the picture, then one view of all segments after the other, as parts of it without a copy."""
     boxes = [segment.box for segment in segments]
-    crops = {view: crop_views(image, boxes, view=view) for view in SEGMENT_VIEWS}
-    # one call, so that the embedder can fill its batches
-    rows = recipe.embedder.embed_images([image, *(crop for view in SEGMENT_VIEWS for crop in crops[view])])
+    return [image, *(crop for view in SEGMENT_VIEWS for crop in crop_views(image, boxes, view=view))]
+
+
+def assemble(segments: Sequence[Segment], rows: Vectors) -> AnalysedImage:
+    """Return what the embedder made of ``views_to_embed`` with the segments it belongs to."""
     count = len(segments)
     return AnalysedImage(
         segments=segments,

@@ -1,31 +1,35 @@
-"""Ingest many files: skip what is done, decode ahead, write, report."""
+"""Ingest many files: skip what is done, decode and analyse ahead, write in order, report."""
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
+from uuid import UUID
 
 from segdex.core.errors import ImageError, ImageTooLargeError, NotAnImageError
 from segdex.core.images import DecodedImage, decode_image, read_image_bytes, sha256_hex
 from segdex.core.protocols import SegmentIndex
 from segdex.core.records import ImageFile, ImageRecord, IndexFingerprint, make_image_id
 from segdex.core.uris import display_path, path_to_uri, uri_to_path
+from segdex.ingest.ahead import Analyses
 from segdex.ingest.ledger import Ledger
-from segdex.ingest.pipeline import Recipe, analyse_image, build_records
+from segdex.ingest.pipeline import AnalysedImage, Recipe, build_records
 from segdex.ingest.report import ANALYSED, FileOutcome, IngestReport, Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """How files are read.
+    """How files are read and analysed.
 
     Attributes:
         max_pixels: Pictures with more pixels are ``too large``.
         max_bytes: Files with more bytes are ``too large``.
         jobs: Threads that read and decode ahead of the models, 1 or more.
+        workers: Threads that segment and embed, 1 or more; they share the models.
         limit: Stop after this many pictures were segmented; None for all.
         tags: Labels for every file of this run.
     """
@@ -33,6 +37,7 @@ class IngestOptions:
     max_pixels: int
     max_bytes: int
     jobs: int = 2
+    workers: int = 1
     limit: int | None = None
     tags: tuple[str, ...] = ()
 
@@ -40,8 +45,19 @@ class IngestOptions:
 class Plan(Protocol):
     """What to do with the files: really ingest them, or only say what would happen."""
 
-    def store(self, image: DecodedImage, record: ImageRecord) -> ImageRecord:
-        """Analyse and store a picture; return its record with status and number of segments."""
+    @property
+    def recipe(self) -> Recipe | None:
+        """What pictures are analysed with, ahead of ``store``; None if they are not."""
+        ...
+
+    def store(self, record: ImageRecord, analysis: Callable[[], AnalysedImage]) -> ImageRecord:
+        """Store a picture; return its record with status and number of segments.
+
+        Args:
+            record: The picture.
+            analysis: Waits for what the recipe makes of it; raises what a model raised. Not to be called
+                without a recipe.
+        """
         ...
 
     def update(self, record: ImageRecord) -> None:
@@ -60,9 +76,14 @@ class WritingPlan:
         self._index = index
         self._recipe = recipe
 
-    def store(self, image: DecodedImage, record: ImageRecord) -> ImageRecord:
+    @property
+    def recipe(self) -> Recipe:
+        """The models and settings."""
+        return self._recipe
+
+    def store(self, record: ImageRecord, analysis: Callable[[], AnalysedImage]) -> ImageRecord:
         """Segments first, the line of the ledger last: a crash in between does the picture again."""
-        analysed = analyse_image(image.pixels, self._recipe)
+        analysed = analysis()
         count = len(analysed.segments)
         record = replace(record, segment_count=count, status="done" if count else "no_segments")
         # what an other recipe or an interrupted run left of the same picture
@@ -84,9 +105,14 @@ class WritingPlan:
 class DryPlan:
     """Say what an ingest would do, without models and without writing."""
 
-    def store(self, image: DecodedImage, record: ImageRecord) -> ImageRecord:
+    @property
+    def recipe(self) -> None:
+        """Nothing is analysed."""
+        return None
+
+    def store(self, record: ImageRecord, analysis: Callable[[], AnalysedImage]) -> ImageRecord:
         """Return the record as it is."""
-        del image
+        del analysis
         return record
 
     def update(self, record: ImageRecord) -> None:
@@ -126,8 +152,9 @@ def ingest_files(
     """Bring the index up to date with the given files and say what became of each.
 
     Files are handled one after the other in the given order, so that two runs over the same files leave the
-    same index; only reading and decoding runs ahead in threads. Files that are not given are left alone.
-    Ctrl-C loses the picture in hand and returns what was done.
+    same index; reading, decoding and analysing runs ahead in threads, for a fixed number of files. Files that
+    are not given are left alone. Ctrl-C loses the pictures that are not written yet, and returns what was
+    done.
 
     Args:
         paths: The files, each once.
@@ -143,20 +170,31 @@ def ingest_files(
         ModelError: If a model fails.
     """
     started = time.perf_counter()
-    worker = _Worker(plan, ledger, recipe_fingerprint, options)
     outcomes: list[FileOutcome] = []
     interrupted = False
     ingested = 0
+
+    def is_stored(image_id: UUID) -> bool:
+        known = ledger.get(image_id)
+        return known is not None and known.recipe == recipe_fingerprint
+
+    ahead: AbstractContextManager[Analyses | None] = nullcontext()
+    if plan.recipe is not None:
+        ahead = Analyses(plan.recipe, workers=options.workers, is_stored=is_stored, limit=options.limit)
     try:
-        for path, prepared in _read_ahead(paths, worker.read, jobs=options.jobs):
-            begun = time.perf_counter()
-            outcome = worker.handle(path, prepared)
-            outcome = replace(outcome, elapsed_s=time.perf_counter() - begun)
-            outcomes.append(outcome)
-            on_file(outcome)
-            ingested += outcome.outcome in ANALYSED
-            if options.limit is not None and ingested >= options.limit:
-                break
+        with ahead as analyses:
+            worker = _Worker(plan, ledger, recipe_fingerprint, options, analyses)
+            files_ahead = options.jobs + 2 * options.workers
+            with closing(_read_ahead(paths, worker.read, jobs=options.jobs, ahead=files_ahead)) as reads:
+                for path, prepared in reads:
+                    begun = time.perf_counter()
+                    outcome = worker.handle(path, prepared)
+                    outcome = replace(outcome, elapsed_s=time.perf_counter() - begun)
+                    outcomes.append(outcome)
+                    on_file(outcome)
+                    ingested += outcome.outcome in ANALYSED
+                    if options.limit is not None and ingested >= options.limit:
+                        break
     except KeyboardInterrupt:
         interrupted = True
     return IngestReport(
@@ -180,14 +218,17 @@ class _Read:
 
 
 class _Worker:
-    def __init__(self, plan: Plan, ledger: Ledger, recipe: str, options: IngestOptions) -> None:
+    def __init__(
+        self, plan: Plan, ledger: Ledger, recipe: str, options: IngestOptions, analyses: Analyses | None
+    ) -> None:
         self._plan = plan
         self._ledger = ledger
         self._recipe = recipe
         self._options = options
+        self._analyses = analyses
 
     def read(self, path: Path) -> _Read:
-        """Read, hash and decode a file, unless the ledger knows it; runs in threads, changes nothing."""
+        """Read, hash and decode a file and have it analysed, unless the ledger knows it; runs in threads."""
         uri = path_to_uri(path)
         name = display_path(uri)
         try:
@@ -201,6 +242,8 @@ class _Worker:
             image = None
             if known is None or known.recipe != self._recipe:
                 image = decode_image(data, name=name, max_pixels=self._options.max_pixels)
+                if self._analyses is not None:
+                    self._analyses.begin(make_image_id(digest), image.pixels)
         except OSError as error:  # the file went away, or must not be read
             reason = error.strerror or str(error)
             return _Read(uri, refusal=ImageError(f"{name}: cannot be read: {reason}"))
@@ -274,13 +317,20 @@ class _Worker:
             segment_count=0,
             recipe=self._recipe,
         )
-        record = self._plan.store(image, record)
+        record = self._plan.store(record, lambda: self._analysis(record.image_id, image))
         self._ledger.put(record)
+        if self._analyses is not None:
+            self._analyses.forget(record.image_id)
         if record.status == "no_segments":
             return FileOutcome(read.uri, Outcome.NO_SEGMENTS)
         outcome = Outcome.ADDED if known is None else Outcome.REPLACED
         detail = "" if known is None else "made with other models or settings before"
         return FileOutcome(read.uri, outcome, detail, segments=record.segment_count)
+
+    def _analysis(self, image_id: UUID, image: DecodedImage) -> AnalysedImage:
+        if self._analyses is None:
+            raise ValueError("a plan without a recipe analyses nothing")
+        return self._analyses.result(image_id, image.pixels)
 
     def _forget_file(self, record: ImageRecord, uri: str) -> None:
         """A file no longer holds this picture: delete the picture, unless it lies elsewhere too."""
@@ -310,23 +360,22 @@ def _refusal_outcome(refusal: ImageError) -> Outcome:
 
 
 def _read_ahead(
-    paths: Iterable[Path], read: Callable[[Path], _Read], *, jobs: int
-) -> Iterator[tuple[Path, _Read]]:
-    """Yield every path with what a thread read of it, in order, at most ``2 * jobs`` files ahead."""
-    with ThreadPoolExecutor(jobs, thread_name_prefix="segdex-read") as pool:
-        waiting: deque[tuple[Path, Future[_Read]]] = deque()
-        try:
-            for path in paths:
+    paths: Iterable[Path], read: Callable[[Path], _Read], *, jobs: int, ahead: int
+) -> Generator[tuple[Path, _Read]]:
+    """Yield every path with what a thread read of it, in order, so many files ahead at most."""
+    remaining = iter(paths)
+    waiting: deque[tuple[Path, Future[_Read]]] = deque()
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="segdex-read")
+    try:
+        while True:
+            while len(waiting) <= ahead:
+                path = next(remaining, None)
+                if path is None:
+                    break
                 waiting.append((path, pool.submit(read, path)))
-                if len(waiting) > 2 * jobs:
-                    yield _first_done(waiting)
-            while waiting:
-                yield _first_done(waiting)
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def _first_done(waiting: deque[tuple[Path, Future[_Read]]]) -> tuple[Path, _Read]:
-    path, future = waiting.popleft()
-    return path, future.result()
+            if not waiting:
+                return
+            path, future = waiting.popleft()
+            yield path, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

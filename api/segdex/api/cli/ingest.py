@@ -33,7 +33,7 @@ from segdex.api.cli.common import (
     print_json,
     settings_from,
 )
-from segdex.api.services import load_recipe, open_index, profile_of
+from segdex.api.services import load_recipe, open_index, plan_workers, profile_of
 from segdex.core.errors import IndexMissingError, UsageError
 from segdex.core.protocols import SegmentIndex
 from segdex.core.records import SEGMENT_VIEWS
@@ -166,6 +166,7 @@ def ingest_command(
             chosen = profile_of(settings, opened_index)
             with console_err().status("loading the models"):
                 recipe = load_recipe(settings, chosen, generator)
+                options = replace(options, workers=plan_workers(settings))
             report = ingest(scan, opened_index, recipe, options, profile=chosen)
     if as_json:
         print_json(report.to_json())

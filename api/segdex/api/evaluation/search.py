@@ -105,6 +105,7 @@ def ingest_dataset(
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
     jobs: int = 2,
+    workers: int = 1,
     on_file: Callable[[FileOutcome], None] = lambda _: None,
 ) -> dict[str, UUID]:
     """Bring an index up to date with the pictures of a data set, and return their ids by name.
@@ -126,7 +127,7 @@ def ingest_dataset(
         plan=WritingPlan(index, recipe),
         ledger=ledger,
         recipe_fingerprint=recipe.fingerprint(),
-        options=IngestOptions(max_pixels=max_pixels, max_bytes=max_bytes, jobs=jobs),
+        options=IngestOptions(max_pixels=max_pixels, max_bytes=max_bytes, jobs=jobs, workers=workers),
         on_file=on_file,
     )
     if report.interrupted:
