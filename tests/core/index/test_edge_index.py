@@ -323,3 +323,21 @@ def test_the_description_is_readable_by_people(index: EdgeIndex, home: Path) -> 
 
     assert description["embedder"] == FINGERPRINT.embedder
     assert not list(home.glob("*.new"))
+
+
+def test_a_log_file_that_is_renamed_meanwhile_does_not_end_a_write(
+    index: EdgeIndex, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Qdrant Edge makes the next file of the log as tmp-open-5 in a thread, and then renames it."""
+    index.ensure(FINGERPRINT)
+    listed = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        yield from listed(folder)
+        yield folder / "tmp-open-5"
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    picture = make_picture(0, 3)
+    index.upsert_segments(picture.segments)
+
+    assert index.counts().segments == 3
