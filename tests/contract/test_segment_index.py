@@ -41,6 +41,7 @@ from segdex.core.records import (
     SegmentFilter,
     SegmentRecord,
 )
+from segdex.search.fusing import FusesViews
 
 
 @dataclass(frozen=True)
@@ -267,6 +268,87 @@ def test_grouped_query_equals_brute_force(
     assert len(found) == len(wanted)
     for found_hits, wanted_hits in zip(found, wanted, strict=True):
         assert_same_hits(found_hits, wanted_hits)
+
+
+def fused_brute_force(
+    pictures: Sequence[Picture],
+    queries: dict[str, np.ndarray],
+    weights: dict[str, float],
+    where: SegmentFilter,
+) -> list[tuple[str, float]]:
+    vectors = {view: all_vectors(pictures, view) for view in weights}
+    total = sum(weights.values())
+    scores = {
+        str(record.segment_id): sum(
+            weight * float(vectors[view][record.segment_id] @ queries[view])
+            for view, weight in weights.items()
+        )
+        / total
+        for record in all_segments(pictures)
+        if holds(record, where)
+    }
+    return sorted(scores.items(), key=lambda item: -item[1])
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize(
+    "weights", [{"crop": 0.5, "context": 0.5}, {"crop": 3.0, "context": 1.0}, {"crop": 1.0}]
+)
+def test_views_are_fused_by_weight_for_each_filter(
+    library: SegmentIndex, pictures: list[Picture], weights: dict[str, float], exact: bool
+) -> None:
+    if not isinstance(library, FusesViews):
+        return
+    rng = np.random.default_rng(4)
+    queries = {view: rng.normal(size=DIM).astype(np.float32) for view in VIEWS}
+    conditions = [*filters(pictures).values(), SegmentFilter(image_ids=(pictures[1].image_id,))]
+
+    answers = library.query_fused(queries, weights=weights, limit=40, filters=conditions, exact=exact)
+
+    for where, found in zip(conditions, answers, strict=True):
+        wanted = fused_brute_force(pictures, queries, weights, where)[:40]
+        assert len(found) == len(wanted)
+        # Each view brings its best 80: among the best ten of both that leaves out none of these 270.
+        assert [hit.segment_id for hit in found[:10]] == [key for key, _ in wanted[:10]]
+        np.testing.assert_allclose([h.score for h in found[:10]], [s for _, s in wanted[:10]], atol=1e-5)
+        for hit in found[:10]:
+            [record] = library.get_segments([UUID(hit.segment_id)])
+            assert hit.image_id == str(record.image_id)
+            assert hit.ancestor_ids == tuple(map(str, record.ancestor_ids))
+
+
+def test_segments_are_viewed_with_the_score_of_each_view(
+    library: SegmentIndex, pictures: list[Picture]
+) -> None:
+    if not isinstance(library, FusesViews):
+        return
+    rng = np.random.default_rng(5)
+    queries = {view: rng.normal(size=DIM).astype(np.float32) for view in VIEWS}
+    picture = pictures[0]
+
+    viewed = library.view_segments([*picture.segment_ids, uuid4()], queries)
+
+    assert [viewed[key].record for key in picture.segment_ids] == list(picture.segments.records)
+    assert len(viewed) == len(picture.segment_ids)
+    for n, key in enumerate(picture.segment_ids):
+        for view in VIEWS:
+            wanted = float(picture.segments.vectors[view][n] @ queries[view])
+            assert viewed[key].view_scores[view] == pytest.approx(wanted, abs=1e-5)
+    assert library.view_segments([], queries) == {}
+
+
+def test_a_fused_query_that_does_not_fit_the_index_is_a_bug_of_the_caller(library: SegmentIndex) -> None:
+    if not isinstance(library, FusesViews):
+        return
+    good = np.ones(DIM, np.float32)
+    for vectors, weights, limit in (
+        ({"face": good}, {"face": 1.0}, 3),
+        ({"crop": good}, {"crop": 0.0}, 3),
+        ({"crop": good}, {"crop": 1.0}, 0),
+        ({"crop": good[:-1]}, {"crop": 1.0}, 3),
+    ):
+        with pytest.raises(ValueError, match="must"):
+            library.query_fused(vectors, weights=weights, limit=limit)
 
 
 def test_grouped_query_finds_all_pictures_when_one_picture_has_all_the_best_segments(

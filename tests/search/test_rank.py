@@ -142,15 +142,11 @@ def test_groups_are_the_first_pictures_with_their_first_hits(
 ) -> None:
     hits = [hit(record_of(i, image=image), 1 - i / 100) for i, image in enumerate(images)]
     first_seen = list(dict.fromkeys(found.record.image_id for found in hits))[:limit]
-    expected = {
-        image_id: [found for found in hits if found.record.image_id == image_id][:per_image]
-        for image_id in first_seen
-    }
+    expected = [
+        [found for found in hits if found.record.image_id == image_id][:per_image] for image_id in first_seen
+    ]
 
-    groups = group_by_image(hits, limit=limit, per_image=per_image)
-
-    assert groups == expected
-    assert list(groups) == first_seen
+    assert group_by_image(hits, limit=limit, per_image=per_image) == expected
 
 
 def test_the_score_of_a_picture_is_that_of_its_best_segment() -> None:

@@ -1,13 +1,41 @@
 """From scored segments to a page of hits: pure functions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
 from segdex.core.records import ImageRecord, SegmentRecord
+
+
+class Candidate(Protocol):
+    """A segment with a score: as much of it as ranking needs. Its ids may be of any kind, but all of one."""
+
+    @property
+    def segment_id(self) -> Hashable:
+        """The segment."""
+        ...
+
+    @property
+    def image_id(self) -> Hashable:
+        """Its picture."""
+        ...
+
+    @property
+    def ancestor_ids(self) -> Collection[Hashable]:
+        """The segments that contain it."""
+        ...
+
+    @property
+    def score(self) -> float:
+        """Higher is better."""
+        ...
+
+
+CandidateT = TypeVar("CandidateT", bound=Candidate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +51,21 @@ class HitSegment:
     record: SegmentRecord
     score: float
     view_scores: Mapping[str, float]
+
+    @property
+    def segment_id(self) -> UUID:
+        """See ``SegmentRecord``."""
+        return self.record.segment_id
+
+    @property
+    def image_id(self) -> UUID:
+        """See ``SegmentRecord``."""
+        return self.record.image_id
+
+    @property
+    def ancestor_ids(self) -> tuple[UUID, ...]:
+        """See ``SegmentRecord``."""
+        return self.record.ancestor_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +105,10 @@ def fuse_views(
         view_scores = {view: float(stored[view] @ query[view]) for view in weights}
         score = sum(weights[view] * view_scores[view] for view in weights) / total
         hits.append(HitSegment(record=record, score=score, view_scores=view_scores))
-    return sorted(hits, key=lambda hit: (-hit.score, hit.record.segment_id))
+    return sorted(hits, key=lambda hit: (-hit.score, hit.segment_id))
 
 
-def drop_nested(hits: Sequence[HitSegment]) -> list[HitSegment]:
+def drop_nested(hits: Sequence[CandidateT]) -> list[CandidateT]:
     """Drop every hit that lies inside, or around, a better hit of the same picture.
 
     So the parts of a thing, and the thing with its surroundings, do not fill the page: of each branch of the
@@ -74,33 +117,31 @@ def drop_nested(hits: Sequence[HitSegment]) -> list[HitSegment]:
     Args:
         hits: Best first.
     """
-    kept: list[HitSegment] = []
-    kept_ids: set[UUID] = set()
-    covered_ids: set[UUID] = set()  # ancestors of kept hits
+    kept: list[CandidateT] = []
+    kept_ids: set[Hashable] = set()
+    covered_ids: set[Hashable] = set()  # ancestors of kept hits
     for hit in hits:
-        record = hit.record
-        if record.segment_id in covered_ids or not kept_ids.isdisjoint(record.ancestor_ids):
+        if hit.segment_id in covered_ids or not kept_ids.isdisjoint(hit.ancestor_ids):
             continue
         kept.append(hit)
-        kept_ids.add(record.segment_id)
-        covered_ids.update(record.ancestor_ids)
+        kept_ids.add(hit.segment_id)
+        covered_ids.update(hit.ancestor_ids)
     return kept
 
 
-def group_by_image(hits: Sequence[HitSegment], *, limit: int, per_image: int) -> dict[UUID, list[HitSegment]]:
-    """Return the best ``per_image`` hits of the best ``limit`` pictures, both best first.
+def group_by_image(hits: Sequence[CandidateT], *, limit: int, per_image: int) -> list[list[CandidateT]]:
+    """Return the best ``per_image`` hits of each of the best ``limit`` pictures, both best first.
 
     Args:
         hits: Best first.
         limit: How many pictures.
         per_image: How many segments of each.
     """
-    groups: dict[UUID, list[HitSegment]] = {}
+    groups: dict[Hashable, list[CandidateT]] = {}
     for hit in hits:
-        image_id = hit.record.image_id
-        if image_id in groups:
-            if len(groups[image_id]) < per_image:
-                groups[image_id].append(hit)
+        if hit.image_id in groups:
+            if len(groups[hit.image_id]) < per_image:
+                groups[hit.image_id].append(hit)
         elif len(groups) < limit:
-            groups[image_id] = [hit]
-    return groups
+            groups[hit.image_id] = [hit]
+    return list(groups.values())

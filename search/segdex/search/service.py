@@ -13,6 +13,7 @@ from segdex.core.errors import IndexMismatchError, IndexMissingError
 from segdex.core.protocols import Embedder, SegmentIndex
 from segdex.core.records import IndexFingerprint, SegmentRecord
 from segdex.search.embed import embed_query
+from segdex.search.fusing import FusesViews, fused_hits
 from segdex.search.queries import SearchQuery
 from segdex.search.rank import SearchHit, drop_nested, fuse_views, group_by_image
 
@@ -86,6 +87,22 @@ def search(query: SearchQuery, *, index: SegmentIndex, embedder: Embedder) -> Se
     check_embedder(index, embedder)
     with clock.stage("embed"):
         vectors = embed_query(query.terms, views=tuple(weights), embedder=embedder, index=index)
+    if isinstance(index, FusesViews):
+        with clock.stage("query"):
+            hits = fused_hits(query, vectors, weights=weights, fuse=index, index=index)
+    else:
+        hits = _united_hits(query, vectors, weights, index=index, clock=clock)
+    return SearchAnswer(hits=hits, timings_ms=clock.timings_ms, embedder=embedder.name)
+
+
+def _united_hits(
+    query: SearchQuery,
+    vectors: Mapping[str, npt.NDArray[np.float32]],
+    weights: Mapping[str, float],
+    *,
+    index: SegmentIndex,
+    clock: "_Stopwatch",
+) -> tuple[SearchHit, ...]:
     with clock.stage("query"):
         candidates = _candidates(query, vectors, index)
         stored = index.get_vectors(list(candidates))
@@ -96,14 +113,14 @@ def search(query: SearchQuery, *, index: SegmentIndex, embedder: Embedder) -> Se
         if not query.nested:
             hits = drop_nested(hits)
         groups = group_by_image(hits, limit=query.limit + _UNFINISHED, per_image=query.per_image)
-        images = {image.image_id: image for image in index.get_images(list(groups))}
-        found = tuple(
-            SearchHit(image=images[image_id], segments=tuple(segments))
-            for image_id, segments in groups.items()
+        image_ids = [segments[0].image_id for segments in groups]
+        images = {image.image_id: image for image in index.get_images(image_ids)}
+        return tuple(
+            SearchHit(image=images[segments[0].image_id], segments=tuple(segments))
+            for segments in groups
             # without a line in the ledger the picture is being written, or an ingest was stopped in it
-            if image_id in images
+            if segments[0].image_id in images
         )[: query.limit]
-    return SearchAnswer(hits=found, timings_ms=clock.timings_ms, embedder=embedder.name)
 
 
 def _candidates(

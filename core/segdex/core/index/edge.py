@@ -12,13 +12,18 @@ from qdrant_edge import (
     EdgeConfig,
     EdgeShard,
     EdgeVectorParams,
+    Expression,
     FieldCondition,
     Filter,
+    Formula,
+    HasIdCondition,
     MatchAny,
     MatchValue,
     PayloadSchemaType,
     Point,
+    Prefetch,
     Query,
+    QueryBatchRequest,
     QueryRequest,
     RangeFloat,
     Record,
@@ -30,6 +35,16 @@ from qdrant_edge import (
 
 from segdex.core.errors import SegmentIndexError
 from segdex.core.index.edge_folder import WRITE_FREE_BYTES, EdgeFolder
+from segdex.core.index.fusing import (
+    ABSENT,
+    FUSED_FIELDS,
+    FusedSegment,
+    ViewedSegment,
+    check_fused_query,
+    per_view,
+    scores_by_view,
+    unreadable,
+)
 from segdex.core.index.grouping import rank_groups
 from segdex.core.index.schema import (
     FILTER_FIELDS,
@@ -184,6 +199,78 @@ class EdgeIndex:
 
         return rank_groups(rank, where, limit=limit, group_size=group_size)
 
+    def query_fused(
+        self,
+        vectors: Mapping[str, npt.NDArray[np.float32]],
+        *,
+        weights: Mapping[str, float],
+        limit: int,
+        filters: Sequence[SegmentFilter] = (EVERYTHING,),
+        exact: bool = False,
+    ) -> list[list[FusedSegment]]:
+        """Return, for each filter, the segments with the largest weighted mean of dot products, best first.
+
+        The best of each view are scored in all views, and fused.
+
+        Args:
+            vectors: (dim,) float32 by view.
+            weights: Share of each view, 0 or more, not all 0.
+            limit: At most this many for each filter.
+            filters: Conditions on the payload.
+            exact: Compare each view with every vector instead of walking the HNSW graph.
+        """
+        shares = check_fused_query(vectors, limit, self._known(), weights)
+        queries = [Query.Nearest(vectors[view].astype(np.float32).tolist(), using=view) for view in shares]
+        parts = [
+            Expression.Mult([Expression.Constant(share), Expression.Variable(f"$score[{place}]")])
+            for place, share in enumerate(shares.values())
+        ]
+
+        absent = {f"$score[{place}]": ABSENT for place in range(len(shares))}
+
+        def request_one(where: SegmentFilter) -> QueryRequest:
+            most, complete = per_view(limit, where, exact=exact)
+            matching, params = _to_filter(where), SearchParams(exact=exact)
+            found = [Prefetch(most, query, filter=matching, params=params) for query in queries]
+            scored = [Prefetch(len(found) * most, query, prefetches=found) for query in queries]
+            formula = Formula(Expression.Sum(parts), absent)
+            return QueryRequest(
+                limit=limit,
+                query=formula,
+                prefetches=scored if complete else found,
+                with_payload=FUSED_FIELDS,
+            )
+
+        shard = self._shard(_SEGMENTS)
+        with self._folder.translated():
+            answers = shard.query_batch(QueryBatchRequest([request_one(where) for where in filters]))
+        return [[self._fused(point) for point in answer] for answer in answers]
+
+    def view_segments(
+        self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
+    ) -> dict[UUID, ViewedSegment]:
+        """Return those of some segments that exist, with the dot product of each view."""
+        for view, vector in vectors.items():
+            check_query(vector, 1, self._known(), view)
+        if not segment_ids:
+            return {}
+        these = Filter(must=[HasIdCondition(set(segment_ids))])
+        requests = [
+            QueryRequest(
+                limit=len(segment_ids),
+                query=Query.Nearest(vector.astype(np.float32).tolist(), using=view),
+                filter=these,
+                with_payload=place == 0,  # of the first view is enough
+            )
+            for place, (view, vector) in enumerate(vectors.items())
+        ]
+        shard = self._shard(_SEGMENTS)
+        with self._folder.translated():
+            answers = shard.query_batch(QueryBatchRequest(requests))
+        records = (segment_from_payload(point.id, point.payload, self.location) for point in answers[0])
+        scores = [{str(point.id): point.score for point in answer} for answer in answers]
+        return scores_by_view(records, dict(zip(vectors, scores, strict=True)))
+
     def query_images(
         self, vector: npt.NDArray[np.float32], *, limit: int, exact: bool = False
     ) -> list[ScoredImage]:
@@ -323,6 +410,17 @@ class EdgeIndex:
         shard = self._shard(name)
         with self._folder.translated():
             return shard.query(request)
+
+    def _fused(self, point: ScoredPoint) -> FusedSegment:
+        payload = point.payload or {}
+        if any(field not in payload for field in FUSED_FIELDS):
+            raise unreadable(point.id, self.location)
+        return FusedSegment(
+            segment_id=str(point.id),
+            image_id=payload["image_id"],
+            ancestor_ids=tuple(payload["ancestor_ids"]),
+            score=point.score,
+        )
 
     def _retrieve(self, name: str, ids: Sequence[UUID], *, vectors: bool = False) -> dict[UUID, Record]:
         shard = self._shard(name)

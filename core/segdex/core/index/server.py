@@ -7,9 +7,10 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 from grpc import RpcError, StatusCode  # type: ignore[import-untyped]
-from qdrant_client import models
+from qdrant_client import grpc, models
 
 from segdex.core.errors import SegmentIndexError
+from segdex.core.index.fusing import FusedSegment, ViewedSegment, check_fused_query
 from segdex.core.index.grouping import rank_groups
 from segdex.core.index.schema import (
     FILTER_FIELDS,
@@ -26,6 +27,8 @@ from segdex.core.index.schema import (
     segment_to_payload,
 )
 from segdex.core.index.server_connection import ServerConnection
+from segdex.core.index.server_filter import to_filter
+from segdex.core.index.server_fusing import fused_answer, fused_request, views_answer, views_request
 from segdex.core.records import (
     EVERYTHING,
     IMAGE_VIEW,
@@ -43,6 +46,7 @@ from segdex.core.records import (
 _METADATA_KEY = "segdex"  # of the collection of segments: the fingerprint
 _BATCH = 128  # points per upsert: Qdrant advises 64 to 256
 _PAGE = 256  # points per request that reads by id or in order
+_FILTERS_PER_REQUEST = 64  # filters of a fused query
 _OVERSAMPLING = 2.0  # candidates per hit that are scored again with the full vectors
 
 _INT8 = models.ScalarQuantization(
@@ -154,7 +158,7 @@ class ServerIndex:
             raise SegmentIndexError(f"picture {record.image_id} is not in {self.location}")
         payload = image_to_payload(record)
         repeated = repeated_payload(record)
-        of_image = _to_filter(SegmentFilter(image_ids=(record.image_id,)))
+        of_image = to_filter(SegmentFilter(image_ids=(record.image_id,)))
         self._server.write(lambda: self._client.set_payload(self._segments, repeated, of_image))
         self._server.write(
             lambda: self._client.overwrite_payload(self._images, payload, [str(record.image_id)])
@@ -193,7 +197,7 @@ class ServerIndex:
                     group_by="image_id",
                     query=vector.astype(np.float32).tolist(),
                     using=view,
-                    query_filter=_to_filter(where),
+                    query_filter=to_filter(where),
                     search_params=_search_params(exact=False),
                     limit=limit,
                     group_size=group_size,
@@ -207,6 +211,53 @@ class ServerIndex:
             return self.query(vector, view=view, limit=most, where=part, exact=exact)
 
         return rank_groups(rank, where, limit=limit, group_size=group_size)
+
+    def query_fused(
+        self,
+        vectors: Mapping[str, npt.NDArray[np.float32]],
+        *,
+        weights: Mapping[str, float],
+        limit: int,
+        filters: Sequence[SegmentFilter] = (EVERYTHING,),
+        exact: bool = False,
+    ) -> list[list[FusedSegment]]:
+        """Return, for each filter, the segments with the largest weighted mean of dot products, best first.
+
+        Both views and all filters are one request: the best of each view are scored in all views by their
+        full vectors, and fused.
+
+        Args:
+            vectors: (dim,) float32 by view.
+            weights: Share of each view, 0 or more, not all 0.
+            limit: At most this many for each filter.
+            filters: Conditions on the payload.
+            exact: Compare each view with every vector instead of walking the HNSW graph.
+        """
+        shares = check_fused_query(vectors, limit, self._known(), weights)
+        found: list[list[FusedSegment]] = []
+        for start in range(0, len(filters), _FILTERS_PER_REQUEST):
+            request = fused_request(
+                self._segments,
+                vectors,
+                shares=shares,
+                limit=limit,
+                filters=filters[start : start + _FILTERS_PER_REQUEST],
+                exact=exact,
+            )
+            found += fused_answer(self._query_batch(request), self.location)
+        return found
+
+    def view_segments(
+        self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
+    ) -> dict[UUID, ViewedSegment]:
+        """Return those of some segments that exist, with the dot product of each view."""
+        for view, vector in vectors.items():
+            check_query(vector, 1, self._known(), view)
+        viewed: dict[UUID, ViewedSegment] = {}
+        for start in range(0, len(segment_ids), _PAGE):
+            request = views_request(self._segments, segment_ids[start : start + _PAGE], vectors)
+            viewed |= views_answer(self._query_batch(request), tuple(vectors), self.location)
+        return viewed
 
     def query_images(
         self, vector: npt.NDArray[np.float32], *, limit: int, exact: bool = False
@@ -253,7 +304,7 @@ class ServerIndex:
     def delete_segments(self, image_id: UUID) -> None:
         """See ``SegmentIndex``."""
         self._known()
-        of_image = _to_filter(SegmentFilter(image_ids=(image_id,)))
+        of_image = to_filter(SegmentFilter(image_ids=(image_id,)))
         self._server.write(lambda: self._client.delete(self._segments, of_image))
 
     def delete_image(self, image_id: UUID) -> None:
@@ -268,7 +319,7 @@ class ServerIndex:
         with self._server.translated():
             return IndexCounts(
                 images=self._client.count(self._images, exact=True).count,
-                segments=self._client.count(self._segments, _to_filter(where), exact=True).count,
+                segments=self._client.count(self._segments, to_filter(where), exact=True).count,
             )
 
     def optimize(self) -> None:
@@ -296,8 +347,12 @@ class ServerIndex:
         return fingerprint_from_payload(metadata[_METADATA_KEY], self.location)
 
     def _create_collection(self, name: str, views: Sequence[str], fingerprint: IndexFingerprint) -> None:
-        vector = models.VectorParams(size=fingerprint.dim, distance=models.Distance.DOT)
         is_segments = name == self._segments
+        vector = models.VectorParams(
+            size=fingerprint.dim,
+            distance=models.Distance.DOT,
+            on_disk=is_segments,  # their 8-bit copies are in memory, and the few that are scored again cached
+        )
 
         def create() -> None:
             try:
@@ -338,10 +393,17 @@ class ServerIndex:
                 name,
                 query=vector.astype(np.float32).tolist(),
                 using=view,
-                query_filter=_to_filter(where),
+                query_filter=to_filter(where),
                 search_params=_search_params(exact=exact),
                 limit=limit,
             ).points
+
+    def _query_batch(self, request: grpc.QueryBatchPoints) -> grpc.QueryBatchResponse:
+        with self._server.translated():
+            answer: grpc.QueryBatchResponse = self._client.grpc_points.QueryBatch(
+                request, timeout=self._server.request_timeout_s
+            )
+        return answer
 
     def _retrieve(
         self, name: str, ids: Sequence[UUID], *, vectors: bool = False
@@ -360,7 +422,7 @@ class ServerIndex:
         offset = None
         while True:
             with self._server.translated():
-                points, offset = self._client.scroll(name, _to_filter(where), limit=_PAGE, offset=offset)
+                points, offset = self._client.scroll(name, to_filter(where), limit=_PAGE, offset=offset)
             yield from points
             if offset is None:
                 return
@@ -377,21 +439,3 @@ class ServerIndex:
 def _search_params(*, exact: bool) -> models.SearchParams:
     quantization = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=_OVERSAMPLING)
     return models.SearchParams(exact=exact, quantization=quantization)
-
-
-def _to_filter(where: SegmentFilter) -> models.Filter:
-    must: list[models.Condition] = [
-        models.FieldCondition(key="tags", match=models.MatchValue(value=tag)) for tag in where.tags
-    ]
-    if where.image_ids:
-        ids = [str(image_id) for image_id in where.image_ids]
-        must.append(models.FieldCondition(key="image_id", match=models.MatchAny(any=ids)))
-    if where.sources:
-        must.append(models.FieldCondition(key="sources", match=models.MatchAny(any=list(where.sources))))
-    if where.min_area_fraction is not None or where.max_area_fraction is not None:
-        area = models.Range(gte=where.min_area_fraction, lte=where.max_area_fraction)
-        must.append(models.FieldCondition(key="area_fraction", range=area))
-    if where.captured_from_s is not None or where.captured_until_s is not None:
-        captured = models.Range(gte=where.captured_from_s, lt=where.captured_until_s)
-        must.append(models.FieldCondition(key="captured_s", range=captured))
-    return models.Filter(must=must)

@@ -62,6 +62,11 @@ class ServerConnection:
         self._check_version()
         self.client = self._make_client(prefer_grpc=True, timeout_s=timeout_s)
 
+    @property
+    def request_timeout_s(self) -> int:
+        """Longest time for one request, whole seconds."""
+        return max(1, math.ceil(self._timeout_s))
+
     def write(self, call: Callable[[], object]) -> None:
         """Carry out an idempotent write, again when it failed for a reason that passes."""
         retrying = Retrying(
