@@ -3,16 +3,20 @@
 import numpy as np
 import pytest
 from tests.fakes.segmenter import FloodSegmenter, GivenMasks
+from tests.needs import package
 
 from segdex.core.geometry import BoxXYXY
+from segdex.core.protocols import DecodedMasks, ImageFeatures, Prompts
 from segdex.ingest.candidates import (
+    Edges,
     Floors,
+    decode_in_rounds,
     decode_near_points,
     decode_points,
     join_candidates,
+    stability_scores,
 )
-from segdex.ingest.prompts import point_grid
-from segdex.ingest.select import unpack_masks
+from segdex.ingest.prompts import every_second, point_grid
 
 NO_FLOORS = Floors(predicted_iou=0, stability=0, stability_offset=1)
 
@@ -66,12 +70,14 @@ def test_masks_decoded_near_a_point_are_those_of_the_whole_window_that_lie_in_it
     )
     whole = join_candidates(list(decode_points(segmenter, features, points, floors=NO_FLOORS)))
 
-    of_whole = {mask.tobytes() for mask in whole.packed}
-    of_near = {mask.tobytes() for mask in near.packed}
+    of_whole, of_near = (
+        {(found.frame_logits(position) > 0).tobytes() for position in range(len(found))}
+        for found in (whole, near)
+    )
     assert of_near < of_whole
     assert len(of_near) > 20
-    for position, mask in enumerate(unpack_masks(near.packed)):
-        np.testing.assert_array_equal(near.frame_logits(position) > 0, mask)
+    for position, area_px in enumerate(near.areas_px):
+        assert area_px == np.count_nonzero(near.frame_logits(position) > 0)
         assert near.parts[position].size_wh == (96, 96)
 
 
@@ -84,14 +90,51 @@ def test_a_mask_that_reaches_the_inner_edge_of_its_part_is_dropped_and_one_at_th
     [features] = segmenter.encode([np.zeros((64, 64, 3), np.uint8)])
     points = point_grid((64, 64), points_per_side=1)
 
-    def kept(part: BoxXYXY) -> list[int]:
-        found = decode_points(segmenter, features, points, floors=NO_FLOORS, part=part)
+    def kept(cuts: Edges) -> list[int]:
+        part = BoxXYXY(32, 32, 128, 128)
+        found = decode_points(segmenter, features, points, floors=NO_FLOORS, part=part, cuts=cuts)
         return [int(level) for level in join_candidates(list(found)).level]
 
-    assert kept(BoxXYXY(0, 0, 96, 96)) == [0, 1, 2]
-    assert kept(BoxXYXY(0, 32, 96, 128)) == [1, 2]
-    assert kept(BoxXYXY(32, 0, 128, 96)) == [0, 2]
-    assert kept(BoxXYXY(64, 64, 160, 160)) == [2]
+    assert kept(Edges()) == [0, 1, 2]
+    assert kept(Edges(top=True)) == [1, 2]
+    assert kept(Edges(left=True, bottom=True)) == [0, 2]
+    assert kept(Edges(left=True, top=True)) == [2]
+
+
+def test_near_parts_are_cut_inside_the_window_and_where_the_window_cuts_the_picture() -> None:
+    """A bar of the height of the window, at its left edge; its part ends above and below it."""
+    image = np.full((512, 512, 3), 230, np.uint8)
+    image[200:240, :40] = (200, 30, 30)
+    segmenter = FloodSegmenter()
+    [features] = segmenter.encode([image])
+    point = np.array([[20, 220]], np.float32)
+
+    def found(cuts: Edges, part_px: int) -> int:
+        parts = decode_near_points(segmenter, features, point, floors=NO_FLOORS, part_px=part_px, cuts=cuts)
+        return len(join_candidates(list(parts)))
+
+    assert found(Edges(), 96) == 3
+    assert found(Edges(left=True), 96) == 0
+    assert found(Edges(right=True, bottom=True), 96) == 3
+
+
+@pytest.mark.parametrize("offset", [0.5, 1.0, 3.0])
+def test_stability_is_metas_and_zero_where_meta_divides_by_zero(offset: float) -> None:
+    package("sam2", "reference")
+    import torch
+    from sam2.utils.amg import calculate_stability_score
+
+    rng = np.random.default_rng(0)
+    logits = rng.normal(rng.normal(size=(40, 1, 1)) * 2, 2, size=(40, 32, 32)).astype(np.float32)
+    logits[0], logits[1] = -9, 9
+    expected = calculate_stability_score(torch.from_numpy(logits), 0.0, offset).numpy()
+
+    scores = stability_scores(logits, offset=offset)
+
+    np.testing.assert_array_equal(scores, np.nan_to_num(expected))
+    assert scores.dtype == np.float32
+    assert scores[0] == 0
+    assert scores[1] == 1
 
 
 def test_candidates_are_cut_in_all_their_parts_alike() -> None:
@@ -108,5 +151,47 @@ def test_candidates_are_cut_in_all_their_parts_alike() -> None:
         assert some.predicted_iou[position] == candidates.predicted_iou[row]
         assert some.stability[position] == candidates.stability[row]
         assert some.level[position] == candidates.level[row]
-        np.testing.assert_array_equal(some.packed[position], candidates.packed[row])
+        assert some.areas_px[position] == candidates.areas_px[row]
         np.testing.assert_array_equal(some.tokens[position], candidates.tokens[row])
+
+
+class CountingFlood(FloodSegmenter):
+    """Notes which points it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, float]] = []
+
+    def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
+        self.asked += [(float(x), float(y)) for x, y in prompts.points_xy[:, 0]]
+        return super().decode(features, prompts, multimask=multimask)
+
+
+@pytest.mark.parametrize("explained_above", [0.6, 0.9999])
+def test_a_second_round_asks_only_where_nothing_good_was_found(explained_above: float) -> None:
+    """Squares on grey: the flood fills the grey from any point, and the others there are not asked."""
+    segmenter = CountingFlood()
+    [features] = segmenter.encode([squares()])
+    points = point_grid((512, 512), points_per_side=16)
+    first = every_second(points)
+
+    rounds = join_candidates(
+        list(
+            decode_in_rounds(
+                segmenter,
+                features,
+                points,
+                is_first=first,
+                explained_above=explained_above,
+                floors=NO_FLOORS,
+            )
+        )
+    )
+    everything = join_candidates(list(decode_points(segmenter, features, points, floors=NO_FLOORS)))
+
+    asked = segmenter.asked[: -len(points)]
+    assert asked[: first.sum()] == [tuple(point) for point in points[first].tolist()]
+    assert first.sum() < len(asked) < len(points)
+    found, possible = (
+        {(each.frame_logits(i) > 0).tobytes() for i in range(len(each))} for each in (rounds, everything)
+    )
+    assert found == possible

@@ -9,11 +9,24 @@ from tests.fakes.segmenter import FloodSegmenter, GivenMasks
 
 from segdex.core.masks import BoolMask, decode_mask, mask_box, rle_iou
 from segdex.core.records import RGBImage, Segment
-from segdex.ingest.generate import GeneratorSettings, generate_masks, meta_settings
-from segdex.ingest.prompts import crop_windows
+from segdex.ingest.generate import (
+    GeneratorSettings,
+    Quality,
+    generate_masks,
+    meta_settings,
+    preset,
+    windows_of,
+)
 
 GRID = GeneratorSettings(
-    points_per_side=6, crop_layers=0, crop_points_per_side=6, crop_near_points_per_side=0, min_window_px=0
+    frame_px=1024,
+    points_per_side=6,
+    crop_layers=0,
+    crop_points_per_side=6,
+    crop_near_points_per_side=0,
+    min_window_px=0,
+    explained_above=1.0,
+    nms_iou=0.7,
 )
 META = replace(meta_settings(), points_per_side=6)
 BACKGROUND = (230, 230, 220)
@@ -133,29 +146,40 @@ def test_a_mirrored_picture_gives_the_mirrored_masks() -> None:
 
 def test_crop_layers_find_what_lies_between_the_points_of_the_grid() -> None:
     size_hw = (512, 512)
-    # The grid has points at 43 and 128; that of a window of 343 pixels has one at 86.
-    small = [disc(size_hw, (y, x), 14) for y in (86, 426) for x in (86, 426)]
+    # The grid has points at 43 and 128; that of a window of 284 pixels has one at 71.
+    small = [disc(size_hw, (y, x), 14) for y in (71, 441) for x in (71, 441)]
     image = drawn(size_hw, small)
 
     coarse = generated(image)
-    fine = generated(image, replace(GRID, crop_layers=1, agreement_weight=0))
+    fine = generated(image, replace(GRID, crop_layers=1))
 
     assert max(best_iou(shape, coarse) for shape in small) < 0.1
     assert min(best_iou(shape, fine) for shape in small) > 0.9
 
 
-def test_a_grid_decoded_near_its_points_finds_small_things_and_leaves_large_ones() -> None:
+def test_windows_decoded_near_their_points_find_small_things_and_leave_large_ones_to_the_whole() -> None:
     size_hw = (512, 512)
-    small = [disc(size_hw, (y, x), 14) for y in (80, 432) for x in (80, 432)]
+    small = [disc(size_hw, (y, x), 9) for y in (71, 441) for x in (71, 441)]
     large = rectangle(size_hw, 130, 130, 390, 390)
-    near = replace(GRID, points_per_side=1, near_points_per_side=32, part_px=64)
+    near = replace(GRID, points_per_side=1, crop_points_per_side=0, part_px=64)
+    image = drawn(size_hw, [*small, large])
 
-    segments = generated(drawn(size_hw, [*small, large]), near)
-    without_grid = generated(drawn(size_hw, [*small, large]), replace(near, near_points_per_side=0))
+    segments = generated(image, replace(near, crop_layers=1, crop_near_points_per_side=24))
+    without_windows = generated(image, near)
 
     assert min(best_iou(shape, segments) for shape in [*small, large]) > 0.9
-    assert best_iou(large, without_grid) > 0.9
-    assert max(best_iou(shape, without_grid) for shape in small) < 0.1
+    assert best_iou(large, without_windows) > 0.9
+    assert max(best_iou(shape, without_windows) for shape in small) < 0.1
+
+
+@pytest.mark.parametrize("frame_px", [224, 672, 896])
+def test_other_frames_find_the_same_shapes(frame_px: int) -> None:
+    size_hw = (300, 400)
+    shapes = five_shapes(size_hw)
+
+    segments = generated(drawn(size_hw, shapes), replace(GRID, frame_px=frame_px, part_px=40))
+
+    assert min(best_iou(shape, segments) for shape in shapes) > 0.85
 
 
 @pytest.mark.parametrize("selection", ["ranked", "meta"])
@@ -163,8 +187,8 @@ def test_nothing_that_a_window_cuts_off_is_kept(selection: str) -> None:
     size_hw = (400, 400)
     shapes = [rectangle(size_hw, 100, 60, 300, 340), rectangle(size_hw, 20, 20, 60, 60)]
     settings = GRID if selection == "ranked" else META
-    settings = replace(settings, crop_layers=1, agreement_weight=0)
-    windows = crop_windows(size_hw, crop_layers=1, overlap_ratio=settings.crop_overlap_ratio)
+    settings = replace(settings, crop_layers=1)
+    windows = windows_of(size_hw, settings)
     inner_x = {x for w in windows for x in (w.box.x1, w.box.x2)} - {0, 400}
     inner_y = {y for w in windows for y in (w.box.y1, w.box.y2)} - {0, 400}
 
@@ -176,12 +200,12 @@ def test_nothing_that_a_window_cuts_off_is_kept(selection: str) -> None:
         assert inner_y.isdisjoint((segment.box.y1, segment.box.y2))
 
 
-@pytest.mark.parametrize(("crop_layers", "nms_iou"), [(0, 0.4), (0, 0.9), (1, 0.65)])
+@pytest.mark.parametrize(("crop_layers", "nms_iou"), [(0, 0.5), (0, 0.9), (1, 0.65)])
 def test_no_two_masks_overlap_more_than_allowed(crop_layers: int, nms_iou: float) -> None:
     size_hw = (256, 320)
     image = drawn(size_hw, five_shapes(size_hw))
 
-    segments = generated(image, replace(GRID, crop_layers=crop_layers, nms_iou=nms_iou, agreement_weight=0))
+    segments = generated(image, replace(GRID, crop_layers=crop_layers, nms_iou=nms_iou))
     overlaps = rle_iou([s.mask for s in segments], [s.mask for s in segments])
     np.fill_diagonal(overlaps, 0)
 
@@ -233,19 +257,35 @@ def test_small_masks_and_small_regions_go_by_pixels_of_the_picture() -> None:
 
 
 def test_agreement_lifts_what_many_points_find() -> None:
+    """The first two masks are twins: together they win over one that is estimated a little better."""
     logits = np.full((3, 256, 256), -8, np.float32)
     logits[0, :200, :200] = 8
-    logits[1, :200, :199] = 8  # a twin of the first
+    logits[1, :200, :199] = 8
     logits[2, 100:, 100:] = 8
-    segmenter = GivenMasks(logits, [0.7, 0.6, 0.75])
     image = np.zeros((256, 256, 3), np.uint8)
-    one_point = replace(GRID, points_per_side=1)
 
-    by_quality = generate_masks(image, segmenter=segmenter, settings=replace(one_point, agreement_weight=0))
-    by_agreement = generate_masks(image, segmenter=segmenter, settings=replace(one_point, agreement_weight=1))
+    def order(estimates: list[float]) -> list[float]:
+        segmenter = GivenMasks(logits, estimates)
+        found = generate_masks(image, segmenter=segmenter, settings=replace(GRID, points_per_side=1))
+        return [round(segment.predicted_iou, 2) for segment in found]
 
-    assert [round(s.predicted_iou, 2) for s in by_quality] == [0.75, 0.7]
-    assert [round(s.predicted_iou, 2) for s in by_agreement] == [0.7, 0.75]
+    assert order([0.7, 0.6, 0.75]) == [0.7, 0.75]
+    assert order([0.7, 0.6, 0.8]) == [0.8, 0.7]
+
+
+@pytest.mark.parametrize("quality", ["fast", "balanced", "best"])
+def test_each_preset_finds_every_shape(quality: Quality) -> None:
+    size_hw = (300, 400)
+    shapes = five_shapes(size_hw)
+
+    segments = generated(drawn(size_hw, shapes), preset(quality))
+
+    assert min(best_iou(shape, segments) for shape in shapes) > 0.85
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(ValueError, match="fast, balanced, best"):
+        preset("ultra")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -258,6 +298,12 @@ def test_a_setting_out_of_range_is_refused_by_name(name: str) -> None:
             GeneratorSettings(**{name: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("name", "value"), [("frame_px", 700), ("part_px", 90)])
+def test_sides_that_do_not_fit_the_model_are_refused(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be a multiple of"):
+        GeneratorSettings(**{name: value})  # type: ignore[arg-type]
+
+
 def test_every_setting_changes_the_fingerprint() -> None:
     changed = {
         "selection": "meta",
@@ -266,7 +312,9 @@ def test_every_setting_changes_the_fingerprint() -> None:
         "min_point_spacing_px": 7,
         "crop_layers": 2,
         "min_window_px": 77,
-        "near_points_per_side": 7,
+        "explained_above": 0.7,
+        "frame_px": 896,
+        "crop_overlap": 0.1,
         "crop_points_per_side": 7,
         "crop_near_points_per_side": 7,
         "part_px": 64,

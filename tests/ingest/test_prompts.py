@@ -1,12 +1,15 @@
 """The point grid and the crop windows are Meta's."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.needs import package
 
-from segdex.ingest.prompts import CropWindow, crop_windows, point_grid
+from segdex.core.geometry import BoxXYXY
+from segdex.ingest.prompts import CropWindow, crop_windows, point_grid, tile_windows
 
 META_OVERLAP = 512 / 1500
 SIZES = st.tuples(st.integers(1, 4000), st.integers(1, 4000))
@@ -118,3 +121,33 @@ def test_without_layers_the_only_window_is_the_picture() -> None:
 def test_a_layer_of_too_small_windows_is_left_out() -> None:
     assert len(crop_windows((300, 600), crop_layers=2, overlap_ratio=META_OVERLAP, min_window_px=200)) == 5
     assert len(crop_windows((200, 600), crop_layers=2, overlap_ratio=META_OVERLAP, min_window_px=200)) == 1
+
+
+@given(SIZES, st.integers(0, 3), st.floats(0, 0.5))
+def test_tiles_cover_the_picture_overlap_and_lie_inside(
+    size_hw: tuple[int, int], layers: int, overlap: float
+) -> None:
+    windows = tile_windows(size_hw, layers=layers, overlap=overlap)
+
+    assert windows[0] == CropWindow(BoxXYXY(0, 0, size_hw[1], size_hw[0]), 0)
+    for window in windows:
+        assert_inside(window, size_hw)
+    for layer in {window.layer for window in windows}:
+        boxes = [window.box for window in windows if window.layer == layer]
+        assert len(boxes) == (layer + 1) ** 2
+        for side, starts in (
+            (size_hw[1], {(b.x1, b.x2) for b in boxes}),
+            (size_hw[0], {(b.y1, b.y2) for b in boxes}),
+        ):
+            ordered = sorted(starts)
+            assert ordered[0][0] == 0
+            assert ordered[-1][1] == side
+            for (_, end), (start, _) in pairwise(ordered):
+                assert start <= end
+                assert end - start <= overlap * (end - ordered[0][0]) + 2
+
+
+def test_layers_of_too_small_tiles_are_left_out() -> None:
+    assert len(tile_windows((300, 600), layers=3, overlap=0.2, min_window_px=120)) == 5
+    assert len(tile_windows((300, 600), layers=3, overlap=0.2, min_window_px=80)) == 1 + 4 + 9 + 16
+    assert len(tile_windows((1, 1), layers=3, overlap=0.2)) == 1

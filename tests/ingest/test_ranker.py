@@ -6,12 +6,20 @@ import torch
 from tests.fakes.segmenter import FloodSegmenter
 from tests.reference.fit_ranker import fit
 
+from segdex.core.geometry import BoxXYXY
 from segdex.ingest.candidates import Candidates, Floors, decode_points, join_candidates
-from segdex.ingest.prompts import point_grid
-from segdex.ingest.ranker import MaskRanker, find_ranker, ranker_fingerprint, ranking_features
+from segdex.ingest.canvas import alike_pairs, lay_out
+from segdex.ingest.prompts import CropWindow, point_grid
+from segdex.ingest.ranker import (
+    MaskRanker,
+    find_ranker,
+    ranked_scores,
+    ranker_fingerprint,
+    ranking_features,
+)
 
 SAM2_HIERA_TINY = "80f6a6a308c93db8"
-TOKEN_LENGTH = 512
+NUMBERS, TOKEN_LENGTH = 21, 512
 
 
 def some_candidates() -> Candidates:
@@ -43,22 +51,61 @@ def test_the_network_is_the_one_that_torch_computes() -> None:
 
 def test_features_are_finite_and_the_level_and_the_layer_are_in_them() -> None:
     candidates = some_candidates()
-    agreeing = np.arange(len(candidates))
+    found = [
+        (CropWindow(BoxXYXY(0, 0, 300, 200), 0), candidates),
+        (CropWindow(BoxXYXY(100, 50, 300, 200), 3), candidates),
+    ]
+    canvas = lay_out(found, (200, 300))
 
-    features = ranking_features(candidates, agreeing, frame_share=0.25, layer=1)
+    features = ranking_features(found, canvas, alike_pairs(canvas))
 
-    assert features.shape == (len(candidates), 10 + candidates.tokens.shape[1])
+    count = len(candidates)
+    assert features.shape == (2 * count, NUMBERS + candidates.tokens.shape[1])
     assert np.isfinite(features).all()
-    np.testing.assert_array_equal(features[:, 7], 1)
-    np.testing.assert_array_equal(features[:, 8], candidates.level == 0)
-    np.testing.assert_array_equal(features[:, 9], candidates.level == 1)
+    np.testing.assert_array_equal(features[:, 9:12], [[1, 0, 0]] * count + [[0, 0, 1]] * count)
+    np.testing.assert_array_equal(features[:count, 12], candidates.level == 0)
+    np.testing.assert_array_equal(features[count:, 13], candidates.level == 1)
+
+
+def test_a_ranker_changes_the_score_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidates = some_candidates()
+    found = [(CropWindow(BoxXYXY(0, 0, 256, 256), 0), candidates)]
+    canvas = lay_out(found, (256, 256))
+    pairs = alike_pairs(canvas)
+
+    without = ranked_scores(found, canvas, pairs, decoder_id="flood")
+    width = NUMBERS + candidates.tokens.shape[1]
+    likes_the_first_level = np.zeros((width, 1), np.float32)
+    likes_the_first_level[12] = 9
+    constant = MaskRanker(
+        centre=np.zeros(width, np.float32),
+        scale=np.ones(width, np.float32),
+        hidden_weight=likes_the_first_level,
+        hidden_bias=np.zeros(1, np.float32),
+        weight=np.ones(1, np.float32),
+        bias=np.full(1, -4.5, np.float32),
+    )
+    monkeypatch.setattr("segdex.ingest.ranker.find_ranker", lambda _: constant)
+    with_one = ranked_scores(found, canvas, pairs, decoder_id="flood")
+
+    assert without.dtype == with_one.dtype == np.float32
+    first = candidates.level == 0
+    assert with_one[first].min() > with_one[~first].max()
+    assert not without[first].min() > without[~first].max()
+
+
+def test_the_shipped_ranker_reads_these_features() -> None:
+    ranker = find_ranker(SAM2_HIERA_TINY)
+
+    assert ranker is not None
+    assert len(ranker.centre) == NUMBERS + TOKEN_LENGTH
 
 
 def test_no_masks_have_no_likelihood() -> None:
     ranker = find_ranker(SAM2_HIERA_TINY)
     assert ranker is not None
 
-    assert ranker.likelihood(np.zeros((0, 10 + TOKEN_LENGTH), np.float32)).shape == (0,)
+    assert ranker.likelihood(np.zeros((0, NUMBERS + TOKEN_LENGTH), np.float32)).shape == (0,)
 
 
 def test_a_decoder_that_nothing_was_fitted_for_has_no_ranker() -> None:

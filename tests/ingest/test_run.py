@@ -16,7 +16,7 @@ from tests.fakes.segmenter import FloodSegmenter
 
 from segdex.core.errors import IndexMismatchError, IndexUnavailableError
 from segdex.core.index.memory import MemoryIndex
-from segdex.core.protocols import ImageFeatures
+from segdex.core.protocols import FRAME_PX, ImageFeatures
 from segdex.core.records import (
     IMAGE_VIEW,
     SEGMENT_VIEWS,
@@ -53,9 +53,9 @@ class CountingSegmenter(FloodSegmenter):
         self.fingerprint = fingerprint
         self.encoded = 0
 
-    def encode(self, images: Sequence[RGBImage]) -> list[ImageFeatures]:
+    def encode(self, images: Sequence[RGBImage], *, frame_px: int = FRAME_PX) -> list[ImageFeatures]:
         self.encoded += len(images)
-        return super().encode(images)
+        return super().encode(images, frame_px=frame_px)
 
 
 class CrashingIndex(MemoryIndex):

@@ -2,56 +2,57 @@
 
 Run it from the root of the repository::
 
-    python -m tests.reference.fit_ranker DATA --features FOLDER [--held-out 40] [--limit 60]
+    python -m tests.reference.fit_ranker DATA --features FOLDER [--held-out 40] [--shard 0/2]
 
-The features of each picture are kept in FOLDER, so that a run can be stopped and goes on. The pictures that
-``segdex eval masks DATA --limit HELD_OUT`` takes are left out. The network is the average of ``_MEMBERS``
-small ones with dropout, which is one network with as many times the hidden units; it is written where
-``find_ranker`` looks for it.
+The features of each picture are kept in FOLDER, so that a run can be stopped and goes on, and several can
+share the work: with ``--shard`` a run only collects. The pictures that ``segdex eval masks DATA --limit
+HELD_OUT`` takes are left out. Things count, stuff does not. The network is the average of ``_MEMBERS`` small
+ones with dropout, which is one network with as many times the hidden units; it is written where
+``find_ranker`` looks.
 """
 
 import argparse
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from tests.real_models import onnx_sam2
+from tests.real_models import onnx_sam2_files
 
 import segdex.ingest.ranker
-from segdex.api.evaluation.dataset import EvalImage, choose_source, sample_images
+from segdex.api.evaluation.dataset import DEFAULT_SOURCE, EvalImage, choose_source, sample_images
 from segdex.api.evaluation.load import load_dataset
 from segdex.core.images import read_image_file
 from segdex.core.masks import decode_mask
+from segdex.core.models.devices import fastest_precision
+from segdex.core.models.sam2_onnx import OnnxSam2
 from segdex.core.protocols import PromptableSegmenter
 from segdex.core.records import RGBImage
-from segdex.ingest.candidates import Candidates
-from segdex.ingest.fullsize import upsample_mask
-from segdex.ingest.generate import GeneratorSettings, window_candidates
-from segdex.ingest.prompts import CropWindow, crop_windows
+from segdex.ingest.canvas import CanvasMasks, alike_pairs, lay_out
+from segdex.ingest.generate import GeneratorSettings, preset, window_candidates, windows_of
 from segdex.ingest.ranker import MaskRanker, ranking_features
-from segdex.ingest.select import agreement_counts
 
 Floats = npt.NDArray[np.float32]
 
-_MEMBERS, _HIDDEN, _EPOCHS, _BATCH = 4, 64, 12, 1024
+_MEMBERS, _HIDDEN, _EPOCHS, _BATCH = 4, 64, 8, 1024
 _DROPOUT, _LEARNING_RATE, _WEIGHT_DECAY = 0.3, 2e-3, 0.1
 _WORTHLESS_IOU, _PERFECT_IOU = 0.3, 0.8
 """The target is 0 at the first best IoU with any thing, 1 at the second, linear between."""
 
 
-def best_iou_of_each(candidates: Candidates, window: CropWindow, truth: npt.NDArray[np.bool_]) -> Floats:
-    """Return (n,) the best IoU of each mask, at the picture's size, with any of (k, H, W) true masks."""
-    box = window.box
-    width, height = box.size_wh
-    areas = truth.sum(axis=(1, 2))
-    best = np.zeros(len(candidates), np.float32)
-    for position in range(len(candidates)):
-        mask, reach = upsample_mask(candidates.frame_logits(position), (height, width))
-        y, x = box.y1 + reach.y1, box.x1 + reach.x1
-        shared = (truth[:, y : y + mask.shape[0], x : x + mask.shape[1]] & mask).sum(axis=(1, 2))
-        best[position] = (shared / np.maximum(areas + mask.sum() - shared, 1)).max(initial=0)
+def best_iou_of_each(canvas: CanvasMasks, truth: npt.NDArray[np.bool_]) -> Floats:
+    """Return (n,) the best IoU of each mask on the canvas with any of (k, H, W) true masks of the picture."""
+    (height, width), (rows, columns) = truth.shape[1:], canvas.size_hw
+    y, x = ((np.arange(n) + 0.5) * side / n for n, side in ((rows, height), (columns, width)))
+    small = truth[:, y.astype(int)[:, None], x.astype(int)]
+    areas = small.sum(axis=(1, 2))
+    best = np.zeros(len(canvas), np.float32)
+    for position, (mask, (x1, y1, x2, y2)) in enumerate(
+        zip(canvas.masks, canvas.boxes_xyxy.tolist(), strict=True)
+    ):
+        shared = (small[:, y1:y2, x1:x2] & mask).sum(axis=(1, 2))
+        best[position] = (shared / np.maximum(areas + canvas.areas_px[position] - shared, 1)).max(initial=0)
     return best
 
 
@@ -60,22 +61,12 @@ def collect(
 ) -> tuple[Floats, Floats]:
     """Return (n, f) features and (n,) best IoU of all masks of a picture that no window cuts off."""
     size_hw = (image.shape[0], image.shape[1])
-    windows = crop_windows(
-        size_hw,
-        crop_layers=settings.crop_layers,
-        overlap_ratio=settings.crop_overlap_ratio,
-        min_window_px=settings.min_window_px,
-    )
-    rows = []
-    for window in windows:
-        found = window_candidates(image, window, segmenter=segmenter, settings=settings)
-        if len(found) == 0:
-            continue
-        agreeing = agreement_counts(found.packed, iou_threshold=settings.agreement_iou)
-        share = window.box.area_px / (size_hw[0] * size_hw[1])
-        features = ranking_features(found, agreeing, frame_share=share, layer=window.layer)
-        rows.append((features, best_iou_of_each(found, window, truth)))
-    return np.concatenate([f for f, _ in rows]), np.concatenate([y for _, y in rows])
+    found = [
+        (window, window_candidates(image, window, segmenter=segmenter, settings=settings))
+        for window in windows_of(size_hw, settings)
+    ]
+    canvas = lay_out(found, size_hw)
+    return ranking_features(found, canvas, alike_pairs(canvas)), best_iou_of_each(canvas, truth)
 
 
 def fit(features: Floats, best_iou: Floats) -> MaskRanker:
@@ -108,8 +99,11 @@ def _fit_one(x: torch.Tensor, y: torch.Tensor, *, seed: int) -> tuple[torch.nn.L
     return hidden, out
 
 
-def _truth(image: EvalImage) -> npt.NDArray[np.bool_]:
-    return np.stack([decode_mask(instance.mask) for instance in image.instances])
+def _things(image: EvalImage) -> npt.NDArray[np.bool_]:
+    """Return (k, H, W) the true masks of the things of one source, the one that counts in an evaluation."""
+    things = [one for one in image.instances if not one.is_stuff]
+    source = DEFAULT_SOURCE if any(one.source == DEFAULT_SOURCE for one in things) else None
+    return np.stack([decode_mask(one.mask) for one in things if source in (None, one.source)])
 
 
 def main() -> None:
@@ -119,21 +113,36 @@ def main() -> None:
     parser.add_argument("--features", type=Path, required=True, help="folder for the features")
     parser.add_argument("--held-out", type=int, default=40, help="leave out the sample of eval masks")
     parser.add_argument("--limit", type=int, help="at most this many pictures")
+    parser.add_argument("--shard", help="i/k: collect every k-th picture from the i-th on one thread")
     arguments = parser.parse_args()
 
-    segmenter, settings = onnx_sam2(), GeneratorSettings()
-    dataset = choose_source(load_dataset(arguments.data), None)
-    held_out = {image.name for image in sample_images(dataset.images, arguments.held_out)}
-    images = [image for image in dataset.images if image.instances and image.name not in held_out]
+    encoder, decoder = onnx_sam2_files()
+    segmenter = OnnxSam2.load(encoder, decoder, precision=fastest_precision("cpu"))
+    settings = replace(preset("best"), crop_layers=2)
+    dataset = load_dataset(arguments.data)
+    held_out = {
+        image.name for image in sample_images(choose_source(dataset, None).images, arguments.held_out)
+    }
+    images = [
+        image
+        for image in dataset.images
+        if image.name not in held_out and any(not one.is_stuff for one in image.instances)
+    ][: arguments.limit]
     arguments.features.mkdir(parents=True, exist_ok=True)
-    kept = []
-    for image in images[: arguments.limit]:
-        stored = arguments.features / f"{Path(image.name).stem}.npz"
+    first, step = (int(number) for number in arguments.shard.split("/")) if arguments.shard else (0, 1)
+    if arguments.shard:
+        torch.set_num_threads(1)
+    for image in images[first::step]:
+        stored = _stored(arguments.features, image)
         if not stored.exists():
-            found, best = collect(read_image_file(image.path).pixels, _truth(image), segmenter, settings)
+            found, best = collect(read_image_file(image.path).pixels, _things(image), segmenter, settings)
             np.savez(stored, features=found.astype(np.float16), best_iou=best)
             print(f"{image.name}: {len(best)} masks", flush=True)
-        with np.load(stored) as arrays:
+    if arguments.shard:
+        return
+    kept = []
+    for image in images:
+        with np.load(_stored(arguments.features, image)) as arrays:
             kept.append((arrays["features"].astype(np.float32), arrays["best_iou"]))
     features, best_iou = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     ranker = fit(features, best_iou)
@@ -143,6 +152,10 @@ def main() -> None:
     arrays = {field.name: getattr(ranker, field.name).astype(np.float16) for field in fields(ranker)}
     np.savez(path, **arrays)
     print(f"{path.name}: {len(best_iou)} masks of {len(kept)} pictures, {path.stat().st_size} bytes")
+
+
+def _stored(folder: Path, image: EvalImage) -> Path:
+    return folder / f"{Path(image.name).stem}.npz"
 
 
 if __name__ == "__main__":

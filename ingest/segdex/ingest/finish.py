@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from segdex.core.geometry import BoxXYXY, box_nms
 from segdex.core.masks import BoolMask, encode_mask, mask_box, rle_iou
 from segdex.core.records import Segment
-from segdex.ingest.candidates import Candidates
+from segdex.ingest.candidates import Candidates, Scores
 from segdex.ingest.fullsize import clean_small_regions, full_size_stability, upsample_mask
 from segdex.ingest.prompts import CropWindow
-from segdex.ingest.select import Scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,11 +46,13 @@ class FullSize:
     min_region_px: int
     min_area_px: int
 
-    def finish(self, found: WindowCandidates, position: int) -> Segment | None:
-        """Return one mask as a segment; None if it is too small, or cut off by its window."""
-        mask, box = _upsample(found, position, min_region_px=self.min_region_px)
+    def finish(
+        self, window: CropWindow, candidates: Candidates, position: int, score: float
+    ) -> Segment | None:
+        """Return one mask as a segment; None if it is too small."""
+        mask, box = _upsample(window, candidates, position, min_region_px=self.min_region_px)
         area_px = int(np.count_nonzero(mask))
-        if area_px < self.min_area_px or _touches_inner_edge(box, found.window, self.size_hw):
+        if area_px < self.min_area_px:
             return None
         full = np.zeros(self.size_hw, dtype=bool, order="F")
         full[box.y1 : box.y2, box.x1 : box.x2] = mask
@@ -58,35 +60,41 @@ class FullSize:
             box=box,
             mask=encode_mask(full),
             area_px=area_px,
-            predicted_iou=float(found.candidates.predicted_iou[position]),
-            stability=float(found.candidates.stability[position]),
-            score=float(found.scores[position]),
+            predicted_iou=float(candidates.predicted_iou[position]),
+            stability=float(candidates.stability[position]),
+            score=float(score),
         )
 
 
-def select_ranked(
-    found: Sequence[WindowCandidates], full_size: FullSize, *, nms_iou: float, limit: int
+def finish_in_order(
+    found: Sequence[tuple[CropWindow, Candidates]],
+    order: npt.NDArray[np.intp],
+    scores: Scores,
+    full_size: FullSize,
+    *,
+    nms_iou: float,
+    limit: int,
 ) -> list[Segment]:
-    """Return the best masks of all windows, best first.
+    """Return masks of all windows at full size, in the given order, until there are enough.
 
-    Twins inside a window were dropped at 256x256; twins from different windows, and masks that become one at
-    the size of a small picture, are dropped here by the IoU of their run-length codes.
+    Masks that become twins only at the size of a small picture are dropped by the IoU of their codes.
 
     Args:
         found: The masks of each window.
+        order: Which of all masks, counted through all windows; best first.
+        scores: (n,) of all masks.
         full_size: How to finish them.
-        nms_iou: Of two masks with a larger IoU the lower-ranked is dropped.
+        nms_iou: Of two masks with a larger IoU the later one is dropped.
         limit: At most this many.
     """
-    order = sorted(
-        ((float(score), i, j) for i, part in enumerate(found) for j, score in enumerate(part.scores)),
-        key=lambda item: -item[0],
-    )
+    starts = np.cumsum([0, *(len(candidates) for _, candidates in found)])
     kept: list[Segment] = []
-    for _, i, j in order:
+    for position in order.tolist():
         if len(kept) == limit:
             break
-        segment = full_size.finish(found[i], j)
+        part = int(np.searchsorted(starts, position, side="right")) - 1
+        window, candidates = found[part]
+        segment = full_size.finish(window, candidates, position - int(starts[part]), scores[position])
         if segment is None:
             continue
         if kept and rle_iou([segment.mask], [other.mask for other in kept]).max() > nms_iou:
@@ -126,8 +134,10 @@ def _stable(part: WindowCandidates, full_size: FullSize, *, floor: float, offset
     for position in range(len(part.candidates)):
         logits = part.candidates.frame_logits(position)
         stability = full_size_stability(logits, (height, width), offset=offset)
-        segment = full_size.finish(part, position) if stability >= floor else None
-        if segment is not None:
+        if stability < floor:
+            continue
+        segment = full_size.finish(part.window, part.candidates, position, part.scores[position])
+        if segment is not None and not _touches_inner_edge(segment.box, part.window, full_size.size_hw):
             yield replace(segment, stability=stability)
 
 
@@ -140,13 +150,15 @@ def _nms(segments: Sequence[Segment], scores: Sequence[float], iou_threshold: fl
     return [int(i) for i in kept]
 
 
-def _upsample(found: WindowCandidates, position: int, *, min_region_px: int) -> tuple[BoolMask, BoxXYXY]:
+def _upsample(
+    window: CropWindow, candidates: Candidates, position: int, *, min_region_px: int
+) -> tuple[BoolMask, BoxXYXY]:
     """Return a mask at the size of its window, cut to its tight box in the picture."""
-    width, height = found.window.box.size_wh
-    mask, reach = upsample_mask(found.candidates.frame_logits(position), (height, width))
+    width, height = window.box.size_wh
+    mask, reach = upsample_mask(candidates.frame_logits(position), (height, width))
     mask = clean_small_regions(mask, min_region_px=min_region_px)
     tight = mask_box(mask)
-    x, y = found.window.box.x1 + reach.x1, found.window.box.y1 + reach.y1
+    x, y = window.box.x1 + reach.x1, window.box.y1 + reach.y1
     box = BoxXYXY(x + tight.x1, y + tight.y1, x + tight.x2, y + tight.y2)
     return mask[tight.y1 : tight.y2, tight.x1 : tight.x2], box
 

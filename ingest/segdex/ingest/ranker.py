@@ -7,6 +7,7 @@ of one decoder; ``tests/reference/fit_ranker.py`` fits it on annotated pictures.
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -14,8 +15,9 @@ from importlib import resources
 import numpy as np
 import numpy.typing as npt
 
-from segdex.ingest.candidates import Candidates
-from segdex.ingest.select import packed_areas
+from segdex.ingest.candidates import Candidates, Scores
+from segdex.ingest.canvas import AlikePairs, CanvasMasks
+from segdex.ingest.prompts import CropWindow
 
 Floats = npt.NDArray[np.float32]
 
@@ -76,31 +78,76 @@ def _ranker_file(decoder_id: str) -> bytes | None:
     return file.read_bytes() if file.is_file() else None
 
 
+def ranked_scores(
+    found: Sequence[tuple[CropWindow, Candidates]],
+    canvas: CanvasMasks,
+    pairs: AlikePairs,
+    *,
+    decoder_id: str,
+) -> Scores:
+    """Return the (n,) score of the masks of all windows, higher is better.
+
+    Where there is a ranker for the decoder: the likelihood, and a little of predicted IoU times stability.
+    Elsewhere the latter, and the logarithm of how many masks have about the same shape: a thing that is
+    really there is found from most points on it, a chance outline from one. docs/mask-generation.md has the
+    table of what was tried.
+    """
+    if len(canvas) == 0:
+        return np.zeros(0, np.float32)
+    predicted_iou = np.concatenate([each.predicted_iou for _, each in found])
+    good = predicted_iou * np.concatenate([each.stability for _, each in found])
+    ranker = find_ranker(decoder_id)
+    if ranker is None:
+        scores = good + _AGREEMENT_WEIGHT * np.log(pairs.count_above(_SAME_IOU))
+    else:
+        scores = ranker.likelihood(ranking_features(found, canvas, pairs)) + _GOOD_WEIGHT * good
+    ranked: Scores = scores.astype(np.float32)
+    return ranked
+
+
 def ranking_features(
-    candidates: Candidates, agreeing: npt.NDArray[np.int64], *, frame_share: float, layer: int
+    found: Sequence[tuple[CropWindow, Candidates]], canvas: CanvasMasks, pairs: AlikePairs
 ) -> Floats:
-    """Return the (n, 10 + t) features of the masks of one window.
+    """Return the (n, 21 + t) features of the masks of all windows: 21 numbers and t of the decoder's tokens.
 
     Args:
-        candidates: The masks.
-        agreeing: (n,) how many masks of the window have about the same shape (``agreement_counts``).
-        frame_share: The window's share of the picture, 0 to 1.
-        layer: 0 for the whole picture.
+        found: Windows with their masks.
+        canvas: The same masks on one canvas.
+        pairs: Those that are alike.
     """
-    in_window = packed_areas(candidates.packed).astype(np.float32)
-    in_picture = np.log1p(in_window * np.float32(frame_share))
+    height, width = canvas.size_hw
+    x1, y1, x2, y2 = (canvas.boxes_xyxy / np.array([width, height, width, height])).astype(np.float32).T
+    share = np.log(canvas.areas_px / (height * width) + 1e-6)
+    layer = np.concatenate([np.full(len(each), window.layer) for window, each in found])
+    level, predicted_iou, stability, mask_px, tokens = (
+        np.concatenate([getattr(each, name) for _, each in found])
+        for name in ("level", "predicted_iou", "stability", "areas_px", "tokens")
+    )
     return np.column_stack(
         [
-            candidates.predicted_iou,
-            candidates.stability,
-            candidates.predicted_iou * candidates.stability,
-            np.log(np.maximum(agreeing, 1)),
-            in_picture,
-            in_picture**2,
-            np.log1p(in_window),
-            np.full(len(candidates), layer),
-            candidates.level == 0,
-            candidates.level == 1,
-            candidates.tokens.astype(np.float32) * _TOKEN_SCALE,
+            predicted_iou,
+            stability,
+            predicted_iou * stability,
+            *(np.log(pairs.count_above(iou)) for iou in (0.5, 0.7, _SAME_IOU)),
+            share,
+            share**2,
+            np.log1p(mask_px),
+            *(layer == 0, layer == 1, layer >= 2),
+            *(level == each for each in (0, 1)),
+            x2 - x1,
+            y2 - y1,
+            np.log((x2 - x1) / (y2 - y1)),
+            (x1 + x2) / 2,
+            (y1 + y2) / 2,
+            np.exp(share) / ((x2 - x1) * (y2 - y1)),
+            (x1 < _AT_EDGE) | (x2 > 1 - _AT_EDGE),
+            (y1 < _AT_EDGE) | (y2 > 1 - _AT_EDGE),
+            tokens.astype(np.float32) * _TOKEN_SCALE,
         ]
     ).astype(np.float32)
+
+
+_SAME_IOU = 0.85
+_AT_EDGE = 0.01  # share of the picture's side
+_AGREEMENT_WEIGHT = 0.1
+_GOOD_WEIGHT = 0.3

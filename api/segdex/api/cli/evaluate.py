@@ -29,6 +29,7 @@ from segdex.api.cli.ingest import (
     BudgetOption,
     CropLayersOption,
     GridOption,
+    QualityOption,
     SelectOption,
     generator_settings,
 )
@@ -65,6 +66,7 @@ def masks_command(
     ] = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
+    quality: QualityOption = "balanced",
     select: SelectOption = "ranked",
     segments_per_image: BudgetOption = None,
     points_per_side: GridOption = None,
@@ -78,6 +80,7 @@ def masks_command(
     settings = settings_from(context, profile=profile, device=device, segmenter=segmenter)
     check_limit(limit)
     generator = generator_settings(
+        quality=quality,
         select=select,
         segments_per_image=segments_per_image,
         points_per_side=points_per_side,
@@ -114,6 +117,7 @@ def search_command(
     nested: Annotated[
         bool, typer.Option("--nested", help="Keep parts and surroundings of better hits.")
     ] = False,
+    quality: QualityOption = "balanced",
     select: SelectOption = "ranked",
     segments_per_image: BudgetOption = None,
     points_per_side: GridOption = None,
@@ -134,6 +138,7 @@ def search_command(
     )
     check_limit(limit)
     generator = generator_settings(
+        quality=quality,
         select=select,
         segments_per_image=segments_per_image,
         points_per_side=points_per_side,

@@ -39,7 +39,7 @@ from segdex.core.protocols import SegmentIndex
 from segdex.core.records import SEGMENT_VIEWS
 from segdex.core.settings import ProfileName, Settings
 from segdex.core.uris import display_path, path_to_uri
-from segdex.ingest.generate import GeneratorSettings, meta_settings
+from segdex.ingest.generate import GeneratorSettings, meta_settings, preset
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
 from segdex.ingest.report import ANALYSED, FAILED, FileOutcome, IngestReport
@@ -52,19 +52,28 @@ SelectOption = Annotated[
         "--select", metavar="ranked|meta", help="Best masks up to a budget, or Meta's fixed thresholds."
     ),
 ]
+QualityOption = Annotated[
+    str,
+    typer.Option(
+        "--quality",
+        metavar="fast|balanced|best",
+        help="How much to find at what cost; README has the figures.",
+    ),
+]
 BudgetOption = Annotated[
     int | None,
-    typer.Option("--segments-per-image", help="At most this many segments (ranked). [default: 100]"),
+    typer.Option("--segments-per-image", help="At most this many segments (ranked). [default: by --quality]"),
 ]
 GridOption = Annotated[
     int | None,
-    typer.Option("--points-per-side", help="Prompts along each side. [default: 16; meta: 32]"),
+    typer.Option("--points-per-side", help="Prompts along each side. [default: by --quality; meta: 32]"),
 ]
 CropLayersOption = Annotated[
     int | None,
     typer.Option(
         "--crop-layers",
-        help="Also look into 4, 16, ... windows, for small things (0 to 3). [default: 1; meta: 0]",
+        help="Also look into this many layers of windows, for small things (0 to 3). "
+        "[default: by --quality; meta: 0]",
     ),
 ]
 
@@ -75,7 +84,12 @@ def register(app: typer.Typer) -> None:
 
 
 def generator_settings(
-    *, select: str, segments_per_image: int | None, points_per_side: int | None, crop_layers: int | None
+    *,
+    quality: str,
+    select: str,
+    segments_per_image: int | None,
+    points_per_side: int | None,
+    crop_layers: int | None,
 ) -> GeneratorSettings:
     """Return the generator settings of the options.
 
@@ -85,7 +99,8 @@ def generator_settings(
     if select not in ("ranked", "meta"):
         raise UsageError(f"--select must be ranked or meta, but is {select!r}")
     try:
-        settings = meta_settings() if select == "meta" else GeneratorSettings()
+        settings = preset(quality)  # type: ignore[arg-type] # it says itself what is allowed
+        settings = meta_settings() if select == "meta" else settings
         return replace(
             settings,
             segments_per_image=_given(segments_per_image, settings.segments_per_image),
@@ -109,6 +124,7 @@ def ingest_command(
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out names like this.")] = None,
     include_hidden: Annotated[bool, typer.Option("--include-hidden", help="Take hidden files too.")] = False,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Label for every file; repeatable.")] = None,
+    quality: QualityOption = "balanced",
     select: SelectOption = "ranked",
     segments_per_image: BudgetOption = None,
     points_per_side: GridOption = None,
@@ -143,6 +159,7 @@ def ingest_command(
     )
     check_limit(limit)
     generator = generator_settings(
+        quality=quality,
         select=select,
         segments_per_image=segments_per_image,
         points_per_side=points_per_side,
