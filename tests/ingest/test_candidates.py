@@ -166,8 +166,7 @@ class CountingFlood(FloodSegmenter):
         return super().decode(features, prompts, multimask=multimask)
 
 
-@pytest.mark.parametrize("explained_above", [0.6, 0.9999])
-def test_a_second_round_asks_only_where_nothing_good_was_found(explained_above: float) -> None:
+def test_a_second_round_asks_only_where_nothing_good_was_found() -> None:
     """Squares on grey: the flood fills the grey from any point, and the others there are not asked."""
     segmenter = CountingFlood()
     [features] = segmenter.encode([squares()])
@@ -181,7 +180,7 @@ def test_a_second_round_asks_only_where_nothing_good_was_found(explained_above: 
                 features,
                 points,
                 is_first=first,
-                explained_above=explained_above,
+                explained_above=0.9999,  # the box around the grey is estimated lower
                 floors=NO_FLOORS,
             )
         )

@@ -27,6 +27,7 @@ GRID = GeneratorSettings(
     min_window_px=0,
     explained_above=1.0,
     nms_iou=0.7,
+    redraws=False,
 )
 META = replace(meta_settings(), points_per_side=6)
 BACKGROUND = (230, 230, 220)
@@ -290,7 +291,7 @@ def test_an_unknown_preset_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [field.name for field in fields(GeneratorSettings) if field.name != "selection"],
+    [field.name for field in fields(GeneratorSettings) if field.name not in ("selection", "redraws")],
 )
 def test_a_setting_out_of_range_is_refused_by_name(name: str) -> None:
     for value in (-1, 10**10, float("nan")):
@@ -312,6 +313,7 @@ def test_every_setting_changes_the_fingerprint() -> None:
         "min_point_spacing_px": 7,
         "crop_layers": 2,
         "min_window_px": 77,
+        "redraws": False,
         "explained_above": 0.7,
         "frame_px": 896,
         "crop_overlap": 0.1,

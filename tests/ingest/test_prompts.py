@@ -134,7 +134,7 @@ def test_tiles_cover_the_picture_overlap_and_lie_inside(
         assert_inside(window, size_hw)
     for layer in {window.layer for window in windows}:
         boxes = [window.box for window in windows if window.layer == layer]
-        assert len(boxes) == (layer + 1) ** 2
+        assert len(boxes) == len({*boxes}) == (layer + 1) ** 2
         for side, starts in (
             (size_hw[1], {(b.x1, b.x2) for b in boxes}),
             (size_hw[0], {(b.y1, b.y2) for b in boxes}),

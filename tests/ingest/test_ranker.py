@@ -19,7 +19,7 @@ from segdex.ingest.ranker import (
 )
 
 SAM2_HIERA_TINY = "80f6a6a308c93db8"
-NUMBERS, TOKEN_LENGTH = 21, 512
+NUMBERS, TOKEN_LENGTH = 22, 512
 
 
 def some_candidates() -> Candidates:

@@ -62,7 +62,7 @@ def collect(
     """Return (n, f) features and (n,) best IoU of all masks of a picture that no window cuts off."""
     size_hw = (image.shape[0], image.shape[1])
     found = [
-        (window, window_candidates(image, window, segmenter=segmenter, settings=settings))
+        (window, window_candidates(image, window, segmenter=segmenter, settings=settings)[1])
         for window in windows_of(size_hw, settings)
     ]
     canvas = lay_out(found, size_hw)

@@ -234,7 +234,7 @@ def _above(decoded: DecodedMasks, floors: Floors, part: BoxXYXY, cuts: Edges, *,
     stability = stability_scores(logits, offset=floors.stability_offset)
     # a mask whose logits are nowhere above 0 is no mask, whatever its stability
     is_mask = masks.any(axis=(1, 2))
-    wanted = np.flatnonzero((stability >= floors.stability) & is_mask & ~_cut_off(masks, cuts))
+    wanted = np.flatnonzero((stability >= floors.stability) & is_mask & ~reaches_cut(masks, cuts))
     rows, logits = rows[wanted], logits[wanted].astype(np.float16)
     return Candidates(
         mask_px=mask_px,
@@ -248,7 +248,7 @@ def _above(decoded: DecodedMasks, floors: Floors, part: BoxXYXY, cuts: Edges, *,
     )
 
 
-def _cut_off(masks: npt.NDArray[np.bool_], cuts: Edges) -> npt.NDArray[np.bool_]:
+def reaches_cut(masks: npt.NDArray[np.bool_], cuts: Edges) -> npt.NDArray[np.bool_]:
     """Return which of (n, h, w) masks reach an edge that cuts the picture."""
     cut = np.zeros(len(masks), dtype=bool)
     for is_cut, pixels in (

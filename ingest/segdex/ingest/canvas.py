@@ -137,6 +137,8 @@ def alike_pairs(canvas: CanvasMasks) -> AlikePairs:
     Shared areas come from one matrix product of the blocks; where one of the two is small, from the pixels.
     """
     areas, count = canvas.areas_px, len(canvas)
+    if count == 0:
+        return AlikePairs(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
     # half-covered blocks share less with themselves than their area: what is subtracted has to be, too
     own = np.einsum("ij,ij->i", canvas.blocks, canvas.blocks) * np.float32(_BLOCK_PX**2)
     firsts, seconds, ious = [], [], []

@@ -1,6 +1,6 @@
 """Automatic mask generation: prompt grids, rank what comes out, bring the best to the picture's size."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -22,6 +22,7 @@ from segdex.ingest.canvas import alike_pairs, lay_out, suppress_alike
 from segdex.ingest.finish import FullSize, WindowCandidates, finish_in_order, select_meta
 from segdex.ingest.prompts import CropWindow, crop_windows, every_second, point_grid, tile_windows
 from segdex.ingest.ranker import ranked_scores
+from segdex.ingest.redraw import redraw
 from segdex.ingest.tree import find_parents
 
 Selection = Literal["ranked", "meta"]
@@ -58,6 +59,7 @@ class GeneratorSettings:
         stability_offset: Logits by which the stability cut-offs differ from 0. Meta: 1.
         nms_iou: Of two masks with a larger IoU the lower-ranked is dropped, 0.5 to 1: mask IoU in ``ranked``,
             box IoU in ``meta`` (0.7).
+        redraws: Whether what is kept is decoded once more, prompted by its box (``ranked``).
         min_region_px: Holes and islands with fewer pixels of the picture are removed; 0 leaves them.
         min_area_px: Masks with fewer pixels of the picture are dropped, 1 or more.
         min_containment: A mask is a child of a larger one that covers this share of it, above 0.5 to 1.
@@ -69,9 +71,9 @@ class GeneratorSettings:
     points_per_side: int = 16
     explained_above: float = 0.6
     min_point_spacing_px: int = 8
-    crop_layers: int = 1
+    crop_layers: int = 2
     crop_points_per_side: int = 0
-    crop_near_points_per_side: int = 16
+    crop_near_points_per_side: int = 10
     part_px: int = 96
     crop_overlap: float = 0.2
     min_window_px: int = 100
@@ -79,6 +81,7 @@ class GeneratorSettings:
     stability_floor: float = 0.05
     stability_offset: float = 1.0
     nms_iou: float = 0.62
+    redraws: bool = True
     min_region_px: int = 64
     min_area_px: int = 16
     min_containment: float = 0.9
@@ -138,6 +141,7 @@ def meta_settings() -> GeneratorSettings:
         crop_near_points_per_side=0,
         crop_overlap=512 / 1500,
         min_window_px=0,
+        redraws=False,
         predicted_iou_floor=0.8,
         stability_floor=0.95,
         nms_iou=0.7,
@@ -154,11 +158,11 @@ def preset(quality: Quality) -> GeneratorSettings:
     """
     match quality:
         case "fast":
-            return GeneratorSettings(points_per_side=12, crop_layers=0)
+            return GeneratorSettings(crop_layers=0)
         case "balanced":
             return GeneratorSettings()
         case "best":
-            return GeneratorSettings(crop_layers=2, segments_per_image=200)
+            return GeneratorSettings(crop_near_points_per_side=16, segments_per_image=200)
     raise ValueError(f"quality must be one of {', '.join(get_args(Quality))}, but got {quality!r}")
 
 
@@ -173,10 +177,13 @@ def generate_masks(
         settings: Grids, thresholds and budget.
     """
     size_hw = (image.shape[0], image.shape[1])
-    found = [
-        (window, window_candidates(image, window, segmenter=segmenter, settings=settings))
-        for window in windows_of(size_hw, settings)
-    ]
+    features: list[ImageFeatures] = []
+    found: list[tuple[CropWindow, Candidates]] = []
+    for window in windows_of(size_hw, settings):
+        seen, candidates = window_candidates(image, window, segmenter=segmenter, settings=settings)
+        found.append((window, candidates))
+        if settings.redraws:
+            features.append(seen)
     full_size = FullSize(size_hw, min_region_px=settings.min_region_px, min_area_px=settings.min_area_px)
     if settings.selection == "meta":
         segments = select_meta(
@@ -197,6 +204,8 @@ def generate_masks(
             # a few are lost at full size: too small, or twins only there
             limit=settings.segments_per_image + _SPARE,
         )
+        if settings.redraws:
+            found = _redrawn(found, order, features, segmenter=segmenter, size_hw=size_hw, settings=settings)
         segments = finish_in_order(
             found, order, scores, full_size, nms_iou=settings.nms_iou, limit=settings.segments_per_image
         )
@@ -205,6 +214,41 @@ def generate_masks(
 
 
 _SPARE = 50
+
+
+def _redrawn(
+    found: Sequence[tuple[CropWindow, Candidates]],
+    order: npt.NDArray[np.intp],
+    features: Sequence[ImageFeatures],
+    *,
+    segmenter: PromptableSegmenter,
+    size_hw: tuple[int, int],
+    settings: GeneratorSettings,
+) -> list[tuple[CropWindow, Candidates]]:
+    """Return all masks, those in ``order``, counted through all windows, drawn again."""
+    starts = np.cumsum([0, *(len(candidates) for _, candidates in found)])
+    return [
+        (
+            window,
+            redraw(
+                candidates,
+                order[(order >= start) & (order < stop)] - start,
+                features=seen,
+                segmenter=segmenter,
+                cuts=_cuts(window, size_hw),
+                stability_offset=settings.stability_offset,
+            ),
+        )
+        for (window, candidates), seen, start, stop in zip(
+            found, features, starts[:-1], starts[1:], strict=True
+        )
+    ]
+
+
+def _cuts(window: CropWindow, size_hw: tuple[int, int]) -> Edges:
+    """Return which edges of a window lie inside the picture."""
+    (height, width), box = size_hw, window.box
+    return Edges(box.x1 > 0, box.y1 > 0, box.x2 < width, box.y2 < height)
 
 
 def windows_of(size_hw: tuple[int, int], settings: GeneratorSettings) -> list[CropWindow]:
@@ -226,12 +270,12 @@ def windows_of(size_hw: tuple[int, int], settings: GeneratorSettings) -> list[Cr
 
 def window_candidates(
     image: RGBImage, window: CropWindow, *, segmenter: PromptableSegmenter, settings: GeneratorSettings
-) -> Candidates:
-    """Return all masks of one window of a picture that are above the floors, in the order of the points."""
+) -> tuple[ImageFeatures, Candidates]:
+    """Return a window as it was encoded, and all its masks above the floors, in the order of the points."""
     box = window.box
     pixels = image[box.y1 : box.y2, box.x1 : box.x2]
     [features] = segmenter.encode([pixels], frame_px=settings.frame_px)
-    return join_candidates(list(_prompted(image, window, features, segmenter, settings)))
+    return features, join_candidates(list(_prompted(image, window, features, segmenter, settings)))
 
 
 def _prompted(
@@ -252,9 +296,7 @@ def _prompted(
     ):  # Meta's floor, and its edges, hold at full size: ``select_meta`` decides
         stability_floor = max(stability_floor - _STABILITY_MARGIN, 0)
     else:
-        height, width = image.shape[:2]
-        box = window.box
-        cuts = Edges(box.x1 > 0, box.y1 > 0, box.x2 < width, box.y2 < height)
+        cuts = _cuts(window, (image.shape[0], image.shape[1]))
     floors = Floors(settings.predicted_iou_floor, stability_floor, settings.stability_offset)
 
     def grid(points_per_side: int) -> npt.NDArray[np.float32]:

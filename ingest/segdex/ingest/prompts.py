@@ -117,7 +117,7 @@ def tile_windows(
     windows = [CropWindow(BoxXYXY(0, 0, width, height), 0)]
     for layer in range(1, layers + 1):
         rows, columns = (_overlapping(side, layer + 1, overlap) for side in (height, width))
-        if min(rows[0][1] - rows[0][0], columns[0][1] - columns[0][0]) < max(min_window_px, 1):
+        if min(end - start for start, end in (*rows, *columns)) < max(min_window_px, 2):
             break
         windows += [CropWindow(BoxXYXY(x1, y1, x2, y2), layer) for y1, y2 in rows for x1, x2 in columns]
     return windows

@@ -108,7 +108,7 @@ def ranked_scores(
 def ranking_features(
     found: Sequence[tuple[CropWindow, Candidates]], canvas: CanvasMasks, pairs: AlikePairs
 ) -> Floats:
-    """Return the (n, 21 + t) features of the masks of all windows: 21 numbers and t of the decoder's tokens.
+    """Return the (n, 22 + t) features of the masks of all windows: 22 numbers and t of the decoder's tokens.
 
     Args:
         found: Windows with their masks.

@@ -307,4 +307,7 @@ def _attend(block: _Block, cells: Tensor, window: int) -> Tensor:
 def _pool(cells: Tensor, window: int) -> Tensor:
     """Return the maximum over 2x2 cells of (n, windows, window^2, c)."""
     half = window // 2
-    return torch.unflatten(cells, 2, (half, 2, half, 2)).amax(dim=(3, 5)).flatten(2, 3)
+    blocks = torch.unflatten(cells, 2, (half, 2, half, 2))
+    # pair by pair: ``amax`` over two axes is several times slower on a CPU
+    columns = torch.maximum(blocks[:, :, :, :, :, 0], blocks[:, :, :, :, :, 1])
+    return torch.maximum(columns[:, :, :, 0], columns[:, :, :, 1]).flatten(2, 3)
