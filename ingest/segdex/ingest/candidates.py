@@ -166,7 +166,7 @@ def decode_in_rounds(
     height, width = features.size_hw
     x, y = (rest * (first.mask_px / np.array([width, height]))).astype(np.int64).T
     explained = np.zeros(len(rest), dtype=bool)
-    for position in np.flatnonzero(first.predicted_iou * first.stability > explained_above):
+    for position in np.flatnonzero(first.predicted_iou * first.stability > explained_above).tolist():
         explained |= first.logits[position][y, x] > 0
     if not explained.all():
         yield from decode_points(segmenter, features, rest[~explained], floors=floors, cuts=cuts)

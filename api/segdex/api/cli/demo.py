@@ -10,7 +10,7 @@ from segdex.api.cli.common import DeviceOption, ProfileOption, console_out, open
 from segdex.api.cli.ingest import ingest, print_report
 from segdex.api.cli.search import print_hits, save_sheet
 from segdex.api.demo_photos import DEMO_QUERIES, demo_photos
-from segdex.api.services import DEFAULT_PROFILE, load_recipe
+from segdex.api.services import DEFAULT_PROFILE, load_recipe, plan_workers
 from segdex.core.errors import ModelUnavailableError
 from segdex.core.settings import ProfileName, Settings
 from segdex.ingest.generate import GeneratorSettings
@@ -39,7 +39,12 @@ def demo_command(
     settings = settings_from(context, profile=profile, device=device)
     chosen, recipe = _load_usable(settings)
     settings = settings.model_copy(update={"profile": chosen, "index": f"edge:{out / f'index-{chosen}'}"})
-    options = IngestOptions(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes, jobs=settings.jobs)
+    options = IngestOptions(
+        max_pixels=settings.max_pixels,
+        max_bytes=settings.max_bytes,
+        jobs=settings.jobs,
+        workers=plan_workers(settings),
+    )
     answers = []
     with opened(settings, create=True) as index:
         report = ingest(scan_paths(demo_photos()), index, recipe, options, profile=chosen)

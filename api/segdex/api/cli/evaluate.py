@@ -37,7 +37,13 @@ from segdex.api.evaluation.dataset import choose_source, sample_dataset
 from segdex.api.evaluation.load import load_dataset
 from segdex.api.evaluation.masks import evaluate_masks
 from segdex.api.evaluation.search import evaluate_search, ingest_dataset
-from segdex.api.services import DEFAULT_PROFILE, cache_folder, load_recipe, load_segmenter
+from segdex.api.services import (
+    DEFAULT_PROFILE,
+    cache_folder,
+    load_recipe,
+    load_segmenter,
+    plan_workers,
+)
 
 DataArgument = Annotated[
     Path, typer.Argument(help="Folder with segments.jsonl (DESIGN.md section 6), or a COCO JSON file.")
@@ -160,6 +166,7 @@ def search_command(
                 max_pixels=settings.max_pixels,
                 max_bytes=settings.max_bytes,
                 jobs=settings.jobs,
+                workers=plan_workers(settings),
                 on_file=lambda _: advance(),
             )
         with _progress("queries", len({query.text for query in dataset.class_queries})) as advance:
