@@ -23,12 +23,15 @@ from typing import Any
 import numpy as np
 import torch
 from tests.benchmarks.harness import RESULTS, describe_machine
-from tests.real_models import onnx_sam2, sam2_folder
+from tests.real_models import onnx_sam2_files, sam2_folder
 
 from segdex.core.images import read_image_file
 from segdex.core.index.edge import EdgeIndex
+from segdex.core.models.devices import fastest_precision
+from segdex.core.models.sam2_onnx import OnnxSam2
 from segdex.core.protocols import Embedder
 from segdex.core.records import SEGMENT_VIEWS, RGBImage
+from segdex.ingest.generate import GeneratorSettings, preset
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe, analyse_image
 from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
@@ -52,9 +55,12 @@ def make_embedder(kind: str, folder: Path) -> Embedder:
     return OpenClipEmbedder.load("ViT-B-32", pretrained=str(checkpoint))
 
 
-def run_ours(paths: list[Path], folder: Path, *, embedder: str, workers: int) -> dict[str, float]:
+def run_ours(
+    paths: list[Path], folder: Path, *, embedder: str, workers: int, settings: GeneratorSettings
+) -> dict[str, float]:
     """Ingest with ``ingest_files``; before the clock starts, one small picture has been analysed."""
-    recipe = Recipe(onnx_sam2(), make_embedder(embedder, folder))
+    segmenter = OnnxSam2.load(*onnx_sam2_files(), precision=fastest_precision("cpu"))
+    recipe = Recipe(segmenter, make_embedder(embedder, folder), settings)
     torch.set_num_threads(max((os.cpu_count() or 1) // workers, 1))
     analyse_image(_small_picture(), recipe)
     index = EdgeIndex(folder / "index", create=True)
@@ -134,12 +140,13 @@ def run_in_child(variant: str, arguments: argparse.Namespace, *, pictures: int) 
 
 
 def _child(variant: str, paths: list[Path]) -> None:
-    side, embedder, workers = variant.split("/")
+    side, embedder, workers, quality = variant.split("/")
     with tempfile.TemporaryDirectory() as name:
         if side == "script":
             figures = run_script(paths, Path(name), embedder=embedder)
         else:
-            figures = run_ours(paths, Path(name), embedder=embedder, workers=int(workers))
+            settings = preset(quality)  # type: ignore[arg-type] # it says itself what is allowed
+            figures = run_ours(paths, Path(name), embedder=embedder, workers=int(workers), settings=settings)
     print(json.dumps(figures))
 
 
@@ -162,6 +169,7 @@ def main() -> None:
     parser.add_argument("--script", type=int, default=1, help="Pictures for the script; 0 leaves it out.")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--workers", default=str(min(os.cpu_count() or 1, 4)))
+    parser.add_argument("--quality", default="balanced", help="Presets, separated by commas.")
     parser.add_argument("--embedders", default=",".join(EMBEDDERS))
     parser.add_argument("--dry", action="store_true", help="Only print the table.")
     parser.add_argument("--child")
@@ -171,8 +179,12 @@ def main() -> None:
         return
     variants = []
     for embedder in arguments.embedders.split(","):
-        variants += [(f"segdex/{embedder}/{n}", arguments.ours) for n in arguments.workers.split(",")]
-        variants += [(f"script/{embedder}/1", arguments.script)] if arguments.script else []
+        variants += [
+            (f"segdex/{embedder}/{workers}/{quality}", arguments.ours)
+            for workers in arguments.workers.split(",")
+            for quality in arguments.quality.split(",")
+        ]
+        variants += [(f"script/{embedder}/1/meta", arguments.script)] if arguments.script else []
     runs = []
     for number in range(1, arguments.rounds + 1):
         for variant, pictures in variants:
@@ -180,7 +192,7 @@ def main() -> None:
             runs.append({"variant": variant, "round": number, **figures})
             print(runs[-1], file=sys.stderr, flush=True)
     machine = describe_machine()
-    title = "# A whole ingest: segdex (embedder, workers) and a plain script (embedder)\n\n"
+    title = "# A whole ingest: segdex and a plain script; embedder/workers/preset\n\n"
     context = "; ".join(f"{key} {value}" for key, value in machine.items())
     text = f"{title}{table(runs)}\n{context}.\n"
     print(text)

@@ -99,7 +99,7 @@ GENERATORS: dict[str, tuple[Callable[[], Generator], int]] = {
     **{f"{q}, {_FASTEST}": (ours(preset(q), _FASTEST), 1) for q in get_args(Quality)},
     f"best and 4x4 windows, {_FASTEST}": (ours(_SMALLER_WINDOWS, _FASTEST), 4),
     **{f"{q}, fp32": (ours(preset(q), "fp32"), 8) for q in get_args(Quality)},
-    "full grid 32x32, fp32": (ours(_GRID_32, "fp32"), 8),
+    "full grid 32x32, fp32": (ours(_GRID_32, "fp32"), 16),
 }
 """What to measure, and on every how many-th picture."""
 

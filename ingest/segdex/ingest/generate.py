@@ -71,9 +71,9 @@ class GeneratorSettings:
     points_per_side: int = 16
     explained_above: float = 0.6
     min_point_spacing_px: int = 8
-    crop_layers: int = 2
+    crop_layers: int = 1
     crop_points_per_side: int = 0
-    crop_near_points_per_side: int = 10
+    crop_near_points_per_side: int = 20
     part_px: int = 96
     crop_overlap: float = 0.2
     min_window_px: int = 100
@@ -162,7 +162,7 @@ def preset(quality: Quality) -> GeneratorSettings:
         case "balanced":
             return GeneratorSettings()
         case "best":
-            return GeneratorSettings(crop_near_points_per_side=16, segments_per_image=200)
+            return GeneratorSettings(crop_layers=2, crop_near_points_per_side=16, segments_per_image=200)
     raise ValueError(f"quality must be one of {', '.join(get_args(Quality))}, but got {quality!r}")
 
 
