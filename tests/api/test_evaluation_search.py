@@ -58,7 +58,11 @@ class SpeechlessEmbedder(ColourEmbedder):
 
 
 def recipe() -> Recipe:
-    return Recipe(FloodSegmenter(), ColourEmbedder(), GeneratorSettings(points_per_side=3))
+    return Recipe(
+        FloodSegmenter(),
+        ColourEmbedder(),
+        GeneratorSettings(points_per_side=3, explained_above=1.0, redraws=False),
+    )
 
 
 @pytest.fixture(name="dataset", scope="module")

@@ -212,6 +212,7 @@ def main() -> None:
     parser.add_argument("--only", help="names of generators, separated by semicolons")
     parser.add_argument("--peak-of")
     parser.add_argument("--measure-only", action="store_true", help="no table: another run makes it")
+    parser.add_argument("--table-only", action="store_true", help="of what was measured so far")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # as an ingest runs: a picture on each core
     if arguments.peak_of:
@@ -228,6 +229,8 @@ def main() -> None:
             if number % every:
                 continue
             stored = arguments.work / name / f"{Path(image.name).stem}.json"
+            if not stored.exists() and arguments.table_only:
+                continue
             if not stored.exists():
                 stored.parent.mkdir(parents=True, exist_ok=True)
                 if name not in generators:

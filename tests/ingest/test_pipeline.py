@@ -24,7 +24,11 @@ from segdex.ingest.tree import ancestors_of
 
 # min_region_px fills the hole that the inner thing leaves in the outer one
 RECIPE = Recipe(
-    FloodSegmenter(), ColourEmbedder(), GeneratorSettings(points_per_side=4, crop_layers=0, min_region_px=500)
+    FloodSegmenter(),
+    ColourEmbedder(),
+    GeneratorSettings(
+        points_per_side=4, explained_above=1.0, crop_layers=0, redraws=False, min_region_px=500
+    ),
 )
 
 

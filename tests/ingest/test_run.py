@@ -37,7 +37,7 @@ from segdex.ingest.run import DryPlan, IngestOptions, Plan, WritingPlan, ingest_
 from segdex.ingest.sync import plan_sync
 
 OPTIONS = IngestOptions(max_pixels=10_000, max_bytes=1_000_000)
-SETTINGS = GeneratorSettings(points_per_side=2, crop_layers=0)
+SETTINGS = GeneratorSettings(points_per_side=2, explained_above=1.0, crop_layers=0, redraws=False)
 COLOURS = {
     "red": (220, 30, 30),
     "green": (30, 160, 60),
