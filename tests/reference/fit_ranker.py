@@ -12,7 +12,7 @@ ones with dropout, which is one network with as many times the hidden units; it 
 """
 
 import argparse
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +118,7 @@ def main() -> None:
 
     encoder, decoder = onnx_sam2_files()
     segmenter = OnnxSam2.load(encoder, decoder, precision=fastest_precision("cpu"))
-    settings = replace(preset("best"), crop_layers=2)
+    settings = preset("best")
     dataset = load_dataset(arguments.data)
     held_out = {
         image.name for image in sample_images(choose_source(dataset, None).images, arguments.held_out)

@@ -26,9 +26,6 @@ from segdex.core.records import (
 FRAME_PX = 1024
 """Side of the square that SAM 2 was trained on: pictures are squashed to it, each axis by its own factor."""
 
-LOW_RES_PX = 256
-"""Side of SAM 2's low-resolution masks: a quarter of its frame."""
-
 FOREGROUND, BACKGROUND, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT, PADDING = 1, 0, 2, 3, -1
 """Point labels of SAM's prompt encoder (segment-anything, ``prompt_encoder.py``)."""
 

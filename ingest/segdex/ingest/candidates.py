@@ -108,6 +108,15 @@ class Edges:
     right: bool = False
     bottom: bool = False
 
+    def of_part(self, part: BoxXYXY, mask_px: int) -> "Edges":
+        """Return those of a part of a window of ``mask_px`` pixels that has these edges itself."""
+        return Edges(
+            left=part.x1 > 0 or self.left,
+            top=part.y1 > 0 or self.top,
+            right=part.x2 < mask_px or self.right,
+            bottom=part.y2 < mask_px or self.bottom,
+        )
+
 
 def decode_points(
     segmenter: PromptableSegmenter,
@@ -204,12 +213,7 @@ def decode_near_points(
             points_xy[(starts == (x, y)).all(axis=1)],
             floors=floors,
             part=part,
-            cuts=Edges(
-                left=x > 0 or cuts.left,
-                top=y > 0 or cuts.top,
-                right=x < last or cuts.right,
-                bottom=y < last or cuts.bottom,
-            ),
+            cuts=cuts.of_part(part, features.mask_px),
         )
 
 

@@ -17,21 +17,6 @@ from segdex.ingest.fullsize import clean_small_regions, full_size_stability, ups
 from segdex.ingest.prompts import CropWindow
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WindowCandidates:
-    """The masks of one window that came through the selection at 256x256.
-
-    Attributes:
-        window: The part of the picture.
-        candidates: n masks.
-        scores: (n,) what to rank by, higher is better.
-    """
-
-    window: CropWindow
-    candidates: Candidates
-    scores: Scores
-
-
 @dataclass(frozen=True, slots=True)
 class FullSize:
     """How masks are finished at the size of the picture.
@@ -104,7 +89,7 @@ def finish_in_order(
 
 
 def select_meta(
-    found: Sequence[WindowCandidates],
+    found: Sequence[tuple[CropWindow, Candidates]],
     full_size: FullSize,
     *,
     box_nms_iou: float,
@@ -118,26 +103,30 @@ def select_meta(
     """
     kept: list[Segment] = []
     window_areas: list[float] = []
-    for part in found:
-        segments = list(_stable(part, full_size, floor=stability_floor, offset=stability_offset))
+    for window, candidates in found:
+        segments = list(
+            _stable(window, candidates, full_size, floor=stability_floor, offset=stability_offset)
+        )
         for i in _nms(segments, [segment.predicted_iou for segment in segments], box_nms_iou):
             kept.append(segments[i])
-            window_areas.append(part.window.box.area_px)
+            window_areas.append(window.box.area_px)
     if len(found) > 1:
         kept = [kept[i] for i in _nms(kept, [1 / area for area in window_areas], box_nms_iou)]
     unique = {segment.mask: segment for segment in sorted(kept, key=lambda segment: segment.score)}
     return sorted(unique.values(), key=lambda segment: -segment.score)
 
 
-def _stable(part: WindowCandidates, full_size: FullSize, *, floor: float, offset: float) -> Iterator[Segment]:
-    width, height = part.window.box.size_wh
-    for position in range(len(part.candidates)):
-        logits = part.candidates.frame_logits(position)
+def _stable(
+    window: CropWindow, candidates: Candidates, full_size: FullSize, *, floor: float, offset: float
+) -> Iterator[Segment]:
+    width, height = window.box.size_wh
+    for position, estimate in enumerate(candidates.predicted_iou):
+        logits = candidates.frame_logits(position)
         stability = full_size_stability(logits, (height, width), offset=offset)
         if stability < floor:
             continue
-        segment = full_size.finish(part.window, part.candidates, position, part.scores[position])
-        if segment is not None and not _touches_inner_edge(segment.box, part.window, full_size.size_hw):
+        segment = full_size.finish(window, candidates, position, estimate)
+        if segment is not None and not _touches_inner_edge(segment.box, window, full_size.size_hw):
             yield replace(segment, stability=stability)
 
 

@@ -19,7 +19,7 @@ from segdex.ingest.candidates import (
     join_candidates,
 )
 from segdex.ingest.canvas import alike_pairs, lay_out, suppress_alike
-from segdex.ingest.finish import FullSize, WindowCandidates, finish_in_order, select_meta
+from segdex.ingest.finish import FullSize, finish_in_order, select_meta
 from segdex.ingest.prompts import CropWindow, crop_windows, every_second, point_grid, tile_windows
 from segdex.ingest.ranker import ranked_scores
 from segdex.ingest.redraw import redraw
@@ -187,7 +187,7 @@ def generate_masks(
     full_size = FullSize(size_hw, min_region_px=settings.min_region_px, min_area_px=settings.min_area_px)
     if settings.selection == "meta":
         segments = select_meta(
-            [WindowCandidates(window, masks, masks.predicted_iou) for window, masks in found],
+            found,
             full_size,
             box_nms_iou=settings.nms_iou,
             stability_floor=settings.stability_floor,

@@ -1,6 +1,7 @@
 """Draw the chosen masks again, prompted by their own boxes: SAM outlines a box better than a point."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -47,12 +48,7 @@ def redraw(
     for edges, positions in by_part.items():
         part = candidates.parts[positions[0]]
         here = features if edges == (0, 0, side, side) else segmenter.narrow(features, part)
-        part_cuts = Edges(
-            left=part.x1 > 0 or cuts.left,
-            top=part.y1 > 0 or cuts.top,
-            right=part.x2 < side or cuts.right,
-            bottom=part.y2 < side or cuts.bottom,
-        )
+        part_cuts = cuts.of_part(part, side)
         corner = np.array([part.x1, part.y1], np.float32)
         boxes = _tight_boxes([logits[position] for position in positions]) + corner
         batch = segmenter.prompts_per_batch(here)
@@ -71,16 +67,7 @@ def redraw(
                 logits[position] = drawn[row].astype(np.float16)
                 predicted_iou[position] = decoded.predicted_iou[row, best[row]]
                 stability[position] = steady[row]
-    return Candidates(
-        mask_px=side,
-        logits=logits,
-        parts=candidates.parts,
-        predicted_iou=predicted_iou,
-        stability=stability,
-        areas_px=candidates.areas_px,
-        level=candidates.level,
-        tokens=candidates.tokens,
-    )
+    return replace(candidates, logits=logits, predicted_iou=predicted_iou, stability=stability)
 
 
 def _tight_boxes(logits: Sequence[npt.NDArray[np.float16]]) -> npt.NDArray[np.float32]:

@@ -13,7 +13,7 @@ from tests.real_models import sam2_folder
 from transformers import Sam2Model
 
 from segdex.core.models.sam2_checkpoint import load_folder
-from segdex.core.models.sam2_encoder import HIERA_TINY, EncodedLevels, HieraShape, Sam2Encoder
+from segdex.core.models.sam2_encoder import EncodedLevels, HieraShape, Sam2Encoder
 from segdex.core.models.sam2_preprocess import preprocess
 
 RELATIVE = 1e-4
@@ -144,7 +144,11 @@ def test_the_published_weights_give_the_stock_features(frame_px: int) -> None:
 @cache
 def _published() -> tuple[Sam2Model, Sam2Encoder]:
     stock = load_folder(sam2_folder())
-    return stock, Sam2Encoder(stock.state_dict(), HIERA_TINY, device="cpu")
+    return stock, Sam2Encoder(
+        stock.state_dict(),
+        HieraShape((1, 2, 7, 2), (1, 2, 4, 8), (8, 4, 14, 7), frozenset({5, 7, 9})),
+        device="cpu",
+    )
 
 
 def _nth(levels: EncodedLevels, i: int) -> EncodedLevels:

@@ -9,8 +9,8 @@ rounding (tests/core/models/test_sam2_decoder.py), with the algebra arranged dif
   ``A (X Wv) = (A X) Wv``. No projected copy of the image is ever written.
 - A transposed convolution of 2x2 with stride 2 is a linear map of each cell, channels last.
 
-On the two-core machine a prompt costs a quarter of the CPU time of the stock decoder in torch and a third of
-that in onnxruntime (docs/performance.md).
+On the two-core machine a prompt costs a quarter of the CPU time of the stock decoder in torch and two fifths
+of that in onnxruntime (tests/benchmarks/results/decoder.md).
 """
 
 import hashlib

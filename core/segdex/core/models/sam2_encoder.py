@@ -59,10 +59,6 @@ class HieraShape:
             )
 
 
-HIERA_TINY = HieraShape((1, 2, 7, 2), (1, 2, 4, 8), (8, 4, 14, 7), frozenset({5, 7, 9}))
-"""``sam2_hiera_t.yaml``."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedLevels:
     """What the decoder needs of n pictures; h and w are the sides of the input over 16.
