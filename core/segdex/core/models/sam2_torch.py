@@ -1,6 +1,5 @@
 """SAM 2 behind the port: our encoder and our decoder, with weights of any SAM 2 or 2.1, on CPU or CUDA."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,11 +13,11 @@ from segdex.core.models.devices import TORCH_TYPES, ModelPrecision
 from segdex.core.models.sam2_decoder import CELL_PX, DecoderImage, Sam2Decoder
 from segdex.core.models.sam2_encoder import HieraShape, Sam2Encoder
 from segdex.core.models.sam2_preprocess import preprocess
+from segdex.core.models.torch_batches import run_in_batches
 from segdex.core.protocols import FRAME_PX, DecodedMasks, ImageFeatures, Prompts
 from segdex.core.records import RGBImage
 
 _ADAPTER_VERSION = 3
-_log = logging.getLogger(__name__)
 
 # How many prompts of a whole picture at 1024 px fit one call. On a CPU the cells of more do not fit into its
 # caches (docs/performance.md); on a GPU about 30 MiB each.
@@ -116,20 +115,19 @@ class TorchSam2:
             ValueError: If ``features`` come from another segmenter, or a prompt has no point.
         """
         own = self._own(features)
-        try:
-            return self._decoder.decode(own.image, prompts, own.size_hw, multimask=multimask)
-        except torch.OutOfMemoryError:
-            if len(prompts) == 1:
-                raise
-            half = len(prompts) // 2
-        self._make_room(f"decoding {len(prompts)} prompts")
-        self._whole_prompts = max(self._whole_prompts // 2, 1)  # of the next calls, or each would fail first
-        return DecodedMasks.join(
-            [
-                self.decode(features, prompts[part], multimask=multimask)
-                for part in (slice(0, half), slice(half, None))
-            ]
-        )
+
+        def decode_part(part: Prompts) -> DecodedMasks:
+            return self._decoder.decode(own.image, part, own.size_hw, multimask=multimask)
+
+        if len(prompts) == 0:
+            return decode_part(prompts)
+        parts = run_in_batches(decode_part, prompts, batch_size=len(prompts))
+        if len(parts) == 1:
+            return parts[0]
+        fits = max(len(part.predicted_iou) for part in parts)
+        # of the next calls, or each would fail first
+        self._whole_prompts = max(self._whole_prompts * fits // len(prompts), 1)
+        return DecodedMasks.join(parts)
 
     def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
         """Return the features of a part of the picture, in whole cells of 4x4 low-resolution pixels."""
@@ -138,18 +136,10 @@ class TorchSam2:
 
     def _encode_what_fits(self, images: Sequence[RGBImage], frame_px: int) -> list[ImageFeatures]:
         """Encode in one pass, or in halves where that takes more memory than there is."""
-        try:
-            return self._encode_together(images, frame_px)
-        except torch.OutOfMemoryError:
-            if len(images) == 1:
-                raise
-            half = len(images) // 2
-        self._make_room(f"encoding {len(images)} pictures")
-        return [
-            features
-            for part in (images[:half], images[half:])
-            for features in self._encode_what_fits(part, frame_px)
-        ]
+        parts = run_in_batches(
+            lambda part: self._encode_together(part, frame_px), images, batch_size=len(images)
+        )
+        return [features for part in parts for features in part]
 
     def _encode_together(self, images: Sequence[RGBImage], frame_px: int) -> list[ImageFeatures]:
         with torch.inference_mode():
@@ -163,12 +153,6 @@ class TorchSam2:
             )
             for i, image in enumerate(images)
         ]
-
-    def _make_room(self, what: str) -> None:
-        """Give back what torch keeps in reserve; not called in the handler, which holds the failed call."""
-        _log.info("%s ran out of memory on %s; going on with half of them at a time", what, self._device)
-        if torch.device(self._device).type == "cuda":
-            torch.cuda.empty_cache()
 
     def _own(self, features: ImageFeatures) -> _TorchFeatures:
         if not isinstance(features, _TorchFeatures) or features.made_by != self._fingerprint:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -10,12 +10,19 @@ import torch
 from segdex.core.records import RGBImage
 
 _log = logging.getLogger(__name__)
-_Item = TypeVar("_Item")
 
 
-def run_in_batches(
-    run: Callable[[Sequence[_Item]], torch.Tensor], items: Sequence[_Item], *, batch_size: int
-) -> list[torch.Tensor]:
+class _Sliceable(Protocol):
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Self: ...
+
+
+_Items = TypeVar("_Items", bound=_Sliceable)
+_Made = TypeVar("_Made")
+
+
+def run_in_batches(run: Callable[[_Items], _Made], items: _Items, *, batch_size: int) -> list[_Made]:
     """Return what ``run`` makes of consecutive parts; one that runs out of memory is done by halves.
 
     Args:
@@ -26,7 +33,7 @@ def run_in_batches(
     Raises:
         torch.OutOfMemoryError: If a single item does not fit.
     """
-    done: list[torch.Tensor] = []
+    done: list[_Made] = []
     start = 0
     while start < len(items):
         part = items[start : start + batch_size]
