@@ -41,7 +41,6 @@ from segdex.core.records import (
     SegmentFilter,
     SegmentRecord,
 )
-from segdex.search.fusing import FusesViews
 
 
 @dataclass(frozen=True)
@@ -297,8 +296,6 @@ def fused_brute_force(
 def test_views_are_fused_by_weight_for_each_filter(
     library: SegmentIndex, pictures: list[Picture], weights: dict[str, float], exact: bool
 ) -> None:
-    if not isinstance(library, FusesViews):
-        return
     rng = np.random.default_rng(4)
     queries = {view: rng.normal(size=DIM).astype(np.float32) for view in VIEWS}
     conditions = [*filters(pictures).values(), SegmentFilter(image_ids=(pictures[1].image_id,))]
@@ -320,8 +317,6 @@ def test_views_are_fused_by_weight_for_each_filter(
 def test_segments_are_viewed_with_the_score_of_each_view(
     library: SegmentIndex, pictures: list[Picture]
 ) -> None:
-    if not isinstance(library, FusesViews):
-        return
     rng = np.random.default_rng(5)
     queries = {view: rng.normal(size=DIM).astype(np.float32) for view in VIEWS}
     picture = pictures[0]
@@ -338,8 +333,6 @@ def test_segments_are_viewed_with_the_score_of_each_view(
 
 
 def test_a_fused_query_that_does_not_fit_the_index_is_a_bug_of_the_caller(library: SegmentIndex) -> None:
-    if not isinstance(library, FusesViews):
-        return
     good = np.ones(DIM, np.float32)
     for vectors, weights, limit in (
         ({"face": good}, {"face": 1.0}, 3),

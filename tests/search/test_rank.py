@@ -8,11 +8,12 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.index.stored_samples import make_picture, unit_rows
+from tests.core.index.stored_samples import FINGERPRINT, make_picture, unit_rows
 
 from segdex.core.geometry import BoxXYXY
+from segdex.core.index.memory import MemoryIndex
 from segdex.core.masks import MaskRLE
-from segdex.core.records import SegmentRecord
+from segdex.core.records import SegmentRecord, ViewedSegment
 from segdex.search.rank import HitSegment, SearchHit, drop_nested, fuse_views, group_by_image
 
 Vectors = dict[UUID, dict[str, npt.NDArray[np.float32]]]
@@ -97,15 +98,18 @@ def test_fused_scores_are_weighted_means_of_dot_products(
 ) -> None:
     rng = np.random.default_rng(seed)
     picture = make_picture(3, 9, seed=seed)
-    records = list(picture.segments.records)
     vectors: Vectors = {
         record.segment_id: {view: rows[i] for view, rows in picture.segments.vectors.items()}
-        for i, record in enumerate(records)
+        for i, record in enumerate(picture.segments.records)
     }
     query = {"crop": unit_rows(rng, 1, 12)[0] * 2, "context": unit_rows(rng, 1, 12)[0]}
     weights = {"crop": crop_weight, "context": context_weight}
 
-    hits = fuse_views(records, vectors, query, weights=weights)
+    index = MemoryIndex()
+    index.ensure(FINGERPRINT)
+    index.upsert_segments(picture.segments)
+    viewed = index.view_segments(list(vectors), query)
+    hits = fuse_views(viewed.values(), weights=weights)
 
     assert {found.record.segment_id for found in hits} == set(vectors)
     assert [found.score for found in hits] == sorted((found.score for found in hits), reverse=True)
@@ -122,12 +126,10 @@ def test_fused_scores_are_weighted_means_of_dot_products(
         assert found.view_scores == pytest.approx(dots, abs=1e-5)
 
 
-def test_ties_go_by_id_and_segments_without_vectors_are_left_out() -> None:
-    row = np.ones(3, np.float32)
-    records = [record_of(number) for number in (5, 2, 9, 7)]
-    vectors: Vectors = {UUID(int=number): {"crop": row} for number in (5, 2, 9)}
+def test_ties_go_by_id() -> None:
+    viewed = [ViewedSegment(record_of(number), {"crop": 3.0}) for number in (5, 2, 9)]
 
-    hits = fuse_views(records, vectors, {"crop": row}, weights={"crop": 1})
+    hits = fuse_views(viewed, weights={"crop": 1})
 
     assert [found.record.segment_id.int for found in hits] == [2, 5, 9]
 

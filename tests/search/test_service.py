@@ -25,9 +25,9 @@ from segdex.core.protocols import Embedder, SegmentIndex
 from segdex.core.records import (
     EVERYTHING,
     EmbeddedSegments,
+    FusedSegment,
     ImageRecord,
     RGBImage,
-    ScoredSegment,
     SegmentFilter,
     Vectors,
 )
@@ -109,7 +109,7 @@ def test_an_answer_is_a_page_of_distinct_pictures_with_segments_of_their_own(ind
     assert len({hit.image.image_id for hit in answer.hits}) == len(answer.hits) == 5
     assert [hit.score for hit in answer.hits] == sorted((hit.score for hit in answer.hits), reverse=True)
     assert answer.embedder == EMBEDDER.name
-    assert set(answer.timings_ms) == {"embed", "query", "rank"}
+    assert set(answer.timings_ms) == {"embed", "query"}
     for hit in answer.hits:
         assert 1 <= len(hit.segments) <= 2
         assert {found.record.image_id for found in hit.segments} == {hit.image.image_id}
@@ -176,18 +176,17 @@ class RecordingIndex(MemoryIndex):
         super().__init__()
         self.asked: list[tuple[str, SegmentFilter, bool]] = []
 
-    def query_groups(
+    def query_fused(
         self,
-        vector: npt.NDArray[np.float32],
+        vectors: Mapping[str, npt.NDArray[np.float32]],
         *,
-        view: str,
+        weights: Mapping[str, float],
         limit: int,
-        group_size: int,
-        where: SegmentFilter = EVERYTHING,
+        filters: Sequence[SegmentFilter] = (EVERYTHING,),
         exact: bool = False,
-    ) -> list[list[ScoredSegment]]:
-        self.asked.append((view, where, exact))
-        return super().query_groups(vector, view=view, limit=limit, group_size=group_size, where=where)
+    ) -> list[list[FusedSegment]]:
+        self.asked += [(view, where, exact) for where in filters for view in weights]
+        return super().query_fused(vectors, weights=weights, limit=limit, filters=filters, exact=exact)
 
 
 @pytest.mark.parametrize("exact", [True, False])

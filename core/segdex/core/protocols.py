@@ -12,6 +12,7 @@ from segdex.core.geometry import BoxXYXY
 from segdex.core.records import (
     EVERYTHING,
     EmbeddedSegments,
+    FusedSegment,
     ImageRecord,
     IndexCounts,
     IndexFingerprint,
@@ -21,6 +22,7 @@ from segdex.core.records import (
     SegmentFilter,
     SegmentRecord,
     Vectors,
+    ViewedSegment,
 )
 
 FRAME_PX = 1024
@@ -265,6 +267,34 @@ class SegmentIndex(Protocol):
 
         Groups come by their best segment, best first, and segments best first inside a group.
         """
+        ...
+
+    def query_fused(
+        self,
+        vectors: Mapping[str, npt.NDArray[np.float32]],
+        *,
+        weights: Mapping[str, float],
+        limit: int,
+        filters: Sequence[SegmentFilter] = (EVERYTHING,),
+        exact: bool = False,
+    ) -> list[list[FusedSegment]]:
+        """Return, for each filter, the segments with the largest weighted mean of dot products, best first.
+
+        The best of each view are scored in all views, and fused.
+
+        Args:
+            vectors: (dim,) float32 by view.
+            weights: Share of each view, 0 or more, not all 0.
+            limit: At most this many for each filter.
+            filters: Conditions on the payload.
+            exact: Compare each view with every vector instead of walking the HNSW graph.
+        """
+        ...
+
+    def view_segments(
+        self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
+    ) -> dict[UUID, ViewedSegment]:
+        """Return those of some segments that exist, with the dot product of each view."""
         ...
 
     def query_images(

@@ -1,17 +1,16 @@
-"""Hits of an index that fuses the views itself: few and small requests, and masks of what is shown alone."""
+"""From a query to hits: few and small requests to the index, and masks of what is shown alone."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
 from segdex.core.protocols import SegmentIndex
-from segdex.core.records import EVERYTHING, ImageRecord, SegmentFilter, SegmentRecord
+from segdex.core.records import FusedSegment, ImageRecord, SegmentFilter
 from segdex.search.queries import SearchQuery
-from segdex.search.rank import HitSegment, SearchHit, drop_nested, group_by_image
+from segdex.search.rank import SearchHit, drop_nested, fuse_views, group_by_image
 
 _SEGMENTS_PER_IMAGE = 4
 """Segments fetched to find a picture: the best of a query often lie in the same one."""
@@ -23,68 +22,7 @@ _GROWTH = 4
 """Each further fetch is so much larger."""
 
 
-class FusedHit(Protocol):
-    """A segment with its fused score, ids as text."""
-
-    @property
-    def segment_id(self) -> str:
-        """The segment."""
-        ...
-
-    @property
-    def image_id(self) -> str:
-        """Its picture."""
-        ...
-
-    @property
-    def ancestor_ids(self) -> tuple[str, ...]:
-        """The segments that contain it."""
-        ...
-
-    @property
-    def score(self) -> float:
-        """Weighted mean over the views."""
-        ...
-
-
-class ViewedSegment(Protocol):
-    """A segment with its dot product in each view."""
-
-    @property
-    def record(self) -> SegmentRecord:
-        """The stored segment."""
-        ...
-
-    @property
-    def view_scores(self) -> Mapping[str, float]:
-        """By view."""
-        ...
-
-
-@runtime_checkable
-class FusesViews(Protocol):
-    """What an index offers beside ``SegmentIndex`` when it can fuse the scores of views."""
-
-    def query_fused(
-        self,
-        vectors: Mapping[str, npt.NDArray[np.float32]],
-        *,
-        weights: Mapping[str, float],
-        limit: int,
-        filters: Sequence[SegmentFilter] = (EVERYTHING,),
-        exact: bool = False,
-    ) -> Sequence[Sequence[FusedHit]]:
-        """Return, for each filter, the segments with the largest weighted mean of dot products."""
-        ...
-
-    def view_segments(
-        self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
-    ) -> Mapping[UUID, ViewedSegment]:
-        """Return those of some segments that exist, with the dot product of each view."""
-        ...
-
-
-_Ask = Callable[[Sequence[SegmentFilter], int], Sequence[Sequence[FusedHit]]]
+_Ask = Callable[[Sequence[SegmentFilter], int], Sequence[Sequence[FusedSegment]]]
 """Return, for each filter, the best segments that match it, best first, at most so many."""
 
 
@@ -93,7 +31,6 @@ def fused_hits(
     vectors: Mapping[str, npt.NDArray[np.float32]],
     *,
     weights: Mapping[str, float],
-    fuse: FusesViews,
     index: SegmentIndex,
 ) -> tuple[SearchHit, ...]:
     """Return the answer to a query: its pictures, then their segments, then the masks of those.
@@ -102,12 +39,11 @@ def fused_hits(
         query: The question.
         vectors: (dim,) vector by view.
         weights: Share of each view.
-        fuse: The index.
-        index: The same.
+        index: Whom to ask.
     """
 
-    def ask(filters: Sequence[SegmentFilter], limit: int) -> Sequence[Sequence[FusedHit]]:
-        answers = fuse.query_fused(vectors, weights=weights, limit=limit, filters=filters, exact=query.exact)
+    def ask(filters: Sequence[SegmentFilter], limit: int) -> Sequence[Sequence[FusedSegment]]:
+        answers = index.query_fused(vectors, weights=weights, limit=limit, filters=filters, exact=query.exact)
         least = query.min_score
         if least is None:
             return answers
@@ -115,24 +51,15 @@ def fused_hits(
 
     images, hits, complete = _find_pictures(ask, index, query)
     shown = _fill_pictures(ask, hits, list(images), complete=complete, query=query)
-    viewed = fuse.view_segments([UUID(hit.segment_id) for found in shown for hit in found], vectors)
-    total = sum(weights.values())
-    segments = [
-        HitSegment(
-            record=one.record,
-            score=sum(weights[view] * one.view_scores[view] for view in weights) / total,
-            view_scores=one.view_scores,
-        )
-        for one in viewed.values()
-    ]
-    segments.sort(key=lambda hit: (-hit.score, hit.segment_id))
+    viewed = index.view_segments([UUID(hit.segment_id) for found in shown for hit in found], vectors)
+    segments = fuse_views(viewed.values(), weights=weights)
     groups = group_by_image(segments, limit=query.limit, per_image=query.per_image)
     return tuple(SearchHit(images[str(group[0].image_id)], tuple(group)) for group in groups)
 
 
 def _find_pictures(
     ask: _Ask, index: SegmentIndex, query: SearchQuery
-) -> tuple[dict[str, ImageRecord], Sequence[FusedHit], bool]:
+) -> tuple[dict[str, ImageRecord], Sequence[FusedSegment], bool]:
     """Return the pictures with the best segments, best first, what was fetched, and whether that is all.
 
     Pictures that are not in the ledger are left out: they are being written, or an ingest was stopped there.
@@ -155,8 +82,8 @@ def _find_pictures(
 
 
 def _fill_pictures(
-    ask: _Ask, hits: Sequence[FusedHit], image_ids: Sequence[str], *, complete: bool, query: SearchQuery
-) -> list[Sequence[FusedHit]]:
+    ask: _Ask, hits: Sequence[FusedSegment], image_ids: Sequence[str], *, complete: bool, query: SearchQuery
+) -> list[Sequence[FusedSegment]]:
     """Return the segments to show of each picture.
 
     Hits come best first, so that those of a picture are final as soon as there are enough of them: a further
@@ -170,7 +97,7 @@ def _fill_pictures(
         query: How many segments of a picture, under which filter, and whether nested ones are kept.
     """
 
-    def choose(found: Sequence[FusedHit]) -> Sequence[FusedHit]:
+    def choose(found: Sequence[FusedSegment]) -> Sequence[FusedSegment]:
         return (found if query.nested else drop_nested(found))[: query.per_image]
 
     groups = group_by_image(hits, limit=len(hits), per_image=len(hits))

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-import numpy as np
-import numpy.typing as npt
-
-from segdex.core.records import ImageRecord, SegmentRecord
+from segdex.core.records import ImageRecord, SegmentRecord, ViewedSegment
 
 
 class Candidate(Protocol):
@@ -81,30 +78,22 @@ class SearchHit:
         return self.segments[0].score
 
 
-def fuse_views(
-    records: Iterable[SegmentRecord],
-    vectors: Mapping[UUID, Mapping[str, npt.NDArray[np.float32]]],
-    query: Mapping[str, npt.NDArray[np.float32]],
-    *,
-    weights: Mapping[str, float],
-) -> list[HitSegment]:
-    """Score segments in every view and fuse by weighted mean; best first, ties by id.
+def fuse_views(viewed: Iterable[ViewedSegment], *, weights: Mapping[str, float]) -> list[HitSegment]:
+    """Fuse the scores of the views by weighted mean; best first, ties by id.
 
     Args:
-        records: The candidates; one without vectors (deleted meanwhile) is left out.
-        vectors: (dim,) vectors by segment and view.
-        query: (dim,) vector by view.
+        viewed: Segments with the score of each view.
         weights: Share of each view, 0 or more, not all 0.
     """
     total = sum(weights.values())
-    hits = []
-    for record in records:
-        if record.segment_id not in vectors:
-            continue
-        stored = vectors[record.segment_id]
-        view_scores = {view: float(stored[view] @ query[view]) for view in weights}
-        score = sum(weights[view] * view_scores[view] for view in weights) / total
-        hits.append(HitSegment(record=record, score=score, view_scores=view_scores))
+    hits = [
+        HitSegment(
+            record=one.record,
+            score=sum(weights[view] * one.view_scores[view] for view in weights) / total,
+            view_scores=one.view_scores,
+        )
+        for one in viewed
+    ]
     return sorted(hits, key=lambda hit: (-hit.score, hit.segment_id))
 
 

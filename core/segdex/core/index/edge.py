@@ -38,8 +38,6 @@ from segdex.core.index.edge_folder import WRITE_FREE_BYTES, EdgeFolder
 from segdex.core.index.fusing import (
     ABSENT,
     FUSED_FIELDS,
-    FusedSegment,
-    ViewedSegment,
     check_fused_query,
     per_view,
     scores_by_view,
@@ -62,6 +60,7 @@ from segdex.core.records import (
     EVERYTHING,
     IMAGE_VIEW,
     EmbeddedSegments,
+    FusedSegment,
     ImageRecord,
     IndexCounts,
     IndexFingerprint,
@@ -70,6 +69,7 @@ from segdex.core.records import (
     SegmentFilter,
     SegmentRecord,
     Vectors,
+    ViewedSegment,
 )
 
 _SEGMENTS, _IMAGES = "segments", "images"
@@ -208,17 +208,7 @@ class EdgeIndex:
         filters: Sequence[SegmentFilter] = (EVERYTHING,),
         exact: bool = False,
     ) -> list[list[FusedSegment]]:
-        """Return, for each filter, the segments with the largest weighted mean of dot products, best first.
-
-        The best of each view are scored in all views, and fused.
-
-        Args:
-            vectors: (dim,) float32 by view.
-            weights: Share of each view, 0 or more, not all 0.
-            limit: At most this many for each filter.
-            filters: Conditions on the payload.
-            exact: Compare each view with every vector instead of walking the HNSW graph.
-        """
+        """See ``SegmentIndex``."""
         shares = check_fused_query(vectors, limit, self._known(), weights)
         queries = [Query.Nearest(vectors[view].astype(np.float32).tolist(), using=view) for view in shares]
         parts = [
@@ -249,7 +239,7 @@ class EdgeIndex:
     def view_segments(
         self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
     ) -> dict[UUID, ViewedSegment]:
-        """Return those of some segments that exist, with the dot product of each view."""
+        """See ``SegmentIndex``."""
         for view, vector in vectors.items():
             check_query(vector, 1, self._known(), view)
         if not segment_ids:

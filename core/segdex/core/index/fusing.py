@@ -1,7 +1,6 @@
 """Ranking by several views at once, for an index that can fuse their scores itself."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy.typing as npt
 
 from segdex.core.errors import SegmentIndexError
 from segdex.core.index.schema import check_query
-from segdex.core.records import IndexFingerprint, SegmentFilter, SegmentRecord
+from segdex.core.records import IndexFingerprint, SegmentFilter, SegmentRecord, ViewedSegment
 
 FUSED_FIELDS = ["image_id", "ancestor_ids"]
 """What is read of a payload to rank by: a whole payload costs more than the search that found it."""
@@ -21,33 +20,6 @@ _PER_VIEW = 2  # so many segments of each view are fused for each one that is wa
 _PER_VIEW_AT_LEAST = 64
 _PER_VIEW_OF_ONE = 4  # of one picture: 64 of its 100 segments for the best 12
 _ALL_OF_ONE = 10_000  # segments; an ingest stores some hundred of a picture at most
-
-
-@dataclass(frozen=True, slots=True)
-class FusedSegment:
-    """A segment that a query over several views found, without its mask.
-
-    Its ids stay text: to make UUIDs of them all took a third of a query's time on the client.
-
-    Attributes:
-        segment_id: The segment.
-        image_id: Its picture.
-        ancestor_ids: The segments that contain it, the smallest first.
-        score: Weighted mean of the dot products of its views.
-    """
-
-    segment_id: str
-    image_id: str
-    ancestor_ids: tuple[str, ...]
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class ViewedSegment:
-    """A segment with the dot product of each view that was asked for."""
-
-    record: SegmentRecord
-    view_scores: Mapping[str, float]
 
 
 def check_fused_query(

@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from segdex.core.errors import IndexMissingError, SegmentIndexError
+from segdex.core.index.fusing import check_fused_query
 from segdex.core.index.grouping import group_by_image
 from segdex.core.index.schema import check_fingerprint, check_query, check_segments, check_vectors
 from segdex.core.records import (
     EVERYTHING,
     EmbeddedSegments,
+    FusedSegment,
     ImageRecord,
     IndexCounts,
     IndexFingerprint,
@@ -21,6 +23,7 @@ from segdex.core.records import (
     SegmentFilter,
     SegmentRecord,
     Vectors,
+    ViewedSegment,
 )
 
 
@@ -118,6 +121,46 @@ class MemoryIndex:
         check_query(vector, limit, self._known(), view)
         hits = self._ranked(vector, view, where)
         return list(group_by_image(hits, limit=limit, group_size=group_size).values())
+
+    def query_fused(
+        self,
+        vectors: Mapping[str, npt.NDArray[np.float32]],
+        *,
+        weights: Mapping[str, float],
+        limit: int,
+        filters: Sequence[SegmentFilter] = (EVERYTHING,),
+        exact: bool = False,  # noqa: ARG002 - it always is
+    ) -> list[list[FusedSegment]]:
+        """See ``SegmentIndex``."""
+        shares = check_fused_query(vectors, limit, self._known(), weights)
+        answers = []
+        for where in filters:
+            found = [
+                FusedSegment(
+                    segment_id=str(stored.record.segment_id),
+                    image_id=str(stored.record.image_id),
+                    ancestor_ids=tuple(map(str, stored.record.ancestor_ids)),
+                    score=sum(share * float(stored.vectors[v] @ vectors[v]) for v, share in shares.items()),
+                )
+                for stored in self._segments.values()
+                if _matches(stored.record, where)
+            ]
+            answers.append(sorted(found, key=lambda hit: (-hit.score, hit.segment_id))[:limit])
+        return answers
+
+    def view_segments(
+        self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
+    ) -> dict[UUID, ViewedSegment]:
+        """See ``SegmentIndex``."""
+        for view, vector in vectors.items():
+            check_query(vector, 1, self._known(), view)
+        found = [self._segments[key] for key in segment_ids if key in self._segments]
+        return {
+            stored.record.segment_id: ViewedSegment(
+                stored.record, {view: float(stored.vectors[view] @ vectors[view]) for view in vectors}
+            )
+            for stored in found
+        }
 
     def query_images(
         self,

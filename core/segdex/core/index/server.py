@@ -10,7 +10,7 @@ from grpc import RpcError, StatusCode  # type: ignore[import-untyped]
 from qdrant_client import grpc, models
 
 from segdex.core.errors import SegmentIndexError
-from segdex.core.index.fusing import FusedSegment, ViewedSegment, check_fused_query
+from segdex.core.index.fusing import check_fused_query
 from segdex.core.index.grouping import rank_groups
 from segdex.core.index.schema import (
     FILTER_FIELDS,
@@ -33,6 +33,7 @@ from segdex.core.records import (
     EVERYTHING,
     IMAGE_VIEW,
     EmbeddedSegments,
+    FusedSegment,
     ImageRecord,
     IndexCounts,
     IndexFingerprint,
@@ -41,6 +42,7 @@ from segdex.core.records import (
     SegmentFilter,
     SegmentRecord,
     Vectors,
+    ViewedSegment,
 )
 
 _METADATA_KEY = "segdex"  # of the collection of segments: the fingerprint
@@ -221,18 +223,7 @@ class ServerIndex:
         filters: Sequence[SegmentFilter] = (EVERYTHING,),
         exact: bool = False,
     ) -> list[list[FusedSegment]]:
-        """Return, for each filter, the segments with the largest weighted mean of dot products, best first.
-
-        Both views and all filters are one request: the best of each view are scored in all views by their
-        full vectors, and fused.
-
-        Args:
-            vectors: (dim,) float32 by view.
-            weights: Share of each view, 0 or more, not all 0.
-            limit: At most this many for each filter.
-            filters: Conditions on the payload.
-            exact: Compare each view with every vector instead of walking the HNSW graph.
-        """
+        """See ``SegmentIndex``; all views, and several filters, are one request."""
         shares = check_fused_query(vectors, limit, self._known(), weights)
         found: list[list[FusedSegment]] = []
         for start in range(0, len(filters), _FILTERS_PER_REQUEST):
@@ -250,7 +241,7 @@ class ServerIndex:
     def view_segments(
         self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
     ) -> dict[UUID, ViewedSegment]:
-        """Return those of some segments that exist, with the dot product of each view."""
+        """See ``SegmentIndex``."""
         for view, vector in vectors.items():
             check_query(vector, 1, self._known(), view)
         viewed: dict[UUID, ViewedSegment] = {}

@@ -15,15 +15,13 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 from segdex.core.index.fusing import (
     ABSENT,
     FUSED_FIELDS,
-    FusedSegment,
-    ViewedSegment,
     per_view,
     scores_by_view,
     unreadable,
 )
 from segdex.core.index.schema import segment_from_payload
 from segdex.core.index.server_filter import to_filter
-from segdex.core.records import SegmentFilter
+from segdex.core.records import FusedSegment, SegmentFilter, ViewedSegment
 
 _FULL_VECTORS = grpc.SearchParams(quantization=grpc.QuantizationSearchParams(ignore=True))
 _EXACT = grpc.SearchParams(exact=True, quantization=grpc.QuantizationSearchParams(ignore=True))
