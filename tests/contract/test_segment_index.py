@@ -41,6 +41,9 @@ from segdex.core.records import (
     SegmentFilter,
     SegmentRecord,
 )
+from segdex.search.fusing import fused_hits
+from segdex.search.queries import SearchQuery, TextTerm
+from segdex.search.rank import HitSegment
 
 
 @dataclass(frozen=True)
@@ -245,13 +248,31 @@ def test_scores_are_plain_dot_products_of_the_view_also_for_queries_of_any_lengt
         assert_same_hits(found, brute_force(pictures, query, view)[:25])
 
 
+def asked(
+    index: SegmentIndex, query: np.ndarray, *, limit: int, per_image: int, where: SegmentFilter, exact: bool
+) -> list[list[HitSegment]]:
+    """Return what a search by one view shows of each picture, nested segments too."""
+    weights = {"crop": 1.0}
+    question = SearchQuery(
+        terms=(TextTerm("given as a vector"),),
+        where=where,
+        limit=limit,
+        per_image=per_image,
+        view_weights=weights,
+        nested=True,
+        exact=exact,
+    )
+    hits = fused_hits(question, {"crop": query}, weights=weights, index=index)
+    return [list(hit.segments) for hit in hits]
+
+
 @pytest.mark.parametrize("exact", [True, False])
-@pytest.mark.parametrize("size", [(1, 1), (3, 2), (10, 1), (24, 3), (50, 200)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (10, 1), (24, 3), (50, 100)], ids=str)
 @pytest.mark.parametrize("name", ["nothing", "tag", "image_ids", "largest area, inclusive"])
-def test_grouped_query_equals_brute_force(
+def test_a_search_grouped_by_picture_equals_brute_force(
     library: SegmentIndex, pictures: list[Picture], name: str, size: tuple[int, int], exact: bool
 ) -> None:
-    limit, group_size = size
+    limit, per_image = size
     where = filters(pictures)[name]
     # Towards the picture with 120 segments, so that one picture has many of the best.
     query = pictures[0].segments.vectors["crop"].sum(axis=0)
@@ -259,14 +280,12 @@ def test_grouped_query_equals_brute_force(
     for hit in brute_force(pictures, query, "crop", where):
         groups.setdefault(hit.record.image_id, []).append(hit)
 
-    found = library.query_groups(
-        query, view="crop", limit=limit, group_size=group_size, where=where, exact=exact
-    )
+    found = asked(library, query, limit=limit, per_image=per_image, where=where, exact=exact)
 
-    wanted = [hits[:group_size] for hits in groups.values()][:limit]
+    wanted = [hits[:per_image] for hits in groups.values()][:limit]
     assert len(found) == len(wanted)
     for found_hits, wanted_hits in zip(found, wanted, strict=True):
-        assert_same_hits(found_hits, wanted_hits)
+        assert_same_hits([ScoredSegment(hit.record, hit.score) for hit in found_hits], wanted_hits)
 
 
 def fused_brute_force(
@@ -344,7 +363,7 @@ def test_a_fused_query_that_does_not_fit_the_index_is_a_bug_of_the_caller(librar
             library.query_fused(vectors, weights=weights, limit=limit)
 
 
-def test_grouped_query_finds_all_pictures_when_one_picture_has_all_the_best_segments(
+def test_a_search_finds_all_pictures_when_one_picture_has_all_the_best_segments(
     index: SegmentIndex,
 ) -> None:
     query = np.eye(1, DIM, dtype=np.float32)[0]
@@ -355,7 +374,7 @@ def test_grouped_query_finds_all_pictures_when_one_picture_has_all_the_best_segm
     ingest(index, [_with_vectors(crowded, near), *(_with_vectors(picture, far) for picture in others)])
 
     for exact in (True, False):
-        groups = index.query_groups(query, view="crop", limit=10, group_size=2, exact=exact)
+        groups = asked(index, query, limit=10, per_image=2, where=EVERYTHING, exact=exact)
 
         assert len({group[0].record.image_id for group in groups}) == 10
         assert groups[0][0].record.image_id == crowded.image_id
@@ -510,7 +529,7 @@ def test_an_empty_index_answers_everything_with_nothing(index: SegmentIndex) -> 
     assert index.query(query, view="crop", limit=3) == []
     assert index.query(query, view="crop", limit=3, exact=True) == []
     for exact in (True, False):
-        assert index.query_groups(query, view="crop", limit=3, group_size=2, exact=exact) == []
+        assert asked(index, query, limit=3, per_image=2, where=EVERYTHING, exact=exact) == []
     assert index.query_images(query, limit=3) == []
     assert index.get_segments([uuid4()]) == []
     assert index.get_vectors([uuid4()]) == {}
@@ -579,7 +598,7 @@ def test_a_query_that_does_not_fit_the_index_is_a_bug_of_the_caller(index: Segme
     with pytest.raises(ValueError, match="shape"):
         index.query(np.ones(DIM + 1, np.float32), view="crop", limit=3)
     with pytest.raises(ValueError, match="limit"):
-        index.query_groups(good, view="crop", limit=0, group_size=1)
+        index.query(good, view="crop", limit=0)
 
 
 def test_what_another_embedder_or_other_views_would_write_is_refused(index: SegmentIndex) -> None:
@@ -643,7 +662,7 @@ def test_an_index_of_a_newer_segdex_is_refused_when_it_is_opened(place: Place) -
 
 
 def test_groups_are_pictures(library: SegmentIndex) -> None:
-    groups = library.query_groups(np.ones(DIM, np.float32), view="crop", limit=9, group_size=3)
+    groups = asked(library, np.ones(DIM, np.float32), limit=9, per_image=3, where=EVERYTHING, exact=False)
 
     ids = [hit.record.image_id for group in groups for hit in group]
     assert len([key for key, _ in groupby(ids)]) == len(set(ids)) == 9

@@ -253,22 +253,6 @@ class SegmentIndex(Protocol):
         """
         ...
 
-    def query_groups(
-        self,
-        vector: npt.NDArray[np.float32],
-        *,
-        view: str,
-        limit: int,
-        group_size: int,
-        where: SegmentFilter = EVERYTHING,
-        exact: bool = False,
-    ) -> list[list[ScoredSegment]]:
-        """Return the best ``group_size`` segments of each of the best ``limit`` pictures.
-
-        Groups come by their best segment, best first, and segments best first inside a group.
-        """
-        ...
-
     def query_fused(
         self,
         vectors: Mapping[str, npt.NDArray[np.float32]],

@@ -27,6 +27,8 @@ from segdex.core.errors import (
 )
 from segdex.core.index import edge_folder
 from segdex.core.index.edge import EdgeIndex
+from segdex.search.fusing import fused_hits
+from segdex.search.queries import SearchQuery, TextTerm
 
 WRITER = """
 import sys
@@ -299,8 +301,10 @@ def test_optimizing_a_large_index_builds_the_graph_and_finds_nearly_what_exact_s
     index = EdgeIndex(fast_folder / "graph", create=True)
     index.ensure(replace(FINGERPRINT, dim=dim, views=("crop",)))
     for number in range(27):
-        segments = make_picture(number, 100, dim=dim).segments
-        index.upsert_segments(replace(segments, vectors={"crop": segments.vectors["crop"]}))
+        picture = make_picture(number, 100, dim=dim)
+        crops = {"crop": picture.segments.vectors["crop"]}
+        index.upsert_segments(replace(picture.segments, vectors=crops))
+        index.upsert_image(picture.record, picture.vector)
     index.optimize()
 
     assert index._shards["segments"].info().indexed_vectors_count >= 2700
@@ -310,9 +314,10 @@ def test_optimizing_a_large_index_builds_the_graph_and_finds_nearly_what_exact_s
         exact = index.query(query, view="crop", limit=10, exact=True)
         found = index.query(query, view="crop", limit=10)
         shared += len({h.record.segment_id for h in exact} & {h.record.segment_id for h in found})
-        groups = index.query_groups(query, view="crop", limit=27, group_size=2)
-        assert len(groups) == 27
-        assert {len(group) for group in groups} == {2}
+        question = SearchQuery((TextTerm("given as a vector"),), limit=27, per_image=2, nested=True)
+        hits = fused_hits(question, {"crop": query}, weights={"crop": 1.0}, index=index)
+        assert len(hits) == 27
+        assert {len(hit.segments) for hit in hits} == {2}
     # Random vectors of 1024 dimensions are the hardest case; 173 of 200 were measured.
     assert shared >= 120
     index.close()

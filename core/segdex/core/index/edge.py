@@ -43,7 +43,6 @@ from segdex.core.index.fusing import (
     scores_by_view,
     unreadable,
 )
-from segdex.core.index.grouping import rank_groups
 from segdex.core.index.schema import (
     FILTER_FIELDS,
     check_fingerprint,
@@ -181,23 +180,6 @@ class EdgeIndex:
             ScoredSegment(segment_from_payload(point.id, point.payload, self.location), point.score)
             for point in points
         ]
-
-    def query_groups(
-        self,
-        vector: npt.NDArray[np.float32],
-        *,
-        view: str,
-        limit: int,
-        group_size: int,
-        where: SegmentFilter = EVERYTHING,
-        exact: bool = False,
-    ) -> list[list[ScoredSegment]]:
-        """See ``SegmentIndex``."""
-
-        def rank(part: SegmentFilter, most: int) -> list[ScoredSegment]:
-            return self.query(vector, view=view, limit=most, where=part, exact=exact)
-
-        return rank_groups(rank, where, limit=limit, group_size=group_size)
 
     def query_fused(
         self,

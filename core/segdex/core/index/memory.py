@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from segdex.core.errors import IndexMissingError, SegmentIndexError
 from segdex.core.index.fusing import check_fused_query
-from segdex.core.index.grouping import group_by_image
 from segdex.core.index.schema import check_fingerprint, check_query, check_segments, check_vectors
 from segdex.core.records import (
     EVERYTHING,
@@ -106,21 +105,6 @@ class MemoryIndex:
         """See ``SegmentIndex``."""
         check_query(vector, limit, self._known(), view)
         return self._ranked(vector, view, where)[:limit]
-
-    def query_groups(
-        self,
-        vector: npt.NDArray[np.float32],
-        *,
-        view: str,
-        limit: int,
-        group_size: int,
-        where: SegmentFilter = EVERYTHING,
-        exact: bool = False,  # noqa: ARG002 - it always is
-    ) -> list[list[ScoredSegment]]:
-        """See ``SegmentIndex``."""
-        check_query(vector, limit, self._known(), view)
-        hits = self._ranked(vector, view, where)
-        return list(group_by_image(hits, limit=limit, group_size=group_size).values())
 
     def query_fused(
         self,

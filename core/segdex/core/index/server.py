@@ -11,7 +11,6 @@ from qdrant_client import grpc, models
 
 from segdex.core.errors import SegmentIndexError
 from segdex.core.index.fusing import check_fused_query
-from segdex.core.index.grouping import rank_groups
 from segdex.core.index.schema import (
     FILTER_FIELDS,
     check_fingerprint,
@@ -179,40 +178,6 @@ class ServerIndex:
         check_query(vector, limit, self._known(), view)
         points = self._query(self._segments, vector, view=view, limit=limit, exact=exact, where=where)
         return [self._scored(point) for point in points]
-
-    def query_groups(
-        self,
-        vector: npt.NDArray[np.float32],
-        *,
-        view: str,
-        limit: int,
-        group_size: int,
-        where: SegmentFilter = EVERYTHING,
-        exact: bool = False,
-    ) -> list[list[ScoredSegment]]:
-        """See ``SegmentIndex``."""
-        check_query(vector, limit, self._known(), view)
-        if not exact:
-            with self._server.translated():
-                found = self._client.query_points_groups(
-                    self._segments,
-                    group_by="image_id",
-                    query=vector.astype(np.float32).tolist(),
-                    using=view,
-                    query_filter=to_filter(where),
-                    search_params=_search_params(exact=False),
-                    limit=limit,
-                    group_size=group_size,
-                )
-            if len(found.groups) == limit:
-                return [[self._scored(point) for point in group.hits] for group in found.groups]
-
-        # Qdrant gives up after five searches, so where few pictures have most of the best segments it
-        # returns less than there is. Then, and when it has to be exact, the grouping is done here.
-        def rank(part: SegmentFilter, most: int) -> list[ScoredSegment]:
-            return self.query(vector, view=view, limit=most, where=part, exact=exact)
-
-        return rank_groups(rank, where, limit=limit, group_size=group_size)
 
     def query_fused(
         self,
