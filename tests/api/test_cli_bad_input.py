@@ -44,6 +44,7 @@ def _fails(
         (["ingest", ".", "--segments-per-image", "0"], ("--segments-per-image", "between 1")),
         (["ingest", ".", "--points-per-side", "500"], ("--points-per-side", "128")),
         (["ingest", ".", "--select", "best"], ("--select", "ranked or meta")),
+        (["ingest", ".", "--quality", "meta"], ("--quality", "fast, balanced, best", "meta")),
         (["ingest", ".", "--tag", " "], ("--tag",)),
         (["ingest", ".", "--profile", "big"], ("--profile", "default", "offline")),
         (["search", "   "], ("empty",)),

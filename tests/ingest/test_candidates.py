@@ -137,24 +137,6 @@ def test_stability_is_metas_and_zero_where_meta_divides_by_zero(offset: float) -
     assert scores[1] == 1
 
 
-def test_candidates_are_cut_in_all_their_parts_alike() -> None:
-    segmenter = FloodSegmenter()
-    [features] = segmenter.encode([squares()])
-    points = point_grid((512, 512), points_per_side=8)
-    candidates = join_candidates(list(decode_points(segmenter, features, points, floors=NO_FLOORS)))
-
-    some = candidates[np.array([3, 1])]
-
-    assert len(some) == 2
-    for position, row in enumerate((3, 1)):
-        np.testing.assert_array_equal(some.frame_logits(position), candidates.frame_logits(row))
-        assert some.predicted_iou[position] == candidates.predicted_iou[row]
-        assert some.stability[position] == candidates.stability[row]
-        assert some.level[position] == candidates.level[row]
-        assert some.areas_px[position] == candidates.areas_px[row]
-        np.testing.assert_array_equal(some.tokens[position], candidates.tokens[row])
-
-
 class CountingFlood(FloodSegmenter):
     """Notes which points it was asked for."""
 

@@ -50,18 +50,6 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, rows: npt.NDArray[np.intp]) -> "Candidates":
-        return Candidates(
-            mask_px=self.mask_px,
-            logits=[self.logits[i] for i in rows],
-            parts=[self.parts[i] for i in rows],
-            predicted_iou=self.predicted_iou[rows],
-            stability=self.stability[rows],
-            areas_px=self.areas_px[rows],
-            level=self.level[rows],
-            tokens=self.tokens[rows],
-        )
-
     def frame_logits(self, position: int) -> npt.NDArray[np.float32]:
         """Return the (s, s) logits of one mask."""
         part = self.parts[position]

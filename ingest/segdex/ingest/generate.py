@@ -41,9 +41,9 @@ class GeneratorSettings:
             multiple of 32, at least 224. 672 finds what 1024, Meta's and the one of the training, finds.
         points_per_side: The grid on the whole picture has this many points along each side, 1 to 128.
             Meta: 32.
-        explained_above: On the whole picture every second point of every second row is prompted first; of the
-            others only those that no mask covers whose predicted IoU times stability is above this. 0 to 1;
-            1 prompts all (``meta``).
+        explained_above: Of a grid that is decoded over the whole picture or window, every second point of
+            every second row is prompted first; of the others only those that no mask covers whose predicted
+            IoU times stability is above this. 0 to 1; 1 prompts all (``meta``).
         min_point_spacing_px: Points never lie closer than this, so that small pictures cost less; 0 or more.
         crop_layers: Further layers of windows, each encoded alone, for small things; 0 to 3. ``ranked`` has
             2x2, 3x3, 4x4 windows, ``meta`` 2x2, 4x4, 8x8.
@@ -291,9 +291,8 @@ def _prompted(
         # windows of layer i have 2 / (i + 1) the side of those of the first; points come a little denser
         near = int(settings.crop_near_points_per_side * (2 / (window.layer + 1)) ** 0.7)
     stability_floor, cuts = settings.stability_floor, Edges()
-    if (
-        settings.selection == "meta"
-    ):  # Meta's floor, and its edges, hold at full size: ``select_meta`` decides
+    if settings.selection == "meta":
+        # Meta's floor, and its edges, hold at full size: ``select_meta`` decides
         stability_floor = max(stability_floor - _STABILITY_MARGIN, 0)
     else:
         cuts = _cuts(window, (image.shape[0], image.shape[1]))
