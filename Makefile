@@ -43,8 +43,8 @@ check: $(VENV)/.testing-ready
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports --no-logo
 
-# An hour, on a machine that does nothing else; the results are committed. DATA is a labelled set, BENCH a folder for
-# what can be made again: a second run goes on there.
+# Hours (never run as a whole), on a machine that does nothing else; the results are committed. DATA is a labelled set,
+# BENCH a folder for what can be made again: a second run goes on there.
 DATA  ?= ../shared/data/coco
 BENCH ?= .cache/bench
 SIZES ?= 10000 100000
