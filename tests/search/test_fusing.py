@@ -31,11 +31,11 @@ class CountingIndex(MemoryIndex):
         *,
         weights: Mapping[str, float],
         limit: int,
-        filters: Sequence[SegmentFilter] = (EVERYTHING,),
+        where: SegmentFilter = EVERYTHING,
         exact: bool = False,
-    ) -> list[list[FusedSegment]]:
-        self.asked.append((len(filters), limit))
-        return super().query_fused(vectors, weights=weights, limit=limit, filters=filters, exact=exact)
+    ) -> list[FusedSegment]:
+        self.asked.append((len(where.image_ids), limit))
+        return super().query_fused(vectors, weights=weights, limit=limit, where=where, exact=exact)
 
     def view_segments(
         self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
@@ -133,8 +133,9 @@ def test_masks_are_fetched_of_what_is_shown_alone(index: CountingIndex) -> None:
     answer = search(QUERY, index=index, embedder=EMBEDDER)
 
     assert index.viewed == sum(len(hit.segments) for hit in answer.hits)
-    assert index.asked[0] == (1, 40)
-    assert all(limit <= 12 or pictures < 10 for pictures, limit in index.asked[1:])
+    assert index.asked[0] == (0, 40)
+    assert len(index.asked) <= 3
+    assert all(pictures <= 10 for pictures, _ in index.asked[1:])
 
 
 def test_pictures_whose_segments_are_all_known_are_not_asked_for_again(index: CountingIndex) -> None:

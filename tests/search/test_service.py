@@ -182,11 +182,11 @@ class RecordingIndex(MemoryIndex):
         *,
         weights: Mapping[str, float],
         limit: int,
-        filters: Sequence[SegmentFilter] = (EVERYTHING,),
+        where: SegmentFilter = EVERYTHING,
         exact: bool = False,
-    ) -> list[list[FusedSegment]]:
-        self.asked += [(view, where, exact) for where in filters for view in weights]
-        return super().query_fused(vectors, weights=weights, limit=limit, filters=filters, exact=exact)
+    ) -> list[FusedSegment]:
+        self.asked += [(view, where, exact) for view in weights]
+        return super().query_fused(vectors, weights=weights, limit=limit, where=where, exact=exact)
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -197,7 +197,7 @@ class Embedder(Protocol):
 
 
 class SegmentIndex(Protocol):
-    """Segments with named vectors, and the ledger of pictures. All writes are idempotent."""
+    """Segments with a vector for each view, and the ledger of pictures. All writes are idempotent."""
 
     @property
     def location(self) -> str:
@@ -246,7 +246,7 @@ class SegmentIndex(Protocol):
 
         Args:
             vector: (dim,) float32, not zero; its length scales the scores.
-            view: Which named vector to compare with.
+            view: Which vector of a segment to compare with.
             limit: At most this many.
             where: Conditions on the payload.
             exact: Compare with every vector instead of walking the HNSW graph.
@@ -259,19 +259,17 @@ class SegmentIndex(Protocol):
         *,
         weights: Mapping[str, float],
         limit: int,
-        filters: Sequence[SegmentFilter] = (EVERYTHING,),
+        where: SegmentFilter = EVERYTHING,
         exact: bool = False,
-    ) -> list[list[FusedSegment]]:
-        """Return, for each filter, the segments with the largest weighted mean of dot products, best first.
-
-        The best of each view are scored in all views, and fused.
+    ) -> list[FusedSegment]:
+        """Return the segments with the largest weighted mean of dot products, best first.
 
         Args:
             vectors: (dim,) float32 by view.
             weights: Share of each view, 0 or more, not all 0.
-            limit: At most this many for each filter.
-            filters: Conditions on the payload.
-            exact: Compare each view with every vector instead of walking the HNSW graph.
+            limit: At most this many.
+            where: Conditions on the payload.
+            exact: Compare with every vector instead of walking the HNSW graph.
         """
         ...
 

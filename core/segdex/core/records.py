@@ -19,11 +19,14 @@ RGBImage = npt.NDArray[np.uint8]
 Vectors = npt.NDArray[np.float32]
 """(n, dim) float32, every row of length 1 (or all zero where nothing was recognised)."""
 
-SCHEMA_VERSION = 1
-"""Version of what is stored in an index; a higher one is refused, see ``IndexVersionError``."""
+SCHEMA_VERSION = 2
+"""Version of what is stored in an index; any other is refused, see ``IndexVersionError``.
+
+2: the views of a segment are one vector, side by side.
+"""
 
 SEGMENT_VIEWS = ("crop", "context")
-"""The named vectors of a segment: the box with a little margin, and 1.5 times the box."""
+"""What is embedded of a segment: the box with a little margin, and 1.5 times the box."""
 
 IMAGE_VIEW = "image"
 """The named vector of a whole picture."""

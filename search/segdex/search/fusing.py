@@ -15,15 +15,15 @@ from segdex.search.rank import SearchHit, drop_nested, fuse_views, group_by_imag
 _SEGMENTS_PER_IMAGE = 4
 """Segments fetched to find a picture: the best of a query often lie in the same one."""
 
-_FILL_PER_SEGMENT = 4
+_FILL_PER_SEGMENT = 6
 """Segments fetched of a picture for each one shown, when it lacks some: nested ones are dropped."""
 
 _GROWTH = 4
 """Each further fetch is so much larger."""
 
 
-_Ask = Callable[[Sequence[SegmentFilter], int], Sequence[Sequence[FusedSegment]]]
-"""Return, for each filter, the best segments that match it, best first, at most so many."""
+_Ask = Callable[[SegmentFilter, int], Sequence[FusedSegment]]
+"""Return the best segments that match, best first, at most so many."""
 
 
 def fused_hits(
@@ -42,12 +42,10 @@ def fused_hits(
         index: Whom to ask.
     """
 
-    def ask(filters: Sequence[SegmentFilter], limit: int) -> Sequence[Sequence[FusedSegment]]:
-        answers = index.query_fused(vectors, weights=weights, limit=limit, filters=filters, exact=query.exact)
+    def ask(where: SegmentFilter, limit: int) -> Sequence[FusedSegment]:
+        found = index.query_fused(vectors, weights=weights, limit=limit, where=where, exact=query.exact)
         least = query.min_score
-        if least is None:
-            return answers
-        return [[hit for hit in found if hit.score >= least] for found in answers]
+        return found if least is None else [hit for hit in found if hit.score >= least]
 
     images, hits, complete = _find_pictures(ask, index, query)
     shown = _fill_pictures(ask, hits, list(images), complete=complete, query=query)
@@ -66,7 +64,7 @@ def _find_pictures(
     """
     fetch = query.limit * _SEGMENTS_PER_IMAGE
     while True:
-        [hits] = ask((query.where,), fetch)
+        hits = ask(query.where, fetch)
         order = list(dict.fromkeys(hit.image_id for hit in hits))
         images: dict[str, ImageRecord] = {}
         for start in range(0, len(order), query.limit):
@@ -87,7 +85,7 @@ def _fill_pictures(
     """Return the segments to show of each picture.
 
     Hits come best first, so that those of a picture are final as soon as there are enough of them: a further
-    one is worse. The pictures that lack some are asked for again, all in one request.
+    one is worse. The pictures that lack some are asked for again, all together.
 
     Args:
         ask: Returns the best segments.
@@ -100,18 +98,19 @@ def _fill_pictures(
     def choose(found: Sequence[FusedSegment]) -> Sequence[FusedSegment]:
         return (found if query.nested else drop_nested(found))[: query.per_image]
 
-    groups = group_by_image(hits, limit=len(hits), per_image=len(hits))
-    shown = {group[0].image_id: choose(group) for group in groups}
-    lacking = [image_id for image_id in image_ids if len(shown[image_id]) < query.per_image]
-    fetch = query.per_image * _FILL_PER_SEGMENT
-    while lacking and not complete:
-        filters = [replace(query.where, image_ids=(UUID(image_id),)) for image_id in lacking]
-        found = dict(zip(lacking, ask(filters, fetch), strict=True))
-        shown.update((image_id, choose(of_image)) for image_id, of_image in found.items())
-        lacking = [
-            image_id
-            for image_id, of_image in found.items()
-            if len(shown[image_id]) < query.per_image and len(of_image) == fetch
-        ]
-        fetch *= _GROWTH
+    def choose_each(found: Sequence[FusedSegment]) -> dict[str, Sequence[FusedSegment]]:
+        groups = group_by_image(found, limit=len(found), per_image=len(found))
+        return {group[0].image_id: choose(group) for group in groups}
+
+    shown = choose_each(hits)
+    per_lacking = query.per_image * _FILL_PER_SEGMENT
+    while not complete:
+        lacking = [image_id for image_id in image_ids if len(shown[image_id]) < query.per_image]
+        if not lacking:
+            break
+        where = replace(query.where, image_ids=tuple(map(UUID, lacking)))
+        found = ask(where, len(lacking) * per_lacking)
+        shown.update(choose_each(found))
+        complete = len(found) < len(lacking) * per_lacking
+        per_lacking *= _GROWTH
     return [shown[image_id] for image_id in image_ids]

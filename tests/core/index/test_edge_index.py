@@ -205,7 +205,7 @@ def test_what_a_process_left_that_ended_while_it_made_the_index_does_no_harm(tmp
     again.close()
 
 
-@pytest.mark.parametrize("file", ["segment.json", "vector_storage-crop/vectors/status.dat", "wal/open-1"])
+@pytest.mark.parametrize("file", ["segment.json", "vector_storage-views/vectors/status.dat", "wal/open-1"])
 def test_a_damaged_shard_is_an_error_of_one_line(index: EdgeIndex, home: Path, file: str) -> None:
     ingest(index, [make_picture(0, 3)])
     index.close()

@@ -1,6 +1,7 @@
 """The embedded index: Qdrant Edge in this process, in one folder, for one process at a time."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -12,16 +13,13 @@ from qdrant_edge import (
     EdgeConfig,
     EdgeShard,
     EdgeVectorParams,
-    Expression,
     FieldCondition,
     Filter,
-    Formula,
     HasIdCondition,
     MatchAny,
     MatchValue,
     PayloadSchemaType,
     Point,
-    Prefetch,
     Query,
     QueryBatchRequest,
     QueryRequest,
@@ -36,11 +34,14 @@ from qdrant_edge import (
 from segdex.core.errors import SegmentIndexError
 from segdex.core.index.edge_folder import WRITE_FREE_BYTES, EdgeFolder
 from segdex.core.index.fusing import (
-    ABSENT,
     FUSED_FIELDS,
+    SEARCH_EF,
+    VIEWS_VECTOR,
     check_fused_query,
-    per_view,
+    join_query,
+    join_rows,
     scores_by_view,
+    split_row,
     unreadable,
 )
 from segdex.core.index.schema import (
@@ -88,7 +89,8 @@ class EdgeIndex:
     """A ``SegmentIndex`` in a folder, by Qdrant Edge.
 
     The distance is the plain dot product: vectors are stored as they are given, zero vectors too, and score
-    0 against everything. Queries compare with every vector until ``optimize`` has built the HNSW graph.
+    0 against everything. The views of a segment are one vector, side by side. Queries compare with every
+    vector until ``optimize`` has built the HNSW graph.
     Qdrant Edge holds Python's global lock during each call: threads may share an index, but they wait for
     each other, and for ``optimize`` the whole process waits.
 
@@ -135,11 +137,12 @@ class EdgeIndex:
 
     def upsert_segments(self, segments: EmbeddedSegments) -> None:
         """See ``SegmentIndex``."""
-        check_segments(segments, self._known())
-        rows = {view: vectors.astype(np.float32).tolist() for view, vectors in segments.vectors.items()}
+        known = self._known()
+        check_segments(segments, known)
+        rows = join_rows(segments.vectors, known.views).tolist()
         points = [
-            Point(record.segment_id, {view: rows[view][n] for view in rows}, segment_to_payload(record))
-            for n, record in enumerate(segments.records)
+            Point(record.segment_id, {VIEWS_VECTOR: row}, segment_to_payload(record))
+            for record, row in zip(segments.records, rows, strict=True)
         ]
         if points:
             self._write(_SEGMENTS, UpdateOperation.upsert_points(points))
@@ -174,8 +177,10 @@ class EdgeIndex:
         exact: bool = False,
     ) -> list[ScoredSegment]:
         """See ``SegmentIndex``."""
-        check_query(vector, limit, self._known(), view)
-        points = self._query(_SEGMENTS, vector, view=view, limit=limit, exact=exact, where=where)
+        known = self._known()
+        check_query(vector, limit, known, view)
+        query = join_query({view: vector}, {view: 1.0}, known.views)
+        points = self._query(_SEGMENTS, query, using=VIEWS_VECTOR, limit=limit, exact=exact, where=where)
         return [
             ScoredSegment(segment_from_payload(point.id, point.payload, self.location), point.score)
             for point in points
@@ -187,50 +192,38 @@ class EdgeIndex:
         *,
         weights: Mapping[str, float],
         limit: int,
-        filters: Sequence[SegmentFilter] = (EVERYTHING,),
+        where: SegmentFilter = EVERYTHING,
         exact: bool = False,
-    ) -> list[list[FusedSegment]]:
+    ) -> list[FusedSegment]:
         """See ``SegmentIndex``."""
-        shares = check_fused_query(vectors, limit, self._known(), weights)
-        queries = [Query.Nearest(vectors[view].astype(np.float32).tolist(), using=view) for view in shares]
-        parts = [
-            Expression.Mult([Expression.Constant(share), Expression.Variable(f"$score[{place}]")])
-            for place, share in enumerate(shares.values())
-        ]
-
-        absent = {f"$score[{place}]": ABSENT for place in range(len(shares))}
-
-        def request_one(where: SegmentFilter) -> QueryRequest:
-            most, complete = per_view(limit, where, exact=exact)
-            matching, params = _to_filter(where), SearchParams(exact=exact)
-            found = [Prefetch(most, query, filter=matching, params=params) for query in queries]
-            scored = [Prefetch(len(found) * most, query, prefetches=found) for query in queries]
-            formula = Formula(Expression.Sum(parts), absent)
-            return QueryRequest(
-                limit=limit,
-                query=formula,
-                prefetches=scored if complete else found,
-                with_payload=FUSED_FIELDS,
-            )
-
+        known = self._known()
+        shares = check_fused_query(vectors, limit, known, weights)
+        request = QueryRequest(
+            limit=limit,
+            query=Query.Nearest(join_query(vectors, shares, known.views), using=VIEWS_VECTOR),
+            filter=_to_filter(where),
+            params=SearchParams(hnsw_ef=SEARCH_EF, exact=exact),
+            with_payload=FUSED_FIELDS,
+        )
         shard = self._shard(_SEGMENTS)
         with self._folder.translated():
-            answers = shard.query_batch(QueryBatchRequest([request_one(where) for where in filters]))
-        return [[self._fused(point) for point in answer] for answer in answers]
+            points = shard.query(request)
+        return [self._fused(point) for point in points]
 
     def view_segments(
         self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
     ) -> dict[UUID, ViewedSegment]:
         """See ``SegmentIndex``."""
+        known = self._known()
         for view, vector in vectors.items():
-            check_query(vector, 1, self._known(), view)
+            check_query(vector, 1, known, view)
         if not segment_ids:
             return {}
         these = Filter(must=[HasIdCondition(set(segment_ids))])
         requests = [
             QueryRequest(
                 limit=len(segment_ids),
-                query=Query.Nearest(vector.astype(np.float32).tolist(), using=view),
+                query=Query.Nearest(join_query({view: vector}, {view: 1.0}, known.views), using=VIEWS_VECTOR),
                 filter=these,
                 with_payload=place == 0,  # of the first view is enough
             )
@@ -248,7 +241,8 @@ class EdgeIndex:
     ) -> list[ScoredImage]:
         """See ``SegmentIndex``."""
         check_query(vector, limit, self._known())
-        points = self._query(_IMAGES, vector, view=IMAGE_VIEW, limit=limit, exact=exact)
+        query = vector.astype(np.float32).tolist()
+        points = self._query(_IMAGES, query, using=IMAGE_VIEW, limit=limit, exact=exact)
         return [
             ScoredImage(image_from_payload(point.id, point.payload, self.location), point.score)
             for point in points
@@ -266,8 +260,9 @@ class EdgeIndex:
         self, segment_ids: Sequence[UUID]
     ) -> Mapping[UUID, Mapping[str, npt.NDArray[np.float32]]]:
         """See ``SegmentIndex``."""
+        views = self._known().views
         found = self._retrieve(_SEGMENTS, segment_ids, vectors=True)
-        return {key: self._vectors(point) for key, point in found.items()}
+        return {key: split_row(self._row(point), views) for key, point in found.items()}
 
     def get_images(self, image_ids: Sequence[UUID]) -> list[ImageRecord]:
         """See ``SegmentIndex``."""
@@ -340,14 +335,12 @@ class EdgeIndex:
         return self._shards[name]
 
     def _open_shards(self, fingerprint: IndexFingerprint) -> None:
-        plans = {_SEGMENTS: (fingerprint.views, FILTER_FIELDS), _IMAGES: ((IMAGE_VIEW,), {})}
-        for name, (views, fields) in plans.items():
-
-            def make(
-                path: str, views: tuple[str, ...] = views, fields: Mapping[str, str] = fields
-            ) -> EdgeShard:
-                return _make_shard(path, views=views, dim=fingerprint.dim, fields=fields)
-
+        segment_size = len(fingerprint.views) * fingerprint.dim
+        makers = {
+            _SEGMENTS: partial(_make_shard, vector=VIEWS_VECTOR, size=segment_size, fields=FILTER_FIELDS),
+            _IMAGES: partial(_make_shard, vector=IMAGE_VIEW, size=fingerprint.dim, fields={}),
+        }
+        for name, make in makers.items():
             self._shards[name] = self._folder.open_shard(name, make)
 
     def _write(self, name: str, operation: UpdateOperation) -> None:
@@ -365,16 +358,16 @@ class EdgeIndex:
     def _query(
         self,
         name: str,
-        vector: npt.NDArray[np.float32],
+        query: list[float],
         *,
-        view: str,
+        using: str,
         limit: int,
         exact: bool,
         where: SegmentFilter = EVERYTHING,
     ) -> list[ScoredPoint]:
         request = QueryRequest(
             limit=limit,
-            query=Query.Nearest(vector.astype(np.float32).tolist(), using=view),
+            query=Query.Nearest(query, using=using),
             filter=_to_filter(where),
             params=SearchParams(exact=exact),
             with_payload=True,
@@ -411,14 +404,14 @@ class EdgeIndex:
             if offset is None:
                 return
 
-    def _vectors(self, point: Record) -> dict[str, npt.NDArray[np.float32]]:
-        if not isinstance(point.vector, dict):
-            raise SegmentIndexError(f"segment {point.id} in {self.location} has no named vectors")
-        return {view: np.asarray(row, np.float32) for view, row in point.vector.items()}
+    def _row(self, point: Record) -> npt.NDArray[np.float32]:
+        if not isinstance(point.vector, dict) or VIEWS_VECTOR not in point.vector:
+            raise SegmentIndexError(f"segment {point.id} in {self.location} has no vector {VIEWS_VECTOR!r}")
+        return np.asarray(point.vector[VIEWS_VECTOR], np.float32)
 
 
-def _make_shard(path: str, *, views: tuple[str, ...], dim: int, fields: Mapping[str, str]) -> EdgeShard:
-    config = EdgeConfig(vectors={view: EdgeVectorParams(dim, Distance.Dot) for view in views})
+def _make_shard(path: str, *, vector: str, size: int, fields: Mapping[str, str]) -> EdgeShard:
+    config = EdgeConfig(vectors={vector: EdgeVectorParams(size, Distance.Dot)})
     shard = EdgeShard.create(path, config)
     for field, kind in fields.items():
         shard.update(UpdateOperation.create_field_index(field, _INDEX_TYPES[kind]))

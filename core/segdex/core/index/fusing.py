@@ -1,6 +1,11 @@
-"""Ranking by several views at once, for an index that can fuse their scores itself."""
+"""Ranking by several views at once: the vectors of a segment are stored side by side, as one.
 
-from collections.abc import Iterable, Mapping
+A weighted sum of dot products is one dot product: ``sum of w_v (q_v . x_v) = concat(w_v q_v) . concat(x_v)``.
+So one search of one graph finds the best of all views by any weights. With a graph for each view, what each
+finds has to be scored in the others and fused.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 import numpy as np
@@ -8,18 +13,43 @@ import numpy.typing as npt
 
 from segdex.core.errors import SegmentIndexError
 from segdex.core.index.schema import check_query
-from segdex.core.records import IndexFingerprint, SegmentFilter, SegmentRecord, ViewedSegment
+from segdex.core.records import IndexFingerprint, SegmentRecord, Vectors, ViewedSegment
+
+VIEWS_VECTOR = "views"
+"""Name of the stored vector of a segment."""
 
 FUSED_FIELDS = ["image_id", "ancestor_ids"]
 """What is read of a payload to rank by: a whole payload costs more than the search that found it."""
 
-ABSENT = -1e6
-"""Score of a segment in a view that did not find it, where it is not looked up: behind all others."""
+SEARCH_EF = 200
+"""Candidates that a walk of the graph keeps. A server then finds 99 % of the best segments of 100,000, 97 %
+under a filter that one in ten passes; Qdrant's own 100 finds 97 % and 90 %, a millisecond sooner."""
 
-_PER_VIEW = 2  # so many segments of each view are fused for each one that is wanted
-_PER_VIEW_AT_LEAST = 64
-_PER_VIEW_OF_ONE = 4  # of one picture: 64 of its 100 segments for the best 12
-_ALL_OF_ONE = 10_000  # segments; an ingest stores some hundred of a picture at most
+
+def join_rows(vectors: Mapping[str, Vectors], views: Sequence[str]) -> Vectors:
+    """Return the (n, dim) rows of each view side by side, (n, views * dim) float32."""
+    return np.concatenate([vectors[view] for view in views], axis=1).astype(np.float32)
+
+
+def split_row(row: npt.NDArray[np.float32], views: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the vector of each view of a stored one."""
+    return dict(zip(views, np.split(row, len(views)), strict=True))
+
+
+def join_query(
+    vectors: Mapping[str, npt.NDArray[np.float32]], weights: Mapping[str, float], views: Sequence[str]
+) -> list[float]:
+    """Return the query whose dot product with a stored vector is the weighted sum of those of the views.
+
+    Args:
+        vectors: (dim,) by view; one for each view that has a weight.
+        weights: By view; the others weigh nothing.
+        views: All views of the index, in order.
+    """
+    [dim] = {len(vectors[view]) for view in weights}
+    parts = [weights[view] * vectors[view] if view in weights else np.zeros(dim) for view in views]
+    joined: list[float] = np.concatenate(parts).astype(np.float32).tolist()
+    return joined
 
 
 def check_fused_query(
@@ -41,18 +71,6 @@ def check_fused_query(
     for view in shares:
         check_query(vectors[view], limit, fingerprint, view)
     return shares
-
-
-def per_view(limit: int, where: SegmentFilter, *, exact: bool) -> tuple[int, bool]:
-    """Return how many segments of each view to fuse for the best ``limit``, and whether to complete scores.
-
-    Among many pictures, what one view finds is scored in the others as well. Of a single picture each view
-    finds so large a part that the best of all are found by all, and that further look would cost more than
-    the search; ``exact`` takes all of its segments.
-    """
-    if len(where.image_ids) != 1:
-        return max(_PER_VIEW * limit, _PER_VIEW_AT_LEAST), True
-    return (_ALL_OF_ONE if exact else max(_PER_VIEW_OF_ONE * limit, _PER_VIEW_AT_LEAST)), False
 
 
 def scores_by_view(

@@ -112,25 +112,22 @@ class MemoryIndex:
         *,
         weights: Mapping[str, float],
         limit: int,
-        filters: Sequence[SegmentFilter] = (EVERYTHING,),
+        where: SegmentFilter = EVERYTHING,
         exact: bool = False,  # noqa: ARG002 - it always is
-    ) -> list[list[FusedSegment]]:
+    ) -> list[FusedSegment]:
         """See ``SegmentIndex``."""
         shares = check_fused_query(vectors, limit, self._known(), weights)
-        answers = []
-        for where in filters:
-            found = [
-                FusedSegment(
-                    segment_id=str(stored.record.segment_id),
-                    image_id=str(stored.record.image_id),
-                    ancestor_ids=tuple(map(str, stored.record.ancestor_ids)),
-                    score=sum(share * float(stored.vectors[v] @ vectors[v]) for v, share in shares.items()),
-                )
-                for stored in self._segments.values()
-                if _matches(stored.record, where)
-            ]
-            answers.append(sorted(found, key=lambda hit: (-hit.score, hit.segment_id))[:limit])
-        return answers
+        found = [
+            FusedSegment(
+                segment_id=str(stored.record.segment_id),
+                image_id=str(stored.record.image_id),
+                ancestor_ids=tuple(map(str, stored.record.ancestor_ids)),
+                score=sum(share * float(stored.vectors[v] @ vectors[v]) for v, share in shares.items()),
+            )
+            for stored in self._segments.values()
+            if _matches(stored.record, where)
+        ]
+        return sorted(found, key=lambda hit: (-hit.score, hit.segment_id))[:limit]
 
     def view_segments(
         self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]

@@ -216,15 +216,21 @@ def fingerprint_from_payload(payload: object, place: str) -> IndexFingerprint:
     """Return the fingerprint of the index at ``place``.
 
     Raises:
-        IndexVersionError: If a newer segdex made the index.
+        IndexVersionError: If a newer or an older segdex made the index.
         SegmentIndexError: If it is no fingerprint.
     """
     what = f"the description of {place}"
     _check_version(payload, what)
     try:
-        return _FINGERPRINT.validate_python(payload)
+        found = _FINGERPRINT.validate_python(payload)
     except ValueError as error:
         raise _unreadable(what, error) from error
+    if found.schema_version < SCHEMA_VERSION:
+        raise IndexVersionError(
+            f"{what} has schema {found.schema_version}, but this segdex reads {SCHEMA_VERSION}: "
+            "ingest the pictures again into a new index with another --index"
+        )
+    return found
 
 
 def check_fingerprint(stored: IndexFingerprint, wanted: IndexFingerprint, place: str) -> None:

@@ -7,10 +7,10 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 from grpc import RpcError, StatusCode  # type: ignore[import-untyped]
-from qdrant_client import grpc, models
+from qdrant_client import models
 
 from segdex.core.errors import SegmentIndexError
-from segdex.core.index.fusing import check_fused_query
+from segdex.core.index.fusing import VIEWS_VECTOR, check_fused_query, join_query, join_rows, split_row
 from segdex.core.index.schema import (
     FILTER_FIELDS,
     check_fingerprint,
@@ -27,7 +27,13 @@ from segdex.core.index.schema import (
 )
 from segdex.core.index.server_connection import ServerConnection
 from segdex.core.index.server_filter import to_filter
-from segdex.core.index.server_fusing import fused_answer, fused_request, views_answer, views_request
+from segdex.core.index.server_fusing import (
+    OVERSAMPLING,
+    fused_answer,
+    fused_request,
+    views_answer,
+    views_request,
+)
 from segdex.core.records import (
     EVERYTHING,
     IMAGE_VIEW,
@@ -47,8 +53,6 @@ from segdex.core.records import (
 _METADATA_KEY = "segdex"  # of the collection of segments: the fingerprint
 _BATCH = 128  # points per upsert: Qdrant advises 64 to 256
 _PAGE = 256  # points per request that reads by id or in order
-_FILTERS_PER_REQUEST = 64  # filters of a fused query
-_OVERSAMPLING = 2.0  # candidates per hit that are scored again with the full vectors
 
 _INT8 = models.ScalarQuantization(
     scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
@@ -64,9 +68,10 @@ class ServerIndex:
     """A ``SegmentIndex`` in two collections of a Qdrant server, ``PREFIX-segments`` and ``PREFIX-images``.
 
     The distance is the plain dot product: vectors are stored as they are given, zero vectors too, and score
-    0 against everything. Segments are searched by 8-bit copies of their vectors once the server has built
-    its HNSW graph, and the best are scored again with the full vectors; ``exact`` uses those alone. Writes
-    are repeated when the server is away for a moment. Threads may share an index.
+    0 against everything. The views of a segment are one vector, side by side. Segments are searched by
+    8-bit copies of their vectors once the server has built its HNSW graph, and the best are scored again
+    with the full vectors; ``exact`` uses those alone. Writes are repeated when the server is away for a
+    moment. Threads may share an index.
 
     Args:
         url: ``http://HOST:PORT`` or ``https://HOST:PORT``.
@@ -119,23 +124,22 @@ class ServerIndex:
         """See ``SegmentIndex``."""
         if self._fingerprint is None:
             # The segments come last, because their collection carries the fingerprint that says "made".
-            self._create_collection(self._images, (IMAGE_VIEW,), wanted)
-            self._create_collection(self._segments, wanted.views, wanted)
+            self._create_collection(self._images, IMAGE_VIEW, wanted.dim, wanted)
+            self._create_collection(self._segments, VIEWS_VECTOR, len(wanted.views) * wanted.dim, wanted)
             self._fingerprint = self._read_fingerprint() or wanted  # another process may have been faster
         check_fingerprint(self._fingerprint, wanted, self.location)
         self._create_payload_indexes()
 
     def upsert_segments(self, segments: EmbeddedSegments) -> None:
         """See ``SegmentIndex``."""
-        check_segments(segments, self._known())
-        rows = {view: vectors.astype(np.float32).tolist() for view, vectors in segments.vectors.items()}
+        known = self._known()
+        check_segments(segments, known)
+        rows = join_rows(segments.vectors, known.views).tolist()
         points = [
             models.PointStruct(
-                id=str(record.segment_id),
-                vector={view: rows[view][n] for view in rows},
-                payload=segment_to_payload(record),
+                id=str(record.segment_id), vector={VIEWS_VECTOR: row}, payload=segment_to_payload(record)
             )
-            for n, record in enumerate(segments.records)
+            for record, row in zip(segments.records, rows, strict=True)
         ]
         for start in range(0, len(points), _BATCH):
             self._upsert(self._segments, points[start : start + _BATCH])
@@ -175,8 +179,10 @@ class ServerIndex:
         exact: bool = False,
     ) -> list[ScoredSegment]:
         """See ``SegmentIndex``."""
-        check_query(vector, limit, self._known(), view)
-        points = self._query(self._segments, vector, view=view, limit=limit, exact=exact, where=where)
+        known = self._known()
+        check_query(vector, limit, known, view)
+        query = join_query({view: vector}, {view: 1.0}, known.views)
+        points = self._query(self._segments, query, using=VIEWS_VECTOR, limit=limit, exact=exact, where=where)
         return [self._scored(point) for point in points]
 
     def query_fused(
@@ -185,34 +191,32 @@ class ServerIndex:
         *,
         weights: Mapping[str, float],
         limit: int,
-        filters: Sequence[SegmentFilter] = (EVERYTHING,),
+        where: SegmentFilter = EVERYTHING,
         exact: bool = False,
-    ) -> list[list[FusedSegment]]:
-        """See ``SegmentIndex``; all views, and several filters, are one request."""
-        shares = check_fused_query(vectors, limit, self._known(), weights)
-        found: list[list[FusedSegment]] = []
-        for start in range(0, len(filters), _FILTERS_PER_REQUEST):
-            request = fused_request(
-                self._segments,
-                vectors,
-                shares=shares,
-                limit=limit,
-                filters=filters[start : start + _FILTERS_PER_REQUEST],
-                exact=exact,
-            )
-            found += fused_answer(self._query_batch(request), self.location)
-        return found
+    ) -> list[FusedSegment]:
+        """See ``SegmentIndex``."""
+        known = self._known()
+        shares = check_fused_query(vectors, limit, known, weights)
+        query = join_query(vectors, shares, known.views)
+        request = fused_request(self._segments, query, limit=limit, where=where, exact=exact)
+        with self._server.translated():
+            answer = self._client.grpc_points.Query(request, timeout=self._server.request_timeout_s)
+        return fused_answer(answer, self.location)
 
     def view_segments(
         self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
     ) -> dict[UUID, ViewedSegment]:
         """See ``SegmentIndex``."""
+        known = self._known()
         for view, vector in vectors.items():
-            check_query(vector, 1, self._known(), view)
+            check_query(vector, 1, known, view)
+        queries = {view: join_query({view: row}, {view: 1.0}, known.views) for view, row in vectors.items()}
         viewed: dict[UUID, ViewedSegment] = {}
         for start in range(0, len(segment_ids), _PAGE):
-            request = views_request(self._segments, segment_ids[start : start + _PAGE], vectors)
-            viewed |= views_answer(self._query_batch(request), tuple(vectors), self.location)
+            request = views_request(self._segments, segment_ids[start : start + _PAGE], queries)
+            with self._server.translated():
+                answer = self._client.grpc_points.QueryBatch(request, timeout=self._server.request_timeout_s)
+            viewed |= views_answer(answer, tuple(queries), self.location)
         return viewed
 
     def query_images(
@@ -220,7 +224,8 @@ class ServerIndex:
     ) -> list[ScoredImage]:
         """See ``SegmentIndex``."""
         check_query(vector, limit, self._known())
-        points = self._query(self._images, vector, view=IMAGE_VIEW, limit=limit, exact=exact)
+        query = vector.astype(np.float32).tolist()
+        points = self._query(self._images, query, using=IMAGE_VIEW, limit=limit, exact=exact)
         return [
             ScoredImage(image_from_payload(point.id, point.payload, self.location), point.score)
             for point in points
@@ -238,8 +243,9 @@ class ServerIndex:
         self, segment_ids: Sequence[UUID]
     ) -> Mapping[UUID, Mapping[str, npt.NDArray[np.float32]]]:
         """See ``SegmentIndex``."""
+        views = self._known().views
         found = self._retrieve(self._segments, segment_ids, vectors=True)
-        return {key: self._vectors(point) for key, point in found.items()}
+        return {key: split_row(self._row(point), views) for key, point in found.items()}
 
     def get_images(self, image_ids: Sequence[UUID]) -> list[ImageRecord]:
         """See ``SegmentIndex``."""
@@ -302,10 +308,12 @@ class ServerIndex:
             )
         return fingerprint_from_payload(metadata[_METADATA_KEY], self.location)
 
-    def _create_collection(self, name: str, views: Sequence[str], fingerprint: IndexFingerprint) -> None:
+    def _create_collection(
+        self, name: str, vector_name: str, size: int, fingerprint: IndexFingerprint
+    ) -> None:
         is_segments = name == self._segments
         vector = models.VectorParams(
-            size=fingerprint.dim,
+            size=size,
             distance=models.Distance.DOT,
             on_disk=is_segments,  # their 8-bit copies are in memory, and the few that are scored again cached
         )
@@ -314,7 +322,7 @@ class ServerIndex:
             try:
                 self._client.create_collection(
                     name,
-                    vectors_config=dict.fromkeys(views, vector),
+                    vectors_config={vector_name: vector},
                     quantization_config=_INT8 if is_segments else None,
                     metadata={_METADATA_KEY: fingerprint_to_payload(fingerprint)},
                 )
@@ -337,9 +345,9 @@ class ServerIndex:
     def _query(
         self,
         name: str,
-        vector: npt.NDArray[np.float32],
+        query: list[float],
         *,
-        view: str,
+        using: str,
         limit: int,
         exact: bool,
         where: SegmentFilter = EVERYTHING,
@@ -347,19 +355,12 @@ class ServerIndex:
         with self._server.translated():
             return self._client.query_points(
                 name,
-                query=vector.astype(np.float32).tolist(),
-                using=view,
+                query=query,
+                using=using,
                 query_filter=to_filter(where),
                 search_params=_search_params(exact=exact),
                 limit=limit,
             ).points
-
-    def _query_batch(self, request: grpc.QueryBatchPoints) -> grpc.QueryBatchResponse:
-        with self._server.translated():
-            answer: grpc.QueryBatchResponse = self._client.grpc_points.QueryBatch(
-                request, timeout=self._server.request_timeout_s
-            )
-        return answer
 
     def _retrieve(
         self, name: str, ids: Sequence[UUID], *, vectors: bool = False
@@ -386,12 +387,12 @@ class ServerIndex:
     def _scored(self, point: models.ScoredPoint) -> ScoredSegment:
         return ScoredSegment(segment_from_payload(point.id, point.payload, self.location), point.score)
 
-    def _vectors(self, point: models.Record) -> dict[str, npt.NDArray[np.float32]]:
-        if not isinstance(point.vector, dict):
-            raise SegmentIndexError(f"segment {point.id} in {self.location} has no named vectors")
-        return {view: np.asarray(row, np.float32) for view, row in point.vector.items()}
+    def _row(self, point: models.Record) -> npt.NDArray[np.float32]:
+        if not isinstance(point.vector, dict) or VIEWS_VECTOR not in point.vector:
+            raise SegmentIndexError(f"segment {point.id} in {self.location} has no vector {VIEWS_VECTOR!r}")
+        return np.asarray(point.vector[VIEWS_VECTOR], np.float32)
 
 
 def _search_params(*, exact: bool) -> models.SearchParams:
-    quantization = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=_OVERSAMPLING)
+    quantization = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
     return models.SearchParams(exact=exact, quantization=quantization)

@@ -1,83 +1,63 @@
 """Queries over several views at once, as messages for a Qdrant server.
 
-They are built here and not by qdrant-client, which checks and copies each number of each vector: a query has
-its vectors several times, and that took twice as long as the server took to answer.
+They are built here and not by qdrant-client, which checks and copies each number of a vector, and each value
+of a payload: that took longer than the server took to answer.
 """
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-import numpy as np
-import numpy.typing as npt
 from qdrant_client import grpc
-from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
+from qdrant_client.conversions.conversion import RestToGrpc
 
-from segdex.core.index.fusing import (
-    ABSENT,
-    FUSED_FIELDS,
-    per_view,
-    scores_by_view,
-    unreadable,
-)
+from segdex.core.index.fusing import FUSED_FIELDS, SEARCH_EF, VIEWS_VECTOR, scores_by_view, unreadable
 from segdex.core.index.schema import segment_from_payload
 from segdex.core.index.server_filter import to_filter
 from segdex.core.records import FusedSegment, SegmentFilter, ViewedSegment
 
+OVERSAMPLING = 2.0
+"""Candidates per hit that are scored again with the full vectors."""
+
+_FEW_IMAGES = 16
+
 _FULL_VECTORS = grpc.SearchParams(quantization=grpc.QuantizationSearchParams(ignore=True))
 _EXACT = grpc.SearchParams(exact=True, quantization=grpc.QuantizationSearchParams(ignore=True))
-_FAST = grpc.SearchParams(quantization=grpc.QuantizationSearchParams(rescore=False))
+_FAST = grpc.SearchParams(
+    hnsw_ef=SEARCH_EF, quantization=grpc.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
+)
 _FUSED_PAYLOAD = grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=FUSED_FIELDS))
 
 
 def fused_request(
-    collection: str,
-    vectors: Mapping[str, npt.NDArray[np.float32]],
-    *,
-    shares: Mapping[str, float],
-    limit: int,
-    filters: Sequence[SegmentFilter],
-    exact: bool,
-) -> grpc.QueryBatchPoints:
-    """Return one query for each filter: the best of each view, scored in all by full vectors, and fused."""
-    queries = {view: _nearest(vectors[view]) for view in shares}
-    formula = _weighted_sum(shares)
+    collection: str, query: list[float], *, limit: int, where: SegmentFilter, exact: bool
+) -> grpc.QueryPoints:
+    """Return the query for the best segments.
 
-    def query_one(where: SegmentFilter) -> grpc.QueryPoints:
-        most, complete = per_view(limit, where, exact=exact)
-        matching = RestToGrpc.convert_filter(to_filter(where))
-        fast = _FAST if complete else _FULL_VECTORS
-        found = [
-            grpc.PrefetchQuery(
-                query=query, using=view, limit=most, filter=matching, params=_EXACT if exact else fast
-            )
-            for view, query in queries.items()
-        ]
-        scored = [
-            grpc.PrefetchQuery(
-                prefetch=found, query=query, using=view, limit=len(found) * most, params=_FULL_VECTORS
-            )
-            for view, query in queries.items()
-        ]
-        return grpc.QueryPoints(
-            collection_name=collection,
-            prefetch=scored if complete else found,
-            query=formula,
-            limit=limit,
-            with_payload=_FUSED_PAYLOAD,
-        )
-
-    return grpc.QueryBatchPoints(
-        collection_name=collection, query_points=[query_one(where) for where in filters]
+    Args:
+        collection: Of segments.
+        query: As ``join_query`` makes it.
+        limit: At most this many.
+        where: Conditions.
+        exact: Compare with every vector.
+    """
+    return grpc.QueryPoints(
+        collection_name=collection,
+        query=_nearest(query),
+        using=VIEWS_VECTOR,
+        filter=RestToGrpc.convert_filter(to_filter(where)),
+        params=_params(where, exact=exact),
+        limit=limit,
+        with_payload=_FUSED_PAYLOAD,
     )
 
 
-def fused_answer(answer: grpc.QueryBatchResponse, place: str) -> list[list[FusedSegment]]:
-    """Return what each query found."""
-    return [[_fused(point, place) for point in batch.result] for batch in answer.result]
+def fused_answer(answer: grpc.QueryResponse, place: str) -> list[FusedSegment]:
+    """Return what the query found."""
+    return [_fused(point, place) for point in answer.result]
 
 
 def views_request(
-    collection: str, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
+    collection: str, segment_ids: Sequence[UUID], queries: Mapping[str, list[float]]
 ) -> grpc.QueryBatchPoints:
     """Return one query for each view over these segments; the first brings their payloads as well."""
     ids = [grpc.PointId(uuid=str(key)) for key in segment_ids]
@@ -87,14 +67,14 @@ def views_request(
         query_points=[
             grpc.QueryPoints(
                 collection_name=collection,
-                query=_nearest(vector),
-                using=view,
+                query=_nearest(query),
+                using=VIEWS_VECTOR,
                 filter=these,
                 params=_FULL_VECTORS,
                 limit=len(ids),
                 with_payload=grpc.WithPayloadSelector(enable=place == 0),
             )
-            for place, (view, vector) in enumerate(vectors.items())
+            for place, query in enumerate(queries.values())
         ],
     )
 
@@ -105,25 +85,35 @@ def views_answer(
     """Return the segments that were found in every view."""
     by_view = [{point.id.uuid: point.score for point in batch.result} for batch in answer.result]
     records = (
-        segment_from_payload(point.id.uuid, GrpcToRest.convert_payload(point.payload), place)
+        segment_from_payload(point.id.uuid, _plain_payload(point.payload), place)
         for point in answer.result[0].result
     )
     return scores_by_view(records, dict(zip(views, by_view, strict=True)))
 
 
-def _nearest(vector: npt.NDArray[np.float32]) -> grpc.Query:
-    row = vector.astype(np.float32).tolist()
-    return grpc.Query(nearest=grpc.VectorInput(dense=grpc.DenseVector(data=row)))
+def _nearest(query: list[float]) -> grpc.Query:
+    return grpc.Query(nearest=grpc.VectorInput(dense=grpc.DenseVector(data=query)))
 
 
-def _weighted_sum(shares: Mapping[str, float]) -> grpc.Query:
-    parts = []
-    for place, share in enumerate(shares.values()):
-        factors = [grpc.Expression(constant=share), grpc.Expression(variable=f"$score[{place}]")]
-        parts.append(grpc.Expression(mult=grpc.MultExpression(mult=factors)))
-    absent = {f"$score[{place}]": grpc.Value(double_value=ABSENT) for place in range(len(shares))}
-    whole = grpc.Expression(sum=grpc.SumExpression(sum=parts))
-    return grpc.Query(formula=grpc.Formula(expression=whole, defaults=absent))
+def _plain_payload(payload: Mapping[str, grpc.Value]) -> dict[str, object]:
+    """Return a payload as JSON data; qdrant-client's own conversion takes three times as long."""
+    return {name: _plain(value) for name, value in payload.items()}
+
+
+def _plain(value: grpc.Value) -> object:
+    kind = value.WhichOneof("kind")
+    if kind == "list_value":
+        return [_plain(each) for each in value.list_value.values]
+    if kind == "struct_value":
+        return _plain_payload(value.struct_value.fields)
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def _params(where: SegmentFilter, *, exact: bool) -> grpc.SearchParams:
+    if exact:
+        return _EXACT
+    # The segments of some pictures are few: all are compared, and looking at each twice does not pay.
+    return _FULL_VECTORS if 0 < len(where.image_ids) <= _FEW_IMAGES else _FAST
 
 
 def _fused(point: grpc.ScoredPoint, place: str) -> FusedSegment:
