@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 from tests.needs import package
 
+from segdex.core.fullsize import clean_small_regions, full_size_stability, upsample_mask
 from segdex.core.masks import BoolMask, mask_box
-from segdex.ingest.fullsize import clean_small_regions, full_size_stability, upsample_mask
 
 SMALL_MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=10))
 

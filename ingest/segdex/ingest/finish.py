@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from segdex.core.fullsize import clean_small_regions, full_size_stability, upsample_mask
 from segdex.core.geometry import BoxXYXY, box_nms
 from segdex.core.masks import BoolMask, encode_mask, mask_box, rle_iou
 from segdex.core.records import Segment
 from segdex.ingest.candidates import Candidates, Scores
-from segdex.ingest.fullsize import clean_small_regions, full_size_stability, upsample_mask
 from segdex.ingest.prompts import CropWindow
 
 

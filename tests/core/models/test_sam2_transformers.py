@@ -16,7 +16,7 @@ from tests.needs import package, photo
 from tests.real_models import onnx_sam2, sam2_folder, torch_sam2
 
 from segdex.core.errors import ModelMissingError, ModelUnavailableError, UsageError
-from segdex.core.models import sam2_transformers
+from segdex.core.models import hub
 from segdex.core.models.devices import ModelPrecision, check_device, fastest_precision
 from segdex.core.models.sam2_transformers import TransformersSam2
 from segdex.core.protocols import ImageFeatures, PromptableSegmenter, Prompts
@@ -176,7 +176,7 @@ def silent_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-        monkeypatch.setattr(sam2_transformers, "_HUB_TIMEOUT_S", 0.2)
+        monkeypatch.setattr(hub, "_TIMEOUT_S", 0.2)
         yield
 
 

@@ -371,11 +371,20 @@ class Sam2Decoder:
             decoded.tokens[group.rows] = tokens.cpu().numpy()
         return decoded
 
+    def decode_tokens(self, image: DecoderImage, prompts: Tensor, *, multimask: bool) -> DecodedMasks:
+        """Return the masks for (n, p, 256) raw sparse prompt tokens, and nothing but these.
+
+        SAM's padding point is not added: a model that makes tokens of its own was trained without it.
+        """
+        made = self._masks(image, image.unmasked, prompts.to(self._device, self._dtype), multimask=multimask)
+        logits, predicted_iou, tokens = (values.cpu().numpy() for values in made)
+        return DecodedMasks(logits=logits, predicted_iou=predicted_iou, tokens=tokens)
+
     @torch.inference_mode()
     def _decode(
         self, image: DecoderImage, group: FramedPrompts, *, multimask: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (n, m, h, w) clamped logits, (n, m) predicted IoU and (n, m, t) tokens, all float32."""
+        """Return what ``_masks`` does, for points and earlier masks."""
         points_xy, labels = (
             torch.from_numpy(values).to(self._device) for values in (group.points_xy, group.labels)
         )
@@ -389,7 +398,21 @@ class Sam2Decoder:
                 raise ValueError(f"a mask prompt here is {side}x{side}, but got {tuple(mask_logits.shape)}")
             dense = self._embed_masks(mask_logits.to(self._device))[:, image.cells]
             first = self._first_layer(image.embed + dense, image.positions)
-        tokens, cells = self._transform(first, points, image.positions)
+        return self._masks(image, first, points, multimask=multimask)
+
+    @torch.inference_mode()
+    def _masks(
+        self, image: DecoderImage, first: _FirstLayer, prompts: Tensor, *, multimask: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (n, m, h, w) clamped logits, (n, m) predicted IoU and (n, m, t) tokens, all float32.
+
+        Args:
+            image: The picture.
+            first: Its side of layer 0, with the dense prompt.
+            prompts: (n, p, 256) sparse prompt tokens.
+            multimask: See ``decode``.
+        """
+        tokens, cells = self._transform(first, prompts, image.positions)
         iou_token, mask_tokens = tokens[:, 1:2], tokens[:, 2 : 2 + _MASK_TOKENS]
         predicted_iou = torch.sigmoid(self._iou_head(iou_token[:, 0]).float())
         filters = torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self._hypernetworks)], dim=1)
@@ -435,10 +458,10 @@ class Sam2Decoder:
             queries=from_image.split(from_image.q(placed) * from_image.scale).mT.contiguous(),
         )
 
-    def _transform(self, first: _FirstLayer, points: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (n, 6 + p + 1, 256) tokens and (n, c, 256) cells after the two-way transformer."""
-        n = len(points)
-        start = torch.cat([self._tokens.expand(n, -1, -1), points], dim=1)
+    def _transform(self, first: _FirstLayer, prompts: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (n, 6 + p, 256) tokens and (n, c, 256) cells after the two-way transformer."""
+        n = len(prompts)
+        start = torch.cat([self._tokens.expand(n, -1, -1), prompts], dim=1)
 
         layer = self._layers[0]
         tokens = layer.norms[0](layer.self_attention.among_tokens(start, start))

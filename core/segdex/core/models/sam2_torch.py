@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from transformers import Sam2HieraDetConfig, Sam2Model
@@ -18,6 +19,15 @@ from segdex.core.protocols import FRAME_PX, DecodedMasks, ImageFeatures, Prompts
 from segdex.core.records import RGBImage
 
 _ADAPTER_VERSION = 3
+
+
+class Preprocess(Protocol):
+    """Makes the (1, 3, s, s) float32 tensor of a picture."""
+
+    def __call__(self, image: RGBImage, *, frame_px: int, device: str) -> torch.Tensor:
+        """Return it."""
+        ...
+
 
 # How many prompts of a whole picture at 1024 px fit one call. On a CPU the cells of more do not fit into its
 # caches (docs/performance.md); on a GPU about 30 MiB each.
@@ -46,6 +56,7 @@ class TorchSam2:
         precision: Of encoder and decoder.
         compiled: Whether ``torch.compile`` fuses the encoder: faster after a cold start of a minute or more,
             once for each frame size and number of pictures.
+        preprocess: Makes the tensor of a picture; the weights were trained with it.
     """
 
     def __init__(
@@ -57,9 +68,11 @@ class TorchSam2:
         device: str,
         precision: ModelPrecision,
         compiled: bool = False,
+        preprocess: Preprocess = preprocess,
     ) -> None:
         dtype, state = TORCH_TYPES[precision], model.state_dict()
         self._device = device
+        self._preprocess = preprocess
         self._whole_prompts = _CPU_PROMPTS if torch.device(device).type == "cpu" else _GPU_PROMPTS
         self._name = name
         self._fingerprint = f"{weights_id}:{precision}:v{_ADAPTER_VERSION}"
@@ -129,6 +142,16 @@ class TorchSam2:
         self._whole_prompts = max(self._whole_prompts * fits // len(prompts), 1)
         return DecodedMasks.join(parts)
 
+    def decode_tokens(
+        self, features: ImageFeatures, prompts: torch.Tensor, *, multimask: bool = True
+    ) -> DecodedMasks:
+        """Return the masks for (n, p, 256) raw sparse prompt tokens of a model that was trained to make them.
+
+        Raises:
+            ValueError: If ``features`` come from another segmenter.
+        """
+        return self._decoder.decode_tokens(self._own(features).image, prompts, multimask=multimask)
+
     def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
         """Return the features of a part of the picture, in whole cells of 4x4 low-resolution pixels."""
         own = self._own(features)
@@ -143,7 +166,7 @@ class TorchSam2:
 
     def _encode_together(self, images: Sequence[RGBImage], frame_px: int) -> list[ImageFeatures]:
         with torch.inference_mode():
-            pixels = [preprocess(image, frame_px=frame_px, device=self._device) for image in images]
+            pixels = [self._preprocess(image, frame_px=frame_px, device=self._device) for image in images]
             levels = self._encode(torch.cat(pixels))
         return [
             _TorchFeatures(

@@ -2,27 +2,13 @@
 
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # whichever httpx the hub client uses
-
-from segdex.core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
 from segdex.core.models.devices import ModelPrecision, check_device
+from segdex.core.models.hub import fetch_hub_folder
 from segdex.core.models.npm import file_sha256
 from segdex.core.models.sam2_checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_file
 from segdex.core.models.sam2_torch import TorchSam2
 
-_HUB_TIMEOUT_S = 5.0
-_FILE_SUFFIXES = (".pt", ".pth", ".safetensors")
-_WAYS_OUT = "use --profile offline, or give the path of a folder or checkpoint file"
+_WAY_OUT = "use --profile offline, or give the path of a folder or checkpoint file"
 
 
 class TransformersSam2(TorchSam2):
@@ -64,7 +50,7 @@ class TransformersSam2(TorchSam2):
         if path.is_file():
             weights, model = path, load_meta_file(path)
         else:
-            folder = path if path.is_dir() else _fetch_from_hub(source, revision=revision)
+            folder = path if path.is_dir() else _fetch(source, revision=revision)
             weights, model = folder / WEIGHTS_FILE, load_folder(folder)
         return cls(
             model,
@@ -76,57 +62,11 @@ class TransformersSam2(TorchSam2):
         )
 
 
-def _fetch_from_hub(repository: str, *, revision: str | None) -> Path:
-    """Return the folder of a hub repository in the hub's own cache, downloading what it lacks."""
-    if repository.startswith((".", "/", "~")) or repository.endswith(_FILE_SUFFIXES):
-        raise ModelMissingError(f"there is no folder or file {repository}")
-    try:
-        commit = _hub_commit(repository, revision=revision)
-        files = [
-            hf_hub_download(
-                repository,
-                name,
-                revision=commit or revision,
-                local_files_only=commit is None,
-                etag_timeout=_HUB_TIMEOUT_S,
-            )
-            for name in (CONFIG_FILE, WEIGHTS_FILE)
-        ]
-    except HFValidationError as error:
-        raise ModelMissingError(
-            f"{repository} is neither an existing path nor a name of the form OWNER/NAME"
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise ModelUnavailableError(
-            f"the model hub did not answer within {_HUB_TIMEOUT_S:.0f} s, and {repository} is not cached; "
-            + _WAYS_OUT
-        ) from error
-    except RevisionNotFoundError as error:
-        raise ModelMissingError(f"the hub has no revision {revision} of {repository}") from error
-    except RepositoryNotFoundError as error:
-        raise ModelMissingError(f"the hub has no public model {repository}; {_WAYS_OUT}") from error
-    except EntryNotFoundError as error:
-        raise ModelInvalidError(
-            f"{repository} lacks {CONFIG_FILE} or {WEIGHTS_FILE}: it is no SAM 2 model for transformers"
-        ) from error
-    except (httpx.TransportError, HfHubHTTPError) as error:
-        raise ModelUnavailableError(
-            f"the hub failed to send {repository} ({type(error).__name__}); try again, or {_WAYS_OUT}"
-        ) from error
-    return Path(files[0]).parent
-
-
-def _hub_commit(repository: str, *, revision: str | None) -> str | None:
-    """Return the commit of a revision, or None when the hub does not answer.
-
-    Asked once with a short time limit: ``hf_hub_download`` tries six times and takes over a minute to give
-    up on a network that swallows packets.
-    """
-    try:
-        return HfApi().model_info(repository, revision=revision, timeout=_HUB_TIMEOUT_S).sha
-    except (httpx.TransportError, OfflineModeIsEnabled):
-        return None
-    except (RepositoryNotFoundError, RevisionNotFoundError):
-        raise
-    except HfHubHTTPError:
-        return None  # the hub is up but in trouble: the cache may still have it
+def _fetch(repository: str, *, revision: str | None) -> Path:
+    return fetch_hub_folder(
+        repository,
+        (CONFIG_FILE, WEIGHTS_FILE),
+        kind="SAM 2 model for transformers",
+        revision=revision,
+        way_out=_WAY_OUT,
+    )
