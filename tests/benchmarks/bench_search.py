@@ -136,6 +136,9 @@ class QueryEmbedder:
     def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
         raise NotImplementedError
 
+    def relevance(self, image: RGBImage, texts: Vectors) -> Vectors:
+        raise NotImplementedError
+
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         return np.concatenate([self.rows[int(text)] for text in texts])
 

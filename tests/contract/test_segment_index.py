@@ -429,6 +429,19 @@ def test_vectors_read_back_equal_the_vectors_written(library: SegmentIndex, pict
         np.testing.assert_allclose(rows, picture.segments.vectors[view], atol=1e-6)
 
 
+def test_whole_picture_vectors_read_back_equal_those_written(
+    library: SegmentIndex, pictures: list[Picture]
+) -> None:
+    ids = [picture.image_id for picture in pictures[:3]]
+
+    found = library.get_image_vectors([*ids, uuid4()])
+
+    assert set(found) == set(ids)
+    for picture in pictures[:3]:
+        np.testing.assert_allclose(found[picture.image_id], picture.vector[0], atol=1e-6)
+    assert library.get_image_vectors([]) == {}
+
+
 def test_scrolls_yield_everything_once_in_the_order_of_ids(
     library: SegmentIndex, pictures: list[Picture]
 ) -> None:

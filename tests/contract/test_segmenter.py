@@ -251,6 +251,7 @@ def test_features_of_another_segmenter_are_refused(encoded: Encoded) -> None:
     class Foreign:
         size_hw = (300, 451)
         mask_px = 256
+        nbytes = 0
 
     with pytest.raises(ValueError, match="another segmenter"):
         encoded.segmenter.decode(Foreign(), clicks())

@@ -32,6 +32,9 @@ UNKNOWN_DIRECTIONS = 4
 
 MAX_WORDS = 64
 
+CELLS = 32
+"""Cells of a relevance map along the longer side."""
+
 TINY_OPEN_CLIP = "segdex-tiny"
 """Name under which ``write_tiny_open_clip`` registers its model with open_clip."""
 
@@ -62,6 +65,12 @@ class ColourEmbedder:
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         return self._stack([self._embed_text(text) for text in texts])
+
+    def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
+        side = max(max(image.shape[:2]) // CELLS, 1)
+        rows, columns = (range(0, max(size // side, 1) * side, side) for size in image.shape[:2])
+        cells = [self._embed_image(image[y : y + side, x : x + side]) for y in rows for x in columns]
+        return (texts @ np.stack(cells).T).reshape(len(texts), len(rows), len(columns))
 
     def _stack(self, rows: list[npt.NDArray[np.float32]]) -> Vectors:
         return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)

@@ -40,6 +40,10 @@ class FloodFeatures:
     def mask_px(self) -> int:
         return len(self.pixels)
 
+    @property
+    def nbytes(self) -> int:
+        return self.pixels.nbytes
+
 
 class FloodSegmenter:
     """Three nested masks for each prompt: the region, a looser one, and the box around that.

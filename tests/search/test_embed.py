@@ -28,6 +28,9 @@ class RandomEmbedder:
     def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
         return self._rows([int(image.astype(np.int64).sum()) for image in images])
 
+    def relevance(self, image: RGBImage, texts: Vectors) -> Vectors:
+        raise NotImplementedError
+
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         rows = self._rows([int.from_bytes(text.encode()) for text in texts])
         rows[[text == "nothing" for text in texts]] = 0

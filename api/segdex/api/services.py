@@ -8,10 +8,13 @@ from pydantic import ValidationError
 
 from segdex.core.errors import UsageError
 from segdex.core.models.catalog import CatalogEntry, find_model, profile_models
-from segdex.core.protocols import Embedder, PromptableSegmenter, SegmentIndex
+from segdex.core.protocols import Embedder, PromptableSegmenter, SegmentIndex, TextSegmenter
+from segdex.core.records import Vectors
 from segdex.core.settings import ProfileName, Settings
 from segdex.ingest.generate import GeneratorSettings
 from segdex.ingest.pipeline import Recipe
+from segdex.search.refine.encodings import EncodingCache
+from segdex.search.refine.service import Refiner
 
 if TYPE_CHECKING:
     from segdex.core.models.devices import ModelPrecision
@@ -156,6 +159,24 @@ _MAX_WORKERS = 4
 """Each holds the features and candidate masks of a picture, several hundred MiB."""
 
 
+def make_refiner(
+    settings: Settings, *, segmenter: PromptableSegmenter, embedder: Embedder, distractors: Vectors
+) -> Refiner:
+    """Return what refines hits: relevance decode, and EVF-SAM2 where ``SEGDEX_REFINER`` names one.
+
+    Raises:
+        ModelError: If that cannot be fetched or loaded.
+    """
+    return Refiner(
+        segmenter=segmenter,
+        embedder=embedder,
+        distractors=distractors,
+        encodings=EncodingCache(settings.encodings_mib),
+        text_segmenter=None if settings.refiner is None else _evf(settings.refiner, settings),
+        text_encodings=None if settings.refiner is None else EncodingCache(settings.encodings_mib),
+    )
+
+
 def load_recipe(settings: Settings, profile: ProfileName, generator: GeneratorSettings) -> Recipe:
     """Load both models of an ingest.
 
@@ -207,6 +228,13 @@ def _sam2(source: str, settings: Settings, device: str) -> PromptableSegmenter:
         precision=_segmenter_precision(settings, device),
         compiled=settings.compile_models,
     )
+
+
+def _evf(source: str, settings: Settings) -> TextSegmenter:
+    from segdex.core.models.evf_sam2 import EvfSam2
+
+    device = resolve_device(settings)
+    return EvfSam2.load(source, device=device, precision=_segmenter_precision(settings, device))
 
 
 def _open_clip(architecture: str, pretrained: str, settings: Settings, device: str) -> Embedder:

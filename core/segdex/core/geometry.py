@@ -28,6 +28,10 @@ class BoxXYXY(NamedTuple):
         width, height = self.size_wh
         return max(width, 0) * max(height, 0)
 
+    def shift(self, x: int, y: int) -> "BoxXYXY":
+        """Return the box moved by x pixels to the right and y down."""
+        return BoxXYXY(self.x1 + x, self.y1 + y, self.x2 + x, self.y2 + y)
+
     def clip(self, size_hw: tuple[int, int]) -> "BoxXYXY":
         """Return the part of the box inside a picture of ``size_hw``."""
         height, width = size_hw

@@ -105,6 +105,11 @@ class ImageFeatures(Protocol):
         """Side of the square masks that are decoded of it: a quarter of its frame."""
         ...
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it holds."""
+        ...
+
 
 class PromptableSegmenter(Protocol):
     """SAM 2 behind two calls. Several threads may share one, each with pictures of its own."""
@@ -165,6 +170,54 @@ class PromptableSegmenter(Protocol):
         ...
 
 
+class TextFeatures(Protocol):
+    """A picture as a text-prompted segmenter encoded it; serves any number of texts."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in pixels of the picture that was encoded."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it holds."""
+        ...
+
+
+class TextSegmenter(Protocol):
+    """EVF-SAM2 behind two calls: masks of what a text names."""
+
+    @property
+    def name(self) -> str:
+        """Short name of model and source, for people."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the masks can change."""
+        ...
+
+    def encode(self, images: Sequence[RGBImage]) -> Sequence[TextFeatures]:
+        """Return the features of each picture."""
+        ...
+
+    def decode(
+        self, features: Sequence[TextFeatures], texts: Sequence[str], *, semantic: bool = False
+    ) -> DecodedMasks:
+        """Return one mask for each pair of a picture and a text.
+
+        Args:
+            features: n pictures; the same one may come several times.
+            texts: n texts.
+            semantic: Ask for all things of a kind instead of one.
+
+        Raises:
+            QueryError: If a text is empty or too long.
+            ValueError: If ``features`` come from another segmenter.
+        """
+        ...
+
+
 class Embedder(Protocol):
     """A model that puts pictures and texts into one vector space; several threads may share one."""
 
@@ -192,6 +245,21 @@ class Embedder(Protocol):
 
         Raises:
             QueryError: If a text is empty or longer than the model reads; the message says how long.
+        """
+        ...
+
+    def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
+        """Return how near each part of a picture is to each text.
+
+        Args:
+            image: (H, W, 3) uint8, a picture or a part of one.
+            texts: (n, dim) unit rows of ``embed_texts``.
+
+        Returns:
+            (n, h, w) float32, cosines of about -1 to 1 in cells that cover the picture evenly.
+
+        Raises:
+            ModelError: If the architecture has no such map.
         """
         ...
 
@@ -297,6 +365,10 @@ class SegmentIndex(Protocol):
 
     def get_images(self, image_ids: Sequence[UUID]) -> list[ImageRecord]:
         """Return the pictures that exist, in the order asked for."""
+        ...
+
+    def get_image_vectors(self, image_ids: Sequence[UUID]) -> Mapping[UUID, npt.NDArray[np.float32]]:
+        """Return the (dim,) whole-picture vectors of the pictures that exist."""
         ...
 
     def scroll_segments(self, where: SegmentFilter = EVERYTHING) -> Iterator[SegmentRecord]:

@@ -50,6 +50,13 @@ class Settings(BaseSettings):
         None,
         description="Another embedder: a name of `segdex models list`, or MODEL:PRETRAINED of open_clip.",
     )
+    refiner: str | None = Field(
+        None,
+        description="EVF-SAM2 for refining hits: a hub name or folder; unset: relevance decode.",
+    )
+    encodings_mib: int = Field(
+        512, ge=0, le=1 << 20, description="Memory for encoded pictures that are kept for the next question."
+    )
     max_pixels: int = Field(100_000_000, ge=1, description="Pictures with more pixels are too large.")
     max_bytes: int = Field(500_000_000, ge=1, description="Files with more bytes are too large.")
     jobs: int = Field(2, ge=1, le=64, description="Threads that read and decode ahead.")

@@ -67,10 +67,17 @@ class HitSegment:
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """A picture with the segments that answer a query, best first."""
+    """A picture with the segments that answer a query, best first.
+
+    Attributes:
+        image: The picture.
+        segments: At least one.
+        presence: How far they stand out for the question, see ``PresenceJudge``; None where nobody judged.
+    """
 
     image: ImageRecord
     segments: tuple[HitSegment, ...]
+    presence: float | None = None
 
     @property
     def score(self) -> float:

@@ -1,17 +1,17 @@
 """Answer a query: embed, ask the index, rank."""
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from segdex.core.errors import IndexMismatchError, IndexMissingError
 from segdex.core.protocols import Embedder, SegmentIndex
 from segdex.core.records import IndexFingerprint
-from segdex.search.embed import embed_query
+from segdex.search.embed import Vector, embed_query
 from segdex.search.fusing import fused_hits
 from segdex.search.queries import SearchQuery
 from segdex.search.rank import SearchHit
+from segdex.search.refine.presence import PresenceJudge
+from segdex.search.timing import Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +20,15 @@ class SearchAnswer:
 
     Attributes:
         hits: Pictures, best first.
-        timings_ms: Wall milliseconds of each stage: embed, query.
+        timings_ms: Wall milliseconds of each stage: embed, query, and presence where it was judged.
         embedder: Name of the model that scored.
+        query_vectors: (dim,) vector of the question by view.
     """
 
     hits: tuple[SearchHit, ...]
     timings_ms: Mapping[str, float]
     embedder: str
+    query_vectors: Mapping[str, Vector]
 
 
 def require_filled(index: SegmentIndex) -> IndexFingerprint:
@@ -57,33 +59,48 @@ def check_embedder(index: SegmentIndex, embedder: Embedder) -> None:
         )
 
 
-def search(query: SearchQuery, *, index: SegmentIndex, embedder: Embedder) -> SearchAnswer:
+def search(
+    query: SearchQuery, *, index: SegmentIndex, embedder: Embedder, judge: PresenceJudge | None = None
+) -> SearchAnswer:
     """Return the pictures with the segments that answer a query best.
 
     The index fuses the views; nested segments are dropped, and the rest is grouped by picture.
+
+    Args:
+        query: The question.
+        index: Whom to ask.
+        embedder: What filled it.
+        judge: Leaves out pictures that do not show what is asked for; None keeps the nearest whatever it is.
 
     Raises:
         QueryError: If a term cannot be embedded.
         IndexMismatchError: If another embedder filled the index.
     """
-    clock = _Stopwatch()
+    clock = Stopwatch()
     weights = {view: weight for view, weight in query.view_weights.items() if weight > 0}
     check_embedder(index, embedder)
     with clock.stage("embed"):
         vectors = embed_query(query.terms, views=tuple(weights), embedder=embedder, index=index)
     with clock.stage("query"):
         hits = fused_hits(query, vectors, weights=weights, index=index)
-    return SearchAnswer(hits=hits, timings_ms=clock.timings_ms, embedder=embedder.name)
+    if judge is not None:
+        with clock.stage("presence"):
+            hits = _judged(hits, vectors, weights=weights, index=index, judge=judge)
+    return SearchAnswer(hits=hits, timings_ms=clock.timings_ms, embedder=embedder.name, query_vectors=vectors)
 
 
-class _Stopwatch:
-    """Wall milliseconds by stage."""
-
-    def __init__(self) -> None:
-        self.timings_ms: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.timings_ms[name] = round((time.perf_counter() - started) * 1000, 2)
+def _judged(
+    hits: tuple[SearchHit, ...],
+    vectors: Mapping[str, Vector],
+    *,
+    weights: Mapping[str, float],
+    index: SegmentIndex,
+    judge: PresenceJudge,
+) -> tuple[SearchHit, ...]:
+    """Return the hits that show what is asked for, with their presence scores."""
+    judged = []
+    for hit in hits:
+        presence = judge.score(hit, vectors, index=index, weights=weights)
+        if presence >= judge.floor:
+            judged.append(replace(hit, presence=presence))
+    return tuple(judged)

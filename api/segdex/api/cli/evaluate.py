@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -33,17 +34,24 @@ from segdex.api.cli.ingest import (
     SelectOption,
     generator_settings,
 )
-from segdex.api.evaluation.dataset import choose_source, sample_dataset
+from segdex.api.evaluation.dataset import EvalDataset, choose_source, sample_dataset
 from segdex.api.evaluation.load import load_dataset
 from segdex.api.evaluation.masks import evaluate_masks
+from segdex.api.evaluation.prompts import evaluate_prompts
+from segdex.api.evaluation.refine import evaluate_refine
 from segdex.api.evaluation.search import evaluate_search, ingest_dataset
 from segdex.api.services import (
     DEFAULT_PROFILE,
     cache_folder,
     load_recipe,
     load_segmenter,
+    make_refiner,
     plan_workers,
 )
+from segdex.core.protocols import SegmentIndex
+from segdex.core.settings import Settings
+from segdex.ingest.pipeline import Recipe
+from segdex.search.refine.presence import PresenceJudge
 
 DataArgument = Annotated[
     Path, typer.Argument(help="Folder with segments.jsonl (DESIGN.md section 6), or a COCO JSON file.")
@@ -52,14 +60,19 @@ ImagesOption = Annotated[
     Path | None, typer.Option("--images", help="Folder of the pictures, if not at their usual place.")
 ]
 LimitOption = Annotated[int | None, typer.Option("--limit", help="Take this many pictures, by --seed.")]
+SourceOption = Annotated[
+    str | None, typer.Option("--source", help="Which annotations count; all takes every one.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Chooses the pictures of --limit.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    evaluate = typer.Typer(help="Measure masks and search on labelled pictures.", no_args_is_help=True)
+    evaluate = typer.Typer(help="Measure segdex on labelled pictures.", no_args_is_help=True)
     evaluate.command("masks")(masks_command)
     evaluate.command("search")(search_command)
+    evaluate.command("refine")(refine_command)
+    evaluate.command("prompts")(prompts_command)
     app.add_typer(evaluate, name="eval")
 
 
@@ -67,9 +80,7 @@ def masks_command(
     context: typer.Context,
     data: DataArgument,
     images: ImagesOption = None,
-    source: Annotated[
-        str | None, typer.Option("--source", help="Which annotations count; all takes every one.")
-    ] = None,
+    source: SourceOption = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
     quality: QualityOption = "balanced",
@@ -151,24 +162,11 @@ def search_command(
         crop_layers=crop_layers,
     )
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
-    chosen = settings.profile or DEFAULT_PROFILE
-    recipe = load_recipe(settings, chosen, generator)
+    recipe = load_recipe(settings, settings.profile or DEFAULT_PROFILE, generator)
     if index is None and "index" not in (context.obj or {}):
-        name = sha256(f"{data.absolute()}|{recipe.fingerprint()}".encode()).hexdigest()[:16]
-        settings = settings.model_copy(update={"index": f"edge:{cache_folder(settings) / 'eval' / name}"})
+        settings = _with_kept_index(settings, data, recipe)
     with opened(settings, create=True) as opened_index:
-        with _progress("pictures", len(dataset.images)) as advance:
-            image_ids = ingest_dataset(
-                dataset,
-                index=opened_index,
-                recipe=recipe,
-                profile=chosen,
-                max_pixels=settings.max_pixels,
-                max_bytes=settings.max_bytes,
-                jobs=settings.jobs,
-                workers=plan_workers(settings),
-                on_file=lambda _: advance(),
-            )
+        image_ids = _ingested(dataset, opened_index, recipe, settings)
         with _progress("queries", len({query.text for query in dataset.class_queries})) as advance:
             report = evaluate_search(
                 dataset,
@@ -179,14 +177,124 @@ def search_command(
                 nested=nested,
                 on_query=lambda _: advance(),
             )
-    figures = {**report.to_json(), "embedder": recipe.embedder.name, "exact": exact}
+    _print_figures({**report.to_json(), "embedder": recipe.embedder.name, "exact": exact}, as_json=as_json)
+    return 0
+
+
+def refine_command(
+    context: typer.Context,
+    data: DataArgument,
+    images: ImagesOption = None,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    quality: QualityOption = "balanced",
+    as_json: JsonOption = False,
+    segmenter: SegmenterOption = None,
+    embedder: EmbedderOption = None,
+    profile: ProfileOption = None,
+    index: IndexOption = None,
+    device: DeviceOption = None,
+) -> int:
+    """Say what drawing hits again gains, and how often "not there" is right.
+
+    The pictures are ingested as by `eval search`, into the same index.
+    """
+    settings = settings_from(
+        context, profile=profile, index=index, device=device, segmenter=segmenter, embedder=embedder
+    )
+    check_limit(limit)
+    generator = generator_settings(
+        quality=quality, select="ranked", segments_per_image=None, points_per_side=None, crop_layers=None
+    )
+    dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
+    recipe = load_recipe(settings, settings.profile or DEFAULT_PROFILE, generator)
+    if index is None and "index" not in (context.obj or {}):
+        settings = _with_kept_index(settings, data, recipe)
+    with opened(settings, create=True) as opened_index:
+        image_ids = _ingested(dataset, opened_index, recipe, settings)
+        plan_workers(settings.model_copy(update={"workers": 1}))  # all cores for one hit at a time
+        judge = PresenceJudge.of(recipe.embedder)
+        refiner = make_refiner(
+            settings, segmenter=recipe.segmenter, embedder=recipe.embedder, distractors=judge.distractors
+        )
+        with _progress("pictures", len(dataset.images)) as advance:
+            report = evaluate_refine(
+                dataset,
+                index=opened_index,
+                refiner=refiner,
+                judge=judge,
+                image_id_by_name=image_ids,
+                max_pixels=settings.max_pixels,
+                seed=seed,
+                on_image=advance,
+            )
+    figures = {**report.to_json(), "embedder": recipe.embedder.name, "segmenter": recipe.segmenter.name}
+    _print_figures(figures, as_json=as_json)
+    return 0
+
+
+def prompts_command(
+    context: typer.Context,
+    data: DataArgument,
+    images: ImagesOption = None,
+    source: SourceOption = None,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+    segmenter: SegmenterOption = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = None,
+) -> int:
+    """Say how well one point, a box, and both outline the true things."""
+    settings = settings_from(context, profile=profile, device=device, segmenter=segmenter)
+    check_limit(limit)
+    dataset = choose_source(load_dataset(data, image_folder=images), source)
+    model = load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
+    total = sum(bool(image.instances) for image in dataset.images)
+    with _progress("pictures", min(total, limit or total)) as advance:
+        report = evaluate_prompts(
+            dataset,
+            segmenter=model,
+            limit=limit,
+            seed=seed,
+            max_pixels=settings.max_pixels,
+            on_image=advance,
+        )
+    _print_figures({**report.to_json(), "segmenter": model.name}, as_json=as_json)
+    return 0
+
+
+def _with_kept_index(settings: Settings, data: Path, recipe: Recipe) -> Settings:
+    """Return settings with an index in the cache folder, one for each data set and recipe."""
+    name = sha256(f"{data.absolute()}|{recipe.fingerprint()}".encode()).hexdigest()[:16]
+    return settings.model_copy(update={"index": f"edge:{cache_folder(settings) / 'eval' / name}"})
+
+
+def _ingested(
+    dataset: EvalDataset, index: SegmentIndex, recipe: Recipe, settings: Settings
+) -> dict[str, UUID]:
+    """Ingest what is not there yet, and return the ids of the pictures by name."""
+    with _progress("pictures", len(dataset.images)) as advance:
+        return ingest_dataset(
+            dataset,
+            index=index,
+            recipe=recipe,
+            profile=settings.profile or DEFAULT_PROFILE,
+            max_pixels=settings.max_pixels,
+            max_bytes=settings.max_bytes,
+            jobs=settings.jobs,
+            workers=plan_workers(settings),
+            on_file=lambda _: advance(),
+        )
+
+
+def _print_figures(figures: Mapping[str, object], *, as_json: bool) -> None:
     if as_json:
         print_json(figures)
-    else:
-        console = console_out()
-        for name, value in figures.items():
-            console.print(f"{name:<18} {_shown(value)}", markup=False)
-    return 0
+        return
+    console = console_out()
+    for name, value in figures.items():
+        console.print(f"{name:<20} {_shown(value)}", markup=False)
 
 
 @contextmanager

@@ -72,6 +72,23 @@ class ClassQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class RefQuery:
+    """What somebody wrote about one thing in a picture, such as "the man farthest from the camera".
+
+    Attributes:
+        image: The picture.
+        text: The words.
+        instance_id: The instance that is meant; None where it has no mask, or where nothing fits.
+        is_absent: Whether nothing in the picture fits.
+    """
+
+    image: str
+    text: str
+    instance_id: str | None
+    is_absent: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Label:
     """A class that a source used at least once."""
 
@@ -89,12 +106,14 @@ class EvalDataset:
         images: The pictures, sorted by name, each name once.
         class_queries: Empty where the set does not say that classes are annotated exhaustively.
         labels: What the whole set was annotated with, also where this is a part of it.
+        refs: Empty where the set has none.
     """
 
     path: Path
     images: tuple[EvalImage, ...]
     class_queries: tuple[ClassQuery, ...]
     labels: frozenset[Label]
+    refs: tuple[RefQuery, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -177,4 +196,5 @@ def sample_dataset(dataset: EvalDataset, limit: int | None, seed: int = 0) -> Ev
     images = tuple(sample_images(dataset.images, limit, seed))
     names = {image.name for image in images}
     queries = tuple(query for query in dataset.class_queries if query.image in names)
-    return replace(dataset, images=images, class_queries=queries)
+    refs = tuple(ref for ref in dataset.refs if ref.image in names)
+    return replace(dataset, images=images, class_queries=queries, refs=refs)

@@ -9,12 +9,20 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from segdex.api.evaluation.dataset import ClassQuery, EvalDataset, EvalImage, EvalInstance, labels_of
+from segdex.api.evaluation.dataset import (
+    ClassQuery,
+    EvalDataset,
+    EvalImage,
+    EvalInstance,
+    RefQuery,
+    labels_of,
+)
 from segdex.core.errors import UsageError
 from segdex.core.masks import MaskRLE, decode_mask
 
 SEGMENTS_FILE = "segments.jsonl"
 CLASS_QUERIES_FILE = "class_queries.jsonl"
+REFS_FILE = "refs.jsonl"
 
 _DEFAULT_SOURCE_NAME = "annotations"  # of lines that do not name their source
 
@@ -45,6 +53,13 @@ class _ClassQueryRow(_Row):
     image: str
     text: str
     instance_ids: tuple[str, ...] = Field(min_length=1)
+
+
+class _RefRow(_Row):
+    image: str
+    text: str
+    instance_id: str | None = None
+    absent: bool = False
 
 
 class _CocoImage(_Row):
@@ -100,8 +115,9 @@ def load_dataset(path: Path, *, image_folder: Path | None = None) -> EvalDataset
     Args:
         path: A folder with ``segments.jsonl`` (on each line ``image``, a path in the folder, ``width``,
             ``height``, ``instance_id``, ``category``, ``rle`` and ``source``) and perhaps
-            ``class_queries.jsonl`` (``image``, ``text``, ``instance_ids``); or a COCO JSON file with
-            ``images``, ``annotations`` and ``categories``, whose source is called as the file is.
+            ``class_queries.jsonl`` (``image``, ``text``, ``instance_ids``) and ``refs.jsonl`` (``image``,
+            ``text``, ``instance_id``, ``absent``); or a COCO JSON file with ``images``, ``annotations`` and
+            ``categories``, whose source is called as the file is.
         image_folder: Where the pictures are, if not at their usual place: inside the folder, or for a JSON
             file beside it, in ``images/`` beside it or above it, or where COCO's own archives put them
             (``annotations/instances_val2017.json`` and ``val2017/``).
@@ -145,7 +161,8 @@ def _read_jsonl_folder(folder: Path, *, image_folder: Path) -> EvalDataset:
         _add(builder, row, _rle_mask(row.rle, builder.size_hw, place=place), place=place)
     images = tuple(builders[name].build(image_folder / name, name) for name in sorted(builders))
     queries = tuple(_read_class_queries(folder / CLASS_QUERIES_FILE, images))
-    return EvalDataset(folder, images, queries, labels_of(images))
+    refs = tuple(_read_refs(folder / REFS_FILE, images))
+    return EvalDataset(folder, images, queries, labels_of(images), refs)
 
 
 def _read_coco_json(path: Path, *, image_folder: Path | None) -> EvalDataset:
@@ -286,6 +303,19 @@ def _read_class_queries(path: Path, images: Iterable[EvalImage]) -> Iterator[Cla
                     f"{place}: {SEGMENTS_FILE} has no {row.text!r} {instance_id!r} in {row.image}"
                 )
         yield ClassQuery(image=row.image, text=row.text, instance_ids=row.instance_ids)
+
+
+def _read_refs(path: Path, images: Iterable[EvalImage]) -> Iterator[RefQuery]:
+    """Yield the expressions about pictures with masks; those about others are left out."""
+    if not path.is_file():
+        return
+    known = {image.name: {one.id for one in image.instances} for image in images}
+    for place, row in _read_lines(path, _RefRow):
+        if row.image not in known:
+            continue
+        if row.instance_id is not None and row.instance_id not in known[row.image]:
+            raise UsageError(f"{place}: {SEGMENTS_FILE} has no instance {row.instance_id!r} in {row.image}")
+        yield RefQuery(row.image, row.text, row.instance_id, is_absent=row.absent)
 
 
 def _class_queries_of(images: Iterable[EvalImage]) -> Iterator[ClassQuery]:

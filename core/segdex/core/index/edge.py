@@ -262,13 +262,18 @@ class EdgeIndex:
         """See ``SegmentIndex``."""
         views = self._known().views
         found = self._retrieve(_SEGMENTS, segment_ids, vectors=True)
-        return {key: split_row(self._row(point), views) for key, point in found.items()}
+        return {key: split_row(self._row(point, VIEWS_VECTOR), views) for key, point in found.items()}
 
     def get_images(self, image_ids: Sequence[UUID]) -> list[ImageRecord]:
         """See ``SegmentIndex``."""
         found = self._retrieve(_IMAGES, image_ids)
         records = {key: image_from_payload(key, point.payload, self.location) for key, point in found.items()}
         return [records[key] for key in image_ids if key in records]
+
+    def get_image_vectors(self, image_ids: Sequence[UUID]) -> Mapping[UUID, npt.NDArray[np.float32]]:
+        """See ``SegmentIndex``."""
+        found = self._retrieve(_IMAGES, image_ids, vectors=True)
+        return {key: self._row(point, IMAGE_VIEW) for key, point in found.items()}
 
     def scroll_segments(self, where: SegmentFilter = EVERYTHING) -> Iterator[SegmentRecord]:
         """See ``SegmentIndex``."""
@@ -404,10 +409,10 @@ class EdgeIndex:
             if offset is None:
                 return
 
-    def _row(self, point: Record) -> npt.NDArray[np.float32]:
-        if not isinstance(point.vector, dict) or VIEWS_VECTOR not in point.vector:
-            raise SegmentIndexError(f"segment {point.id} in {self.location} has no vector {VIEWS_VECTOR!r}")
-        return np.asarray(point.vector[VIEWS_VECTOR], np.float32)
+    def _row(self, point: Record, name: str) -> npt.NDArray[np.float32]:
+        if not isinstance(point.vector, dict) or name not in point.vector:
+            raise SegmentIndexError(f"point {point.id} in {self.location} has no vector {name!r}")
+        return np.asarray(point.vector[name], np.float32)
 
 
 def _make_shard(path: str, *, vector: str, size: int, fields: Mapping[str, str]) -> EdgeShard:

@@ -172,6 +172,11 @@ class MemoryIndex:
         self._known()
         return [self._images[key].record for key in image_ids if key in self._images]
 
+    def get_image_vectors(self, image_ids: Sequence[UUID]) -> Mapping[UUID, npt.NDArray[np.float32]]:
+        """See ``SegmentIndex``."""
+        self._known()
+        return {key: self._images[key].vector for key in image_ids if key in self._images}
+
     def scroll_segments(self, where: SegmentFilter = EVERYTHING) -> Iterator[SegmentRecord]:
         """See ``SegmentIndex``."""
         self._known()

@@ -9,7 +9,7 @@ Both models come from package registries, which is what the offline profile is f
 import hashlib
 import importlib
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,9 @@ _ADAPTER_VERSION = 1
 _CLASSIFIER = "efficientnet-lite2"
 _INPUT_PX = 224
 """Side of the classifier's input; trained at 260, but a quarter cheaper and as good here, see ``load``."""
+
+_DENSE_PX, _CELL_PX = 448, 32
+"""Longer side of a picture whose cells are classified one by one, and side of a cell."""
 
 _MEAN, _STD = 127, 128
 """Input is (RGB - 127) / 128; with ImageNet's usual mean and deviation it ranks worse, see ``load``."""
@@ -65,7 +68,7 @@ class ConseEmbedder:
 
     def __init__(
         self,
-        classifier: Callable[[torch.Tensor], torch.Tensor],
+        classifier: "_EfficientNetLite",
         text_model: "_MiniLM",
         *,
         weights_id: str,
@@ -185,6 +188,28 @@ class ConseEmbedder:
         vectors = torch.einsum("nk,nkd->nd", top.values, self._class_vectors[top.indices])
         return torch.nn.functional.normalize(vectors, dim=1).cpu()
 
+    @torch.inference_mode()
+    def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
+        """Return the (n, h, w) cosines of texts and cells of 32 pixels: ConSE of the classes of a cell.
+
+        The class activation map (Zhou et al. 2016) of all classes at once: the last layer reads the features
+        of a cell instead of their mean. The picture is squashed to 448 pixels on its longer side.
+        """
+        height, width = (
+            max(round(side * _DENSE_PX / max(image.shape[:2]) / _CELL_PX), 1) * _CELL_PX
+            for side in image.shape[:2]
+        )
+        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        pixels = torch.from_numpy(np.array(resized)[None]).to(self._device)
+        logits = self._classifier.dense((pixels.permute(0, 3, 1, 2) - float(_MEAN)) / _STD)[0]
+        top = torch.softmax(logits / self._temperature, dim=2).topk(self._top_classes, dim=2)
+        vectors = torch.einsum("hwk,hwkd->hwd", top.values, self._class_vectors[top.indices])
+        cells = functional.normalize(vectors, dim=2)
+        maps: npt.NDArray[np.float32] = (
+            torch.einsum("nd,hwd->nhw", torch.from_numpy(texts).to(cells), cells).cpu().numpy()
+        )
+        return maps
+
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Return (n, dim) unit rows of the texts, each put into the prompt template.
 
@@ -281,9 +306,7 @@ def _import_package(name: str) -> Any:
         ) from error
 
 
-def _load_classifier(
-    efficientnet: Any, weights: Path, *, device: str
-) -> Callable[[torch.Tensor], torch.Tensor]:
+def _load_classifier(efficientnet: Any, weights: Path, *, device: str) -> "_EfficientNetLite":
     """Return the classifier with fused layers; (n, 3, 224, 224) to (n, 1000) logits."""
     model: torch.nn.Module = efficientnet.from_name(_CLASSIFIER, image_size=_INPUT_PX)
     try:
@@ -310,14 +333,25 @@ class _EfficientNetLite:
         self._linear: torch.nn.Linear = model._fc
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the logits; the pixels should be channels-last."""
+        """Return the (n, 1000) logits; the pixels should be channels-last."""
+        return self._classify(self._features(pixels).mean((2, 3)))
+
+    def dense(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the (n, h, w, 1000) logits of each cell; their mean are those of the picture."""
+        return self._classify(self._features(pixels).permute(0, 2, 3, 1))
+
+    def _classify(self, features: torch.Tensor) -> torch.Tensor:
+        return functional.linear(features, self._linear.weight, self._linear.bias)
+
+    def _features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return (n, 1280, h, w)."""
         x = self._stem(pixels)
         for block in self._blocks:
             y = x
             for layer in block.layers:
                 y = layer(y)
             x = block.project.add(y, x) if block.is_residual else block.project(y)
-        return functional.linear(self._head(x).mean((2, 3)), self._linear.weight, self._linear.bias)
+        return self._head(x)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,7 +25,7 @@ from segdex.core.models.hub import fetch_hub_folder
 from segdex.core.models.npm import file_sha256
 from segdex.core.models.sam2_checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_state
 from segdex.core.models.sam2_torch import TorchSam2
-from segdex.core.protocols import FRAME_PX, DecodedMasks, ImageFeatures
+from segdex.core.protocols import FRAME_PX, DecodedMasks, ImageFeatures, TextFeatures
 from segdex.core.records import RGBImage
 
 DecodeRule = Literal["single", "best"]
@@ -56,6 +56,11 @@ class EvfFeatures:
     def size_hw(self) -> tuple[int, int]:
         """Height and width in pixels of the picture."""
         return self.sam2.size_hw
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it holds."""
+        return self.sam2.nbytes + self.pixels.nbytes
 
 
 class EvfSam2:
@@ -161,7 +166,7 @@ class EvfSam2:
         ]
 
     def decode(
-        self, features: Sequence[EvfFeatures], texts: Sequence[str], *, semantic: bool = False
+        self, features: Sequence[TextFeatures], texts: Sequence[str], *, semantic: bool = False
     ) -> DecodedMasks:
         """Return one mask for each pair of a picture and a text.
 
@@ -173,13 +178,17 @@ class EvfSam2:
         Raises:
             QueryError: If a text is empty or too long.
             ModelMissingError: If the checkpoint has no tokenizer.
+            ValueError: If ``features`` come from another segmenter.
         """
         if self._tokenizer is None:
             raise ModelMissingError(
                 f"{self._name} has no {SENTENCE_PIECE_FILE}: put the checkpoint's own beside {WEIGHTS_FILE}"
             )
+        own = [one for one in features if isinstance(one, EvfFeatures)]
+        if len(own) != len(features):
+            raise ValueError("the features come from another segmenter: encode the picture with this one")
         ids, real = pad_ids([self._tokenizer.encode(text, semantic=semantic) for text in texts])
-        return self.decode_ids(features, torch.from_numpy(ids), torch.from_numpy(real))
+        return self.decode_ids(own, torch.from_numpy(ids), torch.from_numpy(real))
 
     def decode_ids(self, features: Sequence[EvfFeatures], token_ids: Tensor, real: Tensor) -> DecodedMasks:
         """Return one mask for each pair of a picture and (n, t) padded token ids, (n, t) real or padding."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import open_clip
 import torch
 from huggingface_hub import (
@@ -38,6 +39,7 @@ from segdex.core.errors import (
     UsageError,
 )
 from segdex.core.models.devices import ModelPrecision, check_device
+from segdex.core.models.naclip import patch_features
 from segdex.core.models.torch_batches import run_in_batches, upload
 from segdex.core.records import RGBImage, Vectors
 
@@ -67,6 +69,10 @@ _UNREADABLE = (
     ValueError,
 )
 """What ``torch.load`` and open_clip raise for a file that is damaged or is a checkpoint of another model."""
+
+
+_DENSE_SCALE = 2
+"""Side of a picture whose patches are compared with texts, over the side that the model was trained on."""
 
 
 class OpenClipEmbedder:
@@ -205,6 +211,36 @@ class OpenClipEmbedder:
         """
         prompts = [self._make_prompt(text) for text in texts]
         return self._unit_rows(run_in_batches(self._encode_texts, prompts, batch_size=self._batch_size))
+
+    @torch.inference_mode()
+    def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
+        """Return the (n, h, w) cosines of texts and patches, see ``naclip``.
+
+        The picture is squashed to twice the model's own side on its longer side, in whole patches.
+
+        Raises:
+            ModelInvalidError: If the model is no plain vision transformer.
+        """
+        visual: Any = self._model.visual
+        if not hasattr(visual, "patch_size"):
+            raise ModelInvalidError(
+                f"relevance maps need a plain vision transformer, but {self._name} has another picture side"
+            )
+        patch_h, patch_w = visual.patch_size
+        longest = _DENSE_SCALE * max(visual.image_size) / max(image.shape[:2])
+        height, width = (
+            max(round(side * longest / patch), 1) * patch
+            for side, patch in zip(image.shape[:2], (patch_h, patch_w), strict=True)
+        )
+        resized = _to_pil(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float() / 255
+        config = visual.preprocess_cfg
+        pixels = Normalize(config["mean"], config["std"])(pixels).to(self._device, self._input_dtype)
+        patches = patch_features(visual, pixels)
+        maps: npt.NDArray[np.float32] = (
+            torch.einsum("nd,hwd->nhw", torch.from_numpy(texts).to(patches), patches).cpu().numpy()
+        )
+        return maps
 
     @torch.inference_mode()
     def _encode_images(self, images: Sequence[RGBImage]) -> torch.Tensor:

@@ -75,6 +75,12 @@ class DecoderImage:
     high_res_4: Tensor
     unmasked: "_FirstLayer"
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it holds; the positions are shared by all pictures of a frame."""
+        first = (self.unmasked.cells, self.unmasked.keys, self.unmasked.values, self.unmasked.queries)
+        return sum(tensor.nbytes for tensor in (self.embed, self.high_res_2, self.high_res_4, *first))
+
     def prompts_per_batch(self, whole: int) -> int:
         """Return how many prompts are as much work as ``whole`` prompts of a picture at 1024 px."""
         return max(whole * _FULL_CELLS // len(self.cells), 1)

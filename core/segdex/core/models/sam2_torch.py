@@ -44,6 +44,10 @@ class _TorchFeatures:
     def mask_px(self) -> int:
         return self.image.whole_side * CELL_PX
 
+    @property
+    def nbytes(self) -> int:
+        return self.image.nbytes
+
 
 class TorchSam2:
     """SAM 2 on a CPU or a CUDA device.

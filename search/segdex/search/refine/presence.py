@@ -1,0 +1,83 @@
+"""Is the thing there at all? How far a picture and its best segments stand out among other words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from segdex.core.protocols import Embedder, SegmentIndex
+from segdex.core.records import Vectors
+from segdex.search.rank import SearchHit
+from segdex.search.refine.distractors import DISTRACTORS
+
+BEST_SEGMENTS = 3
+"""Segments of a picture that are looked at: their mean is steadier than the best alone."""
+
+_WHOLE_SHARE = 0.35
+"""Of the whole picture beside its best segments: a scene says what to expect in it."""
+
+DEFAULT_FLOOR = 1.2
+"""For an embedder that was not calibrated; lower than those that were, so that little is lost."""
+
+_CALIBRATED = {"conse": 1.4}
+"""Scores below which a picture does not show the thing, by the first word of the embedder's fingerprint:
+5 % of the texts that do occur are below. Made by ``tests/reference/fit_refinement.py``, curve in
+docs/refinement.md."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PresenceJudge:
+    """Compares a text with other words on the segments that it found.
+
+    Attributes:
+        distractors: (m, dim) unit rows of ``DISTRACTORS``.
+        floor: Scores below mean "not there".
+    """
+
+    distractors: Vectors
+    floor: float
+
+    @classmethod
+    def of(cls, embedder: Embedder) -> "PresenceJudge":
+        """Return the judge for an embedder; embeds two hundred words."""
+        family = embedder.fingerprint.split("/")[0]
+        return cls(embedder.embed_texts(DISTRACTORS), _CALIBRATED.get(family, DEFAULT_FLOOR))
+
+    def score(
+        self,
+        hit: SearchHit,
+        query: Mapping[str, npt.NDArray[np.float32]],
+        *,
+        index: SegmentIndex,
+        weights: Mapping[str, float],
+    ) -> float:
+        """Return the presence score of a picture: standard deviations above other words, about -1 to 5.
+
+        Args:
+            hit: The picture, with the segments that the question found.
+            query: (dim,) vector of the question by view.
+            index: Where their vectors are.
+            weights: Share of each view.
+        """
+        ids = [segment.segment_id for segment in hit.segments[:BEST_SEGMENTS]]
+        stored = index.get_vectors(ids)
+        segments = [self._stands_out(stored[key], query, weights) for key in ids if key in stored]
+        whole = index.get_image_vectors([hit.image.image_id])
+        if not segments or not whole:  # deleted meanwhile
+            return float("-inf")
+        views = dict.fromkeys(query, whole[hit.image.image_id])
+        scene = self._stands_out(views, query, weights)
+        return (1 - _WHOLE_SHARE) * float(np.mean(segments)) + _WHOLE_SHARE * scene
+
+    def _stands_out(
+        self,
+        vectors: Mapping[str, npt.NDArray[np.float32]],
+        query: Mapping[str, npt.NDArray[np.float32]],
+        weights: Mapping[str, float],
+    ) -> float:
+        """Return how many standard deviations the question scores above other words."""
+        total = sum(weights.values())
+        own = sum(weights[view] * float(vectors[view] @ query[view]) for view in weights) / total
+        others = sum(weights[view] * (self.distractors @ vectors[view]) for view in weights) / total
+        return (own - float(np.mean(others))) / max(float(np.std(others)), 1e-6)

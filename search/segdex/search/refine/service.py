@@ -1,0 +1,236 @@
+"""Refine the hits of an answer: propose masks, let the gate decide, say what it cost."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+import numpy as np
+
+from segdex.core.geometry import BoxXYXY
+from segdex.core.masks import decode_mask, encode_mask
+from segdex.core.protocols import (
+    FRAME_PX,
+    Embedder,
+    ImageFeatures,
+    PromptableSegmenter,
+    TextFeatures,
+    TextSegmenter,
+)
+from segdex.core.records import ImageRecord, RGBImage, SegmentRecord, Vectors
+from segdex.search.prompting import PromptedMask, ThingPrompt, full_mask, prompted_masks
+from segdex.search.queries import SearchQuery, TextTerm
+from segdex.search.rank import HitSegment
+from segdex.search.refine.encodings import EncodingCache
+from segdex.search.refine.gate import Decision, GateSettings, decide
+from segdex.search.refine.relevance import (
+    Floats,
+    Proposal,
+    RelevanceMap,
+    agreement,
+    make_map,
+    map_prompt,
+    outline_prompt,
+    propose_by_map,
+    window_of,
+)
+from segdex.search.service import SearchAnswer
+from segdex.search.timing import Stopwatch
+
+MAX_REFINED = 100
+"""Hits that one request may refine."""
+
+_ZOOM_BELOW = 1 / 14
+"""A thing with a longer side below this share of the picture's is decoded of a part that is encoded alone."""
+
+_ZOOM_SCALE, _ZOOM_FRAME_PX, _MIN_ZOOM_PX = 4.0, 512, 96
+"""Side of that part over the side of the box, the frame that it is encoded at, and its smallest side; see
+docs/refinement.md."""
+
+_RELEVANCE_GAIN = 0.05
+"""A mask by the map is preferred to the outline where both its predicted IoU and its agreement are so much
+higher: with the offline embedder no smaller gain pays (docs/refinement.md)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refinement:
+    """What became of one hit.
+
+    Attributes:
+        segment_id: The hit.
+        decision: Whether the mask replaces the stored one, and why.
+        proposal: What was drawn; shown instead of the stored mask where it was accepted.
+        relevance: The map; None where the text was decoded by EVF-SAM2.
+        prompt: What the map became; likewise.
+        timings_ms: Wall milliseconds by stage: encode (0 when the picture was kept), map, decode.
+    """
+
+    segment_id: UUID
+    decision: Decision
+    proposal: Proposal
+    relevance: RelevanceMap | None
+    prompt: ThingPrompt | None
+    timings_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refiner:
+    """What refining needs.
+
+    Attributes:
+        segmenter: For relevance decode.
+        embedder: What filled the index.
+        distractors: (m, dim) unit rows of other words, see ``PresenceJudge``.
+        encodings: Pictures that were encoded.
+        gate: When a mask replaces the stored one.
+        text_segmenter: EVF-SAM2, used for queries by text instead of relevance decode; None without one.
+    """
+
+    segmenter: PromptableSegmenter
+    embedder: Embedder
+    distractors: Vectors
+    encodings: EncodingCache[ImageFeatures]
+    gate: GateSettings = field(default_factory=GateSettings)
+    text_segmenter: TextSegmenter | None = None
+    text_encodings: EncodingCache[TextFeatures] | None = None
+
+    def refine(self, hit: HitSegment, image: RGBImage, *, query: Floats, text: str | None) -> Refinement:
+        """Return a better mask of one hit, or why the stored one stays.
+
+        Args:
+            hit: The segment.
+            image: (H, W, 3) uint8, its whole picture.
+            query: (dim,) vector of the question.
+            text: The question, where it is one text; EVF-SAM2 reads it.
+        """
+        record, clock = hit.record, Stopwatch()
+        if self.text_segmenter is not None and text is not None:
+            relevance = prompt = None
+            proposal = self._by_text(self.text_segmenter, record, image, text, clock)
+        else:
+            relevance, prompt, proposal = self._by_relevance(record, image, query, clock)
+        decision = decide(
+            record.mask,
+            proposal.mask.mask,
+            stored_iou=record.predicted_iou,
+            new_iou=proposal.mask.predicted_iou,
+            settings=self.gate,
+            may_grow=proposal.source == "evf",
+        )
+        return Refinement(record.segment_id, decision, proposal, relevance, prompt, clock.timings_ms)
+
+    def _by_text(
+        self,
+        segmenter: TextSegmenter,
+        record: SegmentRecord,
+        image: RGBImage,
+        text: str,
+        clock: Stopwatch,
+    ) -> Proposal:
+        def encode() -> TextFeatures:
+            return segmenter.encode([image])[0]
+
+        with clock.stage("encode"):
+            cache, key = self.text_encodings, (segmenter.fingerprint, record.image_id)
+            features = encode() if cache is None else cache.get(key, encode)
+        with clock.stage("decode"):
+            decoded = segmenter.decode([features], [text])
+            mask = full_mask(decoded.logits[0, 0], float(decoded.predicted_iou[0, 0]), features.size_hw)
+        return Proposal(mask, "evf", agreement=1.0)
+
+    def _by_relevance(
+        self, record: SegmentRecord, image: RGBImage, query: Floats, clock: Stopwatch
+    ) -> tuple[RelevanceMap, ThingPrompt, Proposal]:
+        """Return the map, the prompt that it became and the better mask; all in pixels of the picture."""
+        size_hw = (image.shape[0], image.shape[1])
+        part = _part_of(record.box, size_hw)
+        pixels = np.ascontiguousarray(image[part.y1 : part.y2, part.x1 : part.x2])
+        stored = decode_mask(record.mask)[part.y1 : part.y2, part.x1 : part.x2]
+        box = record.box.shift(-part.x1, -part.y1)
+        with clock.stage("encode"):
+            frame_px = FRAME_PX if stored.shape == size_hw else _ZOOM_FRAME_PX
+            features = self.encodings.get(
+                (self.segmenter.fingerprint, record.image_id, part),
+                lambda: self.segmenter.encode([pixels], frame_px=frame_px)[0],
+            )
+        with clock.stage("map"):
+            relevance = make_map(
+                pixels,
+                window_of(box, stored.shape),
+                query=query,
+                distractors=self.distractors,
+                embedder=self.embedder,
+            )
+        with clock.stage("decode"):
+            [outline] = prompted_masks(
+                features,
+                outline_prompt(stored, box, features.mask_px),
+                segmenter=self.segmenter,
+                multimask=False,
+            )
+            prompt = map_prompt(relevance, inside=stored, size_hw=stored.shape, mask_px=features.mask_px)
+            chosen = _preferred(
+                Proposal(outline, "outline", agreement(relevance, decode_mask(outline.mask))),
+                propose_by_map(relevance, prompt, features=features, segmenter=self.segmenter),
+            )
+        return (
+            replace(relevance, window=relevance.window.shift(part.x1, part.y1)),
+            prompt.shift(part.x1, part.y1),
+            replace(chosen, mask=_placed(chosen.mask, part, size_hw)),
+        )
+
+
+def refine_answer(
+    answer: SearchAnswer,
+    query: SearchQuery,
+    *,
+    refiner: Refiner,
+    first: int,
+    read_picture: Callable[[ImageRecord], RGBImage],
+) -> Iterator[Refinement]:
+    """Yield the refinement of each of the first segments of an answer, best first.
+
+    Args:
+        answer: What the query found.
+        query: The question.
+        refiner: What refines.
+        first: How many segments, at most ``MAX_REFINED``.
+        read_picture: Returns the pixels of a stored picture.
+
+    Raises:
+        ImageError: If a picture is gone or has changed.
+    """
+    texts = [term.text for term in query.terms if isinstance(term, TextTerm) and term.weight > 0]
+    text = texts[0] if len(texts) == len(query.terms) == 1 else None
+    question = np.sum(list(answer.query_vectors.values()), axis=0)
+    hits = sorted(
+        ((segment, hit.image) for hit in answer.hits for segment in hit.segments),
+        key=lambda item: (-item[0].score, item[0].segment_id),
+    )
+    pixels: dict[UUID, RGBImage] = {}
+    for segment, image in hits[: min(first, MAX_REFINED)]:
+        if image.image_id not in pixels:
+            pixels = {image.image_id: read_picture(image)}  # one at a time: pictures may be large
+        yield refiner.refine(segment, pixels[image.image_id], query=question, text=text)
+
+
+def _preferred(outline: Proposal, by_map: Proposal) -> Proposal:
+    better = (
+        by_map.mask.predicted_iou >= outline.mask.predicted_iou + _RELEVANCE_GAIN
+        and by_map.agreement >= outline.agreement + _RELEVANCE_GAIN
+    )
+    return by_map if better else outline
+
+
+def _part_of(box: BoxXYXY, size_hw: tuple[int, int]) -> BoxXYXY:
+    """Return the part of the picture that a thing is decoded of: the whole of it for all but small ones."""
+    if max(box.size_wh) >= _ZOOM_BELOW * max(size_hw):
+        return BoxXYXY(0, 0, size_hw[1], size_hw[0])
+    return box.scale_about_centre(_ZOOM_SCALE, size_hw, min_side_px=_MIN_ZOOM_PX)
+
+
+def _placed(mask: PromptedMask, part: BoxXYXY, size_hw: tuple[int, int]) -> PromptedMask:
+    """Return a mask of a part of a picture as one of the whole picture."""
+    full = np.zeros(size_hw, dtype=bool)
+    full[part.y1 : part.y2, part.x1 : part.x2] = decode_mask(mask.mask)
+    box = mask.box.shift(part.x1, part.y1) if mask.area_px else mask.box
+    return replace(mask, mask=encode_mask(full), box=box)
