@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
@@ -17,6 +18,9 @@ Colour = tuple[int, int, int]
 
 HIGHLIGHT: Colour = (255, 196, 0)
 """Amber: far from skin, sky and leaves, and from the background of the sheet."""
+
+_POINT_ON: Colour = (46, 204, 113)
+_POINT_OFF: Colour = (231, 76, 60)
 
 _BACKGROUND: Colour = (24, 26, 30)
 _CARD: Colour = (36, 39, 45)
@@ -84,6 +88,44 @@ def draw_mask(
         depth_px = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
         drawn[mask & (depth_px <= outline_px)] = colour
     return drawn
+
+
+def draw_heat(image: RGBImage, values: npt.NDArray[np.float32], window: BoxXYXY) -> RGBImage:
+    """Return a copy of the picture with values laid over a part of it, from dark to the colour of hits.
+
+    Args:
+        image: (H, W, 3) uint8.
+        values: (h, w) float32, one for each cell of the part; the lowest is dark, the highest bright.
+        window: The part, in pixels.
+    """
+    drawn = (image * 0.35).astype(np.uint8)
+    low, high = float(values.min()), float(values.max())
+    scaled = ((values - low) / max(high - low, 1e-6) * 255).astype(np.uint8)
+    heat = Image.fromarray(scaled).resize(window.size_wh, Image.Resampling.BILINEAR)
+    share = np.asarray(heat, np.float32)[:, :, None] / 255 * 0.8
+    part = image[window.y1 : window.y2, window.x1 : window.x2]
+    drawn[window.y1 : window.y2, window.x1 : window.x2] = np.round(
+        part * 0.5 * (1 - share) + np.asarray(HIGHLIGHT) * share
+    ).astype(np.uint8)
+    return drawn
+
+
+def draw_prompt(
+    image: RGBImage,
+    points_xy: Sequence[tuple[float, float]],
+    labels: Sequence[int],
+    box_xyxy: tuple[float, float, float, float] | None,
+) -> RGBImage:
+    """Return a copy of the picture with a box, points on the thing (green) and off it (red)."""
+    canvas = Image.fromarray(image)
+    pen = ImageDraw.Draw(canvas)
+    radius = max(max(image.shape[:2]) // 80, 3)
+    if box_xyxy is not None:
+        pen.rectangle(box_xyxy, outline=HIGHLIGHT, width=max(radius // 2, 1))
+    for (x, y), label in zip(points_xy, labels, strict=True):
+        colour = _POINT_ON if label else _POINT_OFF
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour, outline="white")
+    return np.array(canvas)
 
 
 def mask_png(mask: BoolMask) -> bytes:

@@ -76,6 +76,10 @@ class ThingPrompt:
         """Whether it is a single click, which may mean a part or the whole."""
         return len(self.points_xy) == 1 and self.box_xyxy is None and self.mask_logits is None
 
+    def with_mask(self, mask_logits: npt.NDArray[np.float32]) -> "ThingPrompt":
+        """Return the prompt with an earlier mask."""
+        return replace(self, mask_logits=mask_logits)
+
     def shift(self, x: float, y: float) -> "ThingPrompt":
         """Return the points and the box moved by x pixels to the right and y down."""
         box = self.box_xyxy

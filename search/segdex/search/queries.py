@@ -23,6 +23,32 @@ DEFAULT_VIEW_WEIGHTS: Mapping[str, float] = MappingProxyType({"crop": 0.5, "cont
 """Share of each view in a score; measured with ``segdex eval search``, see docs/search.md."""
 
 
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Marks that turn the direction of what follows: a text would not read as it is shown (Unicode TR 36)."""
+
+
+def clean_text(text: str) -> str:
+    """Return a text as it goes to a model: Unicode composed (NFC), otherwise as it was written.
+
+    Raises:
+        QueryError: If it is empty or too long, or has a control character other than white space, half of a
+            surrogate pair, or a mark that turns the direction of writing.
+    """
+    if len(text) > MAX_TEXT_CHARS:
+        raise QueryError(
+            f"the query text has {len(text):,} characters; at most {MAX_TEXT_CHARS:,} are allowed"
+        )
+    if not text.strip():
+        raise QueryError("the query text is empty; write what to look for, such as: red umbrella")
+    for character in text:
+        is_control = unicodedata.category(character) in {"Cc", "Cs"} and not character.isspace()
+        if is_control or character in _DIRECTIONS:
+            raise QueryError(
+                f"the query text contains the control character U+{ord(character):04X}; remove it"
+            )
+    return unicodedata.normalize("NFC", text)
+
+
 @dataclass(frozen=True, slots=True)
 class TextTerm:
     """A text that hits should be near to, or away from where the weight is negative."""
@@ -31,17 +57,7 @@ class TextTerm:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if len(self.text) > MAX_TEXT_CHARS:
-            raise QueryError(
-                f"the query text has {len(self.text):,} characters; at most {MAX_TEXT_CHARS:,} are allowed"
-            )
-        if not self.text.strip():
-            raise QueryError("the query text is empty; write what to look for, such as: red umbrella")
-        for character in self.text:
-            if unicodedata.category(character) in {"Cc", "Cs"} and not character.isspace():
-                raise QueryError(
-                    f"the query text contains the control character U+{ord(character):04X}; remove it"
-                )
+        object.__setattr__(self, "text", clean_text(self.text))
         _check_weight(self.weight)
 
 

@@ -10,8 +10,9 @@ from importlib.metadata import version
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from segdex.api.cli import demo, evaluate, ingest, manage, models, search, show
+from segdex.api.cli import demo, evaluate, ingest, manage, models, search, segment, show
 from segdex.api.cli.common import DeviceOption, IndexOption, ProfileOption
+from segdex.api.cli.refine import with_refine_default
 from segdex.core.errors import SegdexError
 
 EXIT_USAGE = 2
@@ -32,6 +33,7 @@ def build_app() -> typer.Typer:
     app.callback()(_global_options)
     ingest.register(app)
     search.register(app)
+    segment.register(app)
     show.register(app)
     manage.register(app)
     models.register(app)
@@ -49,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code; errors are one line on standard error."""
     try:
-        result = build_app()(args=list(arguments), prog_name="segdex", standalone_mode=False)
+        completed = with_refine_default(arguments)
+        result = build_app()(args=completed, prog_name="segdex", standalone_mode=False)
         code = result if isinstance(result, int) else 0
     except SegdexError as error:
         code = _fail(str(error), error.exit_code)

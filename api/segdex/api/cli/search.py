@@ -1,5 +1,8 @@
 """``segdex search``."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -14,14 +17,21 @@ from segdex.api.cli.common import (
     IndexOption,
     JsonOption,
     ProfileOption,
+    SegmenterOption,
     console_out,
     opened,
     parse_time,
     print_json,
     settings_from,
 )
-from segdex.api.results import hit_to_json, sheet_row
-from segdex.api.services import load_embedder, profile_of
+from segdex.api.cli.refine import (
+    DEFAULT_REFINED,
+    print_refinement,
+    refinement_to_json,
+    save_explanation,
+)
+from segdex.api.results import hit_to_json, read_picture, sheet_row
+from segdex.api.services import load_embedder, load_segmenter, make_refiner, profile_of
 from segdex.core.errors import QueryError, UsageError
 from segdex.core.images import read_image_file
 from segdex.core.records import SegmentFilter
@@ -36,7 +46,9 @@ from segdex.search.queries import (
     Term,
     TextTerm,
 )
-from segdex.search.rank import SearchHit
+from segdex.search.rank import HitSegment, SearchHit
+from segdex.search.refine.presence import PresenceJudge
+from segdex.search.refine.service import MAX_REFINED, Refinement, refine_answer
 from segdex.search.service import SearchAnswer, require_filled, search
 
 
@@ -74,7 +86,24 @@ def search_command(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="How many pictures.")] = 10,
     per_image: Annotated[int, typer.Option("--per-image", help="How many segments of one picture.")] = 3,
-    min_score: Annotated[float | None, typer.Option("--min-score", help="Leave out lower scores.")] = None,
+    min_score: Annotated[
+        str | None,
+        typer.Option(
+            "--min-score",
+            metavar="SCORE|auto",
+            help="Leave out lower scores; auto: leave out pictures that do not show it.",
+        ),
+    ] = None,
+    refine: Annotated[
+        int | None,
+        typer.Option(
+            "--refine", metavar="[N]", help=f"Draw the masks of the first N hits again. [{DEFAULT_REFINED}]"
+        ),
+    ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option("--explain", help="Write how each refined hit came about to this PNG file."),
+    ] = None,
     min_area: Annotated[
         float | None, typer.Option("--min-area", help="Smallest share of the picture, 0 to 1.")
     ] = None,
@@ -97,13 +126,20 @@ def search_command(
         Path | None, typer.Option("--save", help="Write a contact sheet to this PNG file.")
     ] = None,
     as_json: JsonOption = False,
+    segmenter: SegmenterOption = None,
     embedder: EmbedderOption = None,
     profile: ProfileOption = None,
     index: IndexOption = None,
     device: DeviceOption = None,
 ) -> int:
     """Find the segments that match a text, a picture or another segment."""
-    settings = settings_from(context, profile=profile, index=index, device=device, embedder=embedder)
+    settings = settings_from(
+        context, profile=profile, index=index, device=device, embedder=embedder, segmenter=segmenter
+    )
+    if explain is not None and refine is None:
+        refine = DEFAULT_REFINED
+    if refine is not None and not 1 <= refine <= MAX_REFINED:
+        raise UsageError(f"--refine must be between 1 and {MAX_REFINED}, but got {refine}")
     query = SearchQuery(
         terms=_terms(
             settings,
@@ -124,37 +160,95 @@ def search_command(
         ),
         limit=limit,
         per_image=per_image,
-        min_score=min_score,
+        min_score=_min_score(min_score),
         view_weights=_view_weights(view or []),
         nested=nested,
         exact=exact,
     )
     with opened(settings) as opened_index:
         found = require_filled(opened_index)
-        model = load_embedder(settings, profile_of(settings, opened_index))
-        answer = search(query, index=opened_index, embedder=model)
+        chosen = profile_of(settings, opened_index)
+        model = load_embedder(settings, chosen)
+        judge = PresenceJudge.of(model) if min_score == _AUTO or refine is not None else None
+        answer = search(
+            query, index=opened_index, embedder=model, judge=judge if min_score == _AUTO else None
+        )
+    console = console_out()
+    if not as_json:
+        _print_answer(answer, console, judged=min_score == _AUTO)
+    refined: dict[UUID, Refinement] = {}
+    if refine is not None and judge is not None and answer.hits:
+        refiner = make_refiner(
+            settings,
+            segmenter=load_segmenter(settings, chosen),
+            embedder=model,
+            distractors=judge.distractors,
+        )
+        read = partial(read_picture, max_pixels=settings.max_pixels)
+        for one in refine_answer(answer, query, refiner=refiner, first=refine, read_picture=read):
+            refined[one.segment_id] = one
+            if not as_json:
+                print_refinement(one, console)
     heading = ", ".join(text or [*map(str, image or []), *(segment or [])])
     if save is not None:
-        save_sheet(save, [(heading, answer)], settings, title="segdex search")
+        save_sheet(save, [(heading, _with_refined(answer, refined))], settings, title="segdex search")
+    if explain is not None:
+        save_explanation(explain, answer.hits, refined, settings, title=heading)
     if as_json:
         print_json(
             {
                 "models": {"embedder": answer.embedder, "segmenter": found.segmenter},
                 "profile": found.profile,
                 "timings_ms": answer.timings_ms,
+                "answer": "found" if answer.hits else "not there",
                 "hits": [hit_to_json(hit, rank=rank) for rank, hit in enumerate(answer.hits, 1)],
+                "refined": {str(key): refinement_to_json(one) for key, one in refined.items()},
             }
         )
-    else:
-        console = console_out()
-        print_hits(answer.hits, console)
-        stages = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in answer.timings_ms.items())
-        console.print(
-            Text(f"{len(answer.hits)} pictures; scored by {answer.embedder}; {stages}", style="dim")
-        )
-        if save is not None:
-            console.print(f"contact sheet: {save}")
+        return 0
+    for what, path in (("contact sheet", save), ("explanation", explain)):
+        if path is not None:
+            console.print(f"{what}: {path}", markup=False)
     return 0
+
+
+_AUTO = "auto"
+
+
+def _min_score(given: str | None) -> float | None:
+    if given is None or given == _AUTO:
+        return None
+    try:
+        return float(given)
+    except ValueError as error:
+        raise UsageError(f"--min-score must be a number or auto, but is {given!r}") from error
+
+
+def _print_answer(answer: SearchAnswer, console: Console, *, judged: bool) -> None:
+    if judged and not answer.hits:
+        console.print("not there: no picture stands out for this")
+    else:
+        print_hits(answer.hits, console)
+    stages = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in answer.timings_ms.items())
+    console.print(Text(f"{len(answer.hits)} pictures; scored by {answer.embedder}; {stages}", style="dim"))
+
+
+def _with_refined(answer: SearchAnswer, refined: Mapping[UUID, Refinement]) -> SearchAnswer:
+    """Return the answer with the masks that the gate let pass."""
+
+    def drawn(segment: HitSegment) -> HitSegment:
+        one = refined.get(segment.segment_id)
+        if one is None or not one.decision.accepted:
+            return segment
+        mask = one.proposal.mask
+        share = mask.area_px / (mask.mask.size_hw[0] * mask.mask.size_hw[1])
+        record = replace(
+            segment.record, mask=mask.mask, box=mask.box, area_px=mask.area_px, area_fraction=share
+        )
+        return replace(segment, record=record)
+
+    hits = tuple(replace(hit, segments=tuple(map(drawn, hit.segments))) for hit in answer.hits)
+    return replace(answer, hits=hits)
 
 
 def print_hits(hits: tuple[SearchHit, ...], console: Console) -> None:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import numpy as np
 
+from segdex.core.errors import QueryError
 from segdex.core.geometry import BoxXYXY
 from segdex.core.masks import decode_mask, encode_mask
 from segdex.core.protocols import (
@@ -18,7 +19,7 @@ from segdex.core.protocols import (
 )
 from segdex.core.records import ImageRecord, RGBImage, SegmentRecord, Vectors
 from segdex.search.prompting import PromptedMask, ThingPrompt, full_mask, prompted_masks
-from segdex.search.queries import SearchQuery, TextTerm
+from segdex.search.queries import SearchQuery, TextTerm, clean_text
 from segdex.search.rank import HitSegment
 from segdex.search.refine.encodings import EncodingCache
 from segdex.search.refine.gate import Decision, GateSettings, decide
@@ -179,6 +180,44 @@ class Refiner:
         )
 
 
+def segment_by_text(
+    image: RGBImage,
+    text: str,
+    *,
+    refiner: Refiner,
+    window: BoxXYXY | None = None,
+) -> tuple[PromptedMask, RelevanceMap | None]:
+    """Return the mask of what a text names in a picture that no index has to know, and the map behind it.
+
+    Args:
+        image: (H, W, 3) uint8.
+        text: What to look for.
+        refiner: EVF-SAM2 if it has one, else relevance decode.
+        window: Where to look; None for the whole picture.
+
+    Raises:
+        QueryError: If the model cannot read the text, or EVF-SAM2 is asked to look in a part.
+    """
+    text = clean_text(text)
+    size_hw = (image.shape[0], image.shape[1])
+    if refiner.text_segmenter is not None:
+        if window is not None:
+            raise QueryError("EVF-SAM2 looks at whole pictures: give it the text without a box")
+        features = refiner.text_segmenter.encode([image])
+        decoded = refiner.text_segmenter.decode(features, [text])
+        return full_mask(decoded.logits[0, 0], float(decoded.predicted_iou[0, 0]), size_hw), None
+    relevance = make_map(
+        image,
+        BoxXYXY(0, 0, size_hw[1], size_hw[0]) if window is None else window,
+        query=refiner.embedder.embed_texts([text])[0],
+        distractors=refiner.distractors,
+        embedder=refiner.embedder,
+    )
+    [encoded] = refiner.segmenter.encode([image])
+    prompt = map_prompt(relevance, inside=None, size_hw=size_hw, mask_px=encoded.mask_px)
+    return propose_by_map(relevance, prompt, features=encoded, segmenter=refiner.segmenter).mask, relevance
+
+
 def refine_answer(
     answer: SearchAnswer,
     query: SearchQuery,
@@ -197,8 +236,11 @@ def refine_answer(
         read_picture: Returns the pixels of a stored picture.
 
     Raises:
+        QueryError: If more are asked for.
         ImageError: If a picture is gone or has changed.
     """
+    if not 1 <= first <= MAX_REFINED:
+        raise QueryError(f"--refine must be between 1 and {MAX_REFINED}, but got {first}")
     texts = [term.text for term in query.terms if isinstance(term, TextTerm) and term.weight > 0]
     text = texts[0] if len(texts) == len(query.terms) == 1 else None
     question = np.sum(list(answer.query_vectors.values()), axis=0)
@@ -207,7 +249,7 @@ def refine_answer(
         key=lambda item: (-item[0].score, item[0].segment_id),
     )
     pixels: dict[UUID, RGBImage] = {}
-    for segment, image in hits[: min(first, MAX_REFINED)]:
+    for segment, image in hits[:first]:
         if image.image_id not in pixels:
             pixels = {image.image_id: read_picture(image)}  # one at a time: pictures may be large
         yield refiner.refine(segment, pixels[image.image_id], query=question, text=text)

@@ -1,0 +1,193 @@
+"""``segdex segment``: the mask of what a person points at, in a picture that no index has to know."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from PIL import Image
+
+from segdex.api.cli.common import (
+    DeviceOption,
+    EmbedderOption,
+    JsonOption,
+    ProfileOption,
+    SegmenterOption,
+    console_out,
+    print_json,
+    settings_from,
+)
+from segdex.api.services import DEFAULT_PROFILE, load_embedder, load_segmenter, make_refiner
+from segdex.core.errors import UsageError
+from segdex.core.geometry import BoxXYXY
+from segdex.core.images import read_image_file
+from segdex.core.masks import BoolMask, decode_mask
+from segdex.core.protocols import BACKGROUND, FOREGROUND
+from segdex.core.records import RGBImage
+from segdex.core.settings import Settings
+from segdex.search.prompting import PromptedMask, ThingPrompt, mask_prompt, segment_thing
+from segdex.search.queries import clean_text
+from segdex.search.refine.presence import PresenceJudge
+from segdex.search.refine.service import segment_by_text
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("segment")(segment_command)
+
+
+def segment_command(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The picture.")],
+    point: Annotated[
+        list[str] | None, typer.Option("--point", metavar="X,Y", help="A point on the thing; repeatable.")
+    ] = None,
+    not_point: Annotated[
+        list[str] | None,
+        typer.Option("--not-point", metavar="X,Y", help="A point off the thing; repeatable."),
+    ] = None,
+    box: Annotated[
+        str | None, typer.Option("--box", metavar="X1,Y1,X2,Y2", help="A box around the thing.")
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            "--mask", help="An earlier mask to improve, a picture of the same size: white is the thing."
+        ),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", help="What the thing is, alone or with the --box to look in.")
+    ] = None,
+    masks: Annotated[int, typer.Option("--masks", help="1, or 3 for all that a click may mean.")] = 1,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for mask and cut-out.")] = None,
+    as_json: JsonOption = False,
+    segmenter: SegmenterOption = None,
+    embedder: EmbedderOption = None,
+    profile: ProfileOption = None,
+    device: DeviceOption = None,
+) -> int:
+    """Cut out what points, a box, an earlier mask or a text say."""
+    settings = settings_from(context, profile=profile, device=device, segmenter=segmenter, embedder=embedder)
+    if not file.exists():
+        raise UsageError(f"{file}: there is no such file")
+    points = [_numbers(each, option="--point", count=2) for each in point or []]
+    away = [_numbers(each, option="--not-point", count=2) for each in not_point or []]
+    edges = None if box is None else _numbers(box, option="--box", count=4)
+    if text is not None and (points or away or mask is not None or masks != 1):
+        raise UsageError("--text goes alone or with --box: points and masks say where the thing is already")
+    pixels = read_image_file(file, max_pixels=settings.max_pixels).pixels
+    if text is not None:
+        answers = [_by_text(settings, pixels, clean_text(text), edges)]
+    else:
+        prompt = ThingPrompt(
+            points_xy=tuple((x, y) for x, y in (*points, *away)),
+            labels=(FOREGROUND,) * len(points) + (BACKGROUND,) * len(away),
+            box_xyxy=None if edges is None else (edges[0], edges[1], edges[2], edges[3]),
+        )
+        answers = _by_prompt(settings, pixels, prompt, mask=mask, masks=masks)
+    files = (
+        [] if out is None else [_save(out, file.stem, n, pixels, each) for n, each in enumerate(answers, 1)]
+    )
+    if as_json:
+        print_json({"image": str(file), "masks": [_to_json(each) for each in answers], "files": files})
+        return 0
+    console = console_out()
+    for each in answers:
+        if not each.area_px:
+            console.print("nothing found")
+            continue
+        x1, y1, x2, y2 = each.box
+        share = each.area_px / (pixels.shape[0] * pixels.shape[1])
+        console.print(f"predicted IoU {each.predicted_iou:.3f}  area {share:.1%}  box {x1},{y1}-{x2},{y2}")
+    for written in files:
+        for name, path in written.items():
+            console.print(f"{name:<9} {path}", markup=False)
+    return 0
+
+
+def _by_prompt(
+    settings: Settings, pixels: RGBImage, prompt: ThingPrompt, *, mask: Path | None, masks: int
+) -> list[PromptedMask]:
+    earlier = None if mask is None else _read_mask(mask, pixels)
+    model = load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
+    [features] = model.encode([pixels])
+    if earlier is not None:
+        prompt = prompt.with_mask(mask_prompt(earlier, features.mask_px))
+    return segment_thing(features, prompt, segmenter=model, masks=masks)
+
+
+def _by_text(
+    settings: Settings, pixels: RGBImage, text: str, edges: tuple[float, ...] | None
+) -> PromptedMask:
+    size_hw = (pixels.shape[0], pixels.shape[1])
+    window = None if edges is None else BoxXYXY(*(round(edge) for edge in edges)).clip(size_hw)
+    if window is not None and window.area_px == 0:
+        raise UsageError(f"--box: {edges} has no pixel of the picture, {size_hw[1]} x {size_hw[0]}")
+    chosen = settings.profile or DEFAULT_PROFILE
+    embedder = load_embedder(settings, chosen)
+    refiner = make_refiner(
+        settings,
+        segmenter=load_segmenter(settings, chosen),
+        embedder=embedder,
+        distractors=PresenceJudge.of(embedder).distractors,
+    )
+    mask, _ = segment_by_text(pixels, text, refiner=refiner, window=window)
+    return mask
+
+
+def _read_mask(path: Path, pixels: RGBImage) -> BoolMask:
+    try:
+        with Image.open(path) as opened:
+            mask = np.asarray(opened.convert("L")) >= 128
+    except OSError as error:
+        raise UsageError(f"--mask {path}: cannot be read as a picture: {error.strerror or error}") from error
+    if mask.shape != pixels.shape[:2]:
+        raise UsageError(
+            f"--mask {path}: is {mask.shape[1]} x {mask.shape[0]}, but the picture is "
+            f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
+        )
+    if not mask.any():
+        raise UsageError(f"--mask {path}: is empty; white is the thing")
+    return mask
+
+
+def _numbers(given: str, *, option: str, count: int) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in given.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count:
+        form = "X,Y" if count == 2 else "X1,Y1,X2,Y2"
+        raise UsageError(
+            f"{option} must be {form} in pixels, such as {option} {_EXAMPLES[count]}, but is {given!r}"
+        )
+    return numbers
+
+
+_EXAMPLES = {2: "320,240", 4: "100,80,420,360"}
+
+
+def _save(out: Path, stem: str, number: int, pixels: RGBImage, answer: PromptedMask) -> dict[str, str]:
+    from segdex.api.drawing import cutout_png, mask_png
+
+    mask = decode_mask(answer.mask)
+    data = {"mask": mask_png(mask)}
+    if answer.area_px:
+        data["cutout"] = cutout_png(pixels, mask, answer.box)
+    paths = {name: out / f"{stem}-{name}-{number}.png" for name in data}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, path in paths.items():
+            path.write_bytes(data[name])
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be written: {error.strerror or error}") from error
+    return {name: str(path) for name, path in paths.items()}
+
+
+def _to_json(answer: PromptedMask) -> dict[str, object]:
+    return {
+        "predicted_iou": answer.predicted_iou,
+        "box_xyxy": list(answer.box),
+        "area_px": answer.area_px,
+        "rle": answer.mask.to_coco(),
+    }
