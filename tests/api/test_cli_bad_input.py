@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from segdex.api.cli.main import run
 from segdex.core.index.edge import EdgeIndex
@@ -61,6 +62,15 @@ def _fails(
         (["search", "cat", "--weight", "1", "--weight", "2"], ("--weight",)),
         (["search", "--image", "no-such.jpg"], ("--image", "no-such.jpg")),
         (["search", "--segment", "17"], ("17", "segment id")),
+        (["search", "cat", "--min-score", "low"], ("--min-score", "a number or auto", "low")),
+        (["search", "cat", "--refine", "0"], ("--refine", "between 1 and 100")),
+        (["search", "cat", "--refine", "101"], ("--refine", "between 1 and 100")),
+        (["search", "a\u202eb"], ("U+202E",)),
+        (["segment", "no-such.jpg", "--point", "1,1"], ("no-such.jpg",)),
+        (["segment", "a.txt", "--point", "1"], ("--point", "X,Y", "'1'")),
+        (["segment", "a.txt", "--not-point", "1,b"], ("--not-point", "X,Y")),
+        (["segment", "a.txt", "--box", "1,2,3"], ("--box", "X1,Y1,X2,Y2")),
+        (["segment", "a.txt", "--text", "cat", "--point", "1,1"], ("--text", "--box")),
         (["show", "17"], ("17", "segment id")),
         (["stats", "--index", "qdrant:6333"], ("--index", "edge:PATH", "http://HOST:PORT")),
         (["stats", "--index", "edge:"], ("--index", "folder")),
@@ -79,6 +89,36 @@ def test_a_wrong_request_is_named_with_what_is_allowed(
     (tmp_path / "a.txt").write_text("text")
 
     _fails(capsys, arguments, code=2, saying=saying)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "saying"),
+    [
+        ([], ("--point", "--box")),
+        (["--not-point", "1,1"], ("at least one point on it",)),
+        (["--box", "9,9,2,2"], ("x1 < x2",)),
+        (["--point", "1,1", "--mask", "none.png"], ("--mask", "none.png")),
+        (["--point", "1,1", "--mask", "small.png"], ("--mask", "8 x 8", "40 x 30")),
+        (["--point", "1,1", "--mask", "empty.png"], ("--mask", "is empty")),
+        (["--point", "1,1", "--mask", "a.txt"], ("--mask", "a.txt", "cannot be read")),
+        (["--text", "  "], ("empty",)),
+        (["--text", "a\u202eb"], ("U+202E",)),
+        (["--text", "cat", "--box", "50,50,90,90"], ("--box", "40 x 30")),
+    ],
+)
+def test_a_wrong_prompt_is_named_before_a_model_is_loaded(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    saying: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("text")
+    for name, size in (("picture.png", (40, 30)), ("small.png", (8, 8)), ("empty.png", (40, 30))):
+        Image.new("RGB", size).save(tmp_path / name)
+
+    _fails(capsys, ["segment", "picture.png", *arguments], code=2, saying=saying)
 
 
 def test_an_empty_folder_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -168,6 +168,34 @@ def test_a_text_that_is_too_long_is_refused_with_both_numbers(embedder: Embedder
     assert "\n" not in str(caught.value)
 
 
+def test_a_relevance_map_is_a_cosine_for_each_text_and_cell(embedder: Embedder) -> None:
+    image = np.random.default_rng(3).integers(0, 255, (90, 150, 3)).astype(np.uint8)
+    texts = embedder.embed_texts(TEXTS)
+
+    maps = embedder.relevance(image, texts)
+
+    count, height, width = maps.shape
+    assert count == len(TEXTS)
+    assert width >= height >= 1
+    assert maps.dtype == np.float32
+    assert abs(maps).max() <= 1 + 1e-4
+    np.testing.assert_allclose(embedder.relevance(image, texts[::-1])[::-1], maps, atol=1e-5)
+    np.testing.assert_array_equal(embedder.relevance(image, texts), maps)
+    assert embedder.relevance(np.zeros((1, 1, 3), np.uint8), texts).shape[0] == count
+
+
+def test_the_map_of_a_flipped_picture_of_two_halves_is_flipped(embedder: Embedder) -> None:
+    halves = np.full((96, 192, 3), (220, 30, 30), np.uint8)
+    halves[:, 96:] = (30, 60, 220)
+    text = embedder.embed_texts(["red"])
+
+    [here], [there] = embedder.relevance(halves, text), embedder.relevance(halves[:, ::-1], text)
+
+    left, right = np.split(here, 2, axis=1)
+    left_there, right_there = np.split(there, 2, axis=1)
+    assert np.sign(left.mean() - right.mean()) == np.sign(right_there.mean() - left_there.mean())
+
+
 def test_name_and_fingerprint_are_one_line_and_stable(make: Make, embedder: Embedder) -> None:
     again = make(False)
 

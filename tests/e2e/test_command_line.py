@@ -93,6 +93,22 @@ def test_the_whole_round_from_a_folder_to_a_cut_out(shell: Shell, tmp_path: Path
     assert shell.json("search", "cat", "--tag", "other")["hits"] == []
     assert "chelsea.png" in shell("search", "a cat", "--limit", "1")
 
+    explained = tmp_path / "explained.png"
+    refined = shell.json("search", "a cat", "--refine", "2", "--limit", "1", "--explain", str(explained))
+    answers = refined["refined"]
+    assert isinstance(answers, dict)
+    assert len(answers) == 2
+    for one in answers.values():
+        new = decode_mask(MaskRLE(tuple(one["rle"]["size"]), one["rle"]["counts"]))
+        assert int(new.sum()) == one["area_px"]
+        assert (one["answer"] == "refined") == (one["gain"] >= 0.02 and one["iou_with_stored"] >= 0.5)
+    with Image.open(explained) as picture:
+        assert picture.width > 1000
+    there = shell.json("search", "a cat", "--min-score", "auto")["hits"]
+    assert isinstance(there, list)
+    assert there[0]["path"].endswith("chelsea.png")
+    assert shell.json("search", "a traffic light", "--min-score", "auto")["answer"] == "not there"
+
     (shell.photos / "coffee.png").rename(shell.photos / "kaffee.png")
     (shell.photos / "broken.png").write_bytes((shell.photos / "rocket.png").read_bytes()[:5000])
     (shell.photos / "notes.txt").write_text("no picture")
@@ -106,6 +122,32 @@ def test_the_whole_round_from_a_folder_to_a_cut_out(shell: Shell, tmp_path: Path
     assert stats["pictures"] == 1
     assert stats["profile"] == "offline"
     assert "1" in shell("stats")
+
+
+def test_a_thing_is_cut_out_by_points_boxes_and_words(
+    shell: Shell, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def segment(*arguments: str) -> list[dict[str, object]]:
+        file = str(shell.photos / "chelsea.png")
+        assert run(["segment", file, *arguments, "--profile", "offline", "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        masks: list[dict[str, object]] = answer["masks"]
+        assert len(answer["files"]) in (0, len(masks))
+        return masks
+
+    def area_px(masks: list[dict[str, object]]) -> int:
+        return int(str(masks[0]["area_px"]))
+
+    out = tmp_path / "out"
+    [cat] = segment("--point", "150,150", "--out", str(out))
+    with Image.open(out / "chelsea-mask-1.png") as picture:
+        assert int(np.asarray(picture).sum()) == cat["area_px"]
+    assert len(segment("--point", "150,150", "--masks", "3")) == 3
+    eye = segment("--box", "155,110,205,150")
+    assert area_px(eye) < int(str(cat["area_px"])) / 10
+    again = segment("--box", "0,0,451,300", "--mask", str(out / "chelsea-mask-1.png"))
+    assert abs(area_px(again) - int(str(cat["area_px"]))) < 0.2 * int(str(cat["area_px"]))
+    assert area_px(segment("--text", "a cat")) > 0
 
 
 def test_an_index_of_the_offline_profile_refuses_other_models(

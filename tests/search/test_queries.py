@@ -58,10 +58,19 @@ def test_control_characters_and_halves_of_pairs_are_refused_by_their_number(
 
 
 @pytest.mark.parametrize(
-    "text", ["x", "x" * MAX_TEXT_CHARS, "two\nlines\tand a tab", "Straße 犬 \N{DOG FACE}", "e\u0301", "?!"]
+    "text", ["x", "x" * MAX_TEXT_CHARS, "two\nlines\tand a tab", "Straße 犬 \N{DOG FACE}", "?!"]
 )
 def test_any_other_text_is_kept_as_it_is(text: str) -> None:
     assert TextTerm(text).text == text
+
+
+def test_the_two_ways_to_write_an_accent_are_one_query() -> None:
+    assert TextTerm("cafe\u0301") == TextTerm("caf\u00e9")
+
+
+@pytest.mark.parametrize("mark", ["\u202e", "\u202a", "\u2066", "\u2069"])
+def test_marks_that_turn_the_direction_of_writing_are_refused_by_their_number(mark: str) -> None:
+    assert f"U+{ord(mark):04X}" in refusal(TextTerm, f"cat{mark}gpj.exe")
 
 
 @given(st.text(max_size=40))

@@ -162,19 +162,37 @@ _MAX_WORKERS = 4
 def make_refiner(
     settings: Settings, *, segmenter: PromptableSegmenter, embedder: Embedder, distractors: Vectors
 ) -> Refiner:
-    """Return what refines hits: relevance decode, and EVF-SAM2 where ``SEGDEX_REFINER`` names one.
+    """Return what refines hits: relevance decode, and EVF-SAM2 where ``--refiner`` names one.
 
     Raises:
         ModelError: If that cannot be fetched or loaded.
     """
+    text_segmenter = None if settings.refiner is None else load_text_segmenter(settings, settings.refiner)
     return Refiner(
         segmenter=segmenter,
         embedder=embedder,
         distractors=distractors,
         encodings=EncodingCache(settings.encodings_mib),
-        text_segmenter=None if settings.refiner is None else _evf(settings.refiner, settings),
-        text_encodings=None if settings.refiner is None else EncodingCache(settings.encodings_mib),
+        text_segmenter=text_segmenter,
+        text_encodings=None if text_segmenter is None else EncodingCache(settings.encodings_mib),
     )
+
+
+def load_text_segmenter(settings: Settings, name: str) -> TextSegmenter:
+    """Load EVF-SAM2.
+
+    Args:
+        settings: Device and precision.
+        name: Of the catalog, of a hub repository, or a folder.
+
+    Raises:
+        ModelError: If it cannot be fetched or loaded.
+    """
+    from segdex.core.models.evf_sam2 import EvfSam2
+
+    device = resolve_device(settings)
+    source = name if _is_place(name) else find_model(name, role="refiner").sources[0].package
+    return EvfSam2.load(source, device=device, precision=_segmenter_precision(settings, device))
 
 
 def load_recipe(settings: Settings, profile: ProfileName, generator: GeneratorSettings) -> Recipe:
@@ -215,7 +233,7 @@ def cache_folder(settings: Settings) -> Path:
 
 
 def _is_place(name: str) -> bool:
-    """Whether a segmenter is named by path or hub repository instead of by its name in the catalog."""
+    """Whether a model is named by path or hub repository instead of by its name in the catalog."""
     return "/" in name or Path(name).exists()
 
 
@@ -228,13 +246,6 @@ def _sam2(source: str, settings: Settings, device: str) -> PromptableSegmenter:
         precision=_segmenter_precision(settings, device),
         compiled=settings.compile_models,
     )
-
-
-def _evf(source: str, settings: Settings) -> TextSegmenter:
-    from segdex.core.models.evf_sam2 import EvfSam2
-
-    device = resolve_device(settings)
-    return EvfSam2.load(source, device=device, precision=_segmenter_precision(settings, device))
 
 
 def _open_clip(architecture: str, pretrained: str, settings: Settings, device: str) -> Embedder:

@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     )
     refiner: str | None = Field(
         None,
-        description="EVF-SAM2 for refining hits: a hub name or folder; unset: relevance decode.",
+        description="EVF-SAM2 for refining: a name of `segdex models list`, hub name or folder; unset: none.",
     )
     encodings_mib: int = Field(
         512, ge=0, le=1 << 20, description="Memory for encoded pictures that are kept for the next question."

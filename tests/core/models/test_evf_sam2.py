@@ -1,6 +1,7 @@
 """EVF-SAM2: equal to what the original code computed, and refused by name where it is something else."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -8,13 +9,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.fakes.embedder import ColourEmbedder
+from tests.fakes.segmenter import FloodSegmenter
 from tests.needs import package, shared
 from tests.real_models import sam2_folder
 from torch.nn import functional
 
+from segdex.api.services import build_settings, load_text_segmenter
 from segdex.core.errors import ModelInvalidError, ModelMissingError, QueryError
 from segdex.core.models.evf_sam2 import EvfFeatures, EvfSam2, beit3_pixels, evf_preprocess
 from segdex.core.models.evf_text import SEMANTIC, EvfTokenizer, pad_ids
+from segdex.search.refine.encodings import EncodingCache
+from segdex.search.refine.service import Refiner, segment_by_text
 
 pytestmark = pytest.mark.models
 
@@ -206,6 +212,14 @@ def test_the_published_layout_loads_with_the_weights_of_video(folder: Path) -> N
     masks = model.decode_ids([encoded_by(model)], ids, real)
     reference = mini().decode_ids([encoded()], ids, real)
     assert ((masks.logits > 0) == (reference.logits > 0)).mean() > 0.999  # half precision of the weights
+
+    write_pieces(folder)
+    loaded = load_text_segmenter(build_settings(device="cpu", precision="fp32"), str(folder))
+    refiner = Refiner(FloodSegmenter(), ColourEmbedder(), np.zeros((1, 16), np.float32), EncodingCache(0))
+    refiner = replace(refiner, text_segmenter=loaded)
+    mask, relevance = segment_by_text(case()["image"], "red umbrella", refiner=refiner)
+    assert mask.mask.size_hw == case()["image"].shape[:2]
+    assert relevance is None
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,14 @@ EmbedderOption = Annotated[
         "PRETRAINED is a tag or a file. [env: SEGDEX_EMBEDDER]",
     ),
 ]
+RefinerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--refiner",
+        help="EVF-SAM2 for --refine and --text: a name of `models list`, a hub name or a folder; unset: the "
+        "embedder prompts SAM 2. [env: SEGDEX_REFINER]",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write the answer as JSON to standard output.")]
 
 

@@ -18,6 +18,7 @@ from segdex.api.cli.common import (
     IndexOption,
     JsonOption,
     ProfileOption,
+    RefinerOption,
     SegmenterOption,
     check_limit,
     console_err,
@@ -191,6 +192,7 @@ def refine_command(
     as_json: JsonOption = False,
     segmenter: SegmenterOption = None,
     embedder: EmbedderOption = None,
+    refiner: RefinerOption = None,
     profile: ProfileOption = None,
     index: IndexOption = None,
     device: DeviceOption = None,
@@ -200,7 +202,13 @@ def refine_command(
     The pictures are ingested as by `eval search`, into the same index.
     """
     settings = settings_from(
-        context, profile=profile, index=index, device=device, segmenter=segmenter, embedder=embedder
+        context,
+        profile=profile,
+        index=index,
+        device=device,
+        segmenter=segmenter,
+        embedder=embedder,
+        refiner=refiner,
     )
     check_limit(limit)
     generator = generator_settings(
@@ -214,14 +222,14 @@ def refine_command(
         image_ids = _ingested(dataset, opened_index, recipe, settings)
         plan_workers(settings.model_copy(update={"workers": 1}))  # all cores for one hit at a time
         judge = PresenceJudge.of(recipe.embedder)
-        refiner = make_refiner(
+        made = make_refiner(
             settings, segmenter=recipe.segmenter, embedder=recipe.embedder, distractors=judge.distractors
         )
         with _progress("pictures", len(dataset.images)) as advance:
             report = evaluate_refine(
                 dataset,
                 index=opened_index,
-                refiner=refiner,
+                refiner=made,
                 judge=judge,
                 image_id_by_name=image_ids,
                 max_pixels=settings.max_pixels,

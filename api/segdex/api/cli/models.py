@@ -10,13 +10,14 @@ from segdex.api.cli.common import (
     EmbedderOption,
     JsonOption,
     ProfileOption,
+    RefinerOption,
     SegmenterOption,
     console_err,
     console_out,
     print_json,
     settings_from,
 )
-from segdex.api.services import DEFAULT_PROFILE, load_embedder, load_segmenter
+from segdex.api.services import DEFAULT_PROFILE, load_embedder, load_segmenter, load_text_segmenter
 from segdex.core.models.catalog import CATALOG, PROFILES, CatalogEntry
 
 
@@ -56,18 +57,25 @@ def pull_command(
     context: typer.Context,
     segmenter: SegmenterOption = None,
     embedder: EmbedderOption = None,
+    refiner: RefinerOption = None,
     profile: ProfileOption = None,
     device: DeviceOption = None,
 ) -> int:
     """Fetch the models of a profile and check that they load."""
-    settings = settings_from(context, profile=profile, device=device, segmenter=segmenter, embedder=embedder)
+    settings = settings_from(
+        context, profile=profile, device=device, segmenter=segmenter, embedder=embedder, refiner=refiner
+    )
     chosen = settings.profile or DEFAULT_PROFILE
     console = console_out()
     with console_err().status("fetching and loading"):
         loaded_segmenter = load_segmenter(settings, chosen)
         loaded_embedder = load_embedder(settings, chosen)
+        name = settings.refiner
+        loaded_refiner = None if name is None else load_text_segmenter(settings, name)
     console.print(f"segmenter {loaded_segmenter.name}", markup=False)
     console.print(f"embedder  {loaded_embedder.name}, {loaded_embedder.dim} dimensions", markup=False)
+    if loaded_refiner is not None:
+        console.print(f"refiner   {loaded_refiner.name}", markup=False)
     return 0
 
 

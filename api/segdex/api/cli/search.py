@@ -17,6 +17,7 @@ from segdex.api.cli.common import (
     IndexOption,
     JsonOption,
     ProfileOption,
+    RefinerOption,
     SegmenterOption,
     console_out,
     opened,
@@ -128,13 +129,20 @@ def search_command(
     as_json: JsonOption = False,
     segmenter: SegmenterOption = None,
     embedder: EmbedderOption = None,
+    refiner: RefinerOption = None,
     profile: ProfileOption = None,
     index: IndexOption = None,
     device: DeviceOption = None,
 ) -> int:
     """Find the segments that match a text, a picture or another segment."""
     settings = settings_from(
-        context, profile=profile, index=index, device=device, embedder=embedder, segmenter=segmenter
+        context,
+        profile=profile,
+        index=index,
+        device=device,
+        embedder=embedder,
+        segmenter=segmenter,
+        refiner=refiner,
     )
     if explain is not None and refine is None:
         refine = DEFAULT_REFINED
@@ -178,14 +186,14 @@ def search_command(
         _print_answer(answer, console, judged=min_score == _AUTO)
     refined: dict[UUID, Refinement] = {}
     if refine is not None and judge is not None and answer.hits:
-        refiner = make_refiner(
+        made = make_refiner(
             settings,
             segmenter=load_segmenter(settings, chosen),
             embedder=model,
             distractors=judge.distractors,
         )
         read = partial(read_picture, max_pixels=settings.max_pixels)
-        for one in refine_answer(answer, query, refiner=refiner, first=refine, read_picture=read):
+        for one in refine_answer(answer, query, refiner=made, first=refine, read_picture=read):
             refined[one.segment_id] = one
             if not as_json:
                 print_refinement(one, console)

@@ -12,6 +12,7 @@ from segdex.api.cli.common import (
     EmbedderOption,
     JsonOption,
     ProfileOption,
+    RefinerOption,
     SegmenterOption,
     console_out,
     print_json,
@@ -63,11 +64,14 @@ def segment_command(
     as_json: JsonOption = False,
     segmenter: SegmenterOption = None,
     embedder: EmbedderOption = None,
+    refiner: RefinerOption = None,
     profile: ProfileOption = None,
     device: DeviceOption = None,
 ) -> int:
     """Cut out what points, a box, an earlier mask or a text say."""
-    settings = settings_from(context, profile=profile, device=device, segmenter=segmenter, embedder=embedder)
+    settings = settings_from(
+        context, profile=profile, device=device, segmenter=segmenter, embedder=embedder, refiner=refiner
+    )
     if not file.exists():
         raise UsageError(f"{file}: there is no such file")
     points = [_numbers(each, option="--point", count=2) for each in point or []]

@@ -5,8 +5,8 @@ from typing import Literal
 
 from segdex.core.errors import UsageError
 
-Role = Literal["segmenter", "embedder"]
-Adapter = Literal["sam2-transformers", "sam2-onnx", "open-clip", "conse"]
+Role = Literal["segmenter", "embedder", "refiner"]
+Adapter = Literal["sam2-transformers", "sam2-onnx", "open-clip", "conse", "evf-sam2"]
 SourceKind = Literal["hub", "npm", "pypi"]
 Profile = Literal["default", "offline"]
 DeviceType = Literal["cpu", "cuda"]
@@ -53,14 +53,14 @@ class CatalogEntry:
     """A model that can be loaded by name.
 
     Attributes:
-        name: What ``--segmenter`` and ``--embedder`` take.
+        name: What ``--segmenter``, ``--embedder`` and ``--refiner`` take.
         role: What it is for.
         title: One line for people.
         adapter: Which class loads it.
         architecture: Name of the architecture as the adapter takes it.
         pretrained: Name of the training run as the adapter takes it.
         sources: Where its files come from.
-        dim: Length of its vectors; None for a segmenter.
+        dim: Length of its vectors; None for all but embedders.
     """
 
     name: str
@@ -121,6 +121,28 @@ def _datacomp_clip(architecture: str, *, dim: int) -> CatalogEntry:
             ),
         ),
         dim=dim,
+    )
+
+
+def _evf(name: str, title: str, *, added_tokens: bool) -> CatalogEntry:
+    """Return the entry of one of the checkpoints of EVF-SAM2 (its README; 898 M parameters)."""
+    files = ("config.json", "model.safetensors", "sentencepiece.bpe.model")
+    return CatalogEntry(
+        name=name,
+        role="refiner",
+        title=title,
+        adapter="evf-sam2",
+        architecture="hiera-large+beit3-large",
+        pretrained=name,
+        sources=(
+            ModelSource(
+                kind="hub",
+                package=f"YxZhang/{name}",
+                version=None,
+                files=tuple(map(ModelFile, (*files, "added_tokens.json") if added_tokens else files)),
+                licence="Apache-2.0",
+            ),
+        ),
     )
 
 
@@ -203,6 +225,8 @@ CATALOG: tuple[CatalogEntry, ...] = (
         ),
         dim=384,
     ),
+    _evf("evf-sam2-multitask", "EVF-SAM2, things and kinds of things named by a text", added_tokens=True),
+    _evf("evf-sam2", "EVF-SAM2, one thing named by a text", added_tokens=False),
 )
 
 PROFILES: dict[Profile, dict[DeviceType, ProfileModels]] = {

@@ -205,9 +205,7 @@ class ConseEmbedder:
         top = torch.softmax(logits / self._temperature, dim=2).topk(self._top_classes, dim=2)
         vectors = torch.einsum("hwk,hwkd->hwd", top.values, self._class_vectors[top.indices])
         cells = functional.normalize(vectors, dim=2)
-        maps: npt.NDArray[np.float32] = (
-            torch.einsum("nd,hwd->nhw", torch.from_numpy(texts).to(cells), cells).cpu().numpy()
-        )
+        maps: npt.NDArray[np.float32] = np.einsum("nd,hwd->nhw", texts, cells.cpu().numpy())
         return maps
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:

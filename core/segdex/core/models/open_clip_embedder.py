@@ -237,9 +237,7 @@ class OpenClipEmbedder:
         config = visual.preprocess_cfg
         pixels = Normalize(config["mean"], config["std"])(pixels).to(self._device, self._input_dtype)
         patches = patch_features(visual, pixels)
-        maps: npt.NDArray[np.float32] = (
-            torch.einsum("nd,hwd->nhw", torch.from_numpy(texts).to(patches), patches).cpu().numpy()
-        )
+        maps: npt.NDArray[np.float32] = np.einsum("nd,hwd->nhw", texts, patches.cpu().numpy())
         return maps
 
     @torch.inference_mode()

@@ -14,6 +14,9 @@ from segdex.search.refine.distractors import DISTRACTORS
 BEST_SEGMENTS = 3
 """Segments of a picture that are looked at: their mean is steadier than the best alone."""
 
+STD_FLOOR = 0.01
+"""Of the scores of other words; real ones are spread by .05 to .1."""
+
 _WHOLE_SHARE = 0.35
 """Of the whole picture beside its best segments: a scene says what to expect in it."""
 
@@ -80,4 +83,4 @@ class PresenceJudge:
         total = sum(weights.values())
         own = sum(weights[view] * float(vectors[view] @ query[view]) for view in weights) / total
         others = sum(weights[view] * (self.distractors @ vectors[view]) for view in weights) / total
-        return (own - float(np.mean(others))) / max(float(np.std(others)), 1e-6)
+        return (own - float(np.mean(others))) / max(float(np.std(others)), STD_FLOOR)

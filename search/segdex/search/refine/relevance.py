@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
+from scipy.special import expit
 
 from segdex.core.geometry import BoxXYXY
 from segdex.core.masks import BoolMask, decode_mask, mask_box
 from segdex.core.protocols import BACKGROUND, FOREGROUND, Embedder, ImageFeatures, PromptableSegmenter
 from segdex.core.records import RGBImage, Vectors
 from segdex.search.prompting import PromptedMask, ThingPrompt, mask_prompt, prompted_masks
+from segdex.search.refine.presence import STD_FLOOR
 
 Floats = npt.NDArray[np.float32]
 
@@ -87,7 +89,7 @@ def make_map(
     unit = query / max(float(np.linalg.norm(query)), 1e-12)
     cosines = embedder.relevance(part, np.concatenate([unit[None], distractors]).astype(np.float32))
     others = cosines[1:]
-    values = (cosines[0] - others.mean(axis=0)) / np.maximum(others.std(axis=0), 1e-6)
+    values = (cosines[0] - others.mean(axis=0)) / np.maximum(others.std(axis=0), STD_FLOOR)
     return RelevanceMap(values.astype(np.float32), window)
 
 
@@ -99,7 +101,7 @@ def window_of(box: BoxXYXY, size_hw: tuple[int, int]) -> BoxXYXY:
 def agreement(relevance: RelevanceMap, mask: BoolMask) -> float:
     """Return the soft IoU of a (H, W) mask of the picture and a map, inside the map's window."""
     part = _cut(mask, relevance.window)
-    likely = 1 / (1 + np.exp(relevance.threshold - relevance.at_full_size()))
+    likely = expit(relevance.at_full_size() - relevance.threshold)
     return float((likely * part).sum() / max(float(np.maximum(likely, part).sum()), 1e-6))
 
 
