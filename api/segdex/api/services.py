@@ -9,14 +9,17 @@ from pydantic import ValidationError
 from segdex.core.errors import UsageError
 from segdex.core.models.catalog import CatalogEntry, find_model, profile_models
 from segdex.core.protocols import Embedder, PromptableSegmenter, SegmentIndex, TextSegmenter
-from segdex.core.records import Vectors
+from segdex.core.records import SEGMENT_VIEWS, Vectors
 from segdex.core.settings import ProfileName, Settings
-from segdex.ingest.generate import GeneratorSettings
+from segdex.ingest.generate import GeneratorSettings, preset
 from segdex.ingest.pipeline import Recipe
+from segdex.ingest.run import prepare_index
 from segdex.search.refine.encodings import EncodingCache
+from segdex.search.refine.presence import PresenceJudge
 from segdex.search.refine.service import Refiner
 
 if TYPE_CHECKING:
+    from segdex.api.serving.state import Loaded
     from segdex.core.models.devices import ModelPrecision
 
 DEFAULT_PROFILE: ProfileName = "default"
@@ -193,6 +196,43 @@ def load_text_segmenter(settings: Settings, name: str) -> TextSegmenter:
     device = resolve_device(settings)
     source = name if _is_place(name) else find_model(name, role="refiner").sources[0].package
     return EvfSam2.load(source, device=device, precision=_segmenter_precision(settings, device))
+
+
+def load_service(settings: Settings) -> "Loaded":
+    """Open the index and load all models that the HTTP service needs.
+
+    Raises:
+        SegmentIndexError: If the index cannot be used.
+        ModelError: If a model cannot be fetched or loaded.
+    """
+    from segdex.api.serving.state import Loaded
+    from segdex.api.serving.worker import ModelWorker, QueuedEmbedder
+
+    index = open_index(settings, create=True)
+    try:
+        profile = profile_of(settings, index)
+        recipe = load_recipe(settings, profile, preset("balanced"))
+        prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
+        judge = PresenceJudge.of(recipe.embedder)
+        refiner = make_refiner(
+            settings,
+            segmenter=recipe.segmenter,
+            embedder=recipe.embedder,
+            distractors=judge.distractors,
+        )
+    except BaseException:
+        index.close()
+        raise
+    worker = ModelWorker(recipe.embedder, max_waiting=settings.max_waiting)
+    return Loaded(
+        index=index,
+        profile=profile,
+        recipe=recipe,
+        embedder=QueuedEmbedder(recipe.embedder, worker),
+        worker=worker,
+        judge=judge,
+        refiner=refiner,
+    )
 
 
 def load_recipe(settings: Settings, profile: ProfileName, generator: GeneratorSettings) -> Recipe:

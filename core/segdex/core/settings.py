@@ -57,6 +57,15 @@ class Settings(BaseSettings):
     encodings_mib: int = Field(
         512, ge=0, le=1 << 20, description="Memory for encoded pictures that are kept for the next question."
     )
+    api_keys: Path | None = Field(
+        None, description="File of API keys, as `segdex keys` prints its lines; unset: loopback without keys."
+    )
+    rate_per_minute: int = Field(600, ge=1, description="Requests a minute for each API key.")
+    max_upload_bytes: int = Field(50_000_000, ge=1, description="Uploads with more bytes are refused.")
+    max_waiting: int = Field(64, ge=1, description="Calls that wait for the models; further ones get a 503.")
+    uploads: Path | None = Field(
+        None, description="Folder for uploaded pictures; unset: pictures cannot be uploaded."
+    )
     max_pixels: int = Field(100_000_000, ge=1, description="Pictures with more pixels are too large.")
     max_bytes: int = Field(500_000_000, ge=1, description="Files with more bytes are too large.")
     jobs: int = Field(2, ge=1, le=64, description="Threads that read and decode ahead.")

@@ -61,6 +61,7 @@ def demo_command(
     save_sheet(sheet, answers, settings, title=f"segdex demo, {chosen} profile")
     console.print(f"\ncontact sheet: {sheet}")
     console.print(f"ask more:      segdex --index {settings.index} search 'a spoon' --save hits.png")
+    console.print(f"as a page:     segdex --index {settings.index} serve")
     return report.exit_code
 
 

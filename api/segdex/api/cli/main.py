@@ -10,7 +10,7 @@ from importlib.metadata import version
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from segdex.api.cli import demo, evaluate, ingest, manage, models, search, segment, show
+from segdex.api.cli import demo, evaluate, ingest, manage, models, search, segment, serve, show
 from segdex.api.cli.common import DeviceOption, IndexOption, ProfileOption
 from segdex.api.cli.refine import with_refine_default
 from segdex.core.errors import SegdexError
@@ -38,6 +38,7 @@ def build_app() -> typer.Typer:
     manage.register(app)
     models.register(app)
     evaluate.register(app)
+    serve.register(app)
     demo.register(app)
     return app
 

@@ -10,7 +10,6 @@ from segdex.core.errors import QueryError
 from segdex.core.geometry import BoxXYXY
 from segdex.core.masks import decode_mask, encode_mask
 from segdex.core.protocols import (
-    FRAME_PX,
     Embedder,
     ImageFeatures,
     PromptableSegmenter,
@@ -94,6 +93,12 @@ class Refiner:
     text_segmenter: TextSegmenter | None = None
     text_encodings: EncodingCache[TextFeatures] | None = None
 
+    def encode_whole(self, image_id: UUID, read: Callable[[], RGBImage]) -> ImageFeatures:
+        """Return a picture as the segmenter encoded it; read and encoded only if it is not kept."""
+        return self.encodings.get(
+            (self.segmenter.fingerprint, image_id, None), lambda: self.segmenter.encode([read()])[0]
+        )
+
     def refine(self, hit: HitSegment, image: RGBImage, *, query: Floats, text: str | None) -> Refinement:
         """Return a better mask of one hit, or why the stored one stays.
 
@@ -148,11 +153,13 @@ class Refiner:
         stored = decode_mask(record.mask)[part.y1 : part.y2, part.x1 : part.x2]
         box = record.box.shift(-part.x1, -part.y1)
         with clock.stage("encode"):
-            frame_px = FRAME_PX if stored.shape == size_hw else _ZOOM_FRAME_PX
-            features = self.encodings.get(
-                (self.segmenter.fingerprint, record.image_id, part),
-                lambda: self.segmenter.encode([pixels], frame_px=frame_px)[0],
-            )
+            if stored.shape == size_hw:
+                features = self.encode_whole(record.image_id, lambda: pixels)
+            else:
+                features = self.encodings.get(
+                    (self.segmenter.fingerprint, record.image_id, part),
+                    lambda: self.segmenter.encode([pixels], frame_px=_ZOOM_FRAME_PX)[0],
+                )
         with clock.stage("map"):
             relevance = make_map(
                 pixels,

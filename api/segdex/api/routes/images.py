@@ -1,0 +1,203 @@
+"""``/v1/images`` and ``/v1/segments``: what the index holds, as JSON and as pictures."""
+
+import hashlib
+from io import BytesIO
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response, UploadFile
+from PIL import Image
+
+from segdex.api.drawing import cutout_png, mask_png
+from segdex.api.polygons import mask_polygon
+from segdex.api.results import image_to_json, read_picture, segment_to_json
+from segdex.api.routes.uploads import UPLOAD, read_upload
+from segdex.api.schemas import ImageOut, Ingested, PolygonOut, SegmentOut, Stats
+from segdex.api.serving.access import State, require
+from segdex.api.serving.problems import responses
+from segdex.api.serving.state import Loaded, ServiceState
+from segdex.core.errors import UsageError
+from segdex.core.images import decode_image, sha256_hex
+from segdex.core.masks import decode_mask
+from segdex.core.records import SEGMENT_VIEWS, ImageRecord, SegmentFilter, SegmentRecord, make_image_id
+from segdex.ingest.ledger import Ledger
+from segdex.ingest.report import FAILED
+from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
+
+router = APIRouter(prefix="/v1", tags=["pictures"], dependencies=[Depends(require("read"))])
+
+MAX_SIDE_PX = 4_096
+_JPEG_QUALITY = 88
+_CACHE = "private, max-age=86400"
+_PNG: dict[int | str, dict[str, object]] = {
+    200: {"content": {"image/png": {}}},
+    304: {"description": "Unchanged"},
+}
+
+IfNoneMatch = Annotated[str | None, Header()]
+
+
+@router.get("/stats", responses=responses(401, 403, 429, 503))
+def stats(state: State) -> Stats:
+    """Say how much the index holds, and of which models."""
+    loaded = state.loaded()
+    counts = loaded.index.counts()
+    return Stats(
+        images=counts.images, segments=counts.segments, profile=loaded.profile, embedder=loaded.embedder.name
+    )
+
+
+@router.post(
+    "/images",
+    status_code=201,
+    dependencies=[Depends(require("write"))],
+    responses=responses(400, 401, 403, 413, 415, 422, 429, 503),
+)
+def upload_image(file: UploadFile, state: State) -> Ingested:
+    """Keep a picture in the folder of uploads, and ingest it at once; the same picture twice is one."""
+    loaded, settings = state.loaded(), state.settings
+    if settings.uploads is None:
+        raise UsageError("pictures cannot be uploaded here: the service has no SEGDEX_UPLOADS folder")
+    data = read_upload(file, settings)
+    decode_image(data, name=UPLOAD, max_pixels=settings.max_pixels)  # refused before anything is written
+    digest = sha256_hex(data)
+    path = settings.uploads / digest
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(data)
+    part.replace(path)
+    with state.ingesting:
+        prepare_index(loaded.index, loaded.recipe, profile=loaded.profile, views=SEGMENT_VIEWS)
+        report = ingest_files(
+            [path],
+            plan=WritingPlan(loaded.index, loaded.recipe),
+            ledger=Ledger(loaded.index.get_images([make_image_id(digest)])),
+            recipe_fingerprint=loaded.recipe.fingerprint(),
+            options=IngestOptions(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes, jobs=1),
+        )
+    [outcome] = report.files
+    done = outcome.outcome not in FAILED
+    return Ingested(
+        outcome=outcome.outcome.value, detail=outcome.detail, image_id=make_image_id(digest) if done else None
+    )
+
+
+@router.get("/images/{image_id}", responses=responses(401, 403, 404, 422, 429, 503))
+def image(image_id: UUID, state: State) -> ImageOut:
+    """Return what is known of a picture."""
+    return ImageOut.model_validate(image_to_json(_image(state.loaded(), image_id)))
+
+
+@router.delete(
+    "/images/{image_id}",
+    status_code=204,
+    dependencies=[Depends(require("write"))],
+    responses=responses(401, 403, 404, 422, 429, 503),
+)
+def delete_image(image_id: UUID, state: State) -> None:
+    """Forget a picture and its segments; its file stays."""
+    loaded = state.loaded()
+    _image(loaded, image_id)
+    loaded.index.delete_image(image_id)
+
+
+@router.get(
+    "/images/{image_id}/file",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/jpeg": {}}},
+        304: {"description": "Unchanged"},
+        **responses(401, 403, 404, 422, 429, 503),
+    },
+)
+def image_file(
+    image_id: UUID,
+    state: State,
+    max_px: Annotated[int, Query(ge=16, le=MAX_SIDE_PX, description="Longest side.")] = 1_024,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Return a picture as JPEG, upright, no longer than ``max_px``."""
+    found = _image(state.loaded(), image_id)
+    etag = _etag(f"{image_id}:{max_px}")
+    if if_none_match == etag:
+        return Response(status_code=304, headers={"ETag": etag})
+    picture = Image.fromarray(read_picture(found, max_pixels=state.settings.max_pixels))
+    picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    picture.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return Response(
+        buffer.getvalue(), media_type="image/jpeg", headers={"ETag": etag, "Cache-Control": _CACHE}
+    )
+
+
+@router.get("/images/{image_id}/segments", responses=responses(401, 403, 404, 422, 429, 503))
+def image_segments(image_id: UUID, state: State) -> list[SegmentOut]:
+    """Return all segments of a picture, the largest first."""
+    loaded = state.loaded()
+    _image(loaded, image_id)
+    found = loaded.index.scroll_segments(SegmentFilter(image_ids=(image_id,)))
+    return [_segment_out(one) for one in sorted(found, key=lambda one: (-one.area_px, one.segment_id))]
+
+
+@router.get("/segments/{segment_id}", responses=responses(401, 403, 404, 422, 429, 503))
+def segment(segment_id: UUID, state: State) -> SegmentOut:
+    """Return a segment with its mask as COCO's run-length code."""
+    return _segment_out(_segment(state, segment_id))
+
+
+@router.get(
+    "/segments/{segment_id}/mask.png",
+    response_class=Response,
+    responses={**_PNG, **responses(401, 403, 404, 422, 429, 503)},
+)
+def segment_mask(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
+    """Return the mask as a PNG of 1 bit a pixel; white is the thing."""
+    return _png(mask_png(decode_mask(_segment(state, segment_id).mask)), if_none_match)
+
+
+@router.get(
+    "/segments/{segment_id}/cutout.png",
+    response_class=Response,
+    responses={**_PNG, **responses(401, 403, 404, 422, 429, 503)},
+)
+def segment_cutout(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
+    """Return the thing alone as a PNG that is see-through around it."""
+    record = _segment(state, segment_id)
+    pixels = read_picture(_image(state.loaded(), record.image_id), max_pixels=state.settings.max_pixels)
+    return _png(cutout_png(pixels, decode_mask(record.mask), record.box), if_none_match)
+
+
+@router.get("/segments/{segment_id}/polygon", responses=responses(401, 403, 404, 422, 429, 503))
+def segment_polygon(segment_id: UUID, state: State) -> PolygonOut:
+    """Return the exact outline as a GeoJSON MultiPolygon in pixels."""
+    return PolygonOut.model_validate(mask_polygon(decode_mask(_segment(state, segment_id).mask)))
+
+
+def _image(loaded: Loaded, image_id: UUID) -> ImageRecord:
+    found = loaded.index.get_images([image_id])
+    if not found:
+        raise HTTPException(404, f"there is no picture {image_id} in {loaded.index.location}")
+    return found[0]
+
+
+def _segment(state: ServiceState, segment_id: UUID) -> SegmentRecord:
+    loaded = state.loaded()
+    found = loaded.index.get_segments([segment_id])
+    if not found:
+        raise HTTPException(404, f"there is no segment {segment_id} in {loaded.index.location}")
+    return found[0]
+
+
+def _segment_out(record: SegmentRecord) -> SegmentOut:
+    return SegmentOut.model_validate({**segment_to_json(record), "image_id": record.image_id})
+
+
+def _png(data: bytes, if_none_match: str | None) -> Response:
+    etag = _etag(hashlib.sha256(data).hexdigest())
+    if if_none_match == etag:
+        return Response(status_code=304, headers={"ETag": etag})
+    return Response(data, media_type="image/png", headers={"ETag": etag, "Cache-Control": _CACHE})
+
+
+def _etag(content: str) -> str:
+    return f'"{hashlib.sha256(content.encode()).hexdigest()[:32]}"'

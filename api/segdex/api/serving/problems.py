@@ -1,0 +1,107 @@
+"""Errors as problem+json (RFC 9457): one clear line, and the status that fits."""
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+
+from segdex.api.serving.worker import BusyError
+from segdex.core.errors import (
+    ImageError,
+    ImageTooLargeError,
+    IndexMissingError,
+    ModelError,
+    NotAnImageError,
+    QueryError,
+    SegdexError,
+    SegmentIndexError,
+    UsageError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+
+_STATUS: tuple[tuple[type[SegdexError], int], ...] = (
+    (BusyError, 503),
+    (ImageTooLargeError, 413),
+    (NotAnImageError, 415),
+    (ImageError, 422),
+    (QueryError, 422),
+    (UsageError, 422),
+    (IndexMissingError, 503),
+    (SegmentIndexError, 503),
+    (ModelError, 503),
+)
+
+
+class Problem(BaseModel):
+    """An error.
+
+    Attributes:
+        title: The kind of error.
+        status: The HTTP status.
+        detail: What was wrong, and what to change.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"title": "Unprocessable", "status": 422, "detail": "the query text is empty"}]
+        }
+    )
+
+    title: str
+    status: int
+    detail: str
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """Return the documentation of the errors of a path."""
+    return {
+        status: {
+            "description": _TITLES[status],
+            "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+_TITLES = {
+    400: "Bad request",
+    401: "A key is needed",
+    403: "The key may not do this",
+    404: "Not there",
+    405: "Another method is needed",
+    413: "Too large",
+    415: "Not a picture",
+    422: "Cannot be answered",
+    429: "Too many requests",
+    503: "Not ready or busy",
+}
+
+
+def problem(status: int, detail: str, *, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return an error as a response."""
+    content = Problem(title=_TITLES.get(status, "Error"), status=status, detail=detail).model_dump()
+    return JSONResponse(content, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer errors of segdex, of the framework and of requests with problems."""
+
+    @app.exception_handler(SegdexError)
+    async def on_segdex(request: Request, error: SegdexError) -> JSONResponse:  # noqa: ARG001
+        status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
+        return problem(status, str(error), headers=headers)
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> JSONResponse:  # noqa: ARG001
+        headers = None if error.headers is None else dict(error.headers)
+        return problem(error.status_code, str(error.detail), headers=headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:  # noqa: ARG001
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return problem(422, f"{where}: {first['msg']}")

@@ -1,0 +1,129 @@
+"""What the service holds: settings and keys at once, models and index when they are loaded."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import uuid4
+
+from segdex.api.serving.keys import ApiKey
+from segdex.api.serving.worker import BusyError, ModelWorker, QueuedEmbedder
+from segdex.core.errors import SegdexError
+from segdex.core.protocols import SegmentIndex
+from segdex.core.settings import ProfileName, Settings
+from segdex.ingest.pipeline import Recipe
+from segdex.search.queries import SearchQuery
+from segdex.search.refine.presence import PresenceJudge
+from segdex.search.refine.service import Refiner
+from segdex.search.service import SearchAnswer
+
+_KEPT_ANSWERS = 256
+
+_log = logging.getLogger(__name__)
+
+
+class NotReadyError(BusyError):
+    """Models or index are not loaded yet, or could not be."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """What answers questions.
+
+    Attributes:
+        index: Opened.
+        profile: Of the models.
+        recipe: The models themselves; for calls inside the worker and for ingests.
+        embedder: The same embedder behind the worker's queue, for everybody else.
+        worker: The thread of the models.
+        judge: Says whether a thing is there.
+        refiner: Draws masks; only inside the worker.
+    """
+
+    index: SegmentIndex
+    profile: ProfileName
+    recipe: Recipe
+    embedder: QueuedEmbedder
+    worker: ModelWorker
+    judge: PresenceJudge
+    refiner: Refiner
+
+    def close(self) -> None:
+        """End the worker and release the index."""
+        self.worker.close()
+        self.index.close()
+
+
+class ServiceState:
+    """The state behind all requests; threads share it.
+
+    Args:
+        settings: Of the service.
+        keys: Who may do what; none means that only loopback can connect.
+        load: Opens the index and loads the models.
+    """
+
+    def __init__(self, settings: Settings, keys: tuple[ApiKey, ...], load: Callable[[], Loaded]) -> None:
+        self.settings = settings
+        self.keys = keys
+        self.started_s = time.time()
+        self.ingesting = threading.Lock()
+        self._load = load
+        self._loaded: Loaded | None = None
+        self._failure: str | None = None
+        self._thread: threading.Thread | None = None
+        self._answers: OrderedDict[str, tuple[SearchQuery, SearchAnswer]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Load in the background; until then ``loaded`` says that it is not ready."""
+        self._thread = threading.Thread(target=self._run, name="loading", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until loading ended, well or not."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def close(self) -> None:
+        """Release everything that was loaded."""
+        self.wait()
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
+
+    def loaded(self) -> Loaded:
+        """Return what was loaded.
+
+        Raises:
+            NotReadyError: If it was not, with the reason where that failed.
+        """
+        if self._loaded is None:
+            raise NotReadyError(self._failure or "the models are being loaded: ask again in a moment")
+        return self._loaded
+
+    def keep(self, query: SearchQuery, answer: SearchAnswer) -> str:
+        """Keep an answer for a while, and return its id."""
+        key = uuid4().hex
+        with self._lock:
+            self._answers[key] = (query, answer)
+            while len(self._answers) > _KEPT_ANSWERS:
+                self._answers.popitem(last=False)
+        return key
+
+    def kept(self, key: str) -> tuple[SearchQuery, SearchAnswer] | None:
+        """Return an answer that is still kept."""
+        with self._lock:
+            return self._answers.get(key)
+
+    def _run(self) -> None:
+        try:
+            self._loaded = self._load()
+        except SegdexError as error:
+            self._failure = str(error)
+            _log.error("the service cannot start: %s", error)
+        except Exception:  # noqa: BLE001 - the thread would end without a word, and the service never be ready
+            self._failure = "loading failed, see the log of the service"
+            _log.exception("the service cannot start")

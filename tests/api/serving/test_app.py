@@ -1,0 +1,385 @@
+"""The HTTP service over coloured boxes: what it answers, and everything that it refuses."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from tests.fakes.dataset import write_colour_set
+from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
+from tests.fakes.segmenter import FloodSegmenter
+
+from segdex.api.app import build_app
+from segdex.api.evaluation.load import load_dataset
+from segdex.api.evaluation.search import ingest_dataset
+from segdex.api.services import build_settings
+from segdex.api.serving.keys import ApiKey, make_key
+from segdex.api.serving.state import Loaded, ServiceState
+from segdex.api.serving.worker import ModelWorker, QueuedEmbedder
+from segdex.core.errors import IndexUnavailableError
+from segdex.core.geometry import BoxXYXY
+from segdex.core.index.memory import MemoryIndex
+from segdex.core.masks import MaskRLE, decode_mask
+from segdex.ingest.generate import GeneratorSettings
+from segdex.ingest.pipeline import Recipe
+from segdex.search.refine.encodings import EncodingCache
+from segdex.search.refine.gate import GateSettings
+from segdex.search.refine.presence import PresenceJudge
+from segdex.search.refine.service import Refiner
+
+LEFT, RIGHT = BoxXYXY(8, 30, 58, 90), BoxXYXY(96, 30, 152, 90)
+PICTURES = {"a.png": [("red", LEFT), ("blue", RIGHT)], "b.png": [("green", LEFT)]}
+EMBEDDER = ColourEmbedder()
+OTHERS = EMBEDDER.embed_texts(list(COLOURS_RGB))
+
+
+def load(folder: Path, *, max_waiting: int = 64) -> Loaded:
+    recipe = Recipe(
+        FloodSegmenter(),
+        EMBEDDER,
+        GeneratorSettings(points_per_side=8, explained_above=1.0, redraws=False),
+    )
+    index = MemoryIndex()
+    dataset = load_dataset(write_colour_set(folder, PICTURES))
+    ingest_dataset(dataset, index=index, recipe=recipe, profile="offline")
+    worker = ModelWorker(EMBEDDER, max_waiting=max_waiting)
+    return Loaded(
+        index=index,
+        profile="offline",
+        recipe=recipe,
+        embedder=QueuedEmbedder(EMBEDDER, worker),
+        worker=worker,
+        judge=PresenceJudge(OTHERS, floor=0.3),
+        refiner=Refiner(
+            segmenter=FloodSegmenter(),
+            embedder=EMBEDDER,
+            distractors=OTHERS,
+            encodings=EncodingCache(64),
+            gate=GateSettings(gain_floor=-1),
+        ),
+    )
+
+
+Make = Callable[..., TestClient]
+
+
+@pytest.fixture(name="make")
+def _make(tmp_path: Path) -> Iterator[Make]:
+    clients: list[TestClient] = []
+
+    def make(keys: tuple[ApiKey, ...] = (), *, max_waiting: int = 64, **settings: object) -> TestClient:
+        chosen = build_settings(uploads=tmp_path / "uploads", **settings)
+        state = ServiceState(chosen, keys, lambda: load(tmp_path / "set", max_waiting=max_waiting))
+        client = TestClient(build_app(state))
+        client.__enter__()
+        clients.append(client)
+        state.wait()
+        return client
+
+    yield make
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture(name="client")
+def _client(make: Make) -> TestClient:
+    return make()
+
+
+def png(colour: str = "orange", size: tuple[int, int] = (120, 90)) -> bytes:
+    buffer = BytesIO()
+    picture = Image.new("RGB", size, COLOURS_RGB["grey"])
+    picture.paste(COLOURS_RGB[colour], (20, 20, 80, 70))
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def first_hit(client: TestClient, text: str = "red") -> tuple[dict[str, object], dict[str, object], str]:
+    answer = client.post("/v1/search", json={"texts": [text], "limit": 1, "per_image": 1}).json()
+    hit = answer["hits"][0]
+    return hit["image"], hit["segments"][0], answer["id"]
+
+
+def refused(response: object, status: int, *words: str) -> None:
+    """Check that an answer is a problem of one line."""
+    assert response.status_code == status, response.text  # type: ignore[attr-defined]
+    assert response.headers["content-type"] == "application/problem+json"  # type: ignore[attr-defined]
+    problem = response.json()  # type: ignore[attr-defined]
+    assert problem["status"] == status
+    assert "\n" not in problem["detail"]
+    for word in words:
+        assert word in problem["detail"], problem["detail"]
+
+
+def test_a_search_finds_the_thing_and_its_mask(client: TestClient) -> None:
+    image, segment, _ = first_hit(client, "blue")
+
+    assert str(image["path"]).endswith("a.png")
+    rle = segment["rle"]
+    assert isinstance(rle, dict)
+    mask = decode_mask(MaskRLE(tuple(rle["size"]), rle["counts"]))
+    assert mask.sum() == segment["area_px"]
+    assert mask[60, 120]
+
+
+def test_filters_negatives_segments_and_presence_reach_the_search(client: TestClient) -> None:
+    _, segment, _ = first_hit(client, "green")
+
+    def found(**request: object) -> list[str]:
+        answer = client.post("/v1/search", json={"limit": 5, "per_image": 1, **request}).json()
+        return [hit["image"]["path"].rsplit("/", 1)[-1] for hit in answer["hits"]]
+
+    assert found(segment_ids=[segment["segment_id"]])[0] == "b.png"
+    assert found(texts=["green"], where={"min_area": 0.999}) == []
+    assert found(texts=["red"], present=True) == ["a.png"]
+    assert found(texts=["orange"], present=True) == []
+    both = found(texts=["red"])
+    assert sorted(both) == ["a.png", "b.png"]
+
+
+def test_a_picture_finds_what_looks_like_it(client: TestClient) -> None:
+    file = {"file": ("x.png", png("green"), "image/png")}
+
+    whole = client.post("/v1/search/by-image", files=file, data={"limit": "1"})
+    part = client.post("/v1/search/by-image", files=file, data={"limit": "1", "box": "25,25,75,65"})
+
+    assert whole.status_code == 200
+    assert part.json()["hits"][0]["image"]["path"].endswith("b.png")
+    refused(client.post("/v1/search/by-image", files=file, data={"box": "900,900,950,950"}), 422, "no pixel")
+    refused(client.post("/v1/search/by-image", files={"file": ("x", b"text")}), 415, "the upload")
+
+
+def test_hits_are_refined_at_once_and_one_by_one(client: TestClient) -> None:
+    _, segment, answer_id = first_hit(client)
+
+    all_at_once = client.post(f"/v1/search/{answer_id}/refine?first=3").json()["refinements"]
+    events = client.get(f"/v1/search/{answer_id}/refinements?first=3")
+
+    assert [one["segment_id"] for one in all_at_once] == [segment["segment_id"]]
+    assert all_at_once[0]["answer"] == "refined"
+    assert events.headers["content-type"].startswith("text/event-stream")
+    lines = events.text.splitlines()
+    assert lines[0] == "event: refinement"
+    assert json.loads(lines[1].removeprefix("data: "))["segment_id"] == segment["segment_id"]
+    assert "event: done" in lines
+    refused(client.post("/v1/search/nothing/refine"), 404, "search again")
+    refused(client.post(f"/v1/search/{answer_id}/refine?first=101"), 422, "100")
+
+
+def test_pictures_and_segments_come_in_every_form(client: TestClient) -> None:
+    image, segment, _ = first_hit(client)
+    base, of_segment = f"/v1/images/{image['image_id']}", f"/v1/segments/{segment['segment_id']}"
+
+    assert client.get(base).json() == image
+    segments = client.get(f"{base}/segments").json()
+    assert segment["segment_id"] in [one["segment_id"] for one in segments]
+    assert segments == sorted(segments, key=lambda one: (-one["area_px"], one["segment_id"]))
+    with Image.open(BytesIO(client.get(f"{base}/file?max_px=80").content)) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (80, 60))
+    assert client.get(of_segment).json()["area_px"] == segment["area_px"]
+    with Image.open(BytesIO(client.get(f"{of_segment}/mask.png").content)) as picture:
+        assert int(np.asarray(picture).sum()) == segment["area_px"]
+    with Image.open(BytesIO(client.get(f"{of_segment}/cutout.png").content)) as picture:
+        assert picture.mode == "RGBA"
+    assert client.get(f"{of_segment}/polygon").json()["type"] == "MultiPolygon"
+    assert client.get("/v1/stats").json()["images"] == 2
+
+
+def test_what_was_sent_already_is_not_sent_again(client: TestClient) -> None:
+    image, segment, _ = first_hit(client)
+    for path in (f"/v1/images/{image['image_id']}/file", f"/v1/segments/{segment['segment_id']}/mask.png"):
+        first = client.get(path)
+        assert "max-age" in first.headers["cache-control"]
+        again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/images/{}", "/v1/images/{}/file", "/v1/images/{}/segments", "/v1/segments/{}", "/v1/nothing"],
+)
+def test_what_is_not_there_is_a_404(client: TestClient, path: str) -> None:
+    refused(client.get(path.format(uuid4())), 404)
+
+
+def test_a_click_cuts_out_and_the_picture_is_encoded_once(client: TestClient) -> None:
+    image, _, _ = first_hit(client)
+    loaded = client.app.state.service.loaded()  # type: ignore[attr-defined]
+
+    for x, y in ((30, 60), (120, 60)):
+        request = {"image_id": image["image_id"], "points": [{"x": x, "y": y}]}
+        answer = client.post("/v1/segment", json=request)
+        assert answer.status_code == 200
+        x1, y1, x2, y2 = answer.json()["masks"][0]["box_xyxy"]
+        assert x1 <= x < x2
+        assert y1 <= y < y2
+    assert (loaded.refiner.encodings.misses, loaded.refiner.encodings.hits) == (1, 1)
+
+    three = client.post("/v1/segment", json={**request, "masks": 3}).json()["masks"]
+    by_text = client.post("/v1/segment", json={"image_id": image["image_id"], "text": "blue"}).json()["masks"]
+    assert len(three) == 3
+    assert by_text[0]["box_xyxy"][0] > 80
+    refused(client.post("/v1/segment", json={"image_id": image["image_id"]}), 422, "say where")
+    refused(client.post("/v1/segment", json={**request, "points": [{"x": 900, "y": 1}]}), 422, "outside")
+    refused(client.post("/v1/segment", json={**request, "text": "red"}), 422, "alone")
+    refused(client.post("/v1/segment", json={**request, "points": [{"x": 1, "y": 1, "label": -1}]}), 422)
+    refused(client.post("/v1/segment", json={**request, "image_id": str(uuid4())}), 404)
+
+
+def test_an_upload_is_found_and_forgotten(client: TestClient, tmp_path: Path) -> None:
+    done = client.post("/v1/images", files={"file": ("../../evil.png", png("orange"))})
+    again = client.post("/v1/images", files={"file": ("x.png", png("orange"))})
+
+    assert done.status_code == 201
+    assert done.json()["outcome"] == "added"
+    assert again.json() == {**done.json(), "outcome": "unchanged"}
+    assert len(list((tmp_path / "uploads").iterdir())) == 1
+    assert not list(tmp_path.parent.glob("evil*"))
+    image, _, _ = first_hit(client, "orange")
+    assert image["image_id"] == done.json()["image_id"]
+    assert client.delete(f"/v1/images/{image['image_id']}").status_code == 204
+    refused(client.delete(f"/v1/images/{image['image_id']}"), 404)
+
+
+def test_uploads_are_limited_before_they_are_decoded(make: Make, tmp_path: Path) -> None:
+    client = make(max_upload_bytes=2_000, max_pixels=10_000)
+
+    refused(client.post("/v1/images", files={"file": ("x.png", png(size=(400, 300)))}), 413, "pixels")
+    noise = np.random.default_rng(0).integers(0, 255, (90, 90, 3)).astype(np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    refused(client.post("/v1/images", files={"file": ("x.png", buffer.getvalue())}), 413, "2,000 bytes")
+    refused(client.post("/v1/images", files={"file": ("x.png", b"\0" * 200_000)}), 413, "bytes")
+    refused(client.post("/v1/images", files={"file": ("x.txt", b"no picture")}), 415)
+    assert not (tmp_path / "uploads").exists()
+
+
+def test_without_a_key_nothing_is_answered_where_keys_are_needed(make: Make) -> None:
+    (reader, reads), (writer, writes) = make_key("r", "read"), make_key("w", "write")
+    client = make((reads, writes))
+    search = {"texts": ["red"]}
+
+    for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {reader}"}):
+        answer = client.post("/v1/search", json=search, headers=header)
+        refused(answer, 401, "Authorization: Bearer")
+        assert answer.headers["www-authenticate"] == "Bearer"
+    may_read, may_write = ({"Authorization": f"Bearer {key}"} for key in (reader, writer))
+    assert client.post("/v1/search", json=search, headers=may_read).status_code == 200
+    file = {"file": ("x.png", png())}
+    refused(client.post("/v1/images", files=file, headers=may_read), 403, "needs write")
+    assert client.post("/v1/images", files=file, headers=may_write).status_code == 201
+    refused(client.get("/metrics", headers=may_write), 403, "needs admin")
+    assert client.get("/healthz").status_code == client.get("/").status_code == 200
+
+
+def test_every_path_but_health_and_page_needs_a_key(make: Make) -> None:
+    client = make((make_key("r", "read")[1],))
+
+    for path, methods in client.get("/v1/openapi.json").json()["paths"].items():
+        for method in methods:
+            answer = client.request(method, path.replace("{", "").replace("}", ""))
+            assert answer.status_code == (200 if path in ("/healthz", "/readyz") else 401), path
+
+
+def test_too_many_requests_of_a_key_wait(make: Make) -> None:
+    (first, one), (second, two) = make_key("a", "read"), make_key("b", "read")
+    client = make((one, two), rate_per_minute=3)
+
+    statuses = [
+        client.get("/v1/stats", headers={"Authorization": f"Bearer {first}"}).status_code for _ in range(5)
+    ]
+    answer = client.get("/v1/stats", headers={"Authorization": f"Bearer {first}"})
+
+    assert statuses == [200, 200, 200, 429, 429]
+    refused(answer, 429, "3 requests")
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
+    assert client.get("/v1/stats", headers={"Authorization": f"Bearer {second}"}).status_code == 200
+
+
+def test_pages_of_other_sites_are_not_answered(client: TestClient) -> None:
+    for origin in ("https://evil.example", "http://testserver.evil.example", "null"):
+        refused(client.post("/v1/search", json={"texts": ["red"]}, headers={"Origin": origin}), 403, origin)
+    own = client.post("/v1/search", json={"texts": ["red"]}, headers={"Origin": "http://testserver"})
+
+    assert own.status_code == 200
+    assert "access-control-allow-origin" not in own.headers
+
+
+def test_every_answer_carries_the_headers_of_safety(client: TestClient) -> None:
+    for answer in (client.get("/"), client.get("/v1/stats"), client.get("/nothing")):
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_full_queue_is_a_503_that_says_when_to_come_back(make: Make) -> None:
+    client = make(max_waiting=1)
+    loaded = client.app.state.service.loaded()  # type: ignore[attr-defined]
+    started, go = threading.Event(), threading.Event()
+
+    def block() -> None:
+        started.set()
+        go.wait(10)
+
+    thread = threading.Thread(target=lambda: loaded.worker.run(block))
+    thread.start()
+    started.wait(10)
+    answer = client.post("/v1/search", json={"texts": ["red"]})
+    go.set()
+    thread.join()
+
+    refused(answer, 503, "ask again")
+    assert answer.headers["retry-after"] == "1"
+    assert client.post("/v1/search", json={"texts": ["red"]}).status_code == 200
+
+
+def test_a_service_that_cannot_load_lives_and_says_why() -> None:
+    def fail() -> Loaded:
+        raise IndexUnavailableError("no Qdrant server answers at http://127.0.0.1:9")
+
+    state = ServiceState(build_settings(), (), fail)
+    with TestClient(build_app(state)) as client:
+        state.wait()
+
+        assert client.get("/healthz").status_code == 200
+        refused(client.get("/readyz"), 503, "no Qdrant server")
+        refused(client.post("/v1/search", json={"texts": ["red"]}), 503, "no Qdrant server")
+
+
+def test_metrics_count_requests_by_path_and_status(client: TestClient) -> None:
+    client.get("/v1/stats")
+    client.get(f"/v1/images/{uuid4()}")
+
+    text = client.get("/metrics").text
+
+    assert 'segdex_requests_total{method="GET",path="/v1/stats",status="200"} 1.0' in text
+    assert 'path="/v1/images/{image_id}",status="404"' in text
+    assert "segdex_memory_bytes" in text
+
+
+def test_the_page_asks_no_other_host(client: TestClient) -> None:
+    page = client.get("/").text
+    for name in ("app.js", "rle.js", "style.css"):
+        answer = client.get(f"/{name}")
+        assert answer.status_code == 200
+        page += answer.text
+
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_the_document_of_the_interface_is_complete(client: TestClient) -> None:
+    document = client.get("/v1/openapi.json").json()
+
+    assert document["openapi"].startswith("3.1")
+    assert document["components"]["schemas"]["SearchRequest"]["examples"]
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            assert operation["description"], path
+            if path.startswith("/v1"):
+                assert {"401", "403", "429", "503"} <= set(operation["responses"]), path
