@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from segdex.api.routes import health, images, prompts, search
 from segdex.api.serving.access import RateLimiter
+from segdex.api.serving.keys import is_loopback
 from segdex.api.serving.metrics import Metrics
 from segdex.api.serving.problems import add_handlers, problem
 from segdex.api.serving.state import ServiceState
@@ -25,6 +26,9 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+_FORM_BYTES = 1 << 16
+"""What a form may add to an upload."""
 
 
 def build_app(state: ServiceState) -> FastAPI:
@@ -57,15 +61,9 @@ def build_app(state: ServiceState) -> FastAPI:
 
 
 async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse what other sites send through a visitor's browser, count the rest, add the headers."""
+    """Refuse what other sites send through a visitor's browser and what is too large; add the headers."""
     started = time.perf_counter()
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        response: Response = problem(403, f"requests of pages of {origin!r} are not answered")
-    elif (length := request.headers.get("content-length", "0")).isdigit() and int(length) > _largest(request):
-        response = problem(413, f"the request has more than {_largest(request):,} bytes")
-    else:
-        response = await call_next(request)
+    response = _refusal(request) or await call_next(request)
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     route = request.scope.get("route")
@@ -76,7 +74,19 @@ async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Resp
     return response
 
 
-def _largest(request: Request) -> int:
-    """Return how many bytes a request may have: an upload, and what a form adds to it."""
+def _refusal(request: Request) -> Response | None:
+    """Return why a request is not answered, before anything of it is read; None if it is."""
     state: ServiceState = request.app.state.service
-    return state.settings.max_upload_bytes + (1 << 16)
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        return problem(403, f"requests of pages of {origin!r} are not answered")
+    if not state.keys and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        # a name of another site that was made to lead here: its pages would have the right origin
+        return problem(403, f"without keys only this machine is answered, and not as {host!r}")
+    largest = state.settings.max_upload_bytes + _FORM_BYTES
+    length = request.headers.get("content-length")
+    if length is None and "transfer-encoding" in request.headers:
+        return problem(411, "send the length of the request, and not in chunks")
+    if length is not None and (not length.isdigit() or int(length) > largest):
+        return problem(413, f"the request has more than {largest:,} bytes")
+    return None

@@ -36,6 +36,7 @@ from segdex.search.refine.service import Refiner
 LEFT, RIGHT = BoxXYXY(8, 30, 58, 90), BoxXYXY(96, 30, 152, 90)
 PICTURES = {"a.png": [("red", LEFT), ("blue", RIGHT)], "b.png": [("green", LEFT)]}
 EMBEDDER = ColourEmbedder()
+HERE = "http://127.0.0.1:8600"
 OTHERS = EMBEDDER.embed_texts(list(COLOURS_RGB))
 
 
@@ -76,7 +77,7 @@ def _make(tmp_path: Path) -> Iterator[Make]:
     def make(keys: tuple[ApiKey, ...] = (), *, max_waiting: int = 64, **settings: object) -> TestClient:
         chosen = build_settings(uploads=tmp_path / "uploads", **settings)
         state = ServiceState(chosen, keys, lambda: load(tmp_path / "set", max_waiting=max_waiting))
-        client = TestClient(build_app(state))
+        client = TestClient(build_app(state), base_url=HERE)
         client.__enter__()
         clients.append(client)
         state.wait()
@@ -303,12 +304,44 @@ def test_too_many_requests_of_a_key_wait(make: Make) -> None:
 
 
 def test_pages_of_other_sites_are_not_answered(client: TestClient) -> None:
-    for origin in ("https://evil.example", "http://testserver.evil.example", "null"):
+    for origin in ("https://evil.example", "http://127.0.0.1:9999", "http://127.0.0.1.evil.example", "null"):
         refused(client.post("/v1/search", json={"texts": ["red"]}, headers={"Origin": origin}), 403, origin)
-    own = client.post("/v1/search", json={"texts": ["red"]}, headers={"Origin": "http://testserver"})
+    own = client.post("/v1/search", json={"texts": ["red"]}, headers={"Origin": HERE})
 
     assert own.status_code == 200
     assert "access-control-allow-origin" not in own.headers
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:8600", "10.0.0.7", "localhost.", ""]
+)
+def test_a_name_of_another_site_that_leads_here_is_not_answered(client: TestClient, host: str) -> None:
+    answer = client.get("/v1/stats", headers={"Host": host, "Origin": f"http://{host}"})
+
+    refused(answer, 403)
+
+
+def test_with_keys_any_name_is_answered(make: Make) -> None:
+    key, kept = make_key("r", "read")
+    client = make((kept,))
+
+    answer = client.get("/v1/stats", headers={"Host": "pictures.example", "Authorization": f"Bearer {key}"})
+
+    assert answer.status_code == 200
+
+
+def test_a_body_of_unknown_length_is_not_read(client: TestClient) -> None:
+    refused(client.post("/v1/search", content=iter([b"{"] * 10)), 411, "length")
+
+
+def test_a_request_counts_once_for_its_rate(make: Make) -> None:
+    key, kept = make_key("w", "write")
+    client = make((kept,), rate_per_minute=2)
+    headers = {"Authorization": f"Bearer {key}"}
+
+    statuses = [client.delete(f"/v1/images/{uuid4()}", headers=headers).status_code for _ in range(3)]
+
+    assert statuses == [404, 404, 429]
 
 
 def test_every_answer_carries_the_headers_of_safety(client: TestClient) -> None:
@@ -343,7 +376,7 @@ def test_a_service_that_cannot_load_lives_and_says_why() -> None:
         raise IndexUnavailableError("no Qdrant server answers at http://127.0.0.1:9")
 
     state = ServiceState(build_settings(), (), fail)
-    with TestClient(build_app(state)) as client:
+    with TestClient(build_app(state), base_url=HERE) as client:
         state.wait()
 
         assert client.get("/healthz").status_code == 200

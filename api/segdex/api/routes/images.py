@@ -51,7 +51,7 @@ def stats(state: State) -> Stats:
     "/images",
     status_code=201,
     dependencies=[Depends(require("write"))],
-    responses=responses(400, 401, 403, 413, 415, 422, 429, 503),
+    responses=responses(400, 401, 403, 411, 413, 415, 422, 429, 503),
 )
 def upload_image(file: UploadFile, state: State) -> Ingested:
     """Keep a picture in the folder of uploads, and ingest it at once; the same picture twice is one."""

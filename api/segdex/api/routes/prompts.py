@@ -18,7 +18,7 @@ from segdex.search.timing import Stopwatch
 router = APIRouter(prefix="/v1", tags=["prompts"], dependencies=[Depends(require("read"))])
 
 
-@router.post("/segment", responses=responses(400, 401, 403, 404, 413, 422, 429, 503))
+@router.post("/segment", responses=responses(400, 401, 403, 404, 411, 413, 422, 429, 503))
 def segment(request: SegmentRequest, state: State) -> MasksOut:
     """Cut out what points, a box or a text say; the encoded picture is kept for the next click."""
     loaded = state.loaded()

@@ -34,13 +34,13 @@ router = APIRouter(prefix="/v1/search", tags=["search"], dependencies=[Depends(r
 First = Annotated[int, Query(ge=1, le=MAX_REFINED, description="How many segments to refine.")]
 
 
-@router.post("", responses=responses(400, 401, 403, 413, 422, 429, 503))
+@router.post("", responses=responses(400, 401, 403, 411, 413, 422, 429, 503))
 def search_by_terms(request: SearchRequest, state: State) -> SearchResponse:
     """Find the segments that match texts and other segments."""
     return _answer(state, request.to_query(), present=request.present)
 
 
-@router.post("/by-image", responses=responses(400, 401, 403, 413, 415, 422, 429, 503))
+@router.post("/by-image", responses=responses(400, 401, 403, 411, 413, 415, 422, 429, 503))
 def search_by_image(
     state: State,
     file: UploadFile,

@@ -44,7 +44,9 @@ def require(role: Role) -> Callable[..., ApiKey]:
         if not key.may(role):
             raise HTTPException(403, f"the key {key.name!r} may {key.role}, but this needs {role}")
         limiter: RateLimiter = request.app.state.limiter
-        wait_s = limiter.wait_s(key.name)
+        is_counted = getattr(request.state, "is_counted", False)  # by the dependency of the whole router
+        request.state.is_counted = True
+        wait_s = 0 if is_counted else limiter.wait_s(key.name)
         if wait_s:
             raise HTTPException(
                 429,

@@ -94,17 +94,19 @@ def check_exposure(host: str, keys: tuple[ApiKey, ...]) -> None:
     Raises:
         UsageError: If ``host`` is not loopback and there are no keys.
     """
-    if keys or host == "localhost":
-        return
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
+    if not keys and not is_loopback(host):
         raise UsageError(
             f"--host {host} can be reached from elsewhere, and no key is needed: make keys with "
             "`segdex keys`, name their file in SEGDEX_API_KEYS, or listen on 127.0.0.1"
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is that of this machine to itself."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _hash(key: str) -> str:

@@ -72,6 +72,7 @@ _TITLES = {
     403: "The key may not do this",
     404: "Not there",
     405: "Another method is needed",
+    411: "The length is needed",
     413: "Too large",
     415: "Not a picture",
     422: "Cannot be answered",
