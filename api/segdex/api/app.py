@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
-from segdex.api.routes import health, images, prompts, search
+from segdex.api.routes import health, images, jobs, prompts, search
 from segdex.api.serving.access import RateLimiter
 from segdex.api.serving.keys import is_loopback
 from segdex.api.serving.metrics import Metrics
@@ -54,7 +54,7 @@ def build_app(state: ServiceState) -> FastAPI:
     app.state.metrics = Metrics()
     add_handlers(app)
     app.middleware("http")(_guard)
-    for router in (health.router, search.router, images.router, prompts.router):
+    for router in (health.router, search.router, images.router, prompts.router, jobs.router):
         app.include_router(router)
     app.mount("/", StaticFiles(directory=str(files("segdex.api") / "web"), html=True), name="page")
     return app

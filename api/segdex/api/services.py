@@ -12,13 +12,18 @@ from segdex.core.protocols import Embedder, PromptableSegmenter, SegmentIndex, T
 from segdex.core.records import SEGMENT_VIEWS, Vectors
 from segdex.core.settings import ProfileName, Settings
 from segdex.ingest.generate import GeneratorSettings, preset
+from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
-from segdex.ingest.run import prepare_index
+from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
+from segdex.ingest.scan import scan_paths
 from segdex.search.refine.encodings import EncodingCache
 from segdex.search.refine.presence import PresenceJudge
 from segdex.search.refine.service import Refiner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from segdex.api.serving.jobs import Job, Progress
     from segdex.api.serving.state import Loaded
     from segdex.core.models.devices import ModelPrecision
 
@@ -205,6 +210,7 @@ def load_service(settings: Settings) -> "Loaded":
         SegmentIndexError: If the index cannot be used.
         ModelError: If a model cannot be fetched or loaded.
     """
+    from segdex.api.serving.jobs import Jobs
     from segdex.api.serving.state import Loaded
     from segdex.api.serving.worker import ModelWorker, QueuedEmbedder
 
@@ -224,6 +230,11 @@ def load_service(settings: Settings) -> "Loaded":
         index.close()
         raise
     worker = ModelWorker(recipe.embedder, max_waiting=settings.max_waiting)
+    jobs = Jobs(
+        settings.jobs_file or cache_folder(settings) / "jobs.sqlite",
+        job_runner(settings, index, recipe, profile),
+    )
+    jobs.start()
     return Loaded(
         index=index,
         profile=profile,
@@ -232,7 +243,39 @@ def load_service(settings: Settings) -> "Loaded":
         worker=worker,
         judge=judge,
         refiner=refiner,
+        jobs=jobs,
     )
+
+
+def job_runner(
+    settings: Settings, index: SegmentIndex, recipe: Recipe, profile: ProfileName
+) -> "Callable[[Job, Progress], None]":
+    """Return what carries out an ingest of the service: as ``segdex ingest``, below the allowed folders."""
+    from segdex.api.serving.jobs import check_paths, inside
+
+    def run(job: "Job", progress: "Progress") -> None:
+        check_paths(job.paths, settings.job_roots)  # the folders may have changed since it was asked for
+        scan = scan_paths(job.paths)
+        files = [path for path in scan.files if inside(path, settings.job_roots)]
+        progress.found(len(files), left_out=len(scan.files) - len(files))
+        prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
+        report = ingest_files(
+            files,
+            plan=WritingPlan(index, recipe),
+            ledger=Ledger(index.scroll_images()),
+            recipe_fingerprint=recipe.fingerprint(),
+            options=IngestOptions(
+                max_pixels=settings.max_pixels,
+                max_bytes=settings.max_bytes,
+                jobs=settings.jobs,
+                tags=tuple(job.tags),
+            ),
+            on_file=progress.on_file,
+        )
+        if report.interrupted:
+            raise KeyboardInterrupt
+
+    return run
 
 
 def load_recipe(settings: Settings, profile: ProfileName, generator: GeneratorSettings) -> Recipe:

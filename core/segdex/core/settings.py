@@ -66,6 +66,12 @@ class Settings(BaseSettings):
     uploads: Path | None = Field(
         None, description="Folder for uploaded pictures; unset: pictures cannot be uploaded."
     )
+    job_roots: tuple[Path, ...] = Field(
+        (), description="Folders whose pictures jobs may ingest, as a JSON list; none: no jobs."
+    )
+    jobs_file: Path | None = Field(
+        None, description="SQLite file of the queue of jobs; unset: in the user's cache folder."
+    )
     max_pixels: int = Field(100_000_000, ge=1, description="Pictures with more pixels are too large.")
     max_bytes: int = Field(500_000_000, ge=1, description="Files with more bytes are too large.")
     jobs: int = Field(2, ge=1, le=64, description="Threads that read and decode ahead.")

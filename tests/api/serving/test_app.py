@@ -18,7 +18,8 @@ from tests.fakes.segmenter import FloodSegmenter
 from segdex.api.app import build_app
 from segdex.api.evaluation.load import load_dataset
 from segdex.api.evaluation.search import ingest_dataset
-from segdex.api.services import build_settings
+from segdex.api.services import build_settings, job_runner
+from segdex.api.serving.jobs import Jobs
 from segdex.api.serving.keys import ApiKey, make_key
 from segdex.api.serving.state import Loaded, ServiceState
 from segdex.api.serving.worker import ModelWorker, QueuedEmbedder
@@ -26,6 +27,7 @@ from segdex.core.errors import IndexUnavailableError
 from segdex.core.geometry import BoxXYXY
 from segdex.core.index.memory import MemoryIndex
 from segdex.core.masks import MaskRLE, decode_mask
+from segdex.core.settings import Settings
 from segdex.ingest.generate import GeneratorSettings
 from segdex.ingest.pipeline import Recipe
 from segdex.search.refine.encodings import EncodingCache
@@ -40,7 +42,7 @@ HERE = "http://127.0.0.1:8600"
 OTHERS = EMBEDDER.embed_texts(list(COLOURS_RGB))
 
 
-def load(folder: Path, *, max_waiting: int = 64) -> Loaded:
+def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = None) -> Loaded:
     recipe = Recipe(
         FloodSegmenter(),
         EMBEDDER,
@@ -50,6 +52,9 @@ def load(folder: Path, *, max_waiting: int = 64) -> Loaded:
     dataset = load_dataset(write_colour_set(folder, PICTURES))
     ingest_dataset(dataset, index=index, recipe=recipe, profile="offline")
     worker = ModelWorker(EMBEDDER, max_waiting=max_waiting)
+    chosen = settings or build_settings()
+    jobs = Jobs(folder.parent / "jobs.sqlite", job_runner(chosen, index, recipe, "offline"))
+    jobs.start()
     return Loaded(
         index=index,
         profile="offline",
@@ -64,6 +69,7 @@ def load(folder: Path, *, max_waiting: int = 64) -> Loaded:
             encodings=EncodingCache(64),
             gate=GateSettings(gain_floor=-1),
         ),
+        jobs=jobs,
     )
 
 
@@ -76,7 +82,9 @@ def _make(tmp_path: Path) -> Iterator[Make]:
 
     def make(keys: tuple[ApiKey, ...] = (), *, max_waiting: int = 64, **settings: object) -> TestClient:
         chosen = build_settings(uploads=tmp_path / "uploads", **settings)
-        state = ServiceState(chosen, keys, lambda: load(tmp_path / "set", max_waiting=max_waiting))
+        state = ServiceState(
+            chosen, keys, lambda: load(tmp_path / "set", max_waiting=max_waiting, settings=chosen)
+        )
         client = TestClient(build_app(state), base_url=HERE)
         client.__enter__()
         clients.append(client)
@@ -416,3 +424,60 @@ def test_the_document_of_the_interface_is_complete(client: TestClient) -> None:
             assert operation["description"], path
             if path.startswith("/v1"):
                 assert {"401", "403", "429", "503"} <= set(operation["responses"]), path
+
+
+def ended(client: TestClient, job_id: str) -> dict[str, object]:
+    """Wait until a job ended, by its events."""
+    text = client.get(f"/v1/jobs/{job_id}/events").text
+    last = [line for line in text.splitlines() if line.startswith("data: ")][-1]
+    job: dict[str, object] = json.loads(last.removeprefix("data: "))
+    assert job == client.get(f"/v1/jobs/{job_id}").json()
+    return job
+
+
+def test_a_job_ingests_a_folder_and_says_what_became_of_each_file(make: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "new.png").write_bytes(png("pink"))
+    (folder / "broken.png").write_bytes(png("pink")[:150])
+    client = make(job_roots=(folder,))
+
+    asked = client.post("/v1/jobs", json={"paths": [str(folder)], "tags": ["new"]})
+    job = ended(client, asked.json()["id"])
+
+    assert asked.status_code == 202
+    assert (job["status"], job["total"], job["done"]) == ("done", 2, 2)
+    assert job["counts"] == {"added": 1, "unreadable": 1}
+    image, _, _ = first_hit(client, "pink")
+    assert str(image["path"]).endswith("new.png")
+    assert image["tags"] == ["new"]
+    assert [each["id"] for each in client.get("/v1/jobs").json()] == [job["id"]]
+    assert client.delete(f"/v1/jobs/{job['id']}").json() == job
+    refused(client.get("/v1/jobs/nothing"), 404)
+
+
+def test_jobs_stay_below_the_allowed_folders(make: Make, tmp_path: Path) -> None:
+    allowed, secret = tmp_path / "pictures", tmp_path / "secret"
+    for folder in (allowed, secret):
+        folder.mkdir()
+        (folder / "a.png").write_bytes(png())
+    (allowed / "link").symlink_to(secret)
+    (allowed / "link.png").symlink_to(secret / "a.png")
+    client = make(job_roots=(allowed,))
+
+    for path in (
+        str(secret),
+        f"{allowed}/../secret",
+        str(allowed / "link"),
+        str(allowed / "link.png"),
+        "/etc/passwd",
+        "pictures",
+        f"{allowed}2",
+        str(allowed / "none"),
+    ):
+        refused(client.post("/v1/jobs", json={"paths": [path]}), 422, "allowed folders")
+    job = ended(client, client.post("/v1/jobs", json={"paths": [str(allowed)]}).json()["id"])
+
+    assert (job["status"], job["total"]) == ("done", 1)
+    assert "1 files lie outside" in str(job["detail"])
+    refused(make().post("/v1/jobs", json={"paths": [str(allowed)]}), 422, "SEGDEX_JOB_ROOTS")

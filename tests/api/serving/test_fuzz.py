@@ -1,11 +1,13 @@
 """The interface does what its own document says, whatever is sent."""
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
@@ -50,7 +52,8 @@ def test_whatever_is_sent_is_answered_as_documented(tmp_path: Path) -> None:
     for operation in operations:
         allowed += send_to(operation, GenerationMode.POSITIVE)
         if operation.body or operation.path_parameters or operation.query:
-            send_to(operation, GenerationMode.NEGATIVE)
+            with suppress(Unsatisfiable):  # of a path that takes any text
+                send_to(operation, GenerationMode.NEGATIVE)
     assert {200, 404} <= set(allowed)
     assert len(operations) >= 15
     state.close()

@@ -28,6 +28,7 @@ class Metrics:
         self._waiting = Gauge("segdex_waiting", "Calls that wait for the models", registry=self.registry)
         self._memory = Gauge("segdex_memory_bytes", "Resident memory", registry=self.registry)
         self._uptime = Gauge("segdex_uptime_seconds", "Since the start", registry=self.registry)
+        self._jobs = Gauge("segdex_jobs_waiting", "Jobs that wait", registry=self.registry)
         self._encodings = Gauge(
             "segdex_encodings", "Encoded pictures asked for", ("outcome",), registry=self.registry
         )
@@ -41,6 +42,7 @@ class Metrics:
         except NotReadyError:
             return
         self._waiting.set(loaded.worker.waiting)
+        self._jobs.set(loaded.jobs.waiting)
         self._encodings.labels("kept").set(loaded.refiner.encodings.hits)
         self._encodings.labels("made").set(loaded.refiner.encodings.misses)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
+from segdex.api.serving.jobs import Jobs
 from segdex.api.serving.keys import ApiKey
 from segdex.api.serving.worker import BusyError, ModelWorker, QueuedEmbedder
 from segdex.core.errors import SegdexError
@@ -40,6 +41,7 @@ class Loaded:
         worker: The thread of the models.
         judge: Says whether a thing is there.
         refiner: Draws masks; only inside the worker.
+        jobs: Long ingests.
     """
 
     index: SegmentIndex
@@ -49,9 +51,11 @@ class Loaded:
     worker: ModelWorker
     judge: PresenceJudge
     refiner: Refiner
+    jobs: Jobs
 
     def close(self) -> None:
-        """End the worker and release the index."""
+        """End jobs and worker, and release the index."""
+        self.jobs.close()
         self.worker.close()
         self.index.close()
 

@@ -306,6 +306,70 @@ for (const id of ["mask", "cutout"]) {
   });
 }
 
+// ---- jobs
+
+const jobRows = new Map(); // id to the parts of its line
+
+function jobRow(id) {
+  if (!jobRows.has(id)) {
+    const [item, title, bar, note, stop] = ["li", "strong", "progress", "p", "button"].map((name) => document.createElement(name));
+    note.className = "note";
+    stop.type = "button";
+    stop.textContent = "Stop";
+    stop.addEventListener("click", () => jobAction(json("DELETE", `/v1/jobs/${id}`)));
+    item.append(title, stop, bar, note);
+    jobRows.set(id, { item, title, bar, note, stop });
+  }
+  return jobRows.get(id);
+}
+
+async function showJobs() {
+  const jobs = await json("GET", "/v1/jobs");
+  for (const job of jobs) {
+    const row = jobRow(job.id);
+    row.title.textContent = job.paths.join(", ");
+    row.bar.max = job.total ?? 1;
+    row.bar.value = job.done;
+    row.bar.setAttribute("aria-label", `progress of ${job.paths.join(", ")}`);
+    row.stop.hidden = !["waiting", "running"].includes(job.status);
+    const counts = Object.entries(job.counts).map(([name, count]) => `${count} ${name}`).join(", ");
+    const left = job.status === "running" && job.left_s ? `, about ${Math.ceil(job.left_s)} s left` : "";
+    row.note.textContent = [`${job.status}: ${job.done} of ${job.total ?? "?"} files${left}`, counts, job.segments && `${job.segments} things`, job.detail].filter(Boolean).join("; ");
+  }
+  const items = jobs.map((job) => jobRow(job.id).item);
+  if (items.some((item, at) => $("job-list").children[at] !== item)) $("job-list").replaceChildren(...items);
+  if (!$("job-status").classList.contains("error")) tellJob(jobs.length ? "" : "No jobs yet.");
+}
+
+function tellJob(text, isError = false) {
+  $("job-status").textContent = text;
+  $("job-status").classList.toggle("error", isError);
+}
+
+async function jobAction(promise) {
+  try {
+    await promise;
+    tellJob("");
+    await showJobs();
+  } catch (error) {
+    tellJob(error.message, true);
+  }
+}
+
+$("show-jobs").addEventListener("click", () => {
+  $("jobs").showModal();
+  const look = () => {
+    if (!$("jobs").open) return;
+    showJobs().catch((error) => tellJob(error.message, true)).finally(() => setTimeout(look, 1000));
+  };
+  look();
+});
+$("close-jobs").addEventListener("click", () => $("jobs").close());
+$("add-job").addEventListener("submit", (event) => {
+  event.preventDefault();
+  jobAction(json("POST", "/v1/jobs", { paths: [$("job-path").value.trim()] }));
+});
+
 // ---- asking
 
 $("search").addEventListener("submit", (event) => {
