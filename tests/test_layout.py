@@ -1,5 +1,6 @@
 """The repository's own rules: source roots, what is shipped, the listed settings, no trace of a machine."""
 
+import json
 import re
 import subprocess
 import tarfile
@@ -118,6 +119,8 @@ def _env_block(name: str) -> str:
     assert field.description
     assert field.default is not PydanticUndefined, f"{name} has no default"
     default = "" if field.default is None else field.default
+    if isinstance(default, tuple):  # as pydantic-settings reads it
+        default = json.dumps(default)
     return f"# {field.description}\n#SEGDEX_{name.upper()}={default}"
 
 

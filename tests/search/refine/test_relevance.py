@@ -47,7 +47,7 @@ WHOLE = BoxXYXY(0, 0, SIZE_HW[1], SIZE_HW[0])
 
 
 def test_a_map_is_high_on_what_is_asked_for_and_low_elsewhere(picture: np.ndarray) -> None:
-    values = map_of(picture, WHOLE).at_full_size()
+    values = map_of(picture, WHOLE).at_size(SIZE_HW[::-1])
 
     red = red_mask()
     assert values.shape == SIZE_HW
@@ -109,9 +109,11 @@ def test_the_mask_of_the_thing_agrees_more_than_a_part_of_it_or_all_around(pictu
     part[:, 65:] = False
     around[20:130, 20:110] = True
 
-    assert agreement(relevance, red) > agreement(relevance, part)
-    assert agreement(relevance, red) > agreement(relevance, around)
-    assert agreement(relevance, np.zeros(SIZE_HW, bool)) == 0
+    whole = agreement(relevance, red, SIZE_HW)
+    assert whole > agreement(relevance, part, SIZE_HW)
+    assert whole > agreement(relevance, around, SIZE_HW)
+    assert agreement(relevance, np.zeros(SIZE_HW, bool), SIZE_HW) == 0
+    assert agreement(relevance, red[::2, ::2], SIZE_HW) == pytest.approx(whole, abs=0.02)
 
 
 def test_the_decoded_map_is_the_thing(picture: np.ndarray) -> None:
@@ -134,3 +136,35 @@ def test_the_outline_prompt_is_box_and_mask() -> None:
     assert prompt.points_xy == ()
     assert prompt.mask_logits is not None
     assert ((prompt.mask_logits > 0).mean() - red_mask().mean()) < 0.02
+
+
+def test_a_large_picture_is_looked_at_as_a_small_one_is(picture: np.ndarray) -> None:
+    large = np.kron(picture, np.ones((6, 6, 1), np.uint8))
+    size_hw = (large.shape[0], large.shape[1])
+    inside = np.kron(red_mask(), np.ones((6, 6), bool))
+    box = BoxXYXY(*(6 * edge for edge in RED))
+
+    small = map_prompt(
+        map_of(picture, window_of(RED, SIZE_HW)), inside=red_mask(), size_hw=SIZE_HW, mask_px=64
+    )
+    prompt = map_prompt(map_of(large, window_of(box, size_hw)), inside=inside, size_hw=size_hw, mask_px=64)
+
+    assert prompt.labels == small.labels
+    x, y = (int(edge) for edge in prompt.points_xy[0])
+    assert inside[y, x]
+    assert prompt.box_xyxy is not None
+    assert abs(np.array(prompt.box_xyxy) / 6 - np.array(small.box_xyxy)).max() <= 3
+
+
+def test_a_thing_thinner_than_a_cell_still_has_its_point() -> None:
+    picture = np.full((2000, 2000, 3), COLOURS_RGB["grey"], np.uint8)
+    picture[1000:1002, 200:1800] = COLOURS_RGB["red"]
+    inside = np.zeros((2000, 2000), bool)
+    inside[1000:1002, 200:1800] = True
+    window = BoxXYXY(0, 0, 2000, 2000)
+
+    prompt = map_prompt(map_of(picture, window), inside=inside, size_hw=(2000, 2000), mask_px=64)
+
+    x, y = prompt.points_xy[0]
+    assert 190 < x < 1810
+    assert abs(y - 1001) < 10

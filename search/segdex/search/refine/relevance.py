@@ -15,10 +15,10 @@ from scipy import ndimage
 from scipy.special import expit
 
 from segdex.core.geometry import BoxXYXY
-from segdex.core.masks import BoolMask, decode_mask, mask_box
+from segdex.core.masks import BoolMask, mask_box
 from segdex.core.protocols import BACKGROUND, FOREGROUND, Embedder, ImageFeatures, PromptableSegmenter
 from segdex.core.records import RGBImage, Vectors
-from segdex.search.prompting import PromptedMask, ThingPrompt, mask_prompt, prompted_masks
+from segdex.search.prompting import PromptedMask, ThingPrompt, full_mask, mask_prompt, to_prompts
 from segdex.search.refine.presence import STD_FLOOR
 
 Floats = npt.NDArray[np.float32]
@@ -29,7 +29,8 @@ MAP_SCALE = 2.0
 _MIN_WINDOW_PX = 64
 _MAP_LOGIT = 4.0  # logits of a mask prompt for each standard deviation of the map
 _OUTSIDE_LOGIT = -10.0  # of what was not mapped
-_GAP_PX = 3  # a background point keeps this distance from the mask
+_GRID = 256  # longer side of the grid on which points and boxes are looked for
+_GAP_CELLS = 3  # a background point keeps this distance from the mask
 
 Source = Literal["outline", "relevance", "evf"]
 
@@ -51,11 +52,10 @@ class RelevanceMap:
         """Half way between the middle of the map and its peak."""
         return float((self.values.max() + np.median(self.values)) / 2)
 
-    def at_full_size(self) -> Floats:
-        """Return the map in pixels of the window, bilinear."""
-        width, height = self.window.size_wh
+    def at_size(self, size_wh: tuple[int, int]) -> Floats:
+        """Return the map at another size of its window, bilinear."""
         picture = Image.fromarray(self.values.astype(np.float32))
-        return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR), np.float32)
+        return np.asarray(picture.resize(size_wh, Image.Resampling.BILINEAR), np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,10 +98,16 @@ def window_of(box: BoxXYXY, size_hw: tuple[int, int]) -> BoxXYXY:
     return box.scale_about_centre(MAP_SCALE, size_hw, min_side_px=_MIN_WINDOW_PX)
 
 
-def agreement(relevance: RelevanceMap, mask: BoolMask) -> float:
-    """Return the soft IoU of a (H, W) mask of the picture and a map, inside the map's window."""
-    part = _cut(mask, relevance.window)
-    likely = expit(relevance.at_full_size() - relevance.threshold)
+def agreement(relevance: RelevanceMap, mask: BoolMask, size_hw: tuple[int, int]) -> float:
+    """Return the soft IoU of a mask and a map, inside the map's window.
+
+    Args:
+        relevance: The map.
+        mask: Of the whole picture, at any resolution: that of the decoder is enough.
+        size_hw: Height and width of the picture.
+    """
+    part = _cut(mask, _scaled(relevance.window, size_hw, mask.shape))
+    likely = expit(relevance.at_size((part.shape[1], part.shape[0])) - relevance.threshold)
     return float((likely * part).sum() / max(float(np.maximum(likely, part).sum()), 1e-6))
 
 
@@ -120,38 +126,40 @@ def map_prompt(
         size_hw: Height and width of the picture.
         mask_px: Side of a mask prompt.
     """
-    values, window = relevance.at_full_size(), relevance.window
-    mine = np.ones(values.shape, bool) if inside is None else _cut(inside, window)
+    window = relevance.window
+    grid_wh = _grid_of(window)
+    values = relevance.at_size(grid_wh)
+    mine = np.ones(values.shape, bool) if inside is None else _shrunk(_cut(inside, window), grid_wh)
     peak = _place_of(np.where(mine, values, -np.inf).argmax(), values.shape)
     regions, _ = ndimage.label(values >= min(relevance.threshold, float(values[peak])))
-    region = mask_box(regions == regions[peak])
-    if inside is not None:
-        own = mask_box(mine)
-        region = BoxXYXY(
-            min(region.x1, own.x1), min(region.y1, own.y1), max(region.x2, own.x2), max(region.y2, own.y2)
-        )
-    thing = ndimage.binary_dilation(
-        mine if inside is not None else regions == regions[peak], iterations=_GAP_PX
-    )
+    region = regions == regions[peak]
+    thing = ndimage.binary_dilation(region if inside is None else mine, iterations=_GAP_CELLS)
+    box = mask_box(region if inside is None else region | mine)
     points, labels = [peak], [FOREGROUND]
     if not thing.all():
         points.append(_place_of(np.where(thing, np.inf, values).argmin(), values.shape))
         labels.append(BACKGROUND)
-    logits = np.full(size_hw, _OUTSIDE_LOGIT, np.float32)
-    part = (values - relevance.threshold) * _MAP_LOGIT
-    logits[window.y1 : window.y2, window.x1 : window.x2] = part
-    small = Image.fromarray(logits).resize((mask_px, mask_px), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    step_x, step_y = window.size_wh[0] / grid_wh[0], window.size_wh[1] / grid_wh[1]
     return ThingPrompt(
-        points_xy=tuple((float(x + window.x1), float(y + window.y1)) for y, x in points),
+        points_xy=tuple((window.x1 + (x + 0.5) * step_x, window.y1 + (y + 0.5) * step_y) for y, x in points),
         labels=tuple(labels),
         box_xyxy=(
-            float(region.x1 + window.x1),
-            float(region.y1 + window.y1),
-            float(region.x2 + window.x1),
-            float(region.y2 + window.y1),
+            window.x1 + box.x1 * step_x,
+            window.y1 + box.y1 * step_y,
+            window.x1 + box.x2 * step_x,
+            window.y1 + box.y2 * step_y,
         ),
-        mask_logits=np.clip(np.asarray(small, np.float32), -32, 32),
+        mask_logits=_map_logits(relevance, size_hw, mask_px),
     )
+
+
+def _map_logits(relevance: RelevanceMap, size_hw: tuple[int, int], mask_px: int) -> Floats:
+    """Return a map as the (s, s) logits of a mask prompt of the whole picture."""
+    logits = np.full((mask_px, mask_px), _OUTSIDE_LOGIT, np.float32)
+    part = _scaled(relevance.window, size_hw, logits.shape)
+    values = relevance.at_size(part.size_wh) - relevance.threshold
+    logits[part.y1 : part.y2, part.x1 : part.x2] = np.clip(values * _MAP_LOGIT, -32, 32)
+    return logits
 
 
 def outline_prompt(mask: BoolMask, box: BoxXYXY, mask_px: int) -> ThingPrompt:
@@ -164,15 +172,39 @@ def propose_by_map(
     relevance: RelevanceMap, prompt: ThingPrompt, *, features: ImageFeatures, segmenter: PromptableSegmenter
 ) -> Proposal:
     """Return the mask of a map's prompt: of SAM's three the one with the best predicted IoU and agreement."""
-    proposals = [
-        Proposal(mask, "relevance", agreement(relevance, decode_mask(mask.mask)))
-        for mask in prompted_masks(features, prompt, segmenter=segmenter, multimask=True)
-    ]
-    return max(proposals, key=lambda each: each.mask.predicted_iou * each.agreement)
+    size_hw = features.size_hw
+    decoded = segmenter.decode(features, to_prompts(prompt, size_hw), multimask=True)
+    agreements = [agreement(relevance, logits > 0, size_hw) for logits in decoded.logits[0]]
+    best = int(np.argmax(decoded.predicted_iou[0] * np.asarray(agreements)))
+    mask = full_mask(decoded.logits[0, best], float(decoded.predicted_iou[0, best]), size_hw)
+    return Proposal(mask, "relevance", agreements[best])
 
 
 def _cut(mask: BoolMask, window: BoxXYXY) -> BoolMask:
     return mask[window.y1 : window.y2, window.x1 : window.x2]
+
+
+def _scaled(window: BoxXYXY, size_hw: tuple[int, int], to_hw: tuple[int, ...]) -> BoxXYXY:
+    """Return a part of the picture in the pixels of another resolution of it, at least one wide and high."""
+    down, across = to_hw[0] / size_hw[0], to_hw[1] / size_hw[1]
+    x1, y1 = min(int(window.x1 * across), to_hw[1] - 1), min(int(window.y1 * down), to_hw[0] - 1)
+    return BoxXYXY(x1, y1, max(round(window.x2 * across), x1 + 1), max(round(window.y2 * down), y1 + 1))
+
+
+def _grid_of(window: BoxXYXY) -> tuple[int, int]:
+    """Return the width and height at which a window is looked at: its own, or less for a large one."""
+    width, height = window.size_wh
+    scale = min(1.0, _GRID / max(width, height))
+    return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+def _shrunk(mask: BoolMask, size_wh: tuple[int, int]) -> BoolMask:
+    """Return a mask at another size; what is thinner than a cell keeps its fullest cell."""
+    share = np.asarray(
+        Image.fromarray(mask.astype(np.uint8) * 255).resize(size_wh, Image.Resampling.BOX), np.uint8
+    )
+    shrunk: BoolMask = share >= min(128, max(int(share.max()), 1))
+    return shrunk
 
 
 def _place_of(position: np.intp, shape: tuple[int, ...]) -> tuple[int, int]:

@@ -177,7 +177,7 @@ class Refiner:
             )
             prompt = map_prompt(relevance, inside=stored, size_hw=stored.shape, mask_px=features.mask_px)
             chosen = _preferred(
-                Proposal(outline, "outline", agreement(relevance, decode_mask(outline.mask))),
+                Proposal(outline, "outline", agreement(relevance, outline.logits > 0, stored.shape)),
                 propose_by_map(relevance, prompt, features=features, segmenter=self.segmenter),
             )
         return (
