@@ -271,3 +271,24 @@ def test_it_says_who_it_is(encoded: Encoded) -> None:
     assert encoded.segmenter.name
     assert encoded.segmenter.fingerprint
     assert encoded.segmenter.decoder_id
+
+
+def test_features_from_a_file_answer_as_those_that_were_encoded(encoded: Encoded) -> None:
+    segmenter, features = encoded.segmenter, encoded.features[0]
+
+    restored = segmenter.restore(segmenter.dump(features))
+
+    assert (restored.size_hw, restored.mask_px) == (features.size_hw, features.mask_px)
+    first, second = segmenter.decode(features, clicks()), segmenter.decode(restored, clicks())
+    np.testing.assert_allclose(second.logits, first.logits, atol=1e-4)
+    np.testing.assert_allclose(second.predicted_iou, first.predicted_iou, atol=1e-5)
+
+
+def test_only_whole_pictures_are_kept_and_only_features_restored(encoded: Encoded) -> None:
+    part = encoded.segmenter.narrow(encoded.features[0], BoxXYXY(0, 0, 96, 96))
+
+    with pytest.raises(ValueError, match="whole picture"):
+        encoded.segmenter.dump(part)
+    for data in (b"", b"damaged", encoded.segmenter.dump(encoded.features[0])[:100]):
+        with pytest.raises(ValueError, match="no features"):
+            encoded.segmenter.restore(data)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +87,21 @@ class FloodSegmenter:
         x1, y1, x2, y2 = features.part or (0, 0, side, side)
         estimates = scores[:, chosen]
         return DecodedMasks(logits[:, :, y1:y2, x1:x2], estimates, tokens=estimates[..., None])
+
+    def dump(self, features: ImageFeatures) -> bytes:
+        if not isinstance(features, FloodFeatures) or features.part is not None:
+            raise ValueError("only features of a whole picture that this segmenter encoded can be kept")
+        buffer = BytesIO()
+        np.savez(buffer, size_hw=features.size_hw, pixels=features.pixels)
+        return buffer.getvalue()
+
+    def restore(self, data: bytes) -> ImageFeatures:
+        try:
+            kept = np.load(BytesIO(data))
+            height, width = kept["size_hw"].tolist()
+            return FloodFeatures((height, width), kept["pixels"])
+        except (OSError, KeyError, EOFError, ValueError, BadZipFile) as error:
+            raise ValueError(f"these are no features: {error}") from error
 
     def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
         if not isinstance(features, FloodFeatures):
@@ -171,6 +188,12 @@ class GivenMasks:
 
     def prompts_per_batch(self, features: ImageFeatures) -> int:
         return self._batch
+
+    def dump(self, features: ImageFeatures) -> bytes:
+        raise NotImplementedError
+
+    def restore(self, data: bytes) -> ImageFeatures:
+        raise NotImplementedError
 
     def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
         raise NotImplementedError

@@ -8,7 +8,13 @@ from pydantic import ValidationError
 
 from segdex.core.errors import UsageError
 from segdex.core.models.catalog import CatalogEntry, find_model, profile_models
-from segdex.core.protocols import Embedder, PromptableSegmenter, SegmentIndex, TextSegmenter
+from segdex.core.protocols import (
+    Embedder,
+    ImageFeatures,
+    PromptableSegmenter,
+    SegmentIndex,
+    TextSegmenter,
+)
 from segdex.core.records import SEGMENT_VIEWS, Vectors
 from segdex.core.settings import ProfileName, Settings
 from segdex.ingest.generate import GeneratorSettings, preset
@@ -16,7 +22,7 @@ from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
 from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
 from segdex.ingest.scan import scan_paths
-from segdex.search.refine.encodings import EncodingCache
+from segdex.search.refine.encodings import EncodingCache, EncodingFiles
 from segdex.search.refine.presence import PresenceJudge
 from segdex.search.refine.service import Refiner
 
@@ -180,9 +186,22 @@ def make_refiner(
         segmenter=segmenter,
         embedder=embedder,
         distractors=distractors,
-        encodings=EncodingCache(settings.encodings_mib),
+        encodings=EncodingCache(settings.encodings_mib, _encoding_files(settings, segmenter)),
         text_segmenter=text_segmenter,
         text_encodings=None if text_segmenter is None else EncodingCache(settings.encodings_mib),
+    )
+
+
+def _encoding_files(
+    settings: Settings, segmenter: PromptableSegmenter
+) -> EncodingFiles[ImageFeatures] | None:
+    if settings.encodings_dir is None:
+        return None
+    return EncodingFiles(
+        settings.encodings_dir,
+        settings.encodings_dir_mib,
+        dump=segmenter.dump,
+        restore=segmenter.restore,
     )
 
 

@@ -146,6 +146,22 @@ class PromptableSegmenter(Protocol):
         """
         ...
 
+    def dump(self, features: ImageFeatures) -> bytes:
+        """Return the features of a whole picture for a file.
+
+        Raises:
+            ValueError: If they are another's, or of a part.
+        """
+        ...
+
+    def restore(self, data: bytes) -> ImageFeatures:
+        """Return what ``dump`` of a segmenter with the same fingerprint made bytes of.
+
+        Raises:
+            ValueError: If they are something else.
+        """
+        ...
+
     def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
         """Return the features of a part of the picture, of which masks are decoded faster.
 

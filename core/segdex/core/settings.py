@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     encodings_mib: int = Field(
         512, ge=0, le=1 << 20, description="Memory for encoded pictures that are kept for the next question."
     )
+    encodings_dir: Path | None = Field(
+        None, description="Folder for encoded pictures that later commands go on with; unset: none."
+    )
+    encodings_dir_mib: int = Field(2_048, ge=1, description="Room for them on the disk.")
     api_keys: Path | None = Field(
         None, description="File of API keys, as `segdex keys` prints its lines; unset: loopback without keys."
     )

@@ -1,14 +1,16 @@
 """The cache of encoded pictures: bounded in memory, the least recently used goes first."""
 
 import threading
+import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segdex.search.refine.encodings import EncodingCache
+from segdex.search.refine.encodings import EncodingCache, EncodingFiles
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,51 @@ def test_threads_may_share_it(cache: EncodingCache[Encoded]) -> None:
         thread.join()
     assert cache.nbytes <= 3 * MIB
     assert cache.hits + cache.misses == 1200
+
+
+def files_in(folder: Path, *, max_mib: int = 3) -> EncodingFiles[Encoded]:
+    def restore(data: bytes) -> Encoded:
+        if not data.startswith(b"E"):
+            raise ValueError("damaged")
+        return Encoded(len(data), data[1:2].decode())
+
+    return EncodingFiles(
+        folder, max_mib, dump=lambda one: b"E" + one.name.encode() + b"." * MIB, restore=restore
+    )
+
+
+def test_what_a_file_holds_is_not_encoded_by_the_next_process(tmp_path: Path) -> None:
+    first = EncodingCache(1, files_in(tmp_path / "deep"))
+    assert first.get(("a", 1), lambda: Encoded(MIB, "a")).name == "a"
+
+    again = EncodingCache(1, files_in(tmp_path / "deep"))
+
+    assert again.get(("a", 1), lambda: pytest.fail("was kept")).name == "a"
+    assert again.get(("a", 2), lambda: Encoded(MIB, "b")).name == "b"
+
+
+def test_the_files_stay_within_their_room_and_the_oldest_go(tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    for name in "abcd":
+        files.get(name, partial(Encoded, MIB, name))
+        time.sleep(0.01)
+
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 3 * MIB
+    assert files.get("d", lambda: pytest.fail("was kept")).name == "d"
+    assert files.get("a", lambda: Encoded(MIB, "A")).name == "A"
+
+
+def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
+    files = files_in(tmp_path)
+    files.get("a", lambda: Encoded(MIB, "a"))
+    for file in tmp_path.iterdir():
+        file.write_bytes(b"x")
+
+    assert files.get("a", lambda: Encoded(MIB, "b")).name == "b"
+    assert files.get("a", lambda: pytest.fail("was kept")).name == "b"
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    assert files_in(tmp_path / "file" / "folder").get("a", lambda: Encoded(MIB, "a")).name == "a"

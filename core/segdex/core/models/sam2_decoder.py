@@ -340,6 +340,40 @@ class Sam2Decoder:
             unmasked=self._first_layer((cells + self._no_mask)[None], positions),
         )
 
+    def dump(self, image: DecoderImage) -> dict[str, Tensor]:
+        """Return what cannot be computed again of a whole picture."""
+        if image.side_hw != (image.whole_side, image.whole_side):
+            raise ValueError("only a whole picture can be kept, not a part of it")
+        return {
+            "embed": image.embed.cpu(),
+            "high_res_2": image.high_res_2.cpu(),
+            "high_res_4": image.high_res_4.cpu(),
+        }
+
+    @torch.inference_mode()
+    def restore(self, kept: State) -> DecoderImage:
+        """Return the picture that ``dump`` kept.
+
+        Raises:
+            KeyError: If a part is missing.
+        """
+        embed, high_res_2, high_res_4 = (
+            kept[name].to(device=self._device, dtype=self._dtype)
+            for name in ("embed", "high_res_2", "high_res_4")
+        )
+        side = math.isqrt(len(embed))
+        positions = self._cell_positions((side, side))
+        return DecoderImage(
+            whole_side=side,
+            side_hw=(side, side),
+            cells=torch.arange(len(embed), device=self._device),
+            embed=embed,
+            positions=positions,
+            high_res_2=high_res_2,
+            high_res_4=high_res_4,
+            unmasked=self._first_layer((embed + self._no_mask)[None], positions),
+        )
+
     def _cell_positions(self, side_hw: tuple[int, int]) -> Tensor:
         """Return the (c, 256) position features of the centres of all cells."""
         if side_hw not in self._positions:
