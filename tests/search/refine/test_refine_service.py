@@ -60,6 +60,7 @@ class BoxText:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.batches: list[int] = []
         self.encoded = 0
 
     def encode(self, images: Sequence[RGBImage]) -> list[TextFeatures]:
@@ -71,6 +72,7 @@ class BoxText:
         self, features: Sequence[TextFeatures], texts: Sequence[str], *, semantic: bool = False
     ) -> DecodedMasks:
         self.texts += texts
+        self.batches.append(len(texts))
         logits = np.full((len(texts), 1, 60, 80), -8, np.float32)
         logits[:, :, 15:45, 4:29] = 8
         estimates = np.full((len(texts), 1), 0.99, np.float32)
@@ -198,6 +200,25 @@ def test_a_text_is_decoded_by_the_text_segmenter_where_there_is_one(index: Memor
     assert found[0].proposal.source == "evf"
     assert found[0].decision.accepted
     assert found[0].relevance is None
+
+
+def test_hits_of_several_pictures_are_decoded_in_one_batch(index: MemoryIndex) -> None:
+    text, alone = BoxText(), make_refiner(text=BoxText())
+
+    answer, found = refined(index, "red", make_refiner(text=text), first=6)
+
+    segments = sorted(
+        (s for hit in answer.hits for s in hit.segments), key=lambda s: (-s.score, s.segment_id)
+    )
+    pictures = {segment.record.image_id for segment in segments[:6]}
+    assert len(pictures) > 1
+    assert text.batches == [len(pictures)]
+    assert [one.segment_id for one in found] == [segment.segment_id for segment in segments[:6]]
+    pixels = {hit.image.image_id: read(hit.image) for hit in answer.hits}
+    for segment, one in zip(segments, found, strict=False):
+        single = alone.refine(segment, pixels[segment.record.image_id], query=OTHERS[0], text="red")
+        assert single.proposal.mask.mask == one.proposal.mask.mask
+        assert single.decision == one.decision
 
 
 def test_a_question_that_is_no_text_is_refined_by_relevance(index: MemoryIndex) -> None:

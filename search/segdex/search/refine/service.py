@@ -1,7 +1,8 @@
 """Refine the hits of an answer: propose masks, let the gate decide, say what it cost."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from uuid import UUID
 
 import numpy as np
@@ -38,6 +39,9 @@ from segdex.search.timing import Stopwatch
 
 MAX_REFINED = 100
 """Hits that one request may refine."""
+
+_TEXT_BATCH = 8
+"""Hits that EVF-SAM2 decodes together; the first of them wait for the last."""
 
 _ZOOM_BELOW = 1 / 14
 """A thing with a longer side below this share of the picture's is decoded of a part that is encoded alone."""
@@ -108,40 +112,85 @@ class Refiner:
             query: (dim,) vector of the question.
             text: The question, where it is one text; EVF-SAM2 reads it.
         """
-        record, clock = hit.record, Stopwatch()
+        clock = Stopwatch()
         if self.text_segmenter is not None and text is not None:
-            relevance = prompt = None
-            proposal = self._by_text(self.text_segmenter, record, image, text, clock)
-        else:
-            relevance, prompt, proposal = self._by_relevance(record, image, query, clock)
+            pictures = {hit.record.image_id: lambda: image}
+            masks = self._masks_of_text(self.text_segmenter, pictures, text, clock)
+            return self._judged(
+                hit, Proposal(masks[hit.record.image_id], "evf", agreement=1.0), clock.timings_ms
+            )
+        relevance, prompt, proposal = self._by_relevance(hit.record, image, query, clock)
+        return self._judged(hit, proposal, clock.timings_ms, relevance=relevance, prompt=prompt)
+
+    def refine_by_text(
+        self, hits: Sequence[HitSegment], read: Callable[[UUID], RGBImage], text: str
+    ) -> list[Refinement]:
+        """Return the refinements of several hits by EVF-SAM2, their pictures in one batch.
+
+        Args:
+            hits: The segments; those of one picture share its mask.
+            read: Returns the pixels of a picture, which are asked for only if it is not kept.
+            text: The question.
+
+        Raises:
+            ValueError: If there is no text-prompted segmenter.
+        """
+        if self.text_segmenter is None:
+            raise ValueError("this needs a text-prompted segmenter")
+        clock = Stopwatch()
+        pictures = {hit.record.image_id: partial(read, hit.record.image_id) for hit in hits}
+        masks = self._masks_of_text(self.text_segmenter, pictures, text, clock)
+        shares_ms = {stage: round(ms / len(hits), 2) for stage, ms in clock.timings_ms.items()}
+        return [
+            self._judged(hit, Proposal(masks[hit.record.image_id], "evf", agreement=1.0), shares_ms)
+            for hit in hits
+        ]
+
+    def _judged(
+        self,
+        hit: HitSegment,
+        proposal: Proposal,
+        timings_ms: Mapping[str, float],
+        *,
+        relevance: RelevanceMap | None = None,
+        prompt: ThingPrompt | None = None,
+    ) -> Refinement:
         decision = decide(
-            record.mask,
+            hit.record.mask,
             proposal.mask.mask,
-            stored_iou=record.predicted_iou,
+            stored_iou=hit.record.predicted_iou,
             new_iou=proposal.mask.predicted_iou,
             settings=self.gate,
             may_grow=proposal.source == "evf",
         )
-        return Refinement(record.segment_id, decision, proposal, relevance, prompt, clock.timings_ms)
+        return Refinement(hit.segment_id, decision, proposal, relevance, prompt, timings_ms)
 
-    def _by_text(
+    def _masks_of_text(
         self,
         segmenter: TextSegmenter,
-        record: SegmentRecord,
-        image: RGBImage,
+        pictures: Mapping[UUID, Callable[[], RGBImage]],
         text: str,
         clock: Stopwatch,
-    ) -> Proposal:
-        def encode() -> TextFeatures:
-            return segmenter.encode([image])[0]
+    ) -> dict[UUID, PromptedMask]:
+        """Return the mask of a text in each picture."""
+
+        def encoded(image_id: UUID, read: Callable[[], RGBImage]) -> TextFeatures:
+            def encode() -> TextFeatures:
+                return segmenter.encode([read()])[0]
+
+            cache = self.text_encodings
+            return encode() if cache is None else cache.get((segmenter.fingerprint, image_id), encode)
 
         with clock.stage("encode"):
-            cache, key = self.text_encodings, (segmenter.fingerprint, record.image_id)
-            features = encode() if cache is None else cache.get(key, encode)
+            features = [encoded(image_id, read) for image_id, read in pictures.items()]
         with clock.stage("decode"):
-            decoded = segmenter.decode([features], [text])
-            mask = full_mask(decoded.logits[0, 0], float(decoded.predicted_iou[0, 0]), features.size_hw)
-        return Proposal(mask, "evf", agreement=1.0)
+            decoded = segmenter.decode(features, [text] * len(features))
+            return {
+                image_id: full_mask(
+                    decoded.logits[row, 0], float(decoded.predicted_iou[row, 0]), features[row].size_hw
+                )
+                for row, image_id in enumerate(pictures)
+            }
 
     def _by_relevance(
         self, record: SegmentRecord, image: RGBImage, query: Floats, clock: Stopwatch
@@ -255,11 +304,17 @@ def refine_answer(
         ((segment, hit.image) for hit in answer.hits for segment in hit.segments),
         key=lambda item: (-item[0].score, item[0].segment_id),
     )
+    chosen, images = hits[:first], {image.image_id: image for _, image in hits}
+    if refiner.text_segmenter is not None and text is not None:
+        for start in range(0, len(chosen), _TEXT_BATCH):
+            batch = [segment for segment, _ in chosen[start : start + _TEXT_BATCH]]
+            yield from refiner.refine_by_text(batch, lambda image_id: read_picture(images[image_id]), text)
+        return
     pixels: dict[UUID, RGBImage] = {}
-    for segment, image in hits[:first]:
+    for segment, image in chosen:
         if image.image_id not in pixels:
             pixels = {image.image_id: read_picture(image)}  # one at a time: pictures may be large
-        yield refiner.refine(segment, pixels[image.image_id], query=question, text=text)
+        yield refiner.refine(segment, pixels[image.image_id], query=question, text=None)
 
 
 def _preferred(outline: Proposal, by_map: Proposal) -> Proposal:
