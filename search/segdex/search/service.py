@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from segdex.core.errors import IndexMismatchError, IndexMissingError
 from segdex.core.protocols import Embedder, SegmentIndex
 from segdex.core.records import IndexFingerprint
@@ -29,6 +31,12 @@ class SearchAnswer:
     timings_ms: Mapping[str, float]
     embedder: str
     query_vectors: Mapping[str, Vector]
+
+    @property
+    def question(self) -> Vector:
+        """(dim,) direction of what was asked for, whatever the view."""
+        whole: Vector = np.sum(list(self.query_vectors.values()), axis=0)
+        return whole
 
 
 def require_filled(index: SegmentIndex) -> IndexFingerprint:
@@ -98,9 +106,9 @@ def _judged(
     judge: PresenceJudge,
 ) -> tuple[SearchHit, ...]:
     """Return the hits that show what is asked for, with their presence scores."""
-    judged = []
-    for hit in hits:
-        presence = judge.score(hit, vectors, index=index, weights=weights)
-        if presence >= judge.floor:
-            judged.append(replace(hit, presence=presence))
-    return tuple(judged)
+    scores = judge.scores(hits, vectors, index=index, weights=weights)
+    return tuple(
+        replace(hit, presence=presence)
+        for hit, presence in zip(hits, scores, strict=True)
+        if presence >= judge.floor
+    )

@@ -232,6 +232,7 @@ def test_a_click_cuts_out_and_the_picture_is_encoded_once(client: TestClient) ->
 
     three = client.post("/v1/segment", json={**request, "masks": 3}).json()["masks"]
     by_text = client.post("/v1/segment", json={"image_id": image["image_id"], "text": "blue"}).json()["masks"]
+    assert loaded.refiner.encodings.misses == 1
     assert len(three) == 3
     assert by_text[0]["box_xyxy"][0] > 80
     refused(client.post("/v1/segment", json={"image_id": image["image_id"]}), 422, "say where")

@@ -25,6 +25,17 @@ class RecordingEmbedder(ColourEmbedder):
         return super().embed_texts(texts)
 
 
+class Gate:
+    """Holds the thread of the models until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached, self.open = threading.Event(), threading.Event()
+
+    def hold(self) -> None:
+        self.reached.set()
+        self.open.wait(10)
+
+
 @pytest.fixture(name="embedder")
 def _embedder() -> RecordingEmbedder:
     return RecordingEmbedder()
@@ -47,20 +58,16 @@ def test_a_call_runs_in_the_thread_of_the_models_and_its_error_comes_back(worker
 def test_texts_that_wait_together_are_embedded_together(
     worker: ModelWorker, embedder: RecordingEmbedder
 ) -> None:
-    started, go = threading.Event(), threading.Event()
-
-    def block() -> None:
-        started.set()
-        go.wait(10)
+    gate = Gate()
 
     with ThreadPoolExecutor(8) as pool:
-        blocking = pool.submit(worker.run, block)
-        started.wait(10)
+        blocking = pool.submit(worker.run, gate.hold)
+        gate.reached.wait(10)
         colours = ["red", "green", "blue", "red", "pink"]
         rows = [pool.submit(worker.embed_texts, [colour]) for colour in colours]
         while worker.waiting < 6:
             pass
-        go.set()
+        gate.open.set()
         blocking.result(10)
         found = np.concatenate([row.result(10) for row in rows])
 
@@ -71,19 +78,15 @@ def test_texts_that_wait_together_are_embedded_together(
 def test_a_text_that_cannot_be_embedded_spoils_no_other(
     worker: ModelWorker, embedder: RecordingEmbedder
 ) -> None:
-    started, go = threading.Event(), threading.Event()
-
-    def block() -> None:
-        started.set()
-        go.wait(10)
+    gate = Gate()
 
     with ThreadPoolExecutor(8) as pool:
-        blocking = pool.submit(worker.run, block)
-        started.wait(10)
+        blocking = pool.submit(worker.run, gate.hold)
+        gate.reached.wait(10)
         good, bad = pool.submit(worker.embed_texts, ["red"]), pool.submit(worker.embed_texts, [" "])
         while worker.waiting < 3:
             pass
-        go.set()
+        gate.open.set()
         blocking.result(10)
 
         assert good.result(10).shape == (1, embedder.dim)
@@ -93,22 +96,18 @@ def test_a_text_that_cannot_be_embedded_spoils_no_other(
 
 def test_a_full_queue_refuses_and_answers_again_later(embedder: RecordingEmbedder) -> None:
     worker = ModelWorker(embedder, max_waiting=2)
-    started, go = threading.Event(), threading.Event()
-
-    def block() -> None:
-        started.set()
-        go.wait(10)
+    gate = Gate()
 
     with ThreadPoolExecutor(2) as pool:
-        calls = [pool.submit(worker.run, block) for _ in range(2)]
-        started.wait(10)
+        calls = [pool.submit(worker.run, gate.hold) for _ in range(2)]
+        gate.reached.wait(10)
         while worker.waiting < 2:
             pass
         with pytest.raises(BusyError, match="ask again"):
             worker.embed_texts(["red"])
         with pytest.raises(BusyError):
             worker.run(lambda: None)
-        go.set()
+        gate.open.set()
         for call in calls:
             call.result(10)
 

@@ -72,6 +72,11 @@ def best_ious(instances: Sequence[MaskRLE], masks: Sequence[MaskRLE], *, name: s
     return best
 
 
+def mask_iou(a: MaskRLE, b: MaskRLE) -> float:
+    """Return the IoU of two masks of one size."""
+    return float(rle_iou([a], [b])[0, 0])
+
+
 def check_size(size_hw: tuple[int, int], true_size_hw: tuple[int, int], *, name: str) -> None:
     """Raise unless a picture, or its masks, have the size of the true masks.
 

@@ -7,10 +7,10 @@ import numpy as np
 from scipy import ndimage
 
 from segdex.api.evaluation.dataset import EvalDataset, sample_images
-from segdex.api.evaluation.metrics import LARGE_FROM_PX, SMALL_BELOW_PX, Floats, check_size
+from segdex.api.evaluation.metrics import LARGE_FROM_PX, SMALL_BELOW_PX, Floats, check_size, mask_iou
 from segdex.core.errors import UsageError
 from segdex.core.images import MAX_PIXELS, read_image_file
-from segdex.core.masks import BoolMask, MaskRLE, decode_mask, mask_box, rle_iou
+from segdex.core.masks import BoolMask, decode_mask, mask_box
 from segdex.core.protocols import FOREGROUND, PromptableSegmenter
 from segdex.search.prompting import ThingPrompt, segment_thing
 
@@ -78,7 +78,7 @@ def evaluate_prompts(
             areas.append(instance.area_px)
             for kind, prompt in true_prompts(decode_mask(instance.mask)).items():
                 [answer] = segment_thing(features, prompt, segmenter=segmenter)
-                ious[kind].append(_iou(answer.mask, instance.mask))
+                ious[kind].append(mask_iou(answer.mask, instance.mask))
         on_image()
     return PromptsReport(
         len(images), np.asarray(areas, np.float64), {k: np.asarray(v) for k, v in ious.items()}
@@ -101,7 +101,3 @@ def centre_point(mask: BoolMask) -> tuple[float, float]:
     distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     y, x = np.unravel_index(distance.argmax(), distance.shape)
     return float(x), float(y)
-
-
-def _iou(a: MaskRLE, b: MaskRLE) -> float:
-    return float(rle_iou([a], [b])[0, 0])

@@ -8,11 +8,11 @@ from uuid import UUID
 import numpy as np
 
 from segdex.api.evaluation.dataset import EvalDataset, EvalImage, EvalInstance
-from segdex.api.evaluation.metrics import LARGE_FROM_PX, RIGHT_IOU, SMALL_BELOW_PX, Floats
+from segdex.api.evaluation.metrics import LARGE_FROM_PX, RIGHT_IOU, SMALL_BELOW_PX, Floats, mask_iou
 from segdex.api.evaluation.search import class_truth
 from segdex.core.errors import QueryError, UsageError
 from segdex.core.images import MAX_PIXELS, read_image_file
-from segdex.core.masks import MaskRLE, rle_iou
+from segdex.core.masks import MaskRLE
 from segdex.core.protocols import SegmentIndex
 from segdex.core.records import RGBImage, SegmentFilter
 from segdex.search.queries import DEFAULT_VIEW_WEIGHTS, SearchQuery, TextTerm
@@ -198,17 +198,17 @@ class _Asker:
         answer = self.ask(image, text)
         if answer is None or not answer.hits:
             return float("-inf")
-        return self.judge.score(
-            answer.hits[0], answer.query_vectors, index=self.index, weights=DEFAULT_VIEW_WEIGHTS
+        [score] = self.judge.scores(
+            answer.hits[:1], answer.query_vectors, index=self.index, weights=DEFAULT_VIEW_WEIGHTS
         )
+        return score
 
     def refine(
         self, answer: SearchAnswer, hit: HitSegment, instance: EvalInstance, pixels: RGBImage, text: str
     ) -> RefinedHit:
-        question = np.sum(list(answer.query_vectors.values()), axis=0)
-        refined = self.refiner.refine(hit, pixels, query=question, text=text)
-        stored_iou = _iou(hit.record.mask, instance.mask)
-        proposed_iou = _iou(refined.proposal.mask.mask, instance.mask)
+        refined = self.refiner.refine(hit, pixels, query=answer.question, text=text)
+        stored_iou = mask_iou(hit.record.mask, instance.mask)
+        proposed_iou = mask_iou(refined.proposal.mask.mask, instance.mask)
         return RefinedHit(
             text=text,
             area_px=instance.area_px,
@@ -243,13 +243,9 @@ def _right_hit(answer: SearchAnswer, truth: MaskRLE) -> HitSegment | None:
     """Return the first of the first hits that is right."""
     for hit in answer.hits:
         for segment in hit.segments[:FIRST_HITS]:
-            if _iou(segment.record.mask, truth) >= RIGHT_IOU:
+            if mask_iou(segment.record.mask, truth) >= RIGHT_IOU:
                 return segment
     return None
-
-
-def _iou(a: MaskRLE, b: MaskRLE) -> float:
-    return float(rle_iou([a], [b])[0, 0])
 
 
 def _mean(values: Sequence[float] | Sequence[bool]) -> float | None:

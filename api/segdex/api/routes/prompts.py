@@ -41,7 +41,10 @@ def segment(request: SegmentRequest, state: State) -> MasksOut:
                 if window.area_px == 0:
                     raise QueryError("the box has no pixel of the picture")
             with clock.stage("decode"):
-                return [segment_by_text(read(), text or "", refiner=loaded.refiner, window=window)[0]]
+                mask, _ = segment_by_text(
+                    read(), text or "", refiner=loaded.refiner, image_id=request.image_id, window=window
+                )
+            return [mask]
         with clock.stage("encode"):
             features = loaded.refiner.encode_whole(request.image_id, read)
         with clock.stage("decode"):

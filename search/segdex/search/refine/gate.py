@@ -7,7 +7,7 @@ from segdex.core.masks import MaskRLE, rle_containment, rle_iou
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
-    """When a new mask is taken; chosen by ``tests/reference/fit_refinement.py``, see docs/refinement.md.
+    """When a new mask is taken; docs/refinement.md and ``tests/reference/fit_refinement.py`` say why.
 
     Attributes:
         iou_floor: The masks are of one thing from this IoU on.

@@ -1,6 +1,6 @@
 """Is the thing there at all? How far a picture and its best segments stand out among other words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,31 +47,35 @@ class PresenceJudge:
         family = embedder.fingerprint.split("/")[0]
         return cls(embedder.embed_texts(DISTRACTORS), _CALIBRATED.get(family, DEFAULT_FLOOR))
 
-    def score(
+    def scores(
         self,
-        hit: SearchHit,
+        hits: Sequence[SearchHit],
         query: Mapping[str, npt.NDArray[np.float32]],
         *,
         index: SegmentIndex,
         weights: Mapping[str, float],
-    ) -> float:
-        """Return the presence score of a picture: standard deviations above other words, about -1 to 5.
+    ) -> list[float]:
+        """Return the presence score of each picture: standard deviations above other words, about -1 to 5.
 
         Args:
-            hit: The picture, with the segments that the question found.
+            hits: The pictures, with the segments that the question found.
             query: (dim,) vector of the question by view.
             index: Where their vectors are.
             weights: Share of each view.
         """
-        ids = [segment.segment_id for segment in hit.segments[:BEST_SEGMENTS]]
-        stored = index.get_vectors(ids)
-        segments = [self._stands_out(stored[key], query, weights) for key in ids if key in stored]
-        whole = index.get_image_vectors([hit.image.image_id])
-        if not segments or not whole:  # deleted meanwhile
-            return float("-inf")
-        views = dict.fromkeys(query, whole[hit.image.image_id])
-        scene = self._stands_out(views, query, weights)
-        return (1 - _WHOLE_SHARE) * float(np.mean(segments)) + _WHOLE_SHARE * scene
+        best = [[one.segment_id for one in hit.segments[:BEST_SEGMENTS]] for hit in hits]
+        stored = index.get_vectors([key for ids in best for key in ids])
+        wholes = index.get_image_vectors([hit.image.image_id for hit in hits])
+        scores = []
+        for hit, ids in zip(hits, best, strict=True):
+            segments = [self._stands_out(stored[key], query, weights) for key in ids if key in stored]
+            whole = wholes.get(hit.image.image_id)
+            if not segments or whole is None:  # deleted meanwhile
+                scores.append(float("-inf"))
+                continue
+            scene = self._stands_out(dict.fromkeys(query, whole), query, weights)
+            scores.append((1 - _WHOLE_SHARE) * float(np.mean(segments)) + _WHOLE_SHARE * scene)
+        return scores
 
     def _stands_out(
         self,

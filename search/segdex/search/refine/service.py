@@ -97,11 +97,30 @@ class Refiner:
     text_segmenter: TextSegmenter | None = None
     text_encodings: EncodingCache[TextFeatures] | None = None
 
-    def encode_whole(self, image_id: UUID, read: Callable[[], RGBImage]) -> ImageFeatures:
-        """Return a picture as the segmenter encoded it; read and encoded only if it is not kept."""
-        return self.encodings.get(
-            (self.segmenter.fingerprint, image_id, None), lambda: self.segmenter.encode([read()])[0]
-        )
+    def encode_whole(self, image_id: UUID | None, read: Callable[[], RGBImage]) -> ImageFeatures:
+        """Return a picture as the segmenter encoded it; read and encoded only if it is not kept.
+
+        One without an id is not kept: nobody can ask for it again.
+        """
+
+        def encode() -> ImageFeatures:
+            return self.segmenter.encode([read()])[0]
+
+        if image_id is None:
+            return encode()
+        return self.encodings.get((self.segmenter.fingerprint, image_id, None), encode)
+
+    def encode_for_text(
+        self, segmenter: TextSegmenter, image_id: UUID | None, read: Callable[[], RGBImage]
+    ) -> TextFeatures:
+        """Return a picture as the text-prompted segmenter encoded it, likewise."""
+
+        def encode() -> TextFeatures:
+            return segmenter.encode([read()])[0]
+
+        if image_id is None or self.text_encodings is None:
+            return encode()
+        return self.text_encodings.get((segmenter.fingerprint, image_id), encode)
 
     def refine(self, hit: HitSegment, image: RGBImage, *, query: Floats, text: str | None) -> Refinement:
         """Return a better mask of one hit, or why the stored one stays.
@@ -173,16 +192,8 @@ class Refiner:
         clock: Stopwatch,
     ) -> dict[UUID, PromptedMask]:
         """Return the mask of a text in each picture."""
-
-        def encoded(image_id: UUID, read: Callable[[], RGBImage]) -> TextFeatures:
-            def encode() -> TextFeatures:
-                return segmenter.encode([read()])[0]
-
-            cache = self.text_encodings
-            return encode() if cache is None else cache.get((segmenter.fingerprint, image_id), encode)
-
         with clock.stage("encode"):
-            features = [encoded(image_id, read) for image_id, read in pictures.items()]
+            features = [self.encode_for_text(segmenter, *picture) for picture in pictures.items()]
         with clock.stage("decode"):
             decoded = segmenter.decode(features, [text] * len(features))
             return {
@@ -241,14 +252,16 @@ def segment_by_text(
     text: str,
     *,
     refiner: Refiner,
+    image_id: UUID | None = None,
     window: BoxXYXY | None = None,
 ) -> tuple[PromptedMask, RelevanceMap | None]:
-    """Return the mask of what a text names in a picture that no index has to know, and the map behind it.
+    """Return the mask of what a text names in a picture, and the map behind it.
 
     Args:
         image: (H, W, 3) uint8.
         text: What to look for.
         refiner: EVF-SAM2 if it has one, else relevance decode.
+        image_id: Of a picture of the index, whose encoding is kept; None for one that no index knows.
         window: Where to look; None for the whole picture.
 
     Raises:
@@ -259,8 +272,8 @@ def segment_by_text(
     if refiner.text_segmenter is not None:
         if window is not None:
             raise QueryError("EVF-SAM2 looks at whole pictures: give it the text without a box")
-        features = refiner.text_segmenter.encode([image])
-        decoded = refiner.text_segmenter.decode(features, [text])
+        features = refiner.encode_for_text(refiner.text_segmenter, image_id, lambda: image)
+        decoded = refiner.text_segmenter.decode([features], [text])
         return full_mask(decoded.logits[0, 0], float(decoded.predicted_iou[0, 0]), size_hw), None
     relevance = make_map(
         image,
@@ -269,7 +282,7 @@ def segment_by_text(
         distractors=refiner.distractors,
         embedder=refiner.embedder,
     )
-    [encoded] = refiner.segmenter.encode([image])
+    encoded = refiner.encode_whole(image_id, lambda: image)
     prompt = map_prompt(relevance, inside=None, size_hw=size_hw, mask_px=encoded.mask_px)
     return propose_by_map(relevance, prompt, features=encoded, segmenter=refiner.segmenter).mask, relevance
 
@@ -299,7 +312,6 @@ def refine_answer(
         raise QueryError(f"--refine must be between 1 and {MAX_REFINED}, but got {first}")
     texts = [term.text for term in query.terms if isinstance(term, TextTerm) and term.weight > 0]
     text = texts[0] if len(texts) == len(query.terms) == 1 else None
-    question = np.sum(list(answer.query_vectors.values()), axis=0)
     hits = sorted(
         ((segment, hit.image) for hit in answer.hits for segment in hit.segments),
         key=lambda item: (-item[0].score, item[0].segment_id),
@@ -314,7 +326,7 @@ def refine_answer(
     for segment, image in chosen:
         if image.image_id not in pixels:
             pixels = {image.image_id: read_picture(image)}  # one at a time: pictures may be large
-        yield refiner.refine(segment, pixels[image.image_id], query=question, text=None)
+        yield refiner.refine(segment, pixels[image.image_id], query=answer.question, text=None)
 
 
 def _preferred(outline: Proposal, by_map: Proposal) -> Proposal:
