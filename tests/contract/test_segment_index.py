@@ -262,7 +262,7 @@ def asked(
         nested=True,
         exact=exact,
     )
-    hits = fused_hits(question, {"crop": query}, weights=weights, index=index)
+    hits, _ = fused_hits(question, {"crop": query}, weights=weights, index=index)
     return [list(hit.segments) for hit in hits]
 
 

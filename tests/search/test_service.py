@@ -31,7 +31,9 @@ from segdex.core.records import (
     SegmentFilter,
     Vectors,
 )
+from segdex.search.explain import term_scores
 from segdex.search.queries import DEFAULT_VIEW_WEIGHTS, ImageTerm, SearchQuery, SegmentTerm, TextTerm
+from segdex.search.rank import SearchHit
 from segdex.search.service import SearchAnswer, check_embedder, search
 
 PICTURES = make_pictures()
@@ -124,6 +126,34 @@ def test_a_smaller_page_is_the_start_of_a_larger_one(index: MemoryIndex) -> None
     for limit in (1, 3):
         small = search(SearchQuery((TextTerm("dog"),), limit=limit), index=index, embedder=EMBEDDER)
         assert ids_of(small) == ids_of(large)[:limit]
+
+
+def test_pages_together_are_the_whole_answer_without_repeats(index: MemoryIndex) -> None:
+    whole = search(SearchQuery((TextTerm("dog"),), limit=50), index=index, embedder=EMBEDDER)
+    assert not whole.more
+
+    pages: list[tuple[SearchHit, ...]] = []
+    more, size = True, 5
+    while more:
+        query = SearchQuery((TextTerm("dog"),), limit=size, offset=len(pages) * size)
+        answer = search(query, index=index, embedder=EMBEDDER)
+        pages.append(answer.hits)
+        more = answer.more
+
+    assert [hit for page in pages for hit in page] == list(whole.hits)
+    assert len(pages) > 2
+
+
+def test_each_term_is_scored_alone_and_the_sum_is_the_score(index: MemoryIndex) -> None:
+    one = SearchQuery((TextTerm("dog"),), view_weights={"crop": 3, "context": 1})
+    two = SearchQuery((TextTerm("dog"), TextTerm("horse", -0.5)))
+
+    for query in (one, two):
+        hits = search(query, index=index, embedder=EMBEDDER).hits
+        scores = term_scores(query, hits, embedder=EMBEDDER, index=index)
+        for segment in (segment for hit in hits for segment in hit.segments):
+            weighted = zip(query.terms, scores[segment.segment_id], strict=True)
+            assert segment.score == pytest.approx(sum(term.weight * own for term, own in weighted), abs=1e-5)
 
 
 @pytest.mark.parametrize("segment_id", [PICTURES[0].segment_ids[7], PICTURES[5].segment_ids[0]])

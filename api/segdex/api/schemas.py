@@ -1,17 +1,22 @@
 """What goes in and out over HTTP."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from segdex.core.records import SegmentFilter
+from segdex.core.errors import QueryError
+from segdex.core.records import RGBImage, SegmentFilter
+from segdex.core.uris import path_to_uri
 from segdex.search.prompting import MAX_POINTS
 from segdex.search.queries import (
     DEFAULT_AWAY_WEIGHT,
     DEFAULT_VIEW_WEIGHTS,
     MAX_LIMIT,
     MAX_PER_IMAGE,
+    ImageTerm,
     SearchQuery,
     SegmentTerm,
     Term,
@@ -20,9 +25,13 @@ from segdex.search.queries import (
 from segdex.search.refine.service import MAX_REFINED
 
 MAX_TERMS = 16
+MAX_REGIONS = 4
+"""Of one question: each reads and decodes a picture."""
 
 Text = Annotated[str, Field(min_length=1, max_length=1_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(gt=0, le=100)]
+Pixel = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class _In(BaseModel):
@@ -33,7 +42,12 @@ class Where(_In):
     """Conditions that all must hold."""
 
     image_ids: Annotated[list[UUID], Field(max_length=1_000)] = []
-    sources: Annotated[list[str], Field(max_length=100)] = []
+    sources: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=4_096)]],
+        Field(
+            max_length=100, description="Folders or files on the service's machine, as paths or URIs; any."
+        ),
+    ] = []
     tags: Annotated[list[str], Field(max_length=100)] = []
     min_area: Share | None = None
     max_area: Share | None = None
@@ -41,16 +55,28 @@ class Where(_In):
     until_s: float | None = None
 
     def to_filter(self) -> SegmentFilter:
-        """Return the filter that the index knows."""
+        """Return the filter that the index knows.
+
+        Raises:
+            QueryError: If a source is neither an absolute path nor a URI.
+        """
         return SegmentFilter(
             image_ids=tuple(self.image_ids),
             min_area_fraction=self.min_area,
             max_area_fraction=self.max_area,
-            sources=tuple(self.sources),
+            sources=tuple(map(_source_uri, self.sources)),
             tags=tuple(self.tags),
             captured_from_s=self.since_s,
             captured_until_s=self.until_s,
         )
+
+
+def _source_uri(source: str) -> str:
+    if "://" in source:
+        return source
+    if not source.startswith("/") or "\0" in source:
+        raise QueryError(f"a source must be an absolute path or a URI, but is {source!r}")
+    return path_to_uri(Path(source))
 
 
 class ViewWeights(_In):
@@ -60,22 +86,40 @@ class ViewWeights(_In):
     context: Annotated[float, Field(ge=0, le=100)] = DEFAULT_VIEW_WEIGHTS["context"]
 
 
-class SearchRequest(_In):
-    """A question: texts and segments to be near to, texts to be away from, and conditions."""
+class WeightedText(_In):
+    """A text that counts more or less than the others."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"texts": ["red umbrella"], "limit": 5},
-                {"texts": ["umbrella"], "away": ["red"], "where": {"min_area": 0.02}, "present": True},
-            ]
-        }
-    )
+    text: Text
+    weight: Weight
 
-    texts: Annotated[list[Text], Field(max_length=MAX_TERMS)] = []
-    segment_ids: Annotated[list[UUID], Field(max_length=MAX_TERMS)] = []
-    away: Annotated[list[Text], Field(max_length=MAX_TERMS)] = []
-    away_weight: Annotated[float, Field(gt=0, le=100)] = DEFAULT_AWAY_WEIGHT
+
+class WeightedSegment(_In):
+    """Likewise a segment of the index."""
+
+    segment_id: UUID
+    weight: Weight
+
+
+class Region(_In):
+    """A picture of the index, or a box in it, to look like."""
+
+    image_id: UUID
+    box_xyxy: Annotated[
+        tuple[Pixel, Pixel, Pixel, Pixel] | None, Field(description="x2 and y2 exclusive; none: all of it.")
+    ] = None
+    weight: Weight = 1.0
+
+
+class SearchOptions(_In):
+    """What goes with a picture that is sent: everything of a question but the need of a term."""
+
+    texts: Annotated[list[Text | WeightedText], Field(max_length=MAX_TERMS)] = []
+    segments: Annotated[list[UUID | WeightedSegment], Field(max_length=MAX_TERMS)] = []
+    regions: Annotated[list[Region], Field(max_length=MAX_REGIONS)] = []
+    away: Annotated[
+        list[Text | WeightedText],
+        Field(max_length=MAX_TERMS, description=f"Plain texts weigh {DEFAULT_AWAY_WEIGHT}."),
+    ] = []
     view_weights: ViewWeights = ViewWeights()
     where: Where = Where()
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 10
@@ -84,26 +128,36 @@ class SearchRequest(_In):
     present: Annotated[bool, Field(description="Leave out pictures that do not show it.")] = False
     nested: bool = False
     exact: bool = False
+    explain: Annotated[bool, Field(description="Say what each term alone scores.")] = False
+    cursor: Annotated[
+        str | None,
+        Field(max_length=100, description="`next_cursor` of the page before, of the same question."),
+    ] = None
 
-    @model_validator(mode="after")
-    def _has_something(self) -> Self:
-        if not self.texts and not self.segment_ids:
-            raise ValueError("give at least one of texts and segment_ids")
-        return self
-
-    def to_query(self) -> SearchQuery:
+    def to_query(self, pixels_of: Callable[[Region], RGBImage], *sent: ImageTerm, offset: int) -> SearchQuery:
         """Return the question as the search knows it.
 
+        Args:
+            pixels_of: Returns the pixels of a region.
+            sent: Pictures that came with the question.
+            offset: Where the page starts.
+
         Raises:
-            QueryError: If a text is not allowed.
+            QueryError: If a text is not allowed, or there is nothing to look for.
         """
-        terms: list[Term] = [TextTerm(text) for text in self.texts]
-        terms += [SegmentTerm(segment_id) for segment_id in self.segment_ids]
-        terms += [TextTerm(text, -self.away_weight) for text in self.away]
+        terms: list[Term] = [_text_term(text, 1.0) for text in self.texts]
+        terms += sent
+        terms += [ImageTerm(pixels_of(region), region.weight) for region in self.regions]
+        terms += [
+            SegmentTerm(one.segment_id, one.weight) if isinstance(one, WeightedSegment) else SegmentTerm(one)
+            for one in self.segments
+        ]
+        terms += [_text_term(text, DEFAULT_AWAY_WEIGHT, sign=-1) for text in self.away]
         return SearchQuery(
             terms=tuple(terms),
             where=self.where.to_filter(),
             limit=self.limit,
+            offset=offset,
             per_image=self.per_image,
             min_score=self.min_score,
             view_weights=self.view_weights.model_dump(),
@@ -112,11 +166,36 @@ class SearchRequest(_In):
         )
 
 
-class Rle(BaseModel):
-    """A mask as COCO's compressed run-length code."""
+class SearchRequest(SearchOptions):
+    """A question: texts, segments and regions to be near to, texts to be away from, and conditions."""
 
-    size: tuple[int, int]
-    counts: str
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"texts": ["red umbrella"], "limit": 5},
+                {"texts": ["umbrella"], "away": ["red"], "where": {"min_area": 0.02}, "present": True},
+                {"texts": [{"text": "cup", "weight": 2}, "wooden table"], "explain": True},
+            ]
+        }
+    )
+
+    @model_validator(mode="after")
+    def _has_something(self) -> Self:
+        if not self.texts and not self.segments and not self.regions:
+            raise ValueError("give at least one of texts, segments and regions")
+        return self
+
+
+def _text_term(given: str | WeightedText, weight: float, *, sign: int = 1) -> TextTerm:
+    text, weight = (given, weight) if isinstance(given, str) else (given.text, given.weight)
+    return TextTerm(text, sign * weight)
+
+
+class Rle(BaseModel):
+    """A mask as COCO's compressed run-length code; the size is height and width."""
+
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    counts: Annotated[str, Field(max_length=10_000_000)]
 
 
 class SegmentOut(BaseModel):
@@ -135,11 +214,20 @@ class SegmentOut(BaseModel):
     rle: Rle
 
 
+class TermScore(BaseModel):
+    """What a term alone says of a segment: the cosine, from -1 to 1, before its weight."""
+
+    term: str
+    weight: float
+    score: float
+
+
 class HitSegmentOut(SegmentOut):
     """A segment that answers a question."""
 
     score: float
     view_scores: dict[str, float]
+    terms: Annotated[list[TermScore] | None, Field(description="Where `explain` asks for them.")] = None
 
 
 class ImageOut(BaseModel):
@@ -173,6 +261,9 @@ class SearchResponse(BaseModel):
     profile: str
     timings_ms: dict[str, float]
     hits: list[HitOut]
+    next_cursor: Annotated[str | None, Field(description="Asks for the next page; none on the last one.")] = (
+        None
+    )
 
 
 class RefinementOut(BaseModel):
@@ -206,8 +297,21 @@ class PointIn(_In):
     label: Literal[0, 1] = 1
 
 
-class SegmentRequest(_In):
-    """What is said about one thing in a picture of the index."""
+class PromptOptions(_In):
+    """What is said about one thing in a picture."""
+
+    points: Annotated[list[PointIn], Field(max_length=MAX_POINTS)] = []
+    box_xyxy: tuple[float, float, float, float] | None = None
+    mask: Annotated[
+        Rle | None,
+        Field(description="An earlier mask to improve, of the picture's size; with points or a box."),
+    ] = None
+    text: Text | None = None
+    masks: Literal[1, 3] = 1
+
+
+class SegmentRequest(PromptOptions):
+    """Likewise, in a picture of the index."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -218,10 +322,6 @@ class SegmentRequest(_In):
     )
 
     image_id: UUID
-    points: Annotated[list[PointIn], Field(max_length=MAX_POINTS)] = []
-    box_xyxy: tuple[float, float, float, float] | None = None
-    text: Text | None = None
-    masks: Literal[1, 3] = 1
 
 
 class MaskOut(BaseModel):
@@ -248,11 +348,12 @@ class MasksOut(BaseModel):
 
 
 class Ingested(BaseModel):
-    """What became of an upload."""
+    """What became of an upload; one that waits as a job has the outcome `queued`."""
 
     outcome: str
     detail: str
     image_id: UUID | None
+    job_id: str | None = None
 
 
 class Stats(BaseModel):

@@ -27,9 +27,9 @@ from segdex.search.refine.presence import PresenceJudge
 from segdex.search.refine.service import Refiner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from segdex.api.serving.jobs import Job, Progress
+    from segdex.api.job_schemas import Job
+    from segdex.api.serving.job_worker import Progress, Run
+    from segdex.api.serving.jobs import Jobs
     from segdex.api.serving.state import Loaded
     from segdex.core.models.devices import ModelPrecision
 
@@ -228,11 +228,13 @@ def load_service(settings: Settings) -> "Loaded":
     Raises:
         SegmentIndexError: If the index cannot be used.
         ModelError: If a model cannot be fetched or loaded.
+        JobsUnavailableError: If the queue does not answer.
     """
-    from segdex.api.serving.jobs import Jobs
+    from segdex.api.serving.job_worker import JobWorker
     from segdex.api.serving.state import Loaded
     from segdex.api.serving.worker import ModelWorker, QueuedEmbedder
 
+    jobs = open_jobs(settings)
     index = open_index(settings, create=True)
     try:
         profile = profile_of(settings, index)
@@ -249,11 +251,11 @@ def load_service(settings: Settings) -> "Loaded":
         index.close()
         raise
     worker = ModelWorker(recipe.embedder, max_waiting=settings.max_waiting)
-    jobs = Jobs(
-        settings.jobs_file or cache_folder(settings) / "jobs.sqlite",
-        job_runner(settings, index, recipe, profile),
-    )
-    jobs.start()
+    job_worker = None
+    if settings.jobs_by == "service":
+        run = job_runner(settings, index, recipe, profile)
+        job_worker = JobWorker(jobs, run, nicely=True)
+        job_worker.start()
     return Loaded(
         index=index,
         profile=profile,
@@ -263,19 +265,44 @@ def load_service(settings: Settings) -> "Loaded":
         judge=judge,
         refiner=refiner,
         jobs=jobs,
+        job_worker=job_worker,
     )
 
 
+def open_jobs(settings: Settings) -> "Jobs":
+    """Return the queue of jobs: on Redis where an address is set, else in a SQLite file.
+
+    Raises:
+        UsageError: If the address is none.
+        JobsUnavailableError: If no server answers there.
+    """
+    from segdex.api.serving.jobs import Jobs, redis_storage, sqlite_storage
+
+    if settings.jobs_redis is not None:
+        return Jobs(redis_storage(settings.jobs_redis.get_secret_value()))
+    return Jobs(sqlite_storage(settings.jobs_file or cache_folder(settings) / "jobs.sqlite"))
+
+
 def job_runner(
-    settings: Settings, index: SegmentIndex, recipe: Recipe, profile: ProfileName
-) -> "Callable[[Job, Progress], None]":
-    """Return what carries out an ingest of the service: as ``segdex ingest``, below the allowed folders."""
+    settings: Settings, index: SegmentIndex, recipe: Recipe, profile: ProfileName, *, workers: int = 1
+) -> "Run":
+    """Return what carries out an ingest: as ``segdex ingest``, below the allowed folders and of uploads.
+
+    Args:
+        settings: Limits and allowed folders.
+        index: What to fill.
+        recipe: The models.
+        profile: Of the models.
+        workers: Pictures segmented at a time.
+    """
     from segdex.api.serving.jobs import check_paths, inside
 
+    roots = settings.job_roots if settings.uploads is None else (*settings.job_roots, settings.uploads)
+
     def run(job: "Job", progress: "Progress") -> None:
-        check_paths(job.paths, settings.job_roots)  # the folders may have changed since it was asked for
+        check_paths(job.paths, roots)  # the folders may have changed since it was asked for
         scan = scan_paths(job.paths)
-        files = [path for path in scan.files if inside(path, settings.job_roots)]
+        files = [path for path in scan.files if inside(path, roots)]
         progress.found(len(files), left_out=len(scan.files) - len(files))
         prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
         report = ingest_files(
@@ -287,6 +314,7 @@ def job_runner(
                 max_pixels=settings.max_pixels,
                 max_bytes=settings.max_bytes,
                 jobs=settings.jobs,
+                workers=workers,
                 tags=tuple(job.tags),
             ),
             on_file=progress.on_file,

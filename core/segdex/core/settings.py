@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 ProfileName = Literal["default", "offline"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+LogFormat = Literal["auto", "text", "json"]
 
 
 class Settings(BaseSettings):
@@ -75,6 +76,15 @@ class Settings(BaseSettings):
     )
     jobs_file: Path | None = Field(
         None, description="SQLite file of the queue of jobs; unset: in the user's cache folder."
+    )
+    jobs_redis: SecretStr | None = Field(
+        None, description="Redis server for the queue instead: redis://[:PASSWORD@]HOST:PORT/NUMBER."
+    )
+    jobs_by: Literal["service", "worker"] = Field(
+        "service", description="Who carries jobs out: the service itself, or `segdex worker` beside it."
+    )
+    log_format: LogFormat = Field(
+        "auto", description="Log of the service: text, json, or auto: text at a terminal, else JSON lines."
     )
     max_pixels: int = Field(100_000_000, ge=1, description="Pictures with more pixels are too large.")
     max_bytes: int = Field(500_000_000, ge=1, description="Files with more bytes are too large.")

@@ -25,7 +25,7 @@ def embed_query(
     Raises:
         QueryError: If a segment is not in the index, or the positive terms cancel out.
     """
-    vectors = _term_vectors(terms, views=views, embedder=embedder, index=index)
+    vectors = term_vectors(terms, views=views, embedder=embedder, index=index)
     query: dict[str, Vector] = {}
     for view in views:
         towards = np.sum(
@@ -42,9 +42,14 @@ def embed_query(
     return query
 
 
-def _term_vectors(
+def term_vectors(
     terms: Sequence[Term], *, views: Sequence[str], embedder: Embedder, index: SegmentIndex
 ) -> list[Mapping[str, Vector]]:
+    """Return the (dim,) unit vector of each term by view.
+
+    Raises:
+        QueryError: If a segment is not in the index, or the embedder cannot read a text.
+    """
     texts = [term.text for term in terms if isinstance(term, TextTerm)]
     pictures = [term.pixels for term in terms if isinstance(term, ImageTerm)]
     segment_ids = [term.segment_id for term in terms if isinstance(term, SegmentTerm)]

@@ -32,8 +32,10 @@ def fused_hits(
     *,
     weights: Mapping[str, float],
     index: SegmentIndex,
-) -> tuple[SearchHit, ...]:
-    """Return the answer to a query: its pictures, then their segments, then the masks of those.
+) -> tuple[tuple[SearchHit, ...], bool]:
+    """Return the answer to a query, and whether there may be more pictures.
+
+    First its pictures are found, then their segments, then the masks of those.
 
     Args:
         query: The question.
@@ -47,34 +49,37 @@ def fused_hits(
         least = query.min_score
         return found if least is None else [hit for hit in found if hit.score >= least]
 
-    images, hits, complete = _find_pictures(ask, index, query)
-    shown = _fill_pictures(ask, hits, list(images), complete=complete, query=query)
+    reach = query.offset + query.limit
+    images, hits, complete = _find_pictures(ask, index, query.where, reach=reach)
+    page = list(images)[query.offset :]
+    shown = _fill_pictures(ask, hits, page, complete=complete, query=query)
     viewed = index.view_segments([UUID(hit.segment_id) for found in shown for hit in found], vectors)
     segments = fuse_views(viewed.values(), weights=weights)
     groups = group_by_image(segments, limit=query.limit, per_image=query.per_image)
-    return tuple(SearchHit(images[str(group[0].image_id)], tuple(group)) for group in groups)
+    found = tuple(SearchHit(images[str(group[0].image_id)], tuple(group)) for group in groups)
+    return found, len(images) == reach
 
 
 def _find_pictures(
-    ask: _Ask, index: SegmentIndex, query: SearchQuery
+    ask: _Ask, index: SegmentIndex, where: SegmentFilter, *, reach: int
 ) -> tuple[dict[str, ImageRecord], Sequence[FusedSegment], bool]:
-    """Return the pictures with the best segments, best first, what was fetched, and whether that is all.
+    """Return the ``reach`` best pictures, best first, what was fetched, and whether that is all.
 
     Pictures that are not in the ledger are left out: they are being written, or an ingest was stopped there.
     """
-    fetch = query.limit * _SEGMENTS_PER_IMAGE
+    fetch = reach * _SEGMENTS_PER_IMAGE
     while True:
-        hits = ask(query.where, fetch)
+        hits = ask(where, fetch)
         order = list(dict.fromkeys(hit.image_id for hit in hits))
         images: dict[str, ImageRecord] = {}
-        for start in range(0, len(order), query.limit):
-            part = [UUID(image_id) for image_id in order[start : start + query.limit]]
+        for start in range(0, len(order), reach):
+            part = [UUID(image_id) for image_id in order[start : start + reach]]
             images.update((str(image.image_id), image) for image in index.get_images(part))
-            if len(images) >= query.limit:
+            if len(images) >= reach:
                 break
         complete = len(hits) < fetch
-        if complete or len(images) >= query.limit:
-            best = [image_id for image_id in order if image_id in images][: query.limit]
+        if complete or len(images) >= reach:
+            best = [image_id for image_id in order if image_id in images][:reach]
             return {image_id: images[image_id] for image_id in best}, hits, complete
         fetch *= _GROWTH
 

@@ -94,6 +94,7 @@ class SearchQuery:
         terms: At least one term of positive weight.
         where: Conditions on the segments.
         limit: How many pictures to return, 1 to 1,000.
+        offset: How many pictures to leave out before them: those of earlier pages.
         per_image: How many segments of one picture to return, 1 to 100.
         min_score: Hits below are left out; None for no cut-off.
         view_weights: Share of each view in the score; normalised to a sum of 1.
@@ -104,6 +105,7 @@ class SearchQuery:
     terms: tuple[Term, ...]
     where: SegmentFilter = EVERYTHING
     limit: int = 10
+    offset: int = 0
     per_image: int = 3
     min_score: float | None = None
     view_weights: Mapping[str, float] = field(default_factory=lambda: DEFAULT_VIEW_WEIGHTS)
@@ -118,6 +120,11 @@ class SearchQuery:
             if not 1 <= value <= high:
                 option = "--" + name.replace("_", "-")
                 raise QueryError(f"{option} must be between 1 and {high:,}, but got {value:,}")
+        if not 0 <= self.offset <= MAX_LIMIT - self.limit:
+            raise QueryError(
+                f"only the first {MAX_LIMIT:,} pictures can be looked through, but {self.offset:,} + "
+                f"{self.limit:,} are asked for; narrow the question"
+            )
         if self.min_score is not None and not math.isfinite(self.min_score):
             raise QueryError(f"--min-score must be a finite number, but got {self.min_score}")
         weights = self.view_weights.values()

@@ -22,12 +22,14 @@ class SearchAnswer:
 
     Attributes:
         hits: Pictures, best first.
+        more: Whether there may be further pictures, for a larger ``offset``.
         timings_ms: Wall milliseconds of each stage: embed, query, and presence where it was judged.
         embedder: Name of the model that scored.
         query_vectors: (dim,) vector of the question by view.
     """
 
     hits: tuple[SearchHit, ...]
+    more: bool
     timings_ms: Mapping[str, float]
     embedder: str
     query_vectors: Mapping[str, Vector]
@@ -90,11 +92,17 @@ def search(
     with clock.stage("embed"):
         vectors = embed_query(query.terms, views=tuple(weights), embedder=embedder, index=index)
     with clock.stage("query"):
-        hits = fused_hits(query, vectors, weights=weights, index=index)
+        hits, more = fused_hits(query, vectors, weights=weights, index=index)
     if judge is not None:
         with clock.stage("presence"):
             hits = _judged(hits, vectors, weights=weights, index=index, judge=judge)
-    return SearchAnswer(hits=hits, timings_ms=clock.timings_ms, embedder=embedder.name, query_vectors=vectors)
+    return SearchAnswer(
+        hits=hits,
+        more=more,
+        timings_ms=clock.timings_ms,
+        embedder=embedder.name,
+        query_vectors=vectors,
+    )
 
 
 def _judged(

@@ -19,7 +19,8 @@ from segdex.api.app import build_app
 from segdex.api.evaluation.load import load_dataset
 from segdex.api.evaluation.search import ingest_dataset
 from segdex.api.services import build_settings, job_runner
-from segdex.api.serving.jobs import Jobs
+from segdex.api.serving.job_worker import JobWorker
+from segdex.api.serving.jobs import Jobs, sqlite_storage
 from segdex.api.serving.keys import ApiKey, make_key
 from segdex.api.serving.state import Loaded, ServiceState
 from segdex.api.serving.worker import ModelWorker, QueuedEmbedder
@@ -53,8 +54,9 @@ def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = Non
     ingest_dataset(dataset, index=index, recipe=recipe, profile="offline")
     worker = ModelWorker(EMBEDDER, max_waiting=max_waiting)
     chosen = settings or build_settings()
-    jobs = Jobs(folder.parent / "jobs.sqlite", job_runner(chosen, index, recipe, "offline"))
-    jobs.start()
+    jobs = Jobs(sqlite_storage(folder.parent / "jobs.sqlite"))
+    job_worker = JobWorker(jobs, job_runner(chosen, index, recipe, "offline"))
+    job_worker.start()
     return Loaded(
         index=index,
         profile="offline",
@@ -70,6 +72,7 @@ def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = Non
             gate=GateSettings(gain_floor=-1),
         ),
         jobs=jobs,
+        job_worker=job_worker,
     )
 
 
@@ -138,14 +141,18 @@ def test_a_search_finds_the_thing_and_its_mask(client: TestClient) -> None:
 
 
 def test_filters_negatives_segments_and_presence_reach_the_search(client: TestClient) -> None:
-    _, segment, _ = first_hit(client, "green")
+    image, segment, _ = first_hit(client, "green")
 
     def found(**request: object) -> list[str]:
         answer = client.post("/v1/search", json={"limit": 5, "per_image": 1, **request}).json()
         return [hit["image"]["path"].rsplit("/", 1)[-1] for hit in answer["hits"]]
 
-    assert found(segment_ids=[segment["segment_id"]])[0] == "b.png"
+    assert found(segments=[segment["segment_id"]])[0] == "b.png"
     assert found(texts=["green"], where={"min_area": 0.999}) == []
+    folder = image["path"].rsplit("/", 1)[0]  # type: ignore[attr-defined]
+    assert found(texts=["green"], where={"sources": [folder, "file:///elsewhere"]})[0] == "b.png"
+    assert found(texts=["green"], where={"sources": ["/elsewhere"]}) == []
+    refused(client.post("/v1/search", json={"texts": ["red"], "where": {"sources": ["a"]}}), 422, "absolute")
     assert found(texts=["red"], present=True) == ["a.png"]
     assert found(texts=["orange"], present=True) == []
     both = found(texts=["red"])
@@ -155,13 +162,74 @@ def test_filters_negatives_segments_and_presence_reach_the_search(client: TestCl
 def test_a_picture_finds_what_looks_like_it(client: TestClient) -> None:
     file = {"file": ("x.png", png("green"), "image/png")}
 
-    whole = client.post("/v1/search/by-image", files=file, data={"limit": "1"})
-    part = client.post("/v1/search/by-image", files=file, data={"limit": "1", "box": "25,25,75,65"})
+    whole = client.post("/v1/search/by-image", files=file, data={"request": '{"limit": 1}'})
+    part = client.post(
+        "/v1/search/by-image", files=file, data={"request": '{"limit": 1}', "box": "25,25,75,65"}
+    )
 
     assert whole.status_code == 200
     assert part.json()["hits"][0]["image"]["path"].endswith("b.png")
     refused(client.post("/v1/search/by-image", files=file, data={"box": "900,900,950,950"}), 422, "no pixel")
     refused(client.post("/v1/search/by-image", files={"file": ("x", b"text")}), 415, "the upload")
+
+
+def test_pages_follow_each_other_by_cursor_and_only_for_their_own_question(client: TestClient) -> None:
+    question = {"texts": ["red"], "limit": 1, "per_image": 1}
+    whole = client.post("/v1/search", json={**question, "limit": 5}).json()
+    pages = [client.post("/v1/search", json=question).json()]
+    while pages[-1]["next_cursor"]:
+        pages.append(client.post("/v1/search", json={**question, "cursor": pages[-1]["next_cursor"]}).json())
+
+    assert whole["next_cursor"] is None
+    assert [hit for page in pages for hit in page["hits"]] == whole["hits"]
+    cursor = pages[0]["next_cursor"]
+    other = {"texts": ["blue"], "limit": 1, "cursor": cursor}
+    refused(client.post("/v1/search", json=other), 422, "next_cursor")
+    refused(client.post("/v1/search", json={**question, "cursor": "nonsense!"}), 422, "next_cursor")
+    file = {"file": ("x.png", png("green"), "image/png")}
+    first = client.post("/v1/search/by-image", files=file, data={"request": '{"limit": 1}'}).json()
+    again = json.dumps({"limit": 1, "cursor": first["next_cursor"]})
+    second = client.post("/v1/search/by-image", files=file, data={"request": again}).json()
+    assert second["hits"][0]["rank"] == 2
+    file = {"file": ("x.png", png("red"), "image/png")}
+    refused(client.post("/v1/search/by-image", files=file, data={"request": again}), 422, "next_cursor")
+
+
+def test_weights_and_boxes_in_pictures_reach_the_search_and_are_explained(client: TestClient) -> None:
+    image, segment, _ = first_hit(client, "blue")
+    box = {"image_id": image["image_id"], "box_xyxy": segment["box_xyxy"]}
+
+    def first(**request: object) -> dict[str, object]:
+        answer = client.post("/v1/search", json={"limit": 1, "per_image": 1, "explain": True, **request})
+        found: dict[str, object] = answer.json()["hits"][0]["segments"][0]
+        return found
+
+    assert first(regions=[box])["segment_id"] == segment["segment_id"]
+    green = [{"text": "green", "weight": 5}, "blue"]
+    assert first(texts=green)["segment_id"] == first(texts=["green"])["segment_id"]
+    explained = first(texts=["blue"], away=[{"text": "red", "weight": 0.25}])["terms"]
+    assert isinstance(explained, list)
+    assert [(term["term"], term["weight"]) for term in explained] == [("blue", 1), ("red", -0.25)]
+    assert explained[0]["score"] > explained[1]["score"]
+    outside = {**box, "box_xyxy": [5000, 0, 6000, 10]}
+    refused(client.post("/v1/search", json={"regions": [outside]}), 422, "no pixel")
+    refused(client.post("/v1/search", json={"regions": [{"image_id": str(uuid4())}]}), 404)
+    refused(client.post("/v1/search", json={"regions": [box] * 5}), 422, "4")
+
+
+def test_a_picture_that_is_sent_goes_together_with_words(client: TestClient) -> None:
+    file = {"file": ("x.png", png("green"), "image/png")}
+
+    def first(request: str, **data: str) -> str:
+        answer = client.post("/v1/search/by-image", files=file, data={"request": request, **data})
+        path: str = answer.json()["hits"][0]["image"]["path"]
+        return path
+
+    assert first('{"texts": ["blue"]}', box="25,25,75,65", weight="0.1").endswith("a.png")
+    assert first('{"texts": ["blue"]}', box="25,25,75,65", weight="9").endswith("b.png")
+    for request, words in (("{", "JSON"), ('{"limit": 0}', "limit"), ('{"nonsense": 1}', "nonsense")):
+        answer = client.post("/v1/search/by-image", files=file, data={"request": request})
+        refused(answer, 422, words)
 
 
 def test_hits_are_refined_at_once_and_one_by_one(client: TestClient) -> None:
@@ -198,6 +266,25 @@ def test_pictures_and_segments_come_in_every_form(client: TestClient) -> None:
         assert picture.mode == "RGBA"
     assert client.get(f"{of_segment}/polygon").json()["type"] == "MultiPolygon"
     assert client.get("/v1/stats").json()["images"] == 2
+
+
+def test_a_segment_comes_in_the_form_that_is_accepted(client: TestClient) -> None:
+    _, segment, _ = first_hit(client)
+    path = f"/v1/segments/{segment['segment_id']}"
+
+    for accept, kind in (
+        ("*/*", "application/json"),
+        ("", "application/json"),
+        ("image/*", "image/png"),
+        ("text/html, application/geo+json;q=0.5", "application/geo+json"),
+        ("application/json;q=0.1, image/png", "image/png"),
+    ):
+        answer = client.get(path, headers={"Accept": accept})
+        assert answer.headers["content-type"] == kind
+        assert answer.headers["vary"] == "Accept"
+    assert client.get(path, headers={"Accept": "image/png"}).content == client.get(f"{path}/mask.png").content
+    refused(client.get(path, headers={"Accept": "text/html"}), 406, "application/json")
+    refused(client.get(path, headers={"Accept": ";;"}), 406)
 
 
 def test_what_was_sent_already_is_not_sent_again(client: TestClient) -> None:
@@ -240,6 +327,61 @@ def test_a_click_cuts_out_and_the_picture_is_encoded_once(client: TestClient) ->
     refused(client.post("/v1/segment", json={**request, "text": "red"}), 422, "alone")
     refused(client.post("/v1/segment", json={**request, "points": [{"x": 1, "y": 1, "label": -1}]}), 422)
     refused(client.post("/v1/segment", json={**request, "image_id": str(uuid4())}), 404)
+
+
+def test_a_picture_that_is_sent_is_cut_out_and_encoded_once(client: TestClient) -> None:
+    loaded = client.app.state.service.loaded()  # type: ignore[attr-defined]
+    file = {"file": ("x.png", png("red"), "image/png")}
+    click = json.dumps({"points": [{"x": 40, "y": 40}]})
+
+    boxes = [
+        client.post("/v1/segment/by-image", files=file, data={"request": click}).json()["masks"][0][
+            "box_xyxy"
+        ]
+        for _ in range(2)
+    ]
+
+    assert boxes == [[20, 20, 80, 70]] * 2
+    assert (loaded.refiner.encodings.misses, loaded.refiner.encodings.hits) == (1, 1)
+    nothing = client.post("/v1/segment/by-image", files={"file": ("x", b"no")}, data={"request": click})
+    refused(nothing, 415)
+    refused(client.post("/v1/segment/by-image", files=file, data={"request": "[]"}), 422, "request")
+
+
+def test_an_earlier_mask_is_improved_and_must_fit_the_picture(client: TestClient) -> None:
+    image, segment, _ = first_hit(client)
+    box = segment["box_xyxy"]
+    assert isinstance(box, list)
+    x1, y1, x2, y2 = box
+    request = {"image_id": image["image_id"], "points": [{"x": (x1 + x2) / 2, "y": (y1 + y2) / 2}]}
+    rle = segment["rle"]
+    assert isinstance(rle, dict)
+
+    answer = client.post("/v1/segment", json={**request, "mask": rle})
+
+    assert answer.json()["masks"][0]["box_xyxy"] == box
+    for wrong, words in (
+        ({**rle, "size": [10, 10]}, "size"),
+        ({**rle, "size": [10**9, 10**9]}, "size"),
+        ({**rle, "counts": "0"}, "runs"),
+        ({**rle, "counts": "\u20ac"}, "ASCII"),
+        ({**rle, "counts": ""}, "runs"),
+    ):
+        refused(client.post("/v1/segment", json={**request, "mask": wrong}), 422, words)
+    refused(client.post("/v1/segment", json={"image_id": image["image_id"], "mask": rle}), 422, "say where")
+
+
+def test_an_upload_can_wait_as_a_job_and_carry_tags(client: TestClient) -> None:
+    file = {"file": ("x.png", png("orange"))}
+
+    queued = client.post("/v1/images", files=file, data={"wait": "false", "tags": ["new", "box"]})
+    assert queued.status_code == 202
+    list(client.get(f"/v1/jobs/{queued.json()['job_id']}/events").iter_lines())  # until it ends
+
+    image = client.get(f"/v1/images/{queued.json()['image_id']}").json()
+    assert image["tags"] == ["box", "new"]
+    wanted = {"texts": ["orange"], "where": {"tags": ["new"]}}
+    assert client.post("/v1/search", json=wanted).json()["hits"][0]["image"] == image
 
 
 def test_an_upload_is_found_and_forgotten(client: TestClient, tmp_path: Path) -> None:
@@ -406,7 +548,7 @@ def test_metrics_count_requests_by_path_and_status(client: TestClient) -> None:
 
 def test_the_page_asks_no_other_host(client: TestClient) -> None:
     page = client.get("/").text
-    for name in ("app.js", "rle.js", "style.css"):
+    for name in ("app.js", "hits.js", "jobs.js", "rle.js", "service.js", "style.css", "viewer.js"):
         answer = client.get(f"/{name}")
         assert answer.status_code == 200
         page += answer.text

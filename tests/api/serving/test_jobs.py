@@ -1,15 +1,57 @@
 """The queue of jobs: one at a time, stopped where it is safe, and gone on with after a restart."""
 
+import shutil
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fakeredis import TcpFakeServer
+from huey.storage import BaseStorage
 
-from segdex.api.serving.jobs import ENDED, Job, Jobs, Progress
-from segdex.core.errors import IndexUnavailableError
+from segdex.api.job_schemas import ENDED, Job
+from segdex.api.serving.job_worker import MAX_ATTEMPTS, JobWorker, Progress
+from segdex.api.serving.jobs import (
+    Jobs,
+    JobsUnavailableError,
+    redis_storage,
+    sqlite_storage,
+)
+from segdex.core.errors import IndexUnavailableError, UsageError
 from segdex.ingest.report import FileOutcome, Outcome
+
+STALE_S = 0.5
+
+
+@pytest.fixture(name="redis_url", scope="module")
+def _redis_url() -> Iterator[str]:
+    """A Redis server where one is installed, else fakeredis, which answers the same protocol."""
+    program = shutil.which("redis-server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    if program is None:
+        server = TcpFakeServer(("127.0.0.1", port), server_type="redis")
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"redis://127.0.0.1:{port}/0"
+        server.shutdown()
+        server.server_close()
+    else:
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]
+        process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}/0"
+        process.terminate()
+        process.wait(20)
 
 
 def file(number: int) -> FileOutcome:
@@ -36,21 +78,34 @@ class Runner:
             self.may_go.release()
 
 
-Open = Callable[..., Jobs]
+Open = Callable[..., tuple[Jobs, JobWorker]]
+
+
+@pytest.fixture(name="storage", params=["sqlite", "redis"])
+def _storage(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_url: str
+) -> Iterator[Callable[[], BaseStorage]]:
+    if request.param == "sqlite":
+        yield lambda: sqlite_storage(tmp_path / "deep" / "jobs.sqlite")
+    else:
+        yield lambda: redis_storage(redis_url)
+        redis_storage(redis_url).flush_all()
 
 
 @pytest.fixture(name="open_jobs")
-def _open_jobs(tmp_path: Path) -> Iterator[Open]:
-    opened: list[Jobs] = []
+def _open_jobs(storage: Callable[[], BaseStorage]) -> Iterator[Open]:
+    opened: list[tuple[Jobs, JobWorker]] = []
 
-    def open_jobs(run: Callable[[Job, Progress], None]) -> Jobs:
-        jobs = Jobs(tmp_path / "deep" / "jobs.sqlite", run)
-        jobs.start()
-        opened.append(jobs)
-        return jobs
+    def open_jobs(run: Callable[[Job, Progress], None]) -> tuple[Jobs, JobWorker]:
+        jobs = Jobs(storage())
+        worker = JobWorker(jobs, run, stale_s=STALE_S)
+        worker.start()
+        opened.append((jobs, worker))
+        return jobs, worker
 
     yield open_jobs
-    for jobs in opened:
+    for jobs, worker in opened:
+        worker.close()
         jobs.close()
 
 
@@ -70,7 +125,7 @@ def ended(jobs: Jobs, job_id: str) -> Job:
 
 def test_a_job_says_how_far_it_is(open_jobs: Open) -> None:
     runner = Runner()
-    jobs = open_jobs(runner)
+    jobs, _ = open_jobs(runner)
 
     job = jobs.add(["/pictures"], tags=["a"])
     assert job.status == "waiting"
@@ -88,7 +143,7 @@ def test_a_job_says_how_far_it_is(open_jobs: Open) -> None:
 
 def test_jobs_run_one_after_the_other_and_are_listed_newest_first(open_jobs: Open) -> None:
     runner = Runner(files=1)
-    jobs = open_jobs(runner)
+    jobs, _ = open_jobs(runner)
 
     ids = [jobs.add([f"/{n}"]).id for n in range(3)]
     runner.go(3)
@@ -101,7 +156,7 @@ def test_jobs_run_one_after_the_other_and_are_listed_newest_first(open_jobs: Ope
 
 def test_a_running_job_stops_after_its_file_and_a_waiting_one_at_once(open_jobs: Open) -> None:
     runner = Runner()
-    jobs = open_jobs(runner)
+    jobs, _ = open_jobs(runner)
     first, second = jobs.add(["/1"]), jobs.add(["/2"])
     until(jobs, first.id, lambda job: job.total == 3)
 
@@ -122,35 +177,108 @@ def test_a_running_job_stops_after_its_file_and_a_waiting_one_at_once(open_jobs:
 
 def test_what_ran_and_waited_at_the_end_goes_on_after_a_restart(open_jobs: Open) -> None:
     runner = Runner()
-    jobs = open_jobs(runner)
+    jobs, worker = open_jobs(runner)
     first, second = jobs.add(["/1"]), jobs.add(["/2"])
     until(jobs, first.id, lambda job: job.total == 3)
-    closing = threading.Thread(target=jobs.close)
+    closing = threading.Thread(target=worker.close)
     closing.start()
     time.sleep(0.1)
     runner.go(1)
     closing.join(20)
 
-    again = open_jobs(runner)
+    again, _ = open_jobs(runner)
     runner.go(6)
 
     assert [ended(again, job.id).status for job in (first, second)] == ["done", "done"]
-    assert runner.done == [first.id, second.id]
+    assert sorted(runner.done) == sorted([first.id, second.id])
 
 
-def test_a_service_that_was_killed_goes_on_with_the_job(open_jobs: Open, tmp_path: Path) -> None:
+def test_a_job_whose_worker_was_killed_goes_on_with_another(
+    open_jobs: Open, storage: Callable[[], BaseStorage]
+) -> None:
     runner = Runner()
-    killed = Jobs(tmp_path / "deep" / "jobs.sqlite", runner)  # never started: nobody took the job
+    killed = Jobs(storage())
     job = killed.add(["/1"], tags=["t"])
-    killed._save(job.model_copy(update={"status": "running", "done": 2}))  # as a killed process leaves it
+    assert killed.take() == job
+    killed.save(job.model_copy(update={"status": "running", "done": 2}))  # as a killed process leaves it
+    lost = killed.add(["/2"])
+    assert killed.take() == lost  # and killed before it said so
     killed.close()
 
-    jobs = open_jobs(runner)
-    runner.go(3)
+    jobs, _ = open_jobs(runner)
+    runner.go(6)
 
     done = ended(jobs, job.id)
-    assert (done.status, done.done, done.tags) == ("done", 3, ["t"])
+    assert (done.status, done.done, done.tags, done.attempt) == ("done", 3, ["t"], 1)
+
+
+def test_a_worker_that_lives_keeps_its_job_however_long_a_file_takes(open_jobs: Open) -> None:
+    runner = Runner(files=1)
+    jobs, _ = open_jobs(runner)
+    open_jobs(runner)  # a second worker looks for lost jobs
+    job = jobs.add(["/1"])
+    until(jobs, job.id, lambda job: job.total == 1)
+
+    time.sleep(4 * STALE_S)
+    runner.go(1)
+
+    assert ended(jobs, job.id).attempt == 0
     assert runner.done == [job.id]
+
+
+def test_each_job_is_carried_out_by_one_of_many_workers(open_jobs: Open) -> None:
+    runner = Runner(files=1)
+    opened = [open_jobs(runner) for _ in range(4)]
+    runner.go(20)
+
+    ids = [opened[n % 4][0].add([f"/{n}"]).id for n in range(20)]
+    for job_id in ids:
+        opened[0][0].put(job_id)  # said twice
+        ended(opened[0][0], job_id)
+
+    assert sorted(runner.done) == sorted(ids)
+
+
+def test_a_job_that_always_takes_its_worker_down_fails_in_the_end(
+    open_jobs: Open, storage: Callable[[], BaseStorage]
+) -> None:
+    killed = Jobs(storage())
+    job = killed.add(["/1"])
+    killed.save(job.model_copy(update={"status": "running", "attempt": MAX_ATTEMPTS - 1}))
+
+    jobs, _ = open_jobs(Runner())
+    failed = ended(jobs, job.id)
+
+    assert failed.status == "failed"
+    assert str(MAX_ATTEMPTS) in failed.detail
+
+
+def test_old_jobs_are_forgotten_with_all_that_belongs_to_them(
+    monkeypatch: pytest.MonkeyPatch, storage: Callable[[], BaseStorage]
+) -> None:
+    monkeypatch.setattr("segdex.api.serving.jobs._KEPT_JOBS", 2)
+    kept = storage()
+    jobs = Jobs(kept)
+    for n in range(4):
+        job = jobs.add([f"/{n}"])
+        jobs.beat(job.id)
+        jobs.stop(job.id)
+
+    assert [job.paths for job in jobs.all()] == [["/3"], ["/2"]]
+    assert len({str(key).split(":")[1].rstrip("'") for key in kept.result_items()}) == 2
+
+
+def test_a_queue_that_is_away_says_so(tmp_path: Path, redis_url: str) -> None:
+    nobody = "redis://127.0.0.1:1/0"
+    with pytest.raises(JobsUnavailableError, match="does not answer"):
+        redis_storage(nobody)
+    with pytest.raises(UsageError, match="must be redis://"):
+        redis_storage("http://secret@host")
+    jobs = Jobs(redis_storage(redis_url))
+    jobs._storage.conn.connection_pool.connection_kwargs["port"] = 1
+    jobs._storage.conn.connection_pool.reset()
+    with pytest.raises(JobsUnavailableError, match="does not answer"):
+        jobs.add(["/1"])
 
 
 @pytest.mark.parametrize(
@@ -169,7 +297,7 @@ def test_a_job_that_fails_says_why_and_the_next_one_runs(
         if failing:
             raise error
 
-    jobs = open_jobs(run)
+    jobs, _ = open_jobs(run)
     job = ended(jobs, jobs.add(["/1"]).id)
     failing = False
 

@@ -315,7 +315,7 @@ def test_optimizing_a_large_index_builds_the_graph_and_finds_nearly_what_exact_s
         found = index.query(query, view="crop", limit=10)
         shared += len({h.record.segment_id for h in exact} & {h.record.segment_id for h in found})
         question = SearchQuery((TextTerm("given as a vector"),), limit=27, per_image=2, nested=True)
-        hits = fused_hits(question, {"crop": query}, weights={"crop": 1.0}, index=index)
+        hits, _ = fused_hits(question, {"crop": query}, weights={"crop": 1.0}, index=index)
         assert len(hits) == 27
         assert {len(hit.segments) for hit in hits} == {2}
     # Random vectors of 1024 dimensions are the hardest case; 173 of 200 were measured.

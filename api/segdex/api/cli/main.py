@@ -10,7 +10,7 @@ from importlib.metadata import version
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from segdex.api.cli import demo, evaluate, ingest, manage, models, search, segment, serve, show
+from segdex.api.cli import demo, evaluate, ingest, manage, models, search, segment, serve, show, worker
 from segdex.api.cli.common import DeviceOption, IndexOption, ProfileOption
 from segdex.api.cli.refine import with_refine_default
 from segdex.core.errors import SegdexError
@@ -39,6 +39,7 @@ def build_app() -> typer.Typer:
     models.register(app)
     evaluate.register(app)
     serve.register(app)
+    worker.register(app)
     demo.register(app)
     return app
 
@@ -99,8 +100,11 @@ def _fail(message: str, code: int) -> int:
 
 def _quieten_libraries() -> None:
     """Keep warnings and logs of libraries from the user's terminal; ``SEGDEX_LOG`` brings them back."""
-    level = os.environ.pop("SEGDEX_LOG", "error").upper()
-    logging.basicConfig(level=level if level in logging.getLevelNamesMapping() else "ERROR")
+    given = os.environ.pop("SEGDEX_LOG", "").upper()
+    level = given if given in logging.getLevelNamesMapping() else "ERROR"
+    logging.basicConfig(level=level)
+    if given == level:
+        logging.getLogger("segdex").setLevel(level)  # said so: `segdex serve` has a default of its own
     if level in {"ERROR", "CRITICAL"}:
         warnings.simplefilter("ignore")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,5 +1,7 @@
 """``segdex serve`` and ``segdex keys``."""
 
+import logging
+import os
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -12,11 +14,12 @@ from segdex.api.cli.common import (
     ProfileOption,
     RefinerOption,
     SegmenterOption,
-    console_err,
     console_out,
     settings_from,
 )
 from segdex.core.errors import UsageError
+
+_log = logging.getLogger(__name__)
 
 
 def register(app: typer.Typer) -> None:
@@ -47,7 +50,9 @@ def serve_command(
     from segdex.api.app import build_app
     from segdex.api.services import load_service
     from segdex.api.serving.keys import check_exposure, read_keys
+    from segdex.api.serving.logs import start_logging
     from segdex.api.serving.state import ServiceState
+    from segdex.api.serving.tracing import start_tracing
 
     settings = settings_from(
         context,
@@ -65,8 +70,12 @@ def serve_command(
     keys = () if settings.api_keys is None else read_keys(settings.api_keys)
     check_exposure(host, keys)
     state = ServiceState(settings, keys, lambda: load_service(settings))
-    console_err().print(f"segdex at http://{host}:{port} (the models are being loaded)", markup=False)
-    uvicorn.run(build_app(state), host=host, port=port, log_level="warning", server_header=False)
+    start_logging(settings.log_format)
+    tracing = start_tracing(os.environ)
+    _log.info("segdex at http://%s:%d (the models are being loaded)", host, port)
+    app = build_app(state, tracing=tracing)
+    # uvicorn's records go where all go; the lines of requests are our own
+    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, server_header=False)
     return 0
 
 

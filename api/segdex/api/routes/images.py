@@ -5,21 +5,25 @@ from io import BytesIO
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Query, Response, UploadFile
+from fastapi import APIRouter, Depends, Form, Header, HTTPException, Query, Response, UploadFile
+from fastapi.responses import JSONResponse
+from mimeparse import MimeTypeParseException, best_match
 from PIL import Image
+from pydantic import Field
 
 from segdex.api.drawing import cutout_png, mask_png
 from segdex.api.polygons import mask_polygon
 from segdex.api.results import image_to_json, read_picture, segment_to_json
+from segdex.api.routes.lookups import get_image, get_segment
 from segdex.api.routes.uploads import UPLOAD, read_upload
 from segdex.api.schemas import ImageOut, Ingested, PolygonOut, SegmentOut, Stats
 from segdex.api.serving.access import State, require
+from segdex.api.serving.logs import note_outcome
 from segdex.api.serving.problems import responses
-from segdex.api.serving.state import Loaded, ServiceState
 from segdex.core.errors import UsageError
 from segdex.core.images import decode_image, sha256_hex
 from segdex.core.masks import decode_mask
-from segdex.core.records import SEGMENT_VIEWS, ImageRecord, SegmentFilter, SegmentRecord, make_image_id
+from segdex.core.records import SEGMENT_VIEWS, SegmentFilter, SegmentRecord, make_image_id
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.report import FAILED
 from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
@@ -51,10 +55,19 @@ def stats(state: State) -> Stats:
     "/images",
     status_code=201,
     dependencies=[Depends(require("write"))],
-    responses=responses(400, 401, 403, 411, 413, 415, 422, 429, 503),
+    responses={
+        202: {"model": Ingested, "description": "It waits as a job."},
+        **responses(400, 401, 403, 411, 413, 415, 422, 429, 503),
+    },
 )
-def upload_image(file: UploadFile, state: State) -> Ingested:
-    """Keep a picture in the folder of uploads, and ingest it at once; the same picture twice is one."""
+def upload_image(
+    file: UploadFile,
+    state: State,
+    response: Response,
+    tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Form(max_length=100)] = [],  # noqa: B006 - FastAPI copies it
+    wait: Annotated[bool, Form(description="False: answer 202 at once, and ingest it as a job.")] = True,
+) -> Ingested:
+    """Keep a picture in the folder of uploads, and ingest it; the same picture twice is one."""
     loaded, settings = state.loaded(), state.settings
     if settings.uploads is None:
         raise UsageError("pictures cannot be uploaded here: the service has no SEGDEX_UPLOADS folder")
@@ -66,26 +79,32 @@ def upload_image(file: UploadFile, state: State) -> Ingested:
     part = path.with_suffix(".part")
     part.write_bytes(data)
     part.replace(path)
+    image_id = make_image_id(digest)
+    if not wait:
+        response.status_code = 202
+        job = loaded.jobs.add([str(path.resolve())], tags=tags)
+        return Ingested(outcome="queued", detail="", image_id=image_id, job_id=job.id)
     with state.ingesting:
         prepare_index(loaded.index, loaded.recipe, profile=loaded.profile, views=SEGMENT_VIEWS)
         report = ingest_files(
             [path],
             plan=WritingPlan(loaded.index, loaded.recipe),
-            ledger=Ledger(loaded.index.get_images([make_image_id(digest)])),
+            ledger=Ledger(loaded.index.get_images([image_id])),
             recipe_fingerprint=loaded.recipe.fingerprint(),
-            options=IngestOptions(max_pixels=settings.max_pixels, max_bytes=settings.max_bytes, jobs=1),
+            options=IngestOptions(
+                max_pixels=settings.max_pixels, max_bytes=settings.max_bytes, jobs=1, tags=tuple(tags)
+            ),
         )
     [outcome] = report.files
     done = outcome.outcome not in FAILED
-    return Ingested(
-        outcome=outcome.outcome.value, detail=outcome.detail, image_id=make_image_id(digest) if done else None
-    )
+    note_outcome(outcome.outcome.value)
+    return Ingested(outcome=outcome.outcome.value, detail=outcome.detail, image_id=image_id if done else None)
 
 
 @router.get("/images/{image_id}", responses=responses(401, 403, 404, 422, 429, 503))
 def image(image_id: UUID, state: State) -> ImageOut:
     """Return what is known of a picture."""
-    return ImageOut.model_validate(image_to_json(_image(state.loaded(), image_id)))
+    return ImageOut.model_validate(image_to_json(get_image(state.loaded(), image_id)))
 
 
 @router.delete(
@@ -97,7 +116,7 @@ def image(image_id: UUID, state: State) -> ImageOut:
 def delete_image(image_id: UUID, state: State) -> None:
     """Forget a picture and its segments; its file stays."""
     loaded = state.loaded()
-    _image(loaded, image_id)
+    get_image(loaded, image_id)
     loaded.index.delete_image(image_id)
 
 
@@ -117,7 +136,7 @@ def image_file(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Return a picture as JPEG, upright, no longer than ``max_px``."""
-    found = _image(state.loaded(), image_id)
+    found = get_image(state.loaded(), image_id)
     etag = _etag(f"{image_id}:{max_px}")
     if if_none_match == etag:
         return Response(status_code=304, headers={"ETag": etag})
@@ -134,15 +153,38 @@ def image_file(
 def image_segments(image_id: UUID, state: State) -> list[SegmentOut]:
     """Return all segments of a picture, the largest first."""
     loaded = state.loaded()
-    _image(loaded, image_id)
+    get_image(loaded, image_id)
     found = loaded.index.scroll_segments(SegmentFilter(image_ids=(image_id,)))
     return [_segment_out(one) for one in sorted(found, key=lambda one: (-one.area_px, one.segment_id))]
 
 
-@router.get("/segments/{segment_id}", responses=responses(401, 403, 404, 422, 429, 503))
-def segment(segment_id: UUID, state: State) -> SegmentOut:
-    """Return a segment with its mask as COCO's run-length code."""
-    return _segment_out(_segment(state, segment_id))
+@router.get(
+    "/segments/{segment_id}",
+    response_model=SegmentOut,
+    responses={
+        200: {
+            "description": "In the form that `Accept` prefers.",
+            "content": {"image/png": {}, "application/geo+json": {"schema": PolygonOut.model_json_schema()}},
+        },
+        **responses(401, 403, 404, 406, 422, 429, 503),
+    },
+)
+def segment(
+    segment_id: UUID,
+    state: State,
+    accept: Annotated[str, Header(max_length=1_000)] = "*/*",
+) -> Response:
+    """Return a segment: JSON with its mask as COCO's run-length code, the mask as PNG, or its outline."""
+    record = get_segment(state.loaded(), segment_id)
+    form = _best_form(accept)
+    if form == "image/png":
+        response = _png(mask_png(decode_mask(record.mask)), None)
+    elif form == "application/geo+json":
+        response = JSONResponse(mask_polygon(decode_mask(record.mask)), media_type=form)
+    else:
+        response = JSONResponse(_segment_out(record).model_dump(mode="json"))
+    response.headers["Vary"] = "Accept"
+    return response
 
 
 @router.get(
@@ -152,7 +194,7 @@ def segment(segment_id: UUID, state: State) -> SegmentOut:
 )
 def segment_mask(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
     """Return the mask as a PNG of 1 bit a pixel; white is the thing."""
-    return _png(mask_png(decode_mask(_segment(state, segment_id).mask)), if_none_match)
+    return _png(mask_png(decode_mask(get_segment(state.loaded(), segment_id).mask)), if_none_match)
 
 
 @router.get(
@@ -162,30 +204,29 @@ def segment_mask(segment_id: UUID, state: State, if_none_match: IfNoneMatch = No
 )
 def segment_cutout(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
     """Return the thing alone as a PNG that is see-through around it."""
-    record = _segment(state, segment_id)
-    pixels = read_picture(_image(state.loaded(), record.image_id), max_pixels=state.settings.max_pixels)
+    record = get_segment(state.loaded(), segment_id)
+    pixels = read_picture(get_image(state.loaded(), record.image_id), max_pixels=state.settings.max_pixels)
     return _png(cutout_png(pixels, decode_mask(record.mask), record.box), if_none_match)
 
 
 @router.get("/segments/{segment_id}/polygon", responses=responses(401, 403, 404, 422, 429, 503))
 def segment_polygon(segment_id: UUID, state: State) -> PolygonOut:
     """Return the exact outline as a GeoJSON MultiPolygon in pixels."""
-    return PolygonOut.model_validate(mask_polygon(decode_mask(_segment(state, segment_id).mask)))
+    return PolygonOut.model_validate(mask_polygon(decode_mask(get_segment(state.loaded(), segment_id).mask)))
 
 
-def _image(loaded: Loaded, image_id: UUID) -> ImageRecord:
-    found = loaded.index.get_images([image_id])
-    if not found:
-        raise HTTPException(404, f"there is no picture {image_id} in {loaded.index.location}")
-    return found[0]
+_FORMS = ("image/png", "application/geo+json", "application/json")
+"""Of a segment; the last one is taken where all are equal."""
 
 
-def _segment(state: ServiceState, segment_id: UUID) -> SegmentRecord:
-    loaded = state.loaded()
-    found = loaded.index.get_segments([segment_id])
-    if not found:
-        raise HTTPException(404, f"there is no segment {segment_id} in {loaded.index.location}")
-    return found[0]
+def _best_form(accept: str) -> str:
+    try:
+        best: str = best_match(_FORMS, accept or "*/*")
+    except MimeTypeParseException as error:
+        raise HTTPException(406, f"Accept cannot be read: {error}") from error
+    if not best:
+        raise HTTPException(406, f"Accept must allow one of {', '.join(_FORMS)}, but is {accept!r}")
+    return best
 
 
 def _segment_out(record: SegmentRecord) -> SegmentOut:

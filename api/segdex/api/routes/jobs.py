@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Iterator
-from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
 
+from segdex.api.job_schemas import ENDED, Job, JobRequest
 from segdex.api.serving.access import State, require
-from segdex.api.serving.jobs import ENDED, Job, Jobs, check_paths
+from segdex.api.serving.jobs import Jobs, check_paths
 from segdex.api.serving.problems import responses
 from segdex.api.serving.state import ServiceState
 
@@ -17,19 +16,6 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(requi
 
 _EVENT_EVERY_S = 0.5
 _EVENTS_FOR_S = 3_600.0  # a client that wants more asks again
-
-
-class JobRequest(BaseModel):
-    """Folders or files below the allowed ones."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"paths": ["/pictures/2026"], "tags": ["holiday"]}]}
-    )
-
-    paths: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=4_096)]], Field(min_length=1, max_length=100)
-    ]
-    tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=100)] = []
 
 
 @router.post(

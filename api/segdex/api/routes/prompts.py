@@ -1,65 +1,121 @@
-"""``/v1/segment``: the mask of what is pointed at in a picture of the index."""
+"""``/v1/segment``: the mask of what is pointed at, in a picture of the index or in one that is sent."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Annotated
+from uuid import UUID
 
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import APIRouter, Depends, Form, UploadFile
 
 from segdex.api.results import read_picture
-from segdex.api.schemas import MaskOut, MasksOut, SegmentRequest
+from segdex.api.routes.lookups import get_image
+from segdex.api.routes.uploads import UPLOAD, read_form, read_upload
+from segdex.api.schemas import MaskOut, MasksOut, PromptOptions, Rle, SegmentRequest
 from segdex.api.serving.access import State, require
+from segdex.api.serving.logs import note_stages
 from segdex.api.serving.problems import responses
+from segdex.api.serving.state import Loaded
 from segdex.core.errors import QueryError
 from segdex.core.geometry import BoxXYXY
-from segdex.search.prompting import PromptedMask, ThingPrompt, segment_thing
+from segdex.core.images import decode_image, sha256_hex
+from segdex.core.masks import BoolMask, MaskRLE, decode_mask
+from segdex.core.records import RGBImage, make_image_id
+from segdex.search.prompting import PromptedMask, ThingPrompt, mask_prompt, segment_thing
 from segdex.search.queries import clean_text
 from segdex.search.refine.service import segment_by_text
 from segdex.search.timing import Stopwatch
 
-router = APIRouter(prefix="/v1", tags=["prompts"], dependencies=[Depends(require("read"))])
+router = APIRouter(prefix="/v1/segment", tags=["prompts"], dependencies=[Depends(require("read"))])
 
 
-@router.post("/segment", responses=responses(400, 401, 403, 404, 411, 413, 422, 429, 503))
+@router.post("", responses=responses(400, 401, 403, 404, 411, 413, 422, 429, 503))
 def segment(request: SegmentRequest, state: State) -> MasksOut:
-    """Cut out what points, a box or a text say; the encoded picture is kept for the next click."""
+    """Cut out what points, a box, an earlier mask or a text say; the encoded picture is kept for the next."""
     loaded = state.loaded()
-    found = loaded.index.get_images([request.image_id])
-    if not found:
-        raise HTTPException(404, f"there is no picture {request.image_id} in {loaded.index.location}")
-    read = partial(read_picture, found[0], max_pixels=state.settings.max_pixels)
-    text = None if request.text is None else clean_text(request.text)
-    if text is not None and (request.points or request.masks != 1):
-        raise QueryError("a text goes alone or with a box: points say where the thing is already")
-    prompt = None if text is not None else _prompt(request)
-    size_hw = found[0].size_hw
+    found = get_image(loaded, request.image_id)
+    read = partial(read_picture, found, max_pixels=state.settings.max_pixels)
+    return _cut_out(loaded, request, request.image_id, found.size_hw, read)
+
+
+@router.post("/by-image", responses=responses(400, 401, 403, 404, 411, 413, 415, 422, 429, 503))
+def segment_upload(
+    state: State,
+    file: UploadFile,
+    request: Annotated[
+        str, Form(max_length=11_000_000, description="As JSON: a SegmentRequest without the image_id.")
+    ],
+) -> MasksOut:
+    """Likewise in a picture that is sent; sent again, it is not encoded again for a while."""
+    options = read_form(request, PromptOptions)
+    data = read_upload(file, state.settings)
+    pixels = decode_image(data, name=UPLOAD, max_pixels=state.settings.max_pixels).pixels
+    size_hw = (pixels.shape[0], pixels.shape[1])
+    return _cut_out(state.loaded(), options, make_image_id(sha256_hex(data)), size_hw, lambda: pixels)
+
+
+def _cut_out(
+    loaded: Loaded,
+    request: PromptOptions,
+    image_id: UUID,
+    size_hw: tuple[int, int],
+    read: Callable[[], RGBImage],
+) -> MasksOut:
+    """Check what is asked for, then let the worker answer it."""
     clock = Stopwatch()
 
-    def cut_out() -> list[PromptedMask]:
-        if prompt is None:
-            window = None
-            if request.box_xyxy is not None:
-                window = BoxXYXY(*(round(edge) for edge in request.box_xyxy)).clip(size_hw)
-                if window.area_px == 0:
-                    raise QueryError("the box has no pixel of the picture")
-            with clock.stage("decode"):
-                mask, _ = segment_by_text(
-                    read(), text or "", refiner=loaded.refiner, image_id=request.image_id, window=window
-                )
-            return [mask]
+    def by_prompt(prompt: ThingPrompt, earlier: BoolMask | None) -> list[PromptedMask]:
         with clock.stage("encode"):
-            features = loaded.refiner.encode_whole(request.image_id, read)
+            features = loaded.refiner.encode_whole(image_id, read)
+        if earlier is not None:
+            prompt = prompt.with_mask(mask_prompt(earlier, features.mask_px))
         with clock.stage("decode"):
             return segment_thing(features, prompt, segmenter=loaded.refiner.segmenter, masks=request.masks)
 
-    masks = loaded.worker.run(cut_out)
+    def by_text(text: str, window: BoxXYXY | None) -> list[PromptedMask]:
+        with clock.stage("decode"):
+            mask, _ = segment_by_text(read(), text, refiner=loaded.refiner, image_id=image_id, window=window)
+        return [mask]
+
+    call: Callable[[], list[PromptedMask]]
+    if request.text is None:
+        call = partial(by_prompt, _prompt(request), _earlier(request.mask, size_hw))
+    else:
+        if request.points or request.mask is not None or request.masks != 1:
+            raise QueryError(
+                "a text goes alone or with a box: points and masks say where the thing is already"
+            )
+        call = partial(by_text, clean_text(request.text), _window(request.box_xyxy, size_hw))
+    masks = loaded.worker.run(call)
+    note_stages(clock.timings_ms)
     return MasksOut(masks=[_mask_out(mask) for mask in masks], timings_ms=clock.timings_ms)
 
 
-def _prompt(request: SegmentRequest) -> ThingPrompt:
+def _prompt(request: PromptOptions) -> ThingPrompt:
     return ThingPrompt(
         points_xy=tuple((point.x, point.y) for point in request.points),
         labels=tuple(point.label for point in request.points),
         box_xyxy=request.box_xyxy,
     )
+
+
+def _earlier(rle: Rle | None, size_hw: tuple[int, int]) -> BoolMask | None:
+    if rle is None:
+        return None
+    if rle.size != size_hw:
+        raise QueryError(f"the mask has the size {rle.size}, but the picture {size_hw}, height and width")
+    try:
+        return decode_mask(MaskRLE(rle.size, rle.counts))
+    except ValueError as error:
+        raise QueryError(f"mask: {error}") from error
+
+
+def _window(box_xyxy: tuple[float, float, float, float] | None, size_hw: tuple[int, int]) -> BoxXYXY | None:
+    if box_xyxy is None:
+        return None
+    window = BoxXYXY(*(round(edge) for edge in box_xyxy)).clip(size_hw)
+    if window.area_px == 0:
+        raise QueryError("the box has no pixel of the picture")
+    return window
 
 
 def _mask_out(mask: PromptedMask) -> MaskOut:

@@ -1,7 +1,7 @@
 """``/v1/search``: questions by text, segment or picture, and the refinement of their hits."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -9,23 +9,32 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Query, UploadFile
 from fastapi.responses import StreamingResponse
 
 from segdex.api.results import image_to_json, read_picture, segment_to_json
-from segdex.api.routes.uploads import UPLOAD, read_upload
+from segdex.api.routes.lookups import get_image
+from segdex.api.routes.uploads import UPLOAD, read_form, read_upload
 from segdex.api.schemas import (
     HitOut,
     HitSegmentOut,
     ImageOut,
     RefinementOut,
     Refinements,
+    Region,
+    SearchOptions,
     SearchRequest,
     SearchResponse,
+    TermScore,
 )
 from segdex.api.serving.access import State, require
+from segdex.api.serving.cursors import make_cursor, read_cursor
+from segdex.api.serving.logs import Refined, note_refinement, note_stages
 from segdex.api.serving.problems import responses
 from segdex.api.serving.state import ServiceState
 from segdex.core.errors import QueryError, SegdexError
-from segdex.core.images import decode_image
-from segdex.search.queries import MAX_PER_IMAGE, ImageTerm, SearchQuery
-from segdex.search.rank import SearchHit
+from segdex.core.geometry import BoxXYXY
+from segdex.core.images import decode_image, sha256_hex
+from segdex.core.records import RGBImage
+from segdex.search.explain import term_scores
+from segdex.search.queries import MAX_LIMIT, ImageTerm, SegmentTerm, Term, TextTerm
+from segdex.search.rank import HitSegment, SearchHit
 from segdex.search.refine.service import MAX_REFINED, Refinement, refine_answer
 from segdex.search.service import search
 
@@ -34,31 +43,36 @@ router = APIRouter(prefix="/v1/search", tags=["search"], dependencies=[Depends(r
 First = Annotated[int, Query(ge=1, le=MAX_REFINED, description="How many segments to refine.")]
 
 
-@router.post("", responses=responses(400, 401, 403, 411, 413, 422, 429, 503))
+@router.post("", responses=responses(400, 401, 403, 404, 411, 413, 422, 429, 503))
 def search_by_terms(request: SearchRequest, state: State) -> SearchResponse:
-    """Find the segments that match texts and other segments."""
-    return _answer(state, request.to_query(), present=request.present)
+    """Find the segments that match texts, other segments, and parts of pictures."""
+    return _answer(state, request)
 
 
-@router.post("/by-image", responses=responses(400, 401, 403, 411, 413, 415, 422, 429, 503))
+@router.post("/by-image", responses=responses(400, 401, 403, 404, 411, 413, 415, 422, 429, 503))
 def search_by_image(
     state: State,
     file: UploadFile,
-    limit: Annotated[int, Form(ge=1, le=1_000)] = 10,
-    per_image: Annotated[int, Form(ge=1, le=MAX_PER_IMAGE)] = 3,
     box: Annotated[
         str | None, Form(pattern=r"^\d{1,6}(,\d{1,6}){3}$", description="x1,y1,x2,y2: the thing in it.")
     ] = None,
+    weight: Annotated[float, Form(gt=0, le=100, description="Beside other terms.")] = 1.0,
+    request: Annotated[
+        str,
+        Form(
+            max_length=100_000, description="As JSON: a SearchRequest, which here needs no term of its own."
+        ),
+    ] = "{}",
 ) -> SearchResponse:
-    """Find the segments that look like a picture, or like a part of it."""
+    """Find the segments that look like a picture that is sent, or like a part of it."""
+    options = read_form(request, SearchOptions)
     data = read_upload(file, state.settings)
     pixels = decode_image(data, name=UPLOAD, max_pixels=state.settings.max_pixels).pixels
     if box is not None:
-        x1, y1, x2, y2 = map(int, box.split(","))
-        pixels = pixels[y1:y2, x1:x2]
-        if not pixels.size:
-            raise QueryError(f"the box {box} has no pixel of the picture")
-    return _answer(state, SearchQuery((ImageTerm(pixels),), limit=limit, per_image=per_image), present=False)
+        pixels = _part(pixels, BoxXYXY(*map(int, box.split(","))))
+    return _answer(
+        state, options, ImageTerm(pixels, weight), cursor_salt=f"{sha256_hex(data)} {box} {weight}"
+    )
 
 
 @router.post("/{answer_id}/refine", responses=responses(401, 403, 404, 422, 429, 503))
@@ -90,19 +104,52 @@ def refinements(answer_id: str, state: State, first: First = 5) -> StreamingResp
     return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-def _answer(state: ServiceState, query: SearchQuery, *, present: bool) -> SearchResponse:
+def _answer(
+    state: ServiceState, request: SearchOptions, *sent: ImageTerm, cursor_salt: str = ""
+) -> SearchResponse:
     loaded = state.loaded()
+
+    def pixels_of(region: Region) -> RGBImage:
+        pixels = read_picture(get_image(loaded, region.image_id), max_pixels=state.settings.max_pixels)
+        return pixels if region.box_xyxy is None else _part(pixels, BoxXYXY(*region.box_xyxy))
+
+    asked = request.model_dump_json(exclude={"cursor", "limit", "explain"}) + cursor_salt
+    offset = read_cursor(request.cursor, asked)
+    last_page = {"limit": min(request.limit, MAX_LIMIT - offset)}
+    query = request.model_copy(update=last_page).to_query(pixels_of, *sent, offset=offset)
     answer = search(
-        query, index=loaded.index, embedder=loaded.embedder, judge=loaded.judge if present else None
+        query, index=loaded.index, embedder=loaded.embedder, judge=loaded.judge if request.present else None
     )
+    note_stages(answer.timings_ms)
+    explained = (
+        term_scores(query, answer.hits, embedder=loaded.embedder, index=loaded.index)
+        if request.explain
+        else {}
+    )
+
+    def terms_of(one: HitSegment) -> list[TermScore] | None:
+        scores = explained.get(one.segment_id)
+        return None if scores is None else _term_scores(query.terms, scores)
+
     return SearchResponse(
         id=state.keep(query, answer),
         answer="found" if answer.hits else "not there",
         embedder=answer.embedder,
         profile=loaded.profile,
         timings_ms=dict(answer.timings_ms),
-        hits=[_hit(hit, rank) for rank, hit in enumerate(answer.hits, start=1)],
+        hits=[
+            _hit(hit, [_segment(one, terms_of(one)) for one in hit.segments], rank)
+            for rank, hit in enumerate(answer.hits, start=offset + 1)
+        ],
+        next_cursor=make_cursor(offset, request.limit, asked) if answer.more else None,
     )
+
+
+def _part(pixels: RGBImage, box: BoxXYXY) -> RGBImage:
+    part = pixels[box.y1 : box.y2, box.x1 : box.x2]
+    if not part.size:
+        raise QueryError(f"the box {','.join(map(str, box))} has no pixel of the picture")
+    return part
 
 
 def _refine(state: ServiceState, answer_id: str, first: int) -> Iterator[Refinement]:
@@ -124,32 +171,50 @@ def _refine(state: ServiceState, answer_id: str, first: int) -> Iterator[Refinem
     return each()
 
 
-def _hit(hit: SearchHit, rank: int) -> HitOut:
+def _hit(hit: SearchHit, segments: list[HitSegmentOut], rank: int) -> HitOut:
     return HitOut(
         rank=rank,
         score=hit.score,
         presence=hit.presence,
         image=ImageOut.model_validate(image_to_json(hit.image)),
-        segments=[
-            HitSegmentOut.model_validate(
-                {
-                    **segment_to_json(one.record),
-                    "image_id": one.record.image_id,
-                    "score": one.score,
-                    "view_scores": dict(one.view_scores),
-                }
-            )
-            for one in hit.segments
-        ],
+        segments=segments,
     )
+
+
+def _segment(one: HitSegment, terms: list[TermScore] | None) -> HitSegmentOut:
+    return HitSegmentOut.model_validate(
+        {
+            **segment_to_json(one.record),
+            "image_id": one.record.image_id,
+            "score": one.score,
+            "view_scores": dict(one.view_scores),
+            "terms": terms,
+        }
+    )
+
+
+def _term_scores(terms: Sequence[Term], scores: Sequence[float]) -> list[TermScore]:
+    return [
+        TermScore(term=_name(term), weight=term.weight, score=score)
+        for term, score in zip(terms, scores, strict=True)
+    ]
+
+
+def _name(term: Term) -> str:
+    if isinstance(term, TextTerm):
+        return term.text
+    return f"segment {term.segment_id}" if isinstance(term, SegmentTerm) else "picture"
 
 
 def _refinement(one: Refinement) -> RefinementOut:
     mask = one.proposal.mask
+    decided: Refined = "refined" if one.decision.accepted else "kept"
+    note_refinement(decided)
+    note_stages(one.timings_ms)
     return RefinementOut.model_validate(
         {
             "segment_id": one.segment_id,
-            "answer": "refined" if one.decision.accepted else "kept",
+            "answer": decided,
             "reason": one.decision.reason,
             "made_by": one.proposal.source,
             "predicted_iou": mask.predicted_iou,

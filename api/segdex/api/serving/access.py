@@ -41,6 +41,7 @@ def require(role: Role) -> Callable[..., ApiKey]:
                     headers={"WWW-Authenticate": "Bearer"},
                 )
             key = found
+        request.state.key_name = key.name  # for the log
         if not key.may(role):
             raise HTTPException(403, f"the key {key.name!r} may {key.role}, but this needs {role}")
         limiter: RateLimiter = request.app.state.limiter

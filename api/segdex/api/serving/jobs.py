@@ -1,244 +1,190 @@
-"""Long ingests: one at a time, in a queue on disk that a restart goes on with.
+"""The queue of long ingests, as those see it who ask for them: add, look, stop.
 
-The queue and the records are huey's, on SQLite: a kept, small library without a server. Its own consumer is
-not used, because it wants the main thread and its signals, which are the web server's here.
+Queue and records are kept by huey's storages: SQLite in one file, or Redis, each with atomic operations that
+several processes share. Its tasks and its consumer are not used: tasks travel as pickles, which whoever may
+write to the queue could use to run code, and the consumer wants the main thread, which is the web server's.
 """
 
-import logging
-import threading
+import sqlite3
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 from uuid import uuid4
 
-from huey import SqliteHuey
-from pydantic import BaseModel
+from huey.constants import EmptyData
+from huey.storage import BaseStorage, RedisStorage, SqliteStorage
 
+from segdex.api.job_schemas import ENDED, Job
 from segdex.core.errors import SegdexError, UsageError
-from segdex.ingest.report import FileOutcome
 
-Status = Literal["waiting", "running", "done", "stopped", "failed"]
-
-ENDED: frozenset[Status] = frozenset({"done", "stopped", "failed"})
-
-_LAST_OUTCOMES = 10
+_NAME = "segdex"
 _KEPT_JOBS = 1_000
-_POLL_S = 0.2
-_SAVE_EVERY_S = 0.5
-
-_log = logging.getLogger(__name__)
+_REDIS_TIMEOUT_S = 5.0
 
 
-class JobOutcome(BaseModel):
-    """What became of a file."""
-
-    uri: str
-    outcome: str
-    detail: str
+class JobsUnavailableError(SegdexError):
+    """The queue cannot be reached."""
 
 
-class Job(BaseModel):
-    """An ingest of folders.
+def sqlite_storage(file: Path) -> BaseStorage:
+    """Return a queue in a file, made if it is not there; processes of one machine share it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return SqliteStorage(_NAME, filename=str(file), strict_fifo=True)
 
-    Attributes:
-        id: Its name.
-        paths: What to ingest, as it was asked for.
-        tags: Labels for every file.
-        status: Where it is; a job that ran when the service ended waits again after the next start.
-        created_s, started_s, ended_s: Seconds since 1970 UTC.
-        total: Files that were found; None before they were looked for.
-        done: Files that ended in an outcome.
-        counts: How many files ended in each.
-        segments: Segments that were stored.
-        files_per_s: Since the start.
-        left_s: Estimate of the seconds that are left.
-        last: The last outcomes, newest last.
-        detail: Why it failed, or what was left out.
+
+def redis_storage(url: str) -> BaseStorage:
+    """Return a queue on a Redis server, which machines share.
+
+    Args:
+        url: ``redis://[:password@]host:port/number``, or ``rediss://`` for TLS.
+
+    Raises:
+        UsageError: If the package is not installed, or the address is none.
+        JobsUnavailableError: If no server answers.
     """
-
-    id: str
-    paths: list[str]
-    tags: list[str] = []
-    status: Status = "waiting"
-    created_s: float
-    started_s: float | None = None
-    ended_s: float | None = None
-    total: int | None = None
-    done: int = 0
-    counts: dict[str, int] = {}
-    segments: int = 0
-    files_per_s: float | None = None
-    left_s: float | None = None
-    last: list[JobOutcome] = []
-    detail: str = ""
-
-
-class Progress:
-    """What a running job reports to; raises KeyboardInterrupt in the job when it is to stop."""
-
-    def __init__(self, job: Job, save: Callable[[Job], None], stopping: Callable[[], bool]) -> None:
-        self.job = job
-        self._save, self._stopping = save, stopping
-        self._counts: Counter[str] = Counter()
-        self._saved_s = 0.0
-
-    def found(self, total: int, *, left_out: int = 0) -> None:
-        """Say how many files there are."""
-        detail = f"{left_out:,} files lie outside the allowed folders and were left out" if left_out else ""
-        self.job = self.job.model_copy(update={"total": total, "detail": detail})
-        self._save(self.job)
-        self._check()
-
-    def on_file(self, outcome: FileOutcome) -> None:
-        """Say what became of a file."""
-        self._counts[outcome.outcome.value] += 1
-        done, started_s = self.job.done + 1, self.job.started_s or time.time()
-        rate = done / max(time.time() - started_s, 1e-3)
-        last = JobOutcome(uri=outcome.uri, outcome=outcome.outcome.value, detail=outcome.detail)
-        self.job = self.job.model_copy(
-            update={
-                "done": done,
-                "counts": dict(self._counts),
-                "segments": self.job.segments + outcome.segments,
-                "files_per_s": round(rate, 3),
-                "left_s": round(((self.job.total or done) - done) / rate, 1),
-                "last": [*self.job.last, last][-_LAST_OUTCOMES:],
-            }
+    try:
+        import redis
+    except ImportError as error:
+        raise UsageError("SEGDEX_JOBS_REDIS needs a package: pip install 'segdex[redis]'") from error
+    try:
+        pool = redis.ConnectionPool.from_url(
+            url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
         )
-        if time.monotonic() - self._saved_s > _SAVE_EVERY_S:
-            self._saved_s = time.monotonic()
-            self._save(self.job)
-        self._check()
-
-    def _check(self) -> None:
-        if self._stopping():
-            raise KeyboardInterrupt
-
-
-Run = Callable[[Job, Progress], None]
-"""Carries a job out."""
+    except ValueError as error:  # its text may show the password
+        raise UsageError("SEGDEX_JOBS_REDIS must be redis://[:password@]host:port/number") from error
+    storage = RedisStorage(_NAME, blocking=False, connection_pool=pool)
+    try:
+        storage.conn.ping()
+    except redis.exceptions.RedisError as error:
+        raise JobsUnavailableError(f"SEGDEX_JOBS_REDIS: the server does not answer: {error}") from error
+    return storage
 
 
 class Jobs:
-    """The queue, and the thread that empties it.
+    """The queue; threads and processes may share it.
+
+    A job is carried out by whoever claims it first, see ``claim``.
 
     Args:
-        file: SQLite database; made if it is not there.
-        run: Carries a job out.
+        storage: Where it is kept.
+
+    All raise ``JobsUnavailableError`` where that does not answer.
     """
 
-    def __init__(self, file: Path, run: Run) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._huey = SqliteHuey("segdex", filename=str(file))
-        self._run = run
-        self._lock = threading.Lock()
-        self._stop_ids: set[str] = set()
-        self._closing = threading.Event()
-        self._ingest = self._huey.task(name="ingest")(self._carry_out)
-        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
-
-    def start(self) -> None:
-        """Go on with what was waiting or running when the service ended, then with what comes."""
-        self._huey.storage.flush_queue()
-        for job in reversed(self.all()):
-            if job.status not in ENDED:
-                waiting = Job(id=job.id, paths=job.paths, tags=job.tags, created_s=job.created_s)
-                self._save(waiting)
-                self._ingest(job.id)
-        self._thread.start()
+    def __init__(self, storage: BaseStorage) -> None:
+        self._storage = storage
+        self._errors = _errors_of(storage)
 
     def close(self) -> None:
-        """Stop after the file that is being written; the job goes on after the next start."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        self._huey.storage.close()
+        """Release the storage."""
+        self._storage.close()
 
     def add(self, paths: Sequence[str], *, tags: Sequence[str] = ()) -> Job:
         """Put a job into the queue."""
         job = Job(id=uuid4().hex, paths=list(paths), tags=list(tags), created_s=time.time())
-        self._save(job)
-        self._ingest(job.id)
+        self.save(job)
+        self.put(job.id)
         return job
 
     def all(self) -> list[Job]:
         """Return the last jobs, newest first."""
-        stored = self._huey.storage.result_items()
-        jobs = [Job.model_validate_json(value) for key, value in stored.items() if str(key).startswith(_KEY)]
+        items = self._ask("result_items")
+        jobs = [Job.model_validate_json(value) for key, value in items.items() if _text(key).startswith(_JOB)]
         jobs.sort(key=lambda job: job.created_s, reverse=True)
         for old in jobs[_KEPT_JOBS:]:
             if old.status in ENDED:
-                self._huey.storage.delete_data(_KEY + old.id)
+                self._forget(old)
         return jobs[:_KEPT_JOBS]
 
     def get(self, job_id: str) -> Job | None:
         """Return a job."""
-        value = self._huey.storage.peek_data(_KEY + job_id)
-        return Job.model_validate_json(value) if isinstance(value, bytes | str) else None
+        value = self._ask("peek_data", _JOB + job_id)
+        return None if value is EmptyData else Job.model_validate_json(_text(value))
 
     def stop(self, job_id: str) -> Job | None:
         """Stop a job after the file that is being written; what was finished is kept."""
-        with self._lock:
-            job = self.get(job_id)
-            if job is None or job.status in ENDED:
-                return job
-            self._stop_ids.add(job_id)
-            if job.status == "waiting":
-                job = job.model_copy(update={"status": "stopped", "ended_s": time.time()})
-                self._save(job)
+        job = self.get(job_id)
+        if job is None or job.status in ENDED:
             return job
+        self._ask("put_data", _STOP + job_id, b"1")
+        if job.status == "waiting" and self.claim(job):
+            job = job.model_copy(update={"status": "stopped", "ended_s": time.time()})
+            self.save(job)
+        return job
 
     @property
     def waiting(self) -> int:
         """How many jobs wait."""
-        return int(self._huey.storage.queue_size())
+        return int(self._ask("queue_size"))
 
-    def _save(self, job: Job) -> None:
-        self._huey.storage.put_data(_KEY + job.id, job.model_dump_json().encode())
+    # What workers need beside that.
 
-    def _work(self) -> None:
-        while not self._closing.is_set():
-            task = self._huey.dequeue()
-            if task is None:
-                self._closing.wait(_POLL_S)
-            else:
-                self._huey.execute(task)
+    def take(self) -> Job | None:
+        """Return the next job, which is the caller's alone; None if none waits."""
+        while (message := self._ask("dequeue")) is not None:
+            job = self.get(_text(message))
+            if job is not None and job.status == "waiting" and self.claim(job):
+                return job
+        return None
 
-    def _carry_out(self, job_id: str) -> None:
-        with self._lock:
-            job = self.get(job_id)
-            if job is None or job.status != "waiting":
-                return
-            job = job.model_copy(update={"status": "running", "started_s": time.time()})
-            self._save(job)
-        progress = Progress(job, self._save, lambda: self._closing.is_set() or job_id in self._stop_ids)
-        status: Status = "done"
+    def put(self, job_id: str) -> None:
+        """Say that a job waits; saying it twice does no harm."""
+        self._ask("enqueue", job_id.encode())
+
+    def claim(self, job: Job) -> bool:
+        """Whether the caller is the first who wants this attempt of a job."""
+        return bool(self._ask("put_if_empty", f"{_CLAIM}{job.id}:{job.attempt}", b"1"))
+
+    def begin_anew(self, job: Job) -> None:
+        """Let a job wait again whose worker ended; only one of several callers succeeds."""
+        if self._ask("put_if_empty", f"{_ANEW}{job.id}:{job.attempt}", b"1"):
+            self.save(job.anew())
+            self.put(job.id)
+
+    def save(self, job: Job) -> None:
+        """Keep a job as it is now."""
+        self._ask("put_data", _JOB + job.id, job.model_dump_json().encode())
+
+    def is_stopped(self, job_id: str) -> bool:
+        """Whether somebody wants a job to stop."""
+        return bool(self._ask("has_data_for_key", _STOP + job_id))
+
+    def beat(self, job_id: str) -> None:
+        """Say that a job's worker lives."""
+        self._ask("put_data", _BEAT + job_id, uuid4().bytes)
+
+    def last_beat(self, job_id: str) -> bytes:
+        """Return something that differs after each beat."""
+        value = self._ask("peek_data", _BEAT + job_id)
+        return b"" if value is EmptyData else bytes(value)
+
+    def _ask(self, what: str, *values: object) -> Any:
         try:
-            self._run(job, progress)
-        except KeyboardInterrupt:
-            status = "stopped"
-        except SegdexError as error:
-            status = "failed"
-            progress.job = progress.job.model_copy(update={"detail": str(error)})
-        except Exception:  # noqa: BLE001 - a job must not end the thread of all jobs
-            status = "failed"
-            progress.job = progress.job.model_copy(
-                update={"detail": "a bug of segdex, see the log of the service"}
-            )
-            _log.exception("job %s failed", job_id)
-        if status == "stopped" and job_id not in self._stop_ids:
-            self._save(
-                progress.job.model_copy(update={"status": "waiting"})
-            )  # the service ends: go on next time
-            return
-        self._stop_ids.discard(job_id)
-        ended = {"status": status, "ended_s": time.time(), "left_s": 0.0}
-        self._save(progress.job.model_copy(update=ended))
+            return getattr(self._storage, what)(*values)
+        except self._errors as error:
+            raise JobsUnavailableError(f"the queue of jobs does not answer: {error}") from error
+
+    def _forget(self, job: Job) -> None:
+        keys = [_JOB + job.id, _STOP + job.id, _BEAT + job.id]
+        keys += [f"{kind}{job.id}:{n}" for kind in (_CLAIM, _ANEW) for n in range(job.attempt + 1)]
+        for key in keys:
+            self._ask("delete_data", key)
 
 
-_KEY = "job:"
+_JOB, _STOP, _BEAT, _CLAIM, _ANEW = "job:", "stop:", "beat:", "claim:", "anew:"
+
+
+def _errors_of(storage: BaseStorage) -> tuple[type[Exception], ...]:
+    if isinstance(storage, RedisStorage):
+        import redis
+
+        return (redis.exceptions.RedisError,)
+    return (sqlite3.Error,)
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else bytes(value).decode()
 
 
 def inside(path: Path, roots: Sequence[Path]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
+from segdex.api.serving.job_worker import JobWorker
 from segdex.api.serving.jobs import Jobs
 from segdex.api.serving.keys import ApiKey
 from segdex.api.serving.worker import BusyError, ModelWorker, QueuedEmbedder
@@ -41,7 +42,8 @@ class Loaded:
         worker: The thread of the models.
         judge: Says whether a thing is there.
         refiner: Draws masks; only inside the worker.
-        jobs: Long ingests.
+        jobs: The queue of long ingests.
+        job_worker: Carries them out; None where other processes do.
     """
 
     index: SegmentIndex
@@ -52,9 +54,12 @@ class Loaded:
     judge: PresenceJudge
     refiner: Refiner
     jobs: Jobs
+    job_worker: JobWorker | None
 
     def close(self) -> None:
         """End jobs and worker, and release the index."""
+        if self.job_worker is not None:
+            self.job_worker.close()
         self.jobs.close()
         self.worker.close()
         self.index.close()

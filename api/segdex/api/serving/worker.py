@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -51,7 +52,7 @@ class ModelWorker:
             BusyError: If too many wait.
         """
         with self._admitted():
-            return self._executor.submit(call).result()
+            return self._executor.submit(copy_context().run, call).result()  # with the request's id
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """Return ``Embedder.embed_texts``, together with other texts that wait.

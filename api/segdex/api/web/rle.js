@@ -42,22 +42,29 @@ export function maskOf(rle, width, height) {
   return mask;
 }
 
-/** Draw a mask over what is on a canvas: a tint, an outline, and the rest darker. */
-export function drawMask(context, rle) {
+/** Draw masks over what is on a canvas: tint and outline of the things, the rest darker, each where it is wanted. */
+export function drawMasks(context, rles, { tint = true, outline = true } = {}) {
+  if (!rles.length || !(tint || outline)) return;
   const { width, height } = context.canvas;
-  const mask = maskOf(rle, width, height);
+  const masks = rles.map((rle) => maskOf(rle, width, height));
   const pixels = context.getImageData(0, 0, width, height);
   const reach = Math.max(1, Math.round(width / 400));
-  const inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && mask[y * width + x];
+  const edgeOf = (mask, x, y) =>
+    x < reach || y < reach || x + reach >= width || y + reach >= height ||
+    !(mask[y * width + x - reach] && mask[y * width + x + reach] && mask[(y - reach) * width + x] && mask[(y + reach) * width + x]);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      const at = 4 * (y * width + x);
-      const here = mask[y * width + x];
-      const edge = here && !(inside(x - reach, y) && inside(x + reach, y) && inside(x, y - reach) && inside(x, y + reach));
-      const share = edge ? 1 : here ? 0.22 : 0;
-      const dim = here ? 1 : 0.6;
+      const at = y * width + x;
+      let here = false, edge = false;
+      for (const mask of masks) {
+        if (!mask[at]) continue;
+        here = true;
+        if (outline && edgeOf(mask, x, y)) edge = true;
+      }
+      const share = edge ? 1 : here && tint ? 0.22 : 0;
+      const dim = here || !tint ? 1 : 0.6;
       [255, 196, 0].forEach((colour, channel) => {
-        pixels.data[at + channel] = pixels.data[at + channel] * dim * (1 - share) + colour * share;
+        pixels.data[4 * at + channel] = pixels.data[4 * at + channel] * dim * (1 - share) + colour * share;
       });
     }
   }

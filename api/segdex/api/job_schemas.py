@@ -1,0 +1,78 @@
+"""Jobs as they are asked for, kept and answered."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Status = Literal["waiting", "running", "done", "stopped", "failed"]
+
+ENDED: frozenset[Status] = frozenset({"done", "stopped", "failed"})
+
+
+class JobRequest(BaseModel):
+    """Folders or files below the allowed ones."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"paths": ["/pictures/2026"], "tags": ["holiday"]}]}
+    )
+
+    paths: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=4_096)]], Field(min_length=1, max_length=100)
+    ]
+    tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=100)] = []
+
+
+class JobOutcome(BaseModel):
+    """What became of a file."""
+
+    uri: str
+    outcome: str
+    detail: str
+
+
+class Job(BaseModel):
+    """An ingest of folders.
+
+    Attributes:
+        id: Its name.
+        paths: What to ingest, as it was asked for.
+        tags: Labels for every file.
+        status: Where it is; a job whose worker ended waits again.
+        attempt: How often it was begun anew.
+        created_s, started_s, ended_s: Seconds since 1970 UTC.
+        total: Files that were found; None before they were looked for.
+        done: Files that ended in an outcome.
+        counts: How many files ended in each.
+        segments: Segments that were stored.
+        files_per_s: Since the start.
+        left_s: Estimate of the seconds that are left.
+        last: The last outcomes, newest last.
+        detail: Why it failed, or what was left out.
+    """
+
+    id: str
+    paths: list[str]
+    tags: list[str] = []
+    status: Status = "waiting"
+    attempt: int = 0
+    created_s: float
+    started_s: float | None = None
+    ended_s: float | None = None
+    total: int | None = None
+    done: int = 0
+    counts: dict[str, int] = {}
+    segments: int = 0
+    files_per_s: float | None = None
+    left_s: float | None = None
+    last: list[JobOutcome] = []
+    detail: str = ""
+
+    def anew(self) -> "Job":
+        """Return the job as it waits after its worker ended."""
+        return Job(
+            id=self.id,
+            paths=self.paths,
+            tags=self.tags,
+            created_s=self.created_s,
+            attempt=self.attempt + 1,
+        )

@@ -1,0 +1,142 @@
+// The grid of hits.
+
+import { drawMasks } from "./rle.js";
+import { $, drawPicture, events, fileName, json, tell } from "./service.js";
+import { look, open } from "./viewer.js";
+
+const GRID_PX = 400, REFINED = 5;
+const shown = { answers: [], more: null, cards: new Map() }; // segment id to its redraw
+let asked = 0; // answers to earlier questions are dropped
+
+/** Show the answer to a question in place of what is there.
+ * @param what the question in words
+ * @param ask returns the promise of a page of the answer, given its cursor */
+export async function show(what, ask) {
+  const mine = ++asked;
+  tell("status", "Searching…");
+  try {
+    const answer = await ask(null);
+    if (mine !== asked) return;
+    Object.assign(shown, { answers: [answer], what, ask });
+    render();
+  } catch (error) {
+    if (mine === asked) tell("status", error.message, true);
+  }
+}
+
+async function more() {
+  const mine = asked, last = shown.answers.at(-1);
+  $("more").disabled = true;
+  try {
+    const answer = await shown.ask(last.next_cursor);
+    if (mine !== asked) return;
+    shown.answers.push(answer);
+    render();
+    cardsOf(answer)[0]?.querySelector("button").focus();
+  } catch (error) {
+    if (mine === asked) tell("status", error.message, true);
+  } finally {
+    $("more").disabled = false;
+  }
+}
+
+const cardsOf = (answer) => [...$("hits").children].filter((item) => item.answer === answer);
+
+/** Draw the grid anew: a card for each thing, best first, or for each picture with all its things. */
+export function render() {
+  if (!shown.answers.length) return;
+  shown.cards.clear();
+  const items = shown.answers.flatMap((answer) => {
+    const cards = $("group").checked
+      ? answer.hits.map((hit) => ({ hit, segments: hit.segments, answer }))
+      : answer.hits.flatMap((hit) => hit.segments.map((segment) => ({ hit, segments: [segment], answer })));
+    cards.sort((a, b) => b.segments[0].score - a.segments[0].score);
+    return cards.map(card);
+  });
+  const things = shown.answers.flatMap((answer) => answer.hits.flatMap((hit) => hit.segments)).length;
+  const hits = shown.answers.flatMap((answer) => answer.hits).length;
+  const { timings_ms: timings, embedder } = shown.answers.at(-1);
+  const took = Object.values(timings).reduce((sum, ms) => sum + ms, 0);
+  tell("status", things
+    ? `${things} things in ${hits} pictures for ${shown.what}, ${Math.round(took)} ms, by ${embedder}`
+    : `Not there: no picture stands out for ${shown.what}.`);
+  $("hits").replaceChildren(...items);
+  $("more").hidden = !shown.answers.at(-1).next_cursor;
+  $("refine-hits").hidden = !things;
+}
+
+function card({ hit, segments, answer }) {
+  const item = document.createElement("li");
+  const button = document.createElement("button");
+  const canvas = document.createElement("canvas");
+  const scale = GRID_PX / Math.max(hit.image.width, hit.image.height);
+  canvas.width = Math.max(1, Math.round(hit.image.width * scale));
+  canvas.height = Math.max(1, Math.round(hit.image.height * scale));
+  canvas.setAttribute("aria-hidden", "true");
+  const score = document.createElement("strong");
+  score.textContent = segments[0].score.toFixed(3);
+  const label = document.createElement("span");
+  label.className = "name";
+  label.textContent = fileName(hit.image);
+  const count = document.createElement("span");
+  count.textContent = segments.length > 1 ? `${segments.length} things` : "";
+  const caption = document.createElement("span");
+  caption.className = "caption";
+  caption.append(score, count, label);
+  button.title = hit.image.path;
+  button.append(canvas, caption);
+  button.addEventListener("click", () => open(hit.image, segments, answer));
+  item.append(button);
+  item.answer = answer;
+  const redraw = async () => {
+    try {
+      const context = await drawPicture(canvas, hit.image.image_id, GRID_PX);
+      drawMasks(context, segments.map((segment) => segment.rle), look());
+    } catch (error) {
+      label.textContent = error.message;
+      label.classList.add("error");
+    }
+  };
+  for (const segment of segments) {
+    shown.cards.set(segment.segment_id, (refined) => {
+      if (refined) {
+        Object.assign(segment, { rle: refined.rle, box_xyxy: refined.box_xyxy, area_px: refined.area_px });
+        score.textContent = `${segment.score.toFixed(3)}, refined`;
+      }
+      return redraw();
+    });
+  }
+  redraw();
+  return item;
+}
+
+async function refineHits() {
+  const mine = asked, [answer] = shown.answers;
+  $("refine-hits").disabled = true;
+  const found = { refined: 0, kept: 0 };
+  try {
+    for await (const { name, data } of events(`/v1/search/${answer.id}/refinements?first=${REFINED}`)) {
+      if (mine !== asked) return;
+      if (name === "error") throw new Error(data.detail);
+      if (name !== "refinement") continue;
+      found[data.answer]++;
+      tell("status", `Refining: ${found.refined} masks drawn again, ${found.kept} kept`);
+      if (data.answer === "refined") shown.cards.get(data.segment_id)?.(data);
+    }
+    tell("status", `${found.refined} masks drawn again, ${found.kept} kept as they were`);
+  } catch (error) {
+    if (mine === asked) tell("status", error.message, true);
+  } finally {
+    $("refine-hits").disabled = false;
+  }
+}
+
+$("more").addEventListener("click", more);
+$("refine-hits").addEventListener("click", refineHits);
+$("group").addEventListener("change", render);
+for (const id of ["masks", "outlines"]) {
+  $(id).addEventListener("change", () => new Set(shown.cards.values()).forEach((redraw) => redraw()));
+}
+
+/** Ask with a body of JSON, page by page. */
+export const bySearch = (question) => (cursor) => json("POST", "/v1/search", cursor ? { ...question, cursor } : question);

@@ -1,0 +1,63 @@
+// The jobs of the service, while their window is open.
+
+import { $, json, tell } from "./service.js";
+
+const LOOK_EVERY_MS = 1000;
+const rows = new Map(); // id to the parts of its line
+
+function rowOf(id) {
+  if (!rows.has(id)) {
+    const [item, title, bar, note, stop] = ["li", "strong", "progress", "p", "button"].map((name) => document.createElement(name));
+    note.className = "note";
+    stop.type = "button";
+    stop.textContent = "Stop";
+    stop.addEventListener("click", () => act(json("DELETE", `/v1/jobs/${id}`)));
+    item.append(title, stop, bar, note);
+    rows.set(id, { item, title, bar, note, stop });
+  }
+  return rows.get(id);
+}
+
+async function show() {
+  const jobs = await json("GET", "/v1/jobs");
+  for (const job of jobs) {
+    const row = rowOf(job.id), paths = job.paths.join(", ");
+    row.title.textContent = paths;
+    row.bar.max = job.total || 1;
+    row.bar.value = job.done;
+    row.bar.setAttribute("aria-label", `progress of ${paths}`);
+    row.stop.hidden = !["waiting", "running"].includes(job.status);
+    row.stop.setAttribute("aria-label", `Stop ${paths}`);
+    const counts = Object.entries(job.counts).map(([name, count]) => `${count} ${name}`).join(", ");
+    const left = job.status === "running" && job.left_s ? `, about ${Math.ceil(job.left_s)} s left` : "";
+    row.note.textContent = [`${job.status}: ${job.done} of ${job.total ?? "?"} files${left}`, counts, job.segments && `${job.segments} things`, job.detail].filter(Boolean).join("; ");
+  }
+  const items = jobs.map((job) => rowOf(job.id).item);
+  if (items.some((item, at) => $("job-list").children[at] !== item)) $("job-list").replaceChildren(...items);
+  if (!$("job-status").classList.contains("error")) tell("job-status", jobs.length ? "" : "No jobs yet.");
+}
+
+async function act(promise) {
+  try {
+    await promise;
+    tell("job-status", "");
+    await show();
+  } catch (error) {
+    tell("job-status", error.message, true);
+  }
+}
+
+$("show-jobs").addEventListener("click", () => {
+  tell("job-status", "");
+  $("jobs").showModal();
+  const again = () => {
+    if (!$("jobs").open) return;
+    show().catch((error) => tell("job-status", error.message, true)).finally(() => setTimeout(again, LOOK_EVERY_MS));
+  };
+  again();
+});
+$("close-jobs").addEventListener("click", () => $("jobs").close());
+$("add-job").addEventListener("submit", (event) => {
+  event.preventDefault();
+  act(json("POST", "/v1/jobs", { paths: [$("job-path").value.trim()] }));
+});

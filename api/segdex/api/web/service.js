@@ -1,0 +1,83 @@
+// The service: requests with the key of this tab, and pictures that are kept.
+
+const KEY = "segdex-key", KEPT_PICTURES = 200;
+const pictures = new Map(); // address to a promise of an ImageBitmap
+
+/** An answer that says no; `status` is that of HTTP, 0 where nobody answered. */
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export const setKey = (key) => sessionStorage.setItem(KEY, key.trim());
+
+/** Send a request; a FormData goes as it is, anything else as JSON. */
+export async function call(method, path, body) {
+  const headers = {};
+  const key = sessionStorage.getItem(KEY);
+  if (key) headers.Authorization = `Bearer ${key}`;
+  if (body && !(body instanceof FormData)) {
+    headers["Content-Type"] = "application/json";
+    body = JSON.stringify(body);
+  }
+  const response = await fetch(path, { method, headers, body }).catch(() => {
+    throw new Refused("the service does not answer: is it still running?", 0);
+  });
+  if (!response.ok) {
+    const problem = await response.json().catch(() => ({}));
+    if (response.status === 401) document.dispatchEvent(new Event("key-needed"));
+    throw new Refused(problem.detail ?? `the service answers with ${response.status}`, response.status);
+  }
+  return response;
+}
+
+export const json = async (...request) => (await call(...request)).json();
+
+/** Read server-sent events; `EventSource` cannot send a key. */
+export async function* events(path) {
+  const reader = (await call("GET", path)).body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    text += value;
+    const whole = text.split("\n\n");
+    text = whole.pop();
+    for (const event of whole) {
+      const [, name, data] = event.match(/^event: (.*)\ndata: (.*)$/);
+      yield { name, data: JSON.parse(data) };
+    }
+  }
+}
+
+/** Return a picture of the index, no longer than px. */
+export function picture(imageId, px) {
+  const path = `/v1/images/${imageId}/file?max_px=${px}`;
+  if (!pictures.has(path)) {
+    if (pictures.size > KEPT_PICTURES) pictures.delete(pictures.keys().next().value);
+    const made = call("GET", path).then((response) => response.blob()).then(createImageBitmap);
+    made.catch(() => pictures.delete(path)); // the next look asks again
+    pictures.set(path, made);
+  }
+  return pictures.get(path);
+}
+
+/** Draw a picture of the index over a canvas. */
+export async function drawPicture(canvas, imageId, px) {
+  const bitmap = await picture(imageId, px);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  return context;
+}
+
+/** Show a line, as an error or not. */
+export function tell(id, text, isError = false) {
+  const line = document.getElementById(id);
+  line.textContent = text;
+  line.classList.toggle("error", isError);
+}
+
+export const $ = (id) => document.getElementById(id);
+export const fileName = (image) => image.path.split("/").pop();
