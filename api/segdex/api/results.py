@@ -19,6 +19,7 @@ def hit_to_json(hit: SearchHit, *, rank: int) -> dict[str, object]:
     return {
         "rank": rank,
         "score": hit.score,
+        "presence": hit.presence,
         **image_to_json(hit.image),
         "segments": [
             {"score": found.score, "view_scores": dict(found.view_scores), **segment_to_json(found.record)}

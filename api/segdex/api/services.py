@@ -1,6 +1,7 @@
 """The composition root: the one place where settings become models and an index."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -234,9 +235,11 @@ def load_service(settings: Settings) -> "Loaded":
     from segdex.api.serving.state import Loaded
     from segdex.api.serving.worker import ModelWorker, QueuedEmbedder
 
-    jobs = open_jobs(settings)
-    index = open_index(settings, create=True)
-    try:
+    with ExitStack() as opened:
+        jobs = open_jobs(settings)
+        opened.callback(jobs.close)
+        index = open_index(settings, create=True)
+        opened.callback(index.close)
         profile = profile_of(settings, index)
         recipe = load_recipe(settings, profile, preset("balanced"))
         prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
@@ -247,9 +250,7 @@ def load_service(settings: Settings) -> "Loaded":
             embedder=recipe.embedder,
             distractors=judge.distractors,
         )
-    except BaseException:
-        index.close()
-        raise
+        opened.pop_all()  # from here on they are the service's
     worker = ModelWorker(recipe.embedder, max_waiting=settings.max_waiting)
     job_worker = None
     if settings.jobs_by == "service":

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +25,7 @@ from segdex.api.serving.jobs import Jobs, sqlite_storage
 from segdex.api.serving.keys import ApiKey, make_key
 from segdex.api.serving.state import Loaded, ServiceState
 from segdex.api.serving.worker import ModelWorker, QueuedEmbedder
-from segdex.core.errors import IndexUnavailableError
+from segdex.core.errors import IndexLockedError, IndexUnavailableError
 from segdex.core.geometry import BoxXYXY
 from segdex.core.index.memory import MemoryIndex
 from segdex.core.masks import MaskRLE, decode_mask
@@ -533,6 +534,27 @@ def test_a_service_that_cannot_load_lives_and_says_why() -> None:
         assert client.get("/healthz").status_code == 200
         refused(client.get("/readyz"), 503, "no Qdrant server")
         refused(client.post("/v1/search", json={"texts": ["red"]}), 503, "no Qdrant server")
+
+
+def test_a_service_whose_index_was_away_is_ready_when_it_comes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("segdex.api.serving.state._RETRY_S", 0.01)
+    tries = iter([IndexLockedError("another process has it open"), IndexUnavailableError("no server"), None])
+
+    def load_later() -> Loaded:
+        if (error := next(tries)) is not None:
+            raise error
+        return load(tmp_path / "set")
+
+    state = ServiceState(build_settings(), (), load_later)
+    with TestClient(build_app(state), base_url=HERE) as client:
+        deadline = time.monotonic() + 20
+        while client.get("/readyz").status_code != 200 and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+        assert client.get("/readyz").status_code == 200
+        assert first_hit(client)
 
 
 def test_metrics_count_requests_by_path_and_status(client: TestClient) -> None:

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from tests.fakes.embedder import ColourEmbedder
+from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
 
 from segdex.api.serving.worker import BusyError, ModelWorker, QueuedEmbedder
 from segdex.core.errors import QueryError
-from segdex.core.records import Vectors
+from segdex.core.records import RGBImage, Vectors
 
 
 class RecordingEmbedder(ColourEmbedder):
@@ -23,6 +23,10 @@ class RecordingEmbedder(ColourEmbedder):
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         self.batches.append(len(texts))
         return super().embed_texts(texts)
+
+    def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
+        self.batches.append(len(images))
+        return super().embed_images(images)
 
 
 class Gate:
@@ -73,6 +77,27 @@ def test_texts_that_wait_together_are_embedded_together(
 
     np.testing.assert_array_equal(found, ColourEmbedder().embed_texts(colours))
     assert embedder.batches == [5]
+
+
+def test_pictures_that_wait_together_are_embedded_together(
+    worker: ModelWorker, embedder: RecordingEmbedder
+) -> None:
+    gate = Gate()
+    pictures = [np.full((20, 30, 3), colour, np.uint8) for colour in COLOURS_RGB.values()][:4]
+    queued = QueuedEmbedder(embedder, worker)
+
+    with ThreadPoolExecutor(8) as pool:
+        blocking = pool.submit(worker.run, gate.hold)
+        gate.reached.wait(10)
+        rows = [pool.submit(queued.embed_images, [picture]) for picture in pictures]
+        while worker.waiting < 5:
+            pass
+        gate.open.set()
+        blocking.result(10)
+        found = np.concatenate([row.result(10) for row in rows])
+
+    np.testing.assert_array_equal(found, ColourEmbedder().embed_images(pictures))
+    assert embedder.batches == [4]
 
 
 def test_a_text_that_cannot_be_embedded_spoils_no_other(

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,9 @@ _T = TypeVar("_T")
 MAX_TEXTS = 64
 """Texts that are embedded in one call."""
 
+MAX_IMAGES = 16
+"""Pictures likewise: a call of sixteen takes about half a second on two cores."""
+
 
 class BusyError(SegdexError):
     """The queue is full; ask again in a moment."""
@@ -29,19 +31,19 @@ class BusyError(SegdexError):
 class ModelWorker:
     """Runs calls one after the other in a thread of its own.
 
-    Texts that wait at the same time are embedded in one call. Threads may share it; a call must not ask the
-    worker again.
+    Texts that wait at the same time are embedded in one call, and so are pictures. Threads may share it; a
+    call must not ask the worker again.
 
     Args:
-        embedder: For the texts.
+        embedder: For texts and pictures.
         max_waiting: Calls that may wait or run; a further one is refused.
     """
 
     def __init__(self, embedder: Embedder, *, max_waiting: int) -> None:
-        self._embedder = embedder
+        self._texts = _Batch(embedder.embed_texts, MAX_TEXTS)
+        self._images = _Batch(embedder.embed_images, MAX_IMAGES)
         self._max_waiting = max_waiting
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="models")
-        self._texts: deque[_Texts] = deque()
         self._lock = threading.Lock()
         self.waiting = 0
 
@@ -61,12 +63,15 @@ class ModelWorker:
             BusyError: If too many wait.
             QueryError: If a text cannot be embedded.
         """
-        with self._admitted():
-            asked = _Texts(list(texts), Future())
-            with self._lock:
-                self._texts.append(asked)
-            self._executor.submit(self._embed_waiting)
-            return asked.rows.result()
+        return self._embed(self._texts, texts)
+
+    def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
+        """Return ``Embedder.embed_images``, together with other pictures that wait.
+
+        Raises:
+            BusyError: If too many wait.
+        """
+        return self._embed(self._images, images)
 
     def close(self) -> None:
         """End the thread once what waits is done."""
@@ -84,39 +89,60 @@ class ModelWorker:
             with self._lock:
                 self.waiting -= 1
 
-    def _embed_waiting(self) -> None:
-        """Embed the texts that wait, as many as fit into one call; an earlier call may have taken all."""
-        taken: list[_Texts] = []
+    def _embed(self, batch: "_Batch[_T]", items: Sequence[_T]) -> Vectors:
+        with self._admitted():
+            rows = batch.add(items)
+            self._executor.submit(batch.embed_waiting)
+            return rows.result()
+
+
+class _Batch(Generic[_T]):
+    """What waits to be embedded together.
+
+    Args:
+        embed: Returns a row for each item.
+        limit: No more asking is added to a call that has so many items.
+    """
+
+    def __init__(self, embed: Callable[[Sequence[_T]], Vectors], limit: int) -> None:
+        self._embed, self._limit = embed, limit
+        self._waiting: deque[tuple[list[_T], Future[Vectors]]] = deque()
+        self._lock = threading.Lock()
+
+    def add(self, items: Sequence[_T]) -> "Future[Vectors]":
+        """Put items in; the future gets their rows."""
+        rows: Future[Vectors] = Future()
         with self._lock:
-            while self._texts and sum(len(each.texts) for each in taken) < MAX_TEXTS:
-                taken.append(self._texts.popleft())
-        if not taken:
-            return
-        try:
-            rows = self._embedder.embed_texts([text for asked in taken for text in asked.texts])
-        except Exception as error:  # noqa: BLE001 - it belongs to those who asked, whatever it is
+            self._waiting.append((list(items), rows))
+        return rows
+
+    def embed_waiting(self) -> None:
+        """Embed what waits, as much as fits into one call; an earlier call may have taken all."""
+        taken: list[tuple[list[_T], Future[Vectors]]] = []
+        with self._lock:
+            while self._waiting and sum(len(items) for items, _ in taken) < self._limit:
+                taken.append(self._waiting.popleft())
+        if len(taken) < 2 or not self._try(taken):
+            # one item that cannot be embedded must not spoil the others
             for asked in taken:
-                if len(taken) == 1:
-                    asked.rows.set_exception(error)
-                else:  # one text that cannot be embedded must not spoil the others
-                    self._embed_alone(asked)
-            return
-        start = 0
-        for asked in taken:
-            asked.rows.set_result(rows[start : start + len(asked.texts)])
-            start += len(asked.texts)
+                self._alone(*asked)
 
-    def _embed_alone(self, asked: "_Texts") -> None:
+    def _try(self, taken: "list[tuple[list[_T], Future[Vectors]]]") -> bool:
         try:
-            asked.rows.set_result(self._embedder.embed_texts(asked.texts))
-        except Exception as error:  # noqa: BLE001 - likewise
-            asked.rows.set_exception(error)
+            found = self._embed([item for items, _ in taken for item in items])
+        except Exception:  # noqa: BLE001 - each is tried again alone, and gets its own error
+            return False
+        start = 0
+        for items, rows in taken:
+            rows.set_result(found[start : start + len(items)])
+            start += len(items)
+        return True
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Texts:
-    texts: list[str]
-    rows: "Future[Vectors]"
+    def _alone(self, items: list[_T], rows: "Future[Vectors]") -> None:
+        try:
+            rows.set_result(self._embed(items))
+        except Exception as error:  # noqa: BLE001 - it belongs to who asked, whatever it is
+            rows.set_exception(error)
 
 
 class QueuedEmbedder:
@@ -142,7 +168,7 @@ class QueuedEmbedder:
 
     def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
         """See ``Embedder``."""
-        return self._worker.run(lambda: self._embedder.embed_images(images))
+        return self._worker.embed_images(images)
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """See ``Embedder``."""
