@@ -110,6 +110,7 @@ class ServiceState:
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = None
+            gc.unfreeze()
 
     def loaded(self) -> Loaded:
         """Return what was loaded.
