@@ -12,7 +12,7 @@ from tests.qdrant_server import qdrant_server
 __all__ = ["fast_folder", "qdrant_server"]
 
 # Later means slower: a mistake in a pure function shows before a model is loaded.
-_ORDER = ("models", "qdrant", "e2e", "gpu")
+_ORDER = ("models", "qdrant", "browser", "e2e", "gpu")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

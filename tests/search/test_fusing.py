@@ -133,7 +133,7 @@ def test_masks_are_fetched_of_what_is_shown_alone(index: CountingIndex) -> None:
     answer = search(QUERY, index=index, embedder=EMBEDDER)
 
     assert index.viewed == sum(len(hit.segments) for hit in answer.hits)
-    assert index.asked[0] == (0, 40)
+    assert index.asked[0] == (0, 44)
     assert len(index.asked) <= 3
     assert all(pictures <= 10 for pictures, _ in index.asked[1:])
 

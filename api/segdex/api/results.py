@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from segdex.api.drawing import SheetRow, Tile
-from segdex.core.errors import ImageError
+from segdex.core.errors import ImageError, ImageGoneError
 from segdex.core.images import read_image_file
 from segdex.core.records import ImageRecord, RGBImage, SegmentRecord
 from segdex.core.uris import display_path, uri_to_path
@@ -76,7 +76,8 @@ def read_picture(image: ImageRecord, *, max_pixels: int) -> RGBImage:
     """Return the pixels of a stored picture from the first of its files that still holds it.
 
     Raises:
-        ImageError: If none can be read, or its size is not the stored one.
+        ImageGoneError: If none is there, or their size is not the stored one.
+        ImageError: If one cannot be read.
     """
     for file in image.files:
         path = uri_to_path(file.uri)
@@ -84,7 +85,7 @@ def read_picture(image: ImageRecord, *, max_pixels: int) -> RGBImage:
             pixels = read_image_file(path, max_pixels=max_pixels).pixels
             if pixels.shape[:2] == image.size_hw:
                 return pixels
-    raise ImageError(
+    raise ImageGoneError(
         f"{display_path(image.files[0].uri)}: is gone or has changed; bring the index up to date with "
         "`segdex ingest`, or forget it with `segdex sync`"
     )

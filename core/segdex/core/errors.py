@@ -48,6 +48,10 @@ class ImageError(SegdexError):
     exit_code = 1
 
 
+class ImageGoneError(ImageError):
+    """The file of a picture is not there any more, or holds something else."""
+
+
 class NotAnImageError(ImageError):
     """The bytes are not a picture in a supported format."""
 

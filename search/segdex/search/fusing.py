@@ -33,7 +33,7 @@ def fused_hits(
     weights: Mapping[str, float],
     index: SegmentIndex,
 ) -> tuple[tuple[SearchHit, ...], bool]:
-    """Return the answer to a query, and whether there may be more pictures.
+    """Return the answer to a query, and whether there are more pictures.
 
     First its pictures are found, then their segments, then the masks of those.
 
@@ -50,14 +50,14 @@ def fused_hits(
         return found if least is None else [hit for hit in found if hit.score >= least]
 
     reach = query.offset + query.limit
-    images, hits, complete = _find_pictures(ask, index, query.where, reach=reach)
-    page = list(images)[query.offset :]
+    images, hits, complete = _find_pictures(ask, index, query.where, reach=reach + 1)
+    page = list(images)[query.offset : reach]
     shown = _fill_pictures(ask, hits, page, complete=complete, query=query)
     viewed = index.view_segments([UUID(hit.segment_id) for found in shown for hit in found], vectors)
     segments = fuse_views(viewed.values(), weights=weights)
     groups = group_by_image(segments, limit=query.limit, per_image=query.per_image)
     found = tuple(SearchHit(images[str(group[0].image_id)], tuple(group)) for group in groups)
-    return found, len(images) == reach
+    return found, len(images) > reach
 
 
 def _find_pictures(

@@ -22,7 +22,7 @@ class SearchAnswer:
 
     Attributes:
         hits: Pictures, best first.
-        more: Whether there may be further pictures, for a larger ``offset``.
+        more: Whether there are further pictures, for a larger ``offset``.
         timings_ms: Wall milliseconds of each stage: embed, query, and presence where it was judged.
         embedder: Name of the model that scored.
         query_vectors: (dim,) vector of the question by view.

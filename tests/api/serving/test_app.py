@@ -12,70 +12,15 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from tests.fakes.dataset import write_colour_set
-from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
-from tests.fakes.segmenter import FloodSegmenter
+from tests.fakes.service import HERE, load, png, refused
 
 from segdex.api.app import build_app
-from segdex.api.evaluation.load import load_dataset
-from segdex.api.evaluation.search import ingest_dataset
-from segdex.api.services import build_settings, job_runner
-from segdex.api.serving.job_worker import JobWorker
-from segdex.api.serving.jobs import Jobs, sqlite_storage
+from segdex.api.routes.uploads import keep_upload
+from segdex.api.services import build_settings
 from segdex.api.serving.keys import ApiKey, make_key
 from segdex.api.serving.state import Loaded, ServiceState
-from segdex.api.serving.worker import ModelWorker, QueuedEmbedder
 from segdex.core.errors import IndexLockedError, IndexUnavailableError
-from segdex.core.geometry import BoxXYXY
-from segdex.core.index.memory import MemoryIndex
 from segdex.core.masks import MaskRLE, decode_mask
-from segdex.core.settings import Settings
-from segdex.ingest.generate import GeneratorSettings
-from segdex.ingest.pipeline import Recipe
-from segdex.search.refine.encodings import EncodingCache
-from segdex.search.refine.gate import GateSettings
-from segdex.search.refine.presence import PresenceJudge
-from segdex.search.refine.service import Refiner
-
-LEFT, RIGHT = BoxXYXY(8, 30, 58, 90), BoxXYXY(96, 30, 152, 90)
-PICTURES = {"a.png": [("red", LEFT), ("blue", RIGHT)], "b.png": [("green", LEFT)]}
-EMBEDDER = ColourEmbedder()
-HERE = "http://127.0.0.1:8600"
-OTHERS = EMBEDDER.embed_texts(list(COLOURS_RGB))
-
-
-def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = None) -> Loaded:
-    recipe = Recipe(
-        FloodSegmenter(),
-        EMBEDDER,
-        GeneratorSettings(points_per_side=8, explained_above=1.0, redraws=False),
-    )
-    index = MemoryIndex()
-    dataset = load_dataset(write_colour_set(folder, PICTURES))
-    ingest_dataset(dataset, index=index, recipe=recipe, profile="offline")
-    worker = ModelWorker(EMBEDDER, max_waiting=max_waiting)
-    chosen = settings or build_settings()
-    jobs = Jobs(sqlite_storage(folder.parent / "jobs.sqlite"))
-    job_worker = JobWorker(jobs, job_runner(chosen, index, recipe, "offline"))
-    job_worker.start()
-    return Loaded(
-        index=index,
-        profile="offline",
-        recipe=recipe,
-        embedder=QueuedEmbedder(EMBEDDER, worker),
-        worker=worker,
-        judge=PresenceJudge(OTHERS, floor=0.3),
-        refiner=Refiner(
-            segmenter=FloodSegmenter(),
-            embedder=EMBEDDER,
-            distractors=OTHERS,
-            encodings=EncodingCache(64),
-            gate=GateSettings(gain_floor=-1),
-        ),
-        jobs=jobs,
-        job_worker=job_worker,
-    )
-
 
 Make = Callable[..., TestClient]
 
@@ -105,29 +50,10 @@ def _client(make: Make) -> TestClient:
     return make()
 
 
-def png(colour: str = "orange", size: tuple[int, int] = (120, 90)) -> bytes:
-    buffer = BytesIO()
-    picture = Image.new("RGB", size, COLOURS_RGB["grey"])
-    picture.paste(COLOURS_RGB[colour], (20, 20, 80, 70))
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def first_hit(client: TestClient, text: str = "red") -> tuple[dict[str, object], dict[str, object], str]:
     answer = client.post("/v1/search", json={"texts": [text], "limit": 1, "per_image": 1}).json()
     hit = answer["hits"][0]
     return hit["image"], hit["segments"][0], answer["id"]
-
-
-def refused(response: object, status: int, *words: str) -> None:
-    """Check that an answer is a problem of one line."""
-    assert response.status_code == status, response.text  # type: ignore[attr-defined]
-    assert response.headers["content-type"] == "application/problem+json"  # type: ignore[attr-defined]
-    problem = response.json()  # type: ignore[attr-defined]
-    assert problem["status"] == status
-    assert "\n" not in problem["detail"]
-    for word in words:
-        assert word in problem["detail"], problem["detail"]
 
 
 def test_a_search_finds_the_thing_and_its_mask(client: TestClient) -> None:
@@ -182,6 +108,7 @@ def test_pages_follow_each_other_by_cursor_and_only_for_their_own_question(clien
         pages.append(client.post("/v1/search", json={**question, "cursor": pages[-1]["next_cursor"]}).json())
 
     assert whole["next_cursor"] is None
+    assert len(pages) == len(whole["hits"])  # none of them is empty
     assert [hit for page in pages for hit in page["hits"]] == whole["hits"]
     cursor = pages[0]["next_cursor"]
     other = {"texts": ["blue"], "limit": 1, "cursor": cursor}
@@ -392,12 +319,41 @@ def test_an_upload_is_found_and_forgotten(client: TestClient, tmp_path: Path) ->
     assert done.status_code == 201
     assert done.json()["outcome"] == "added"
     assert again.json() == {**done.json(), "outcome": "unchanged"}
-    assert len(list((tmp_path / "uploads").iterdir())) == 1
+    (kept,) = (path for path in (tmp_path / "uploads").rglob("*") if path.is_file())
+    assert kept.name == "evil.png"
     assert not list(tmp_path.parent.glob("evil*"))
     image, _, _ = first_hit(client, "orange")
     assert image["image_id"] == done.json()["image_id"]
     assert client.delete(f"/v1/images/{image['image_id']}").status_code == 204
     refused(client.delete(f"/v1/images/{image['image_id']}"), 404)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("cat.png", "cat.png"),
+        ("..", "picture"),
+        ("C:\\x\\my cat.jpg", "my cat.jpg"),
+        ("a\nb.png", "a_b.png"),
+        ("\u732b.png", "\u732b.png"),
+        ("x" * 500 + ".png", "x" * 56 + ".png"),
+        (".part", "part"),
+    ],
+)
+def test_an_upload_keeps_what_is_plain_of_its_name(tmp_path: Path, name: str, kept: str) -> None:
+    path = keep_upload(b"data", tmp_path / "digest", name=name)
+
+    assert (path.parent, path.name, path.read_bytes()) == (tmp_path / "digest", kept, b"data")
+    assert keep_upload(b"data", tmp_path / "digest", name="other.png") == path
+
+
+def test_a_picture_whose_file_is_gone_is_a_410(client: TestClient) -> None:
+    image, segment, answer_id = first_hit(client)
+    Path(str(image["path"])).unlink()
+
+    refused(client.get(f"/v1/images/{image['image_id']}/file"), 410, "segdex sync")
+    refused(client.get(f"/v1/segments/{segment['segment_id']}/cutout.png"), 410)
+    refused(client.post(f"/v1/search/{answer_id}/refine"), 410)
 
 
 def test_uploads_are_limited_before_they_are_decoded(make: Make, tmp_path: Path) -> None:

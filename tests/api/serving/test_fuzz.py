@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from tests.api.serving.test_app import load
+from tests.fakes.service import load
 
 from segdex.api.app import build_app
 from segdex.api.services import build_settings

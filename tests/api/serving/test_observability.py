@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
-from tests.api.serving.test_app import HERE, load, png, refused
+from tests.fakes.service import HERE, load, png, refused
 from tests.qdrant_server import free_port_pair
 
 from segdex.api.app import build_app

@@ -15,7 +15,7 @@ from segdex.api.drawing import cutout_png, mask_png
 from segdex.api.polygons import mask_polygon
 from segdex.api.results import image_to_json, read_picture, segment_to_json
 from segdex.api.routes.lookups import get_image, get_segment
-from segdex.api.routes.uploads import UPLOAD, read_upload
+from segdex.api.routes.uploads import UPLOAD, keep_upload, read_upload
 from segdex.api.schemas import ImageOut, Ingested, PolygonOut, SegmentOut, Stats
 from segdex.api.serving.access import State, require
 from segdex.api.serving.logs import note_outcome
@@ -74,11 +74,7 @@ def upload_image(
     data = read_upload(file, settings)
     decode_image(data, name=UPLOAD, max_pixels=settings.max_pixels)  # refused before anything is written
     digest = sha256_hex(data)
-    path = settings.uploads / digest
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(data)
-    part.replace(path)
+    path = keep_upload(data, settings.uploads / digest, name=file.filename)
     image_id = make_image_id(digest)
     if not wait:
         response.status_code = 202
@@ -126,7 +122,7 @@ def delete_image(image_id: UUID, state: State) -> None:
     responses={
         200: {"content": {"image/jpeg": {}}},
         304: {"description": "Unchanged"},
-        **responses(401, 403, 404, 422, 429, 503),
+        **responses(401, 403, 404, 410, 422, 429, 503),
     },
 )
 def image_file(
@@ -200,7 +196,7 @@ def segment_mask(segment_id: UUID, state: State, if_none_match: IfNoneMatch = No
 @router.get(
     "/segments/{segment_id}/cutout.png",
     response_class=Response,
-    responses={**_PNG, **responses(401, 403, 404, 422, 429, 503)},
+    responses={**_PNG, **responses(401, 403, 404, 410, 422, 429, 503)},
 )
 def segment_cutout(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
     """Return the thing alone as a PNG that is see-through around it."""

@@ -28,7 +28,7 @@ from segdex.search.timing import Stopwatch
 router = APIRouter(prefix="/v1/segment", tags=["prompts"], dependencies=[Depends(require("read"))])
 
 
-@router.post("", responses=responses(400, 401, 403, 404, 411, 413, 422, 429, 503))
+@router.post("", responses=responses(400, 401, 403, 404, 410, 411, 413, 422, 429, 503))
 def segment(request: SegmentRequest, state: State) -> MasksOut:
     """Cut out what points, a box, an earlier mask or a text say; the encoded picture is kept for the next."""
     loaded = state.loaded()

@@ -43,13 +43,13 @@ router = APIRouter(prefix="/v1/search", tags=["search"], dependencies=[Depends(r
 First = Annotated[int, Query(ge=1, le=MAX_REFINED, description="How many segments to refine.")]
 
 
-@router.post("", responses=responses(400, 401, 403, 404, 411, 413, 422, 429, 503))
+@router.post("", responses=responses(400, 401, 403, 404, 410, 411, 413, 422, 429, 503))
 def search_by_terms(request: SearchRequest, state: State) -> SearchResponse:
     """Find the segments that match texts, other segments, and parts of pictures."""
     return _answer(state, request)
 
 
-@router.post("/by-image", responses=responses(400, 401, 403, 404, 411, 413, 415, 422, 429, 503))
+@router.post("/by-image", responses=responses(400, 401, 403, 404, 410, 411, 413, 415, 422, 429, 503))
 def search_by_image(
     state: State,
     file: UploadFile,
@@ -75,7 +75,7 @@ def search_by_image(
     )
 
 
-@router.post("/{answer_id}/refine", responses=responses(401, 403, 404, 422, 429, 503))
+@router.post("/{answer_id}/refine", responses=responses(401, 403, 404, 410, 422, 429, 503))
 def refine(answer_id: str, state: State, first: First = 5) -> Refinements:
     """Draw the masks of the first hits again, and return all at once."""
     return Refinements(refinements=[_refinement(one) for one in _refine(state, answer_id, first)])
@@ -86,7 +86,7 @@ def refine(answer_id: str, state: State, first: First = 5) -> Refinements:
     response_class=StreamingResponse,
     responses={
         200: {"content": {"text/event-stream": {}}, "description": "An event for each hit, then `done`."},
-        **responses(401, 403, 404, 422, 429, 503),
+        **responses(401, 403, 404, 410, 422, 429, 503),
     },
 )
 def refinements(answer_id: str, state: State, first: First = 5) -> StreamingResponse:

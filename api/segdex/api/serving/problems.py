@@ -14,6 +14,7 @@ from segdex.api.serving.state import NotReadyError
 from segdex.api.serving.worker import BusyError
 from segdex.core.errors import (
     ImageError,
+    ImageGoneError,
     ImageTooLargeError,
     IndexMissingError,
     ModelError,
@@ -32,6 +33,7 @@ _STATUS: tuple[tuple[type[SegdexError], int], ...] = (
     (JobsUnavailableError, 503),
     (ImageTooLargeError, 413),
     (NotAnImageError, 415),
+    (ImageGoneError, 410),
     (ImageError, 422),
     (QueryError, 422),
     (UsageError, 422),
@@ -84,6 +86,7 @@ _TITLES = {
     404: "Not there",
     405: "Another method is needed",
     406: "No such form",
+    410: "Its file is gone",
     411: "The length is needed",
     413: "Too large",
     415: "Not a picture",

@@ -1,8 +1,8 @@
 // Asking: by words, by a picture, by a thing; and what else the page has at its top.
 
-import { bySearch, show } from "./hits.js";
+import { askAgain, bySearch, show } from "./hits.js";
 import "./jobs.js";
-import { $, call, json, setKey, tell } from "./service.js";
+import { $, count, json, setKey, tell } from "./service.js";
 
 const PAGE = 24;
 let dropped = []; // the files that were chosen last
@@ -38,6 +38,7 @@ function conditions() {
 
 $("search").addEventListener("submit", (event) => {
   event.preventDefault();
+  if (!$("filters").reportValidity()) return;
   const asked = question($("text").value);
   if (!asked.texts.length) return tell("status", "Say what to look for, such as: red umbrella", true);
   show(`“${$("text").value.trim()}”`, bySearch({ ...conditions(), ...asked }));
@@ -76,6 +77,7 @@ async function upload(file, wait) {
   return json("POST", "/v1/images", form);
 }
 
+$("file").addEventListener("click", () => { $("file").value = ""; }); // so that the same file can be chosen again
 $("file").addEventListener("change", () => choose($("file").files));
 $("upload").addEventListener("click", async () => {
   $("upload").disabled = true;
@@ -117,7 +119,11 @@ function askForKey() {
 
 $("key").addEventListener("click", askForKey);
 document.addEventListener("key-needed", askForKey);
-$("key-form").addEventListener("submit", () => setKey($("key-text").value)); // the form closes its dialog
+$("key-form").addEventListener("submit", (event) => { // the form closes its dialog
+  if (event.submitter?.value === "cancel") return;
+  setKey($("key-text").value);
+  askAgain();
+});
 document.addEventListener("keydown", (event) => {
   const busy = document.querySelector("dialog[open]") || /INPUT|TEXTAREA/.test(document.activeElement.tagName);
   if (event.key !== "/" || busy) return;
@@ -128,7 +134,8 @@ document.addEventListener("keydown", (event) => {
 $("narrow").open = matchMedia("(min-width: 701px)").matches; // a phone shows hits first
 
 // what the index holds, so that an empty page says whether there is anything to find
-call("GET", "/v1/stats").then((response) => response.json()).then(({ images, segments, embedder }) => {
-  const empty = "The index is empty: add a picture, or let a job ingest a folder.";
-  if (!$("hits").children.length) tell("status", images ? `${segments.toLocaleString()} things in ${images.toLocaleString()} pictures, embedded by ${embedder}. Ask for something.` : empty);
-}).catch((error) => tell("status", error.message, error.status !== 503));
+const untouched = $("status").textContent;
+const first = (text, isError) => { if ($("status").textContent === untouched) tell("status", text, isError); };
+json("GET", "/v1/stats").then(({ images, segments, embedder }) => first(images
+  ? `${count(segments, "thing")} in ${count(images, "picture")}, embedded by ${embedder}. Ask for something.`
+  : "The index is empty: add a picture, or let a job ingest a folder.")).catch((error) => first(error.message, error.status !== 503));

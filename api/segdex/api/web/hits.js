@@ -1,7 +1,7 @@
 // The grid of hits.
 
 import { drawMasks } from "./rle.js";
-import { $, drawPicture, events, fileName, json, tell } from "./service.js";
+import { $, count, drawPicture, events, fileName, json, tell } from "./service.js";
 import { look, open } from "./viewer.js";
 
 const GRID_PX = 400, REFINED = 5;
@@ -17,12 +17,17 @@ export async function show(what, ask) {
   try {
     const answer = await ask(null);
     if (mine !== asked) return;
-    Object.assign(shown, { answers: [answer], what, ask });
+    Object.assign(shown, { answers: [answer], what, ask, refused: null });
     render();
   } catch (error) {
-    if (mine === asked) tell("status", error.message, true);
+    if (mine !== asked) return;
+    tell("status", error.message, true);
+    shown.refused = error.status === 401 ? () => show(what, ask) : null;
   }
 }
+
+/** Ask again what was refused for want of a key. */
+export const askAgain = () => shown.refused?.();
 
 async function more() {
   const mine = asked, last = shown.answers.at(-1);
@@ -58,8 +63,10 @@ export function render() {
   const { timings_ms: timings, embedder } = shown.answers.at(-1);
   const took = Object.values(timings).reduce((sum, ms) => sum + ms, 0);
   tell("status", things
-    ? `${things} things in ${hits} pictures for ${shown.what}, ${Math.round(took)} ms, by ${embedder}`
-    : `Not there: no picture stands out for ${shown.what}.`);
+    ? `${count(things, "thing")} in ${count(hits, "picture")} for ${shown.what}, ${Math.round(took)} ms, by ${embedder}`
+    : $("present").checked
+      ? `Not there: no picture stands out for ${shown.what}.`
+      : `Nothing found for ${shown.what}; do the filters leave any picture?`);
   $("hits").replaceChildren(...items);
   $("more").hidden = !shown.answers.at(-1).next_cursor;
   $("refine-hits").hidden = !things;
@@ -78,11 +85,11 @@ function card({ hit, segments, answer }) {
   const label = document.createElement("span");
   label.className = "name";
   label.textContent = fileName(hit.image);
-  const count = document.createElement("span");
-  count.textContent = segments.length > 1 ? `${segments.length} things` : "";
+  const things = document.createElement("span");
+  things.textContent = segments.length > 1 ? count(segments.length, "thing") : "";
   const caption = document.createElement("span");
   caption.className = "caption";
-  caption.append(score, count, label);
+  caption.append(score, things, label);
   button.title = hit.image.path;
   button.append(canvas, caption);
   button.addEventListener("click", () => open(hit.image, segments, answer));

@@ -64,9 +64,10 @@ export function picture(imageId, px) {
   return pictures.get(path);
 }
 
-/** Draw a picture of the index over a canvas. */
-export async function drawPicture(canvas, imageId, px) {
+/** Draw a picture of the index over a canvas; null where it is not wanted any more when it comes. */
+export async function drawPicture(canvas, imageId, px, isWanted = () => true) {
   const bitmap = await picture(imageId, px);
+  if (!isWanted()) return null;
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   return context;
@@ -80,4 +81,5 @@ export function tell(id, text, isError = false) {
 }
 
 export const $ = (id) => document.getElementById(id);
+export const count = (number, thing) => `${number.toLocaleString()} ${thing}${number === 1 ? "" : "s"}`;
 export const fileName = (image) => image.path.split("/").pop();

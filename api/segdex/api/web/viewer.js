@@ -31,7 +31,8 @@ export async function open(image, hits, answer) {
 
 async function redraw() {
   const canvas = $("canvas"), { image, current } = view;
-  const context = await drawPicture(canvas, image.image_id, VIEW_PX);
+  const context = await drawPicture(canvas, image.image_id, VIEW_PX, () => view.image === image && view.current === current);
+  if (!context) return; // another one was opened or chosen meanwhile
   if (current) drawMasks(context, [current.rle], look());
   const scale = canvas.width / image.width;
   for (const point of view.points) {
@@ -82,7 +83,7 @@ function under({ x, y }) {
   return best;
 }
 
-async function prompt(request, note) {
+async function prompt(request, note, onFailure = () => {}) {
   const { image } = view;
   tell("about", "Cutting out…");
   try {
@@ -91,6 +92,8 @@ async function prompt(request, note) {
     view.current = { ...answer.masks[0], note };
     await redraw();
   } catch (error) {
+    if (view.image !== image) return;
+    onFailure();
     await redraw();
     tell("about", error.message, true);
   }
@@ -116,7 +119,7 @@ $("canvas").addEventListener("pointerdown", (event) => {
     $("canvas").setPointerCapture(event.pointerId);
   } else if (mode() !== "look") {
     view.points.push({ x, y, label: mode() === "point" ? 1 : 0 });
-    prompt({ points: view.points }, "cut out by points");
+    prompt({ points: view.points }, "cut out by points", () => view.points.pop());
   }
 });
 $("canvas").addEventListener("pointerup", () => {

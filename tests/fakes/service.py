@@ -1,0 +1,87 @@
+"""What the service loads, over coloured boxes and fakes: no weights, no files but two small pictures."""
+
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from tests.fakes.dataset import write_colour_set
+from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
+from tests.fakes.segmenter import FloodSegmenter
+
+from segdex.api.evaluation.load import load_dataset
+from segdex.api.evaluation.search import ingest_dataset
+from segdex.api.services import build_settings, job_runner
+from segdex.api.serving.job_worker import JobWorker
+from segdex.api.serving.jobs import Jobs, sqlite_storage
+from segdex.api.serving.state import Loaded
+from segdex.api.serving.worker import ModelWorker, QueuedEmbedder
+from segdex.core.geometry import BoxXYXY
+from segdex.core.index.memory import MemoryIndex
+from segdex.core.settings import Settings
+from segdex.ingest.generate import GeneratorSettings
+from segdex.ingest.pipeline import Recipe
+from segdex.search.refine.encodings import EncodingCache
+from segdex.search.refine.gate import GateSettings
+from segdex.search.refine.presence import PresenceJudge
+from segdex.search.refine.service import Refiner
+
+HERE = "http://127.0.0.1:8600"
+
+LEFT, RIGHT = BoxXYXY(8, 30, 58, 90), BoxXYXY(96, 30, 152, 90)
+PICTURES = {"a.png": [("red", LEFT), ("blue", RIGHT)], "b.png": [("green", LEFT)]}
+EMBEDDER = ColourEmbedder()
+OTHERS = EMBEDDER.embed_texts(list(COLOURS_RGB))
+
+
+def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = None) -> Loaded:
+    """Return what a service answers from: two pictures of coloured boxes, ingested into memory."""
+    recipe = Recipe(
+        FloodSegmenter(),
+        EMBEDDER,
+        GeneratorSettings(points_per_side=8, explained_above=1.0, redraws=False),
+    )
+    index = MemoryIndex()
+    dataset = load_dataset(write_colour_set(folder, PICTURES))
+    ingest_dataset(dataset, index=index, recipe=recipe, profile="offline")
+    worker = ModelWorker(EMBEDDER, max_waiting=max_waiting)
+    chosen = settings or build_settings()
+    jobs = Jobs(sqlite_storage(folder.parent / "jobs.sqlite"))
+    job_worker = JobWorker(jobs, job_runner(chosen, index, recipe, "offline"))
+    job_worker.start()
+    return Loaded(
+        index=index,
+        profile="offline",
+        recipe=recipe,
+        embedder=QueuedEmbedder(EMBEDDER, worker),
+        worker=worker,
+        judge=PresenceJudge(OTHERS, floor=0.3),
+        refiner=Refiner(
+            segmenter=FloodSegmenter(),
+            embedder=EMBEDDER,
+            distractors=OTHERS,
+            encodings=EncodingCache(64),
+            gate=GateSettings(gain_floor=-1),
+        ),
+        jobs=jobs,
+        job_worker=job_worker,
+    )
+
+
+def png(colour: str = "orange", size: tuple[int, int] = (120, 90)) -> bytes:
+    """Return a picture of a coloured box on grey."""
+    buffer = BytesIO()
+    picture = Image.new("RGB", size, COLOURS_RGB["grey"])
+    picture.paste(COLOURS_RGB[colour], (20, 20, 80, 70))
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def refused(response: object, status: int, *words: str) -> None:
+    """Check that an answer is a problem of one line."""
+    assert response.status_code == status, response.text  # type: ignore[attr-defined]
+    assert response.headers["content-type"] == "application/problem+json"  # type: ignore[attr-defined]
+    problem = response.json()  # type: ignore[attr-defined]
+    assert problem["status"] == status
+    assert "\n" not in problem["detail"]
+    for word in words:
+        assert word in problem["detail"], problem["detail"]
