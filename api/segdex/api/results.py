@@ -1,61 +1,118 @@
-"""Hits as JSON values and as tiles of a contact sheet."""
+"""Records in the form of answers, and hits as tiles of a contact sheet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
 
 import numpy as np
 
 from segdex.api.drawing import SheetRow, Tile
+from segdex.api.schemas import (
+    HitOut,
+    HitSegmentOut,
+    ImageOut,
+    RefinementOut,
+    Rle,
+    SegmentOut,
+    TermScore,
+)
 from segdex.core.errors import ImageError, ImageGoneError
 from segdex.core.images import read_image_file
+from segdex.core.masks import MaskRLE
 from segdex.core.records import ImageRecord, RGBImage, SegmentRecord
 from segdex.core.uris import display_path, uri_to_path
 from segdex.search.rank import HitSegment, SearchHit
+from segdex.search.refine.service import Refinement
 
 TILES_PER_ROW = 5
 
 
-def hit_to_json(hit: SearchHit, *, rank: int) -> dict[str, object]:
-    """Return a picture with its matching segments as JSON values."""
-    return {
-        "rank": rank,
-        "score": hit.score,
-        "presence": hit.presence,
-        **image_to_json(hit.image),
-        "segments": [
-            {"score": found.score, "view_scores": dict(found.view_scores), **segment_to_json(found.record)}
-            for found in hit.segments
+def hit_out(
+    hit: SearchHit, *, rank: int, terms: Mapping[UUID, list[TermScore]] = MappingProxyType({})
+) -> HitOut:
+    """Return a picture with its matching segments as answers show it.
+
+    Args:
+        hit: The picture.
+        rank: Its place in the answer, from 1.
+        terms: What each term alone scores, by segment, where that is explained.
+    """
+    return HitOut(
+        rank=rank,
+        score=hit.score,
+        presence=hit.presence,
+        image=image_out(hit.image),
+        segments=[
+            HitSegmentOut(
+                **_segment_values(one.record),
+                score=one.score,
+                view_scores=dict(one.view_scores),
+                terms=terms.get(one.segment_id),
+            )
+            for one in hit.segments
         ],
-    }
+    )
 
 
-def image_to_json(image: ImageRecord) -> dict[str, object]:
+def image_out(image: ImageRecord) -> ImageOut:
     """Return what a user may want to know of a picture."""
-    return {
-        "image_id": str(image.image_id),
-        "path": display_path(image.files[0].uri),
-        "uris": [file.uri for file in image.files],
-        "width": image.width,
-        "height": image.height,
-        "captured_s": image.captured_s,
-        "place_lat_lon": image.place_lat_lon,
-        "tags": list(image.tags),
-    }
+    return ImageOut(
+        image_id=image.image_id,
+        path=display_path(image.files[0].uri),
+        uris=[file.uri for file in image.files],
+        segment_count=image.segment_count,
+        width=image.width,
+        height=image.height,
+        captured_s=image.captured_s,
+        place_lat_lon=image.place_lat_lon,
+        tags=list(image.tags),
+    )
 
 
-def segment_to_json(record: SegmentRecord) -> dict[str, object]:
+def segment_out(record: SegmentRecord) -> SegmentOut:
     """Return a segment with its mask as COCO run-length code."""
+    return SegmentOut(**_segment_values(record))
+
+
+def _segment_values(record: SegmentRecord) -> dict[str, Any]:
     return {
-        "segment_id": str(record.segment_id),
-        "box_xyxy": list(record.box),
+        "segment_id": record.segment_id,
+        "image_id": record.image_id,
+        "box_xyxy": record.box,
         "area_px": record.area_px,
         "area_fraction": record.area_fraction,
         "predicted_iou": record.predicted_iou,
         "stability": record.stability,
         "touches_border": record.touches_border,
-        "parent_id": str(record.parent_id) if record.parent_id is not None else None,
+        "parent_id": record.parent_id,
         "depth": record.depth,
-        "rle": record.mask.to_coco(),
+        "rle": rle_out(record.mask),
     }
+
+
+def rle_out(mask: MaskRLE) -> Rle:
+    """Return a mask as answers show it."""
+    return Rle(size=mask.size_hw, counts=mask.counts)
+
+
+def refinement_out(refined: Refinement) -> RefinementOut:
+    """Return what became of a hit, with the new mask whatever the gate said."""
+    mask, decision = refined.proposal.mask, refined.decision
+    return RefinementOut(
+        segment_id=refined.segment_id,
+        answer="refined" if decision.accepted else "kept",
+        reason=decision.reason,
+        made_by=refined.proposal.source,
+        iou_with_stored=decision.iou,
+        gain=decision.gain,
+        agreement=refined.proposal.agreement,
+        predicted_iou=mask.predicted_iou,
+        box_xyxy=mask.box,
+        area_px=mask.area_px,
+        rle=rle_out(mask.mask),
+        timings_ms=dict(refined.timings_ms),
+    )
 
 
 def sheet_row(heading: str, hits: Sequence[SearchHit], *, max_pixels: int) -> SheetRow:

@@ -16,13 +16,13 @@ from segdex.search.queries import (
     DEFAULT_VIEW_WEIGHTS,
     MAX_LIMIT,
     MAX_PER_IMAGE,
+    MAX_REFINED,
     ImageTerm,
     SearchQuery,
     SegmentTerm,
     Term,
     TextTerm,
 )
-from segdex.search.refine.service import MAX_REFINED
 
 MAX_TERMS = 16
 MAX_REGIONS = 4
@@ -235,6 +235,8 @@ class ImageOut(BaseModel):
 
     image_id: UUID
     path: str
+    uris: Annotated[list[str], Field(description="Every file that holds it.")]
+    segment_count: int
     width: int
     height: int
     captured_s: float
@@ -258,6 +260,7 @@ class SearchResponse(BaseModel):
     id: str
     answer: Literal["found", "not there"]
     embedder: str
+    segmenter: Annotated[str, Field(description="What cut the pictures.")]
     profile: str
     timings_ms: dict[str, float]
     hits: list[HitOut]
@@ -273,6 +276,9 @@ class RefinementOut(BaseModel):
     answer: Literal["refined", "kept"]
     reason: str
     made_by: Literal["outline", "relevance", "evf"]
+    iou_with_stored: float
+    gain: Annotated[float, Field(description="In predicted IoU.")]
+    agreement: Annotated[float, Field(description="With the map of what was asked for.")]
     predicted_iou: float
     box_xyxy: tuple[int, int, int, int]
     area_px: int
@@ -353,6 +359,7 @@ class Ingested(BaseModel):
     outcome: str
     detail: str
     image_id: UUID | None
+    segments: int = 0
     job_id: str | None = None
 
 
@@ -363,6 +370,10 @@ class Stats(BaseModel):
     segments: int
     profile: str
     embedder: str
+    segmenter: str
+    dimensions: int
+    views: list[str]
+    schema_version: int
 
 
 class Health(BaseModel):

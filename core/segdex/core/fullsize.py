@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from segdex.core.geometry import BoxXYXY
 from segdex.core.masks import BoolMask
@@ -62,6 +61,8 @@ def clean_small_regions(mask: BoolMask, *, min_region_px: int) -> BoolMask:
     """
     if min_region_px <= 1 or not mask.any():
         return mask
+    from scipy import ndimage  # a third of a second, which a client would pay without need
+
     padded = np.pad(mask, 1)
     holes, count = ndimage.label(~padded, structure=_EIGHT_CONNECTED)
     areas = np.bincount(holes.ravel(), minlength=count + 1)

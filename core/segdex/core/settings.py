@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     index_collection: str = Field(
         "segdex", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Prefix of the two collections on a server."
     )
+    server: str | None = Field(
+        None, description="A segdex service to ask instead of an index here: http(s)://HOST:PORT."
+    )
+    server_key: SecretStr | None = Field(None, description="API key of that service.")
     device: Device = Field("auto", description="auto takes CUDA where there is one.")
     precision: Precision = Field(
         "auto",

@@ -15,6 +15,8 @@ MAX_TEXT_CHARS = 1_000
 
 MAX_LIMIT = 1_000
 MAX_PER_IMAGE = 100
+MAX_REFINED = 100
+"""Hits that one request may refine."""
 
 DEFAULT_AWAY_WEIGHT = 0.5
 """Weight of a term that hits should be away from, beside positive terms of weight 1 in all."""

@@ -318,7 +318,7 @@ def test_an_upload_is_found_and_forgotten(client: TestClient, tmp_path: Path) ->
 
     assert done.status_code == 201
     assert done.json()["outcome"] == "added"
-    assert again.json() == {**done.json(), "outcome": "unchanged"}
+    assert again.json() == {**done.json(), "outcome": "unchanged", "segments": 0}
     (kept,) = (path for path in (tmp_path / "uploads").rglob("*") if path.is_file())
     assert kept.name == "evil.png"
     assert not list(tmp_path.parent.glob("evil*"))

@@ -602,7 +602,7 @@ def test_the_command_writes_one_format_and_sends_its_spans(tmp_path: Path) -> No
 
     log = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert log[0]["message"].startswith(f"segdex at http://127.0.0.1:{port}")
-    assert any("cannot start" in line["message"] for line in log)
+    assert any("not ready" in line["message"] for line in log)
     (*_, last) = (line for line in log if line["logger"] == "segdex.access")
     assert (last["request_id"], last["status"], last["route"]) == ("mine", 503, "/v1/stats")
     (found,) = (

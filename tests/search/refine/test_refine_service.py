@@ -23,12 +23,12 @@ from segdex.core.records import ImageRecord, RGBImage
 from segdex.core.uris import uri_to_path
 from segdex.ingest.generate import GeneratorSettings
 from segdex.ingest.pipeline import Recipe
-from segdex.search.queries import SearchQuery, SegmentTerm, TextTerm
+from segdex.search.queries import MAX_REFINED, SearchQuery, SegmentTerm, TextTerm
 from segdex.search.rank import HitSegment
 from segdex.search.refine.encodings import EncodingCache
 from segdex.search.refine.gate import GateSettings
 from segdex.search.refine.presence import PresenceJudge
-from segdex.search.refine.service import MAX_REFINED, Refinement, Refiner, refine_answer, segment_by_text
+from segdex.search.refine.service import Refinement, Refiner, refine_answer, segment_by_text
 from segdex.search.service import SearchAnswer, search
 
 LEFT, RIGHT, TINY = BoxXYXY(8, 30, 58, 90), BoxXYXY(96, 30, 152, 90), BoxXYXY(70, 50, 78, 58)

@@ -27,6 +27,14 @@ IndexOption = Annotated[
     str | None,
     typer.Option("--index", metavar="LOCATION", help="edge:PATH or http(s)://HOST:PORT. [env: SEGDEX_INDEX]"),
 ]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        help="Ask a segdex service instead; its key is in SEGDEX_SERVER_KEY. [env: SEGDEX_SERVER]",
+    ),
+]
 DeviceOption = Annotated[
     str | None,
     typer.Option("--device", metavar="auto|cpu|cuda", help="Where the models run. [env: SEGDEX_DEVICE]"),
@@ -75,9 +83,23 @@ def print_json(value: object) -> None:
 
 
 def settings_from(context: typer.Context, **given: object) -> Settings:
-    """Return the settings of a command: its own options, else those before its name, else the environment."""
-    before: dict[str, object] = context.obj or {}
-    return build_settings(**{**before, **{name: value for name, value in given.items() if value is not None}})
+    """Return the settings of a command: its own options, else those before its name, else the environment.
+
+    Only a command that names ``server`` among its options can ask a service; for the others it is unset.
+
+    Raises:
+        UsageError: If a value is not allowed, or both an index and a service are named.
+    """
+    chosen: dict[str, object] = dict(context.obj or {})
+    chosen.update({name: value for name, value in given.items() if value is not None})
+    if "server" in chosen and "index" in chosen:
+        raise UsageError("--index and --server cannot go together: name the index here, or the service")
+    settings = build_settings(**chosen)
+    if "server" not in given or "index" in chosen:
+        return settings.model_copy(update={"server": None})
+    if settings.server is not None and "server" not in chosen and "index" in settings.model_fields_set:
+        raise UsageError("SEGDEX_INDEX and SEGDEX_SERVER are both set: unset one, or say --index or --server")
+    return settings
 
 
 def check_limit(limit: int | None) -> None:

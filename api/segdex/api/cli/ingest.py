@@ -1,5 +1,7 @@
 """``segdex ingest``."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +28,7 @@ from segdex.api.cli.common import (
     JsonOption,
     ProfileOption,
     SegmenterOption,
+    ServerOption,
     check_limit,
     console_err,
     console_out,
@@ -33,12 +36,14 @@ from segdex.api.cli.common import (
     print_json,
     settings_from,
 )
+from segdex.api.cli.ingest_service import skipped_folders, upload_files
+from segdex.api.cli.remote import OF_MODELS, connected, refuse_options
 from segdex.api.services import load_recipe, open_index, plan_workers, profile_of
 from segdex.core.errors import IndexMissingError, UsageError
 from segdex.core.protocols import SegmentIndex
 from segdex.core.records import SEGMENT_VIEWS
 from segdex.core.settings import ProfileName, Settings
-from segdex.core.uris import display_path, path_to_uri
+from segdex.core.uris import display_path
 from segdex.ingest.generate import GeneratorSettings, meta_settings, preset
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
@@ -76,6 +81,19 @@ CropLayersOption = Annotated[
         "[default: by --quality; meta: 0]",
     ),
 ]
+
+
+_OF_AN_INGEST_HERE = (
+    "quality",
+    "select",
+    "segments_per_image",
+    "points_per_side",
+    "crop_layers",
+    "jobs",
+    "max_pixels",
+    "dry_run",
+)
+"""Options that say how pictures are read and segmented, which a service has chosen."""
 
 
 def register(app: typer.Typer) -> None:
@@ -144,6 +162,7 @@ def ingest_command(
     embedder: EmbedderOption = None,
     profile: ProfileOption = None,
     index: IndexOption = None,
+    server: ServerOption = None,
     device: DeviceOption = None,
 ) -> int:
     """Bring the index up to date with pictures: segment, embed and store what is new or changed."""
@@ -151,12 +170,15 @@ def ingest_command(
         context,
         profile=profile,
         index=index,
+        server=server,
         device=device,
         segmenter=segmenter,
         embedder=embedder,
         jobs=jobs,
         max_pixels=max_pixels,
     )
+    if settings.server is not None:
+        refuse_options(context, *_OF_AN_INGEST_HERE, *OF_MODELS)
     check_limit(limit)
     generator = generator_settings(
         quality=quality,
@@ -175,8 +197,12 @@ def ingest_command(
     scan = scan_paths(paths, include_hidden=include_hidden, exclude=exclude or [])
     if not scan.files and not scan.problems:
         raise UsageError(f"{', '.join(paths)}: no file to ingest there; name a folder with pictures in it")
-    _refuse_index_among_pictures(scan, settings)
-    if dry_run:
+    if settings.server is None:
+        _refuse_index_among_pictures(scan, settings)
+    if settings.server is not None:
+        with connected(settings, settings.server) as client, _progress(len(scan.files)) as on_file:
+            report = upload_files(scan, client, tags=options.tags, limit=limit, on_file=on_file)
+    elif dry_run:
         report = dry_run_report(scan, settings, options)
     else:
         with opened(settings, create=True) as opened_index:
@@ -277,6 +303,21 @@ class _RateColumn(ProgressColumn):
 def _ingest_with_progress(
     scan: Scan, plan: WritingPlan | DryPlan, ledger: Ledger, recipe: str, options: IngestOptions
 ) -> IngestReport:
+    with _progress(len(scan.files)) as on_file:
+        return ingest_files(
+            scan.files,
+            plan=plan,
+            ledger=ledger,
+            recipe_fingerprint=recipe,
+            options=options,
+            skipped_folders=skipped_folders(scan),
+            on_file=on_file,
+        )
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[FileOutcome], None]]:
+    """Show a bar, and yield what is to be called after each file."""
     progress = Progress(
         SpinnerColumn(),
         BarColumn(),
@@ -288,21 +329,13 @@ def _ingest_with_progress(
         console=console_err(),
     )
     with progress:
-        task = progress.add_task("", total=len(scan.files))
+        task = progress.add_task("", total=total)
 
         def on_file(outcome: FileOutcome) -> None:
             name = Path(display_path(outcome.uri)).name
             progress.update(task, advance=1, description=f"{name}: {outcome.outcome}")
 
-        return ingest_files(
-            scan.files,
-            plan=plan,
-            ledger=ledger,
-            recipe_fingerprint=recipe,
-            options=options,
-            skipped_folders=[(display_path(path_to_uri(p.path)), p.reason) for p in scan.problems],
-            on_file=on_file,
-        )
+        yield on_file
 
 
 def _clean_tags(tags: list[str]) -> tuple[str, ...]:

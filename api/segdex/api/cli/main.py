@@ -10,14 +10,17 @@ from importlib.metadata import version
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from segdex.api.cli import demo, evaluate, ingest, manage, models, search, segment, serve, show, worker
-from segdex.api.cli.common import DeviceOption, IndexOption, ProfileOption
+from segdex.api.cli import demo, evaluate, ingest, jobs, manage, models, search, segment, serve, show, worker
+from segdex.api.cli.common import DeviceOption, IndexOption, ProfileOption, ServerOption
 from segdex.api.cli.refine import with_refine_default
-from segdex.core.errors import SegdexError
+from segdex.core.errors import SegdexError, UsageError
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
+
+_OF_A_SERVICE = ("search", "show", "stats", "delete", "segment", "ingest", "jobs")
+"""Verbs that a service can answer."""
 
 
 def build_app() -> typer.Typer:
@@ -36,6 +39,7 @@ def build_app() -> typer.Typer:
     segment.register(app)
     show.register(app)
     manage.register(app)
+    jobs.register(app)
     models.register(app)
     evaluate.register(app)
     serve.register(app)
@@ -59,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     except SegdexError as error:
         code = _fail(str(error), error.exit_code)
     except TyperException as error:
-        code = _fail(error.format_message() or "say what to do: segdex --help", EXIT_USAGE)
+        code = _fail(_explain(error), EXIT_USAGE)
     except Exit as error:
         code = error.exit_code
     except (KeyboardInterrupt, Abort):
@@ -82,14 +86,32 @@ def _global_options(
     context: typer.Context,
     profile: ProfileOption = None,
     index: IndexOption = None,
+    server: ServerOption = None,
     device: DeviceOption = None,
     show_version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
 ) -> None:
     if show_version:
         typer.echo(f"segdex {version('segdex')}")
         raise Exit(0)
-    given = {"profile": profile, "index": index, "device": device}
+    verb = context.invoked_subcommand
+    if server is not None and verb is not None and verb not in _OF_A_SERVICE:
+        raise UsageError(_not_of_a_service(verb))
+    given = {"profile": profile, "index": index, "server": server, "device": device}
     context.obj = {name: value for name, value in given.items() if value is not None}
+
+
+def _explain(error: TyperException) -> str:
+    if getattr(error, "option_name", None) == "--server":
+        context = getattr(error, "ctx", None)
+        return _not_of_a_service(str(getattr(context, "command_path", "this")).removeprefix("segdex "))
+    return error.format_message() or "say what to do: segdex --help"
+
+
+def _not_of_a_service(verb: str) -> str:
+    return (
+        f"`{verb}` works on this machine alone: leave --server out, and name an index with --index where it "
+        f"needs one; a service answers {', '.join(_OF_A_SERVICE)}"
+    )
 
 
 def _fail(message: str, code: int) -> int:

@@ -6,7 +6,17 @@ from uuid import UUID
 
 import typer
 
-from segdex.api.cli.common import IndexOption, JsonOption, console_out, opened, print_json, settings_from
+from segdex.api.cli.common import (
+    IndexOption,
+    JsonOption,
+    ServerOption,
+    console_out,
+    opened,
+    print_json,
+    settings_from,
+)
+from segdex.api.cli.manage_service import forget_by_service, service_figures
+from segdex.api.cli.remote import connected
 from segdex.core.errors import UsageError
 from segdex.core.protocols import SegmentIndex
 from segdex.core.records import ImageRecord
@@ -23,15 +33,27 @@ def register(app: typer.Typer) -> None:
     app.command("sync")(sync_command)
 
 
-def stats_command(context: typer.Context, as_json: JsonOption = False, index: IndexOption = None) -> int:
+def stats_command(
+    context: typer.Context,
+    as_json: JsonOption = False,
+    index: IndexOption = None,
+    server: ServerOption = None,
+) -> int:
     """Say what an index holds and what filled it."""
-    with opened(settings_from(context, index=index)) as opened_index:
-        figures = _figures(opened_index)
+    settings = settings_from(context, index=index, server=server)
+    if settings.server is None:
+        with opened(settings) as opened_index:
+            figures = _figures(opened_index)
+    else:
+        with connected(settings, settings.server) as client:
+            figures = service_figures(client)
     if as_json:
         print_json(figures)
     else:
         console = console_out()
         for name, value in figures.items():
+            if value is None:
+                continue
             shown = f"{value:,}" if isinstance(value, int) else value
             console.print(f"{name.replace('_', ' '):<22} {shown}", markup=False)
     return 0
@@ -42,28 +64,22 @@ def delete_command(
     pictures: Annotated[list[str], typer.Argument(help="Files, folders or picture ids to forget.")],
     as_json: JsonOption = False,
     index: IndexOption = None,
+    server: ServerOption = None,
 ) -> int:
     """Forget pictures and their segments; the files stay."""
-    with opened(settings_from(context, index=index)) as opened_index:
-        require_filled(opened_index)
-        ledger = list(opened_index.scroll_images())
-        doomed: dict[UUID, ImageRecord] = {}
-        for given in pictures:
-            found = _matching(given, ledger)
-            if not found:
-                raise UsageError(
-                    f"{given!r} names no picture of {opened_index.location}: "
-                    "give a file, a folder or a picture id"
-                )
-            doomed.update((record.image_id, record) for record in found)
-        for record in doomed.values():
-            opened_index.delete_image(record.image_id)
-    segments = sum(record.segment_count for record in doomed.values())
+    settings = settings_from(context, index=index, server=server)
+    if settings.server is None:
+        with opened(settings) as opened_index:
+            forgotten = _forget(opened_index, pictures)
+    else:
+        with connected(settings, settings.server) as client:
+            forgotten = forget_by_service(client, pictures)
+    segments = sum(forgotten.values())
     if as_json:
-        print_json({"images": [str(image_id) for image_id in doomed], "segments": segments})
+        print_json({"images": [str(image_id) for image_id in forgotten], "segments": segments})
     else:
         console_out().print(
-            f"forgot {len(doomed):,} pictures with {segments:,} segments; no file was touched"
+            f"forgot {len(forgotten):,} pictures with {segments:,} segments; no file was touched"
         )
     return 0
 
@@ -121,6 +137,23 @@ def _figures(index: SegmentIndex) -> dict[str, int | float | str | None]:
         "segmenter": found.segmenter,
         "schema_version": found.schema_version,
     }
+
+
+def _forget(index: SegmentIndex, pictures: list[str]) -> dict[UUID, int]:
+    """Forget pictures, and return how many segments each had."""
+    require_filled(index)
+    ledger = list(index.scroll_images())
+    doomed: dict[UUID, ImageRecord] = {}
+    for given in pictures:
+        found = _matching(given, ledger)
+        if not found:
+            raise UsageError(
+                f"{given!r} names no picture of {index.location}: give a file, a folder or a picture id"
+            )
+        doomed.update((record.image_id, record) for record in found)
+    for record in doomed.values():
+        index.delete_image(record.image_id)
+    return {image_id: record.segment_count for image_id, record in doomed.items()}
 
 
 def _matching(given: str, ledger: list[ImageRecord]) -> list[ImageRecord]:

@@ -5,8 +5,6 @@ from pathlib import Path
 from uuid import UUID
 
 import numpy as np
-from rich.console import Console
-from rich.text import Text
 
 from segdex.api.drawing import SheetRow, Tile, contact_sheet, draw_heat, draw_prompt
 from segdex.api.results import read_picture
@@ -33,34 +31,6 @@ def with_refine_default(arguments: Sequence[str]) -> list[str]:
         if argument == "--refine" and not following.lstrip("-").isdigit():
             completed.append(str(DEFAULT_REFINED))
     return completed
-
-
-def refinement_to_json(refined: Refinement) -> dict[str, object]:
-    """Return what became of a hit as JSON values, with the new mask whatever the gate said."""
-    mask, decision = refined.proposal.mask, refined.decision
-    return {
-        "answer": "refined" if decision.accepted else "kept",
-        "reason": decision.reason,
-        "made_by": refined.proposal.source,
-        "iou_with_stored": decision.iou,
-        "gain": decision.gain,
-        "agreement": refined.proposal.agreement,
-        "predicted_iou": mask.predicted_iou,
-        "box_xyxy": list(mask.box),
-        "area_px": mask.area_px,
-        "rle": mask.mask.to_coco(),
-        "timings_ms": dict(refined.timings_ms),
-    }
-
-
-def print_refinement(refined: Refinement, console: Console) -> None:
-    """Print one line: the segment, the answer and why."""
-    answer = "refined" if refined.decision.accepted else "kept"
-    stages = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in refined.timings_ms.items())
-    line = (
-        f"{answer:<8} {refined.segment_id}  {refined.decision.reason} ({refined.proposal.source}; {stages})"
-    )
-    console.print(Text(line), no_wrap=True)
 
 
 def save_explanation(

@@ -1,16 +1,15 @@
 """``segdex search``."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
+from segdex.api.cli.answers import Answer, answer_to_json, print_answer, print_found, print_refined
 from segdex.api.cli.common import (
     DeviceOption,
     EmbedderOption,
@@ -19,38 +18,36 @@ from segdex.api.cli.common import (
     ProfileOption,
     RefinerOption,
     SegmenterOption,
+    ServerOption,
     console_out,
-    opened,
     parse_time,
     print_json,
     settings_from,
 )
-from segdex.api.cli.refine import (
-    DEFAULT_REFINED,
-    print_refinement,
-    refinement_to_json,
-    save_explanation,
-)
-from segdex.api.results import hit_to_json, read_picture, sheet_row
-from segdex.api.services import load_embedder, load_segmenter, make_refiner, profile_of
+from segdex.api.cli.refine import DEFAULT_REFINED
+from segdex.api.cli.remote import OF_MODELS, connected, refuse_options
+from segdex.api.cli.search_here import AnswerHere, ask_here
+from segdex.api.cli.search_service import ask_service
+from segdex.api.drawing import SheetRow, contact_sheet
+from segdex.api.results import hit_out, sheet_row
+from segdex.api.schemas import RefinementOut
 from segdex.core.errors import QueryError, UsageError
 from segdex.core.images import read_image_file
 from segdex.core.records import SegmentFilter
 from segdex.core.settings import Settings
-from segdex.core.uris import display_path, path_to_uri
+from segdex.core.uris import path_to_uri
 from segdex.search.queries import (
     DEFAULT_AWAY_WEIGHT,
     DEFAULT_VIEW_WEIGHTS,
+    MAX_REFINED,
     ImageTerm,
     SearchQuery,
     SegmentTerm,
     Term,
     TextTerm,
 )
-from segdex.search.rank import HitSegment, SearchHit
-from segdex.search.refine.presence import PresenceJudge
-from segdex.search.refine.service import MAX_REFINED, Refinement, refine_answer
-from segdex.search.service import SearchAnswer, require_filled, search
+from segdex.search.rank import SearchHit
+from segdex.search.service import SearchAnswer
 
 
 def register(app: typer.Typer) -> None:
@@ -132,6 +129,7 @@ def search_command(
     refiner: RefinerOption = None,
     profile: ProfileOption = None,
     index: IndexOption = None,
+    server: ServerOption = None,
     device: DeviceOption = None,
 ) -> int:
     """Find the segments that match a text, a picture or another segment."""
@@ -139,11 +137,14 @@ def search_command(
         context,
         profile=profile,
         index=index,
+        server=server,
         device=device,
         embedder=embedder,
         segmenter=segmenter,
         refiner=refiner,
     )
+    if settings.server is not None:
+        refuse_options(context, "explain", *OF_MODELS)
     if explain is not None and refine is None:
         refine = DEFAULT_REFINED
     if refine is not None and not 1 <= refine <= MAX_REFINED:
@@ -173,51 +174,39 @@ def search_command(
         nested=nested,
         exact=exact,
     )
-    with opened(settings) as opened_index:
-        found = require_filled(opened_index)
-        chosen = profile_of(settings, opened_index)
-        model = load_embedder(settings, chosen)
-        judge = PresenceJudge.of(model) if min_score == _AUTO or refine is not None else None
-        answer = search(
-            query, index=opened_index, embedder=model, judge=judge if min_score == _AUTO else None
-        )
-    console = console_out()
-    if not as_json:
-        _print_answer(answer, console, judged=min_score == _AUTO)
-    refined: dict[UUID, Refinement] = {}
-    if refine is not None and judge is not None and answer.hits:
-        made = make_refiner(
-            settings,
-            segmenter=load_segmenter(settings, chosen),
-            embedder=model,
-            distractors=judge.distractors,
-        )
-        read = partial(read_picture, max_pixels=settings.max_pixels)
-        for one in refine_answer(answer, query, refiner=made, first=refine, read_picture=read):
+    judged = min_score == _AUTO
+    heading = ", ".join(text or [*map(str, image or []), *(segment or [])])
+    with _asked(settings, query, images=image or [], judged=judged, refined=refine is not None) as answer:
+        console = console_out()
+        if not as_json:
+            print_answer(answer.response, console, judged=judged)
+        refined: dict[UUID, RefinementOut] = {}
+        for one in answer.refine(refine) if refine is not None else ():
             refined[one.segment_id] = one
             if not as_json:
-                print_refinement(one, console)
-    heading = ", ".join(text or [*map(str, image or []), *(segment or [])])
-    if save is not None:
-        save_sheet(save, [(heading, _with_refined(answer, refined))], settings, title="segdex search")
-    if explain is not None:
-        save_explanation(explain, answer.hits, refined, settings, title=heading)
+                print_refined(one, console)
+        if save is not None:
+            _write_sheet(save, [answer.sheet_row(heading)], title="segdex search")
+        if explain is not None and isinstance(answer, AnswerHere):
+            answer.save_explanation(explain, title=heading)
     if as_json:
-        print_json(
-            {
-                "models": {"embedder": answer.embedder, "segmenter": found.segmenter},
-                "profile": found.profile,
-                "timings_ms": answer.timings_ms,
-                "answer": "found" if answer.hits else "not there",
-                "hits": [hit_to_json(hit, rank=rank) for rank, hit in enumerate(answer.hits, 1)],
-                "refined": {str(key): refinement_to_json(one) for key, one in refined.items()},
-            }
-        )
+        print_json(answer_to_json(answer, refined))
         return 0
     for what, path in (("contact sheet", save), ("explanation", explain)):
         if path is not None:
             console.print(f"{what}: {path}", markup=False)
     return 0
+
+
+@contextmanager
+def _asked(
+    settings: Settings, query: SearchQuery, *, images: list[Path], judged: bool, refined: bool
+) -> Iterator[Answer]:
+    if settings.server is None:
+        yield ask_here(settings, query, judged=judged, refined=refined)
+        return
+    with connected(settings, settings.server) as client:
+        yield ask_service(client, query, images=images, judged=judged)
 
 
 _AUTO = "auto"
@@ -232,69 +221,9 @@ def _min_score(given: str | None) -> float | None:
         raise UsageError(f"--min-score must be a number or auto, but is {given!r}") from error
 
 
-def _print_answer(answer: SearchAnswer, console: Console, *, judged: bool) -> None:
-    if judged and not answer.hits:
-        console.print("not there: no picture stands out for this")
-    else:
-        print_hits(answer.hits, console)
-    stages = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in answer.timings_ms.items())
-    console.print(Text(f"{len(answer.hits)} pictures; scored by {answer.embedder}; {stages}", style="dim"))
-
-
-def _with_refined(answer: SearchAnswer, refined: Mapping[UUID, Refinement]) -> SearchAnswer:
-    """Return the answer with the masks that the gate let pass."""
-
-    def drawn(segment: HitSegment) -> HitSegment:
-        one = refined.get(segment.segment_id)
-        if one is None or not one.decision.accepted:
-            return segment
-        mask = one.proposal.mask
-        share = mask.area_px / (mask.mask.size_hw[0] * mask.mask.size_hw[1])
-        record = replace(
-            segment.record, mask=mask.mask, box=mask.box, area_px=mask.area_px, area_fraction=share
-        )
-        return replace(segment, record=record)
-
-    hits = tuple(replace(hit, segments=tuple(map(drawn, hit.segments))) for hit in answer.hits)
-    return replace(answer, hits=hits)
-
-
-def print_hits(hits: tuple[SearchHit, ...], console: Console) -> None:
-    """Print a line for each segment, its picture named in the first; lines are never cut or wrapped."""
-    if not hits:
-        console.print("nothing found")
-        return
-    rows = [("rank", "score", "area", "box x1,y1-x2,y2", "segment", "picture")]
-    for rank, hit in enumerate(hits, 1):
-        for position, found in enumerate(hit.segments):
-            box = found.record.box
-            rows.append(
-                (
-                    "" if position else str(rank),
-                    f"{found.score:.3f}",
-                    f"{found.record.area_fraction:.1%}",
-                    f"{box.x1},{box.y1}-{box.x2},{box.y2}",
-                    str(found.record.segment_id),
-                    "" if position else shown_path(hit),
-                )
-            )
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    for number, row in enumerate(rows):
-        cells = [
-            cell.rjust(width) if column < _RIGHT_ALIGNED else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
-        ]
-        console.print(Text("  ".join((*cells, row[-1])), style="" if number else "dim"), no_wrap=True)
-
-
-_RIGHT_ALIGNED = 3  # rank, score and area
-
-
-def shown_path(hit: SearchHit) -> str:
-    """Return the path of a hit's picture, relative to the working folder where it lies below it."""
-    path = Path(display_path(hit.image.files[0].uri))
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+def print_hits(hits: Sequence[SearchHit], console: Console) -> None:
+    """Print a line for each segment, as ``segdex search`` does."""
+    print_found([hit_out(hit, rank=rank) for rank, hit in enumerate(hits, 1)], console)
 
 
 def save_sheet(
@@ -305,9 +234,11 @@ def save_sheet(
     Raises:
         UsageError: If the file cannot be written.
     """
-    from segdex.api.drawing import contact_sheet
-
     rows = [sheet_row(heading, answer.hits, max_pixels=settings.max_pixels) for heading, answer in answers]
+    _write_sheet(path, rows, title=title)
+
+
+def _write_sheet(path: Path, rows: Sequence[SheetRow], *, title: str) -> None:
     sheet = contact_sheet(rows, title=title)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """``segdex segment``: the mask of what a person points at, in a picture that no index has to know."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import typer
@@ -14,15 +15,18 @@ from segdex.api.cli.common import (
     ProfileOption,
     RefinerOption,
     SegmenterOption,
+    ServerOption,
     console_out,
     print_json,
     settings_from,
 )
+from segdex.api.cli.remote import OF_MODELS, connected, refuse_options
+from segdex.api.schemas import MaskOut
 from segdex.api.services import DEFAULT_PROFILE, load_embedder, load_segmenter, make_refiner
 from segdex.core.errors import UsageError
 from segdex.core.geometry import BoxXYXY
 from segdex.core.images import read_image_file
-from segdex.core.masks import BoolMask, decode_mask
+from segdex.core.masks import BoolMask, MaskRLE, decode_mask, encode_mask
 from segdex.core.protocols import BACKGROUND, FOREGROUND
 from segdex.core.records import RGBImage
 from segdex.core.settings import Settings
@@ -30,6 +34,9 @@ from segdex.search.prompting import PromptedMask, ThingPrompt, mask_prompt, segm
 from segdex.search.queries import clean_text
 from segdex.search.refine.presence import PresenceJudge
 from segdex.search.refine.service import segment_by_text
+
+if TYPE_CHECKING:
+    from segdex.client import Client
 
 
 def register(app: typer.Typer) -> None:
@@ -66,12 +73,21 @@ def segment_command(
     embedder: EmbedderOption = None,
     refiner: RefinerOption = None,
     profile: ProfileOption = None,
+    server: ServerOption = None,
     device: DeviceOption = None,
 ) -> int:
     """Cut out what points, a box, an earlier mask or a text say."""
     settings = settings_from(
-        context, profile=profile, device=device, segmenter=segmenter, embedder=embedder, refiner=refiner
+        context,
+        profile=profile,
+        server=server,
+        device=device,
+        segmenter=segmenter,
+        embedder=embedder,
+        refiner=refiner,
     )
+    if settings.server is not None:
+        refuse_options(context, *OF_MODELS)
     if not file.exists():
         raise UsageError(f"{file}: there is no such file")
     points = [_numbers(each, option="--point", count=2) for each in point or []]
@@ -80,27 +96,38 @@ def segment_command(
     if text is not None and (points or away or mask is not None or masks != 1):
         raise UsageError("--text goes alone or with --box: points and masks say where the thing is already")
     pixels = read_image_file(file, max_pixels=settings.max_pixels).pixels
-    if text is not None:
-        answers = [_by_text(settings, pixels, clean_text(text), edges)]
-    else:
-        prompt = ThingPrompt(
+    said = _Said(
+        text=None if text is None else clean_text(text),
+        prompt=None
+        if text is not None
+        else ThingPrompt(
             points_xy=tuple((x, y) for x, y in (*points, *away)),
             labels=(FOREGROUND,) * len(points) + (BACKGROUND,) * len(away),
-            box_xyxy=None if edges is None else (edges[0], edges[1], edges[2], edges[3]),
-        )
-        answers = _by_prompt(settings, pixels, prompt, mask=mask, masks=masks)
+            box_xyxy=_box(edges),
+        ),
+        box_xyxy=_box(edges),
+        earlier=None if mask is None else _read_mask(mask, pixels),
+        masks=_masks(masks),
+    )
+    if settings.server is None:
+        answers = _answers_here(settings, pixels, said)
+    else:
+        with connected(settings, settings.server) as client:
+            answers = _answers_of_service(client, file, said)
     files = (
         [] if out is None else [_save(out, file.stem, n, pixels, each) for n, each in enumerate(answers, 1)]
     )
     if as_json:
-        print_json({"image": str(file), "masks": [_to_json(each) for each in answers], "files": files})
+        print_json(
+            {"image": str(file), "masks": [each.model_dump(mode="json") for each in answers], "files": files}
+        )
         return 0
     console = console_out()
     for each in answers:
         if not each.area_px:
             console.print("nothing found")
             continue
-        x1, y1, x2, y2 = each.box
+        x1, y1, x2, y2 = each.box_xyxy
         share = each.area_px / (pixels.shape[0] * pixels.shape[1])
         console.print(f"predicted IoU {each.predicted_iou:.3f}  area {share:.1%}  box {x1},{y1}-{x2},{y2}")
     for written in files:
@@ -109,10 +136,69 @@ def segment_command(
     return 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Said:
+    """What is said about the thing: a text, or else a prompt."""
+
+    text: str | None
+    prompt: ThingPrompt | None
+    box_xyxy: tuple[float, float, float, float] | None
+    earlier: BoolMask | None
+    masks: Literal[1, 3]
+
+
+def _box(edges: tuple[float, ...] | None) -> tuple[float, float, float, float] | None:
+    return None if edges is None else (edges[0], edges[1], edges[2], edges[3])
+
+
+def _masks(given: int) -> Literal[1, 3]:
+    if given not in (1, 3):
+        raise UsageError(f"--masks must be 1 or 3, but got {given}")
+    return 3 if given == 3 else 1
+
+
+def _answers_here(settings: Settings, pixels: RGBImage, said: _Said) -> list[MaskOut]:
+    if said.prompt is None:
+        answers = [_by_text(settings, pixels, said.text or "", said.box_xyxy)]
+    else:
+        answers = _by_prompt(settings, pixels, said.prompt, earlier=said.earlier, masks=said.masks)
+    return [
+        MaskOut.model_validate(
+            {
+                "predicted_iou": each.predicted_iou,
+                "box_xyxy": each.box,
+                "area_px": each.area_px,
+                "rle": each.mask.to_coco(),
+            }
+        )
+        for each in answers
+    ]
+
+
+def _answers_of_service(client: "Client", file: Path, said: _Said) -> list[MaskOut]:
+    from segdex.client import PointIn, Rle
+
+    points = []
+    if said.prompt is not None:
+        points = [
+            PointIn(x=x, y=y, label=1 if label == FOREGROUND else 0)
+            for (x, y), label in zip(said.prompt.points_xy, said.prompt.labels, strict=True)
+        ]
+    earlier = None if said.earlier is None else encode_mask(said.earlier)
+    answer = client.cut_out(
+        image=file,
+        points=points,
+        box_xyxy=said.box_xyxy,
+        mask=None if earlier is None else Rle(size=earlier.size_hw, counts=earlier.counts),
+        text=said.text,
+        masks=said.masks,
+    )
+    return answer.masks
+
+
 def _by_prompt(
-    settings: Settings, pixels: RGBImage, prompt: ThingPrompt, *, mask: Path | None, masks: int
+    settings: Settings, pixels: RGBImage, prompt: ThingPrompt, *, earlier: BoolMask | None, masks: int
 ) -> list[PromptedMask]:
-    earlier = None if mask is None else _read_mask(mask, pixels)
     model = load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
     [features] = model.encode([pixels])
     if earlier is not None:
@@ -171,13 +257,13 @@ def _numbers(given: str, *, option: str, count: int) -> tuple[float, ...]:
 _EXAMPLES = {2: "320,240", 4: "100,80,420,360"}
 
 
-def _save(out: Path, stem: str, number: int, pixels: RGBImage, answer: PromptedMask) -> dict[str, str]:
+def _save(out: Path, stem: str, number: int, pixels: RGBImage, answer: MaskOut) -> dict[str, str]:
     from segdex.api.drawing import cutout_png, mask_png
 
-    mask = decode_mask(answer.mask)
+    mask = decode_mask(MaskRLE(answer.rle.size, answer.rle.counts))
     data = {"mask": mask_png(mask)}
     if answer.area_px:
-        data["cutout"] = cutout_png(pixels, mask, answer.box)
+        data["cutout"] = cutout_png(pixels, mask, BoxXYXY(*answer.box_xyxy))
     paths = {name: out / f"{stem}-{name}-{number}.png" for name in data}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -186,12 +272,3 @@ def _save(out: Path, stem: str, number: int, pixels: RGBImage, answer: PromptedM
     except OSError as error:
         raise UsageError(f"--out {out}: cannot be written: {error.strerror or error}") from error
     return {name: str(path) for name, path in paths.items()}
-
-
-def _to_json(answer: PromptedMask) -> dict[str, object]:
-    return {
-        "predicted_iou": answer.predicted_iou,
-        "box_xyxy": list(answer.box),
-        "area_px": answer.area_px,
-        "rle": answer.mask.to_coco(),
-    }

@@ -1,18 +1,34 @@
 """``segdex show``."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 
-from segdex.api.cli.common import IndexOption, JsonOption, console_out, opened, print_json, settings_from
+from segdex.api.cli.common import (
+    IndexOption,
+    JsonOption,
+    ServerOption,
+    console_out,
+    opened,
+    print_json,
+    settings_from,
+)
+from segdex.api.cli.remote import connected
 from segdex.api.cli.search import parse_segment_id
-from segdex.api.results import image_to_json, read_picture, segment_to_json
+from segdex.api.results import image_out, read_picture, segment_out
+from segdex.api.schemas import ImageOut, SegmentOut
 from segdex.core.errors import UsageError
 from segdex.core.masks import decode_mask
-from segdex.core.uris import display_path
+from segdex.core.settings import Settings
 from segdex.search.service import require_filled
+
+if TYPE_CHECKING:
+    from segdex.client import Client
 
 
 def register(app: typer.Typer) -> None:
@@ -26,13 +42,72 @@ def show_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for the files.")] = Path(),
     as_json: JsonOption = False,
     index: IndexOption = None,
+    server: ServerOption = None,
 ) -> int:
     """Write a segment as mask PNG, cut-out PNG with alpha, and polygon."""
+    settings = settings_from(context, index=index, server=server)
+    segment_id = parse_segment_id(segment)
+    if settings.server is None:
+        shown = _shown_here(settings, segment_id)
+    else:
+        with connected(settings, settings.server) as client:
+            shown = _shown_by_service(client, segment_id)
+    stem = out.expanduser() / str(segment_id)
+    files = {
+        "mask": (stem.with_name(f"{segment_id}-mask.png"), shown.mask_png),
+        "cutout": (stem.with_name(f"{segment_id}-cutout.png"), shown.cutout_png),
+        "polygon": (stem.with_name(f"{segment_id}-polygon.json"), json.dumps(shown.polygon).encode()),
+    }
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        for path, data in files.values():
+            path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be written: {error.strerror or error}") from error
+    found = shown.segment
+    if as_json:
+        print_json(
+            {
+                **found.model_dump(mode="json", exclude={"image_id"}),
+                "image": shown.image.model_dump(mode="json"),
+                "files": {name: str(path) for name, (path, _) in files.items()},
+            }
+        )
+        return 0
+    console = console_out()
+    x1, y1, x2, y2 = found.box_xyxy
+    console.print(f"picture   {shown.image.path}", markup=False)
+    console.print(f"box       {x1},{y1}-{x2},{y2}   area {found.area_fraction:.1%}")
+    console.print(f"in tree   depth {found.depth}, parent {found.parent_id or 'none'}")
+    for name, (path, _) in files.items():
+        console.print(f"{name:<9} {path}", markup=False)
+    return 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shown:
+    segment: SegmentOut
+    image: ImageOut
+    mask_png: bytes
+    cutout_png: bytes
+    polygon: Mapping[str, object]
+
+
+def _shown_by_service(client: "Client", segment_id: UUID) -> _Shown:
+    segment = client.segment(segment_id)
+    return _Shown(
+        segment=segment,
+        image=client.image(segment.image_id),
+        mask_png=client.mask_png(segment_id),
+        cutout_png=client.cutout_png(segment_id),
+        polygon=client.polygon(segment_id).model_dump(mode="json"),
+    )
+
+
+def _shown_here(settings: Settings, segment_id: UUID) -> _Shown:
     from segdex.api.drawing import cutout_png, mask_png
     from segdex.api.polygons import mask_polygon
 
-    settings = settings_from(context, index=index)
-    segment_id = parse_segment_id(segment)
     with opened(settings) as opened_index:
         require_filled(opened_index)
         found = opened_index.get_segments([segment_id])
@@ -48,30 +123,10 @@ def show_command(
         [image] = images
     mask = decode_mask(record.mask)
     pixels = read_picture(image, max_pixels=settings.max_pixels)
-    stem = out.expanduser() / str(segment_id)
-    files = {
-        "mask": (stem.with_name(f"{segment_id}-mask.png"), mask_png(mask)),
-        "cutout": (stem.with_name(f"{segment_id}-cutout.png"), cutout_png(pixels, mask, record.box)),
-        "polygon": (
-            stem.with_name(f"{segment_id}-polygon.json"),
-            json.dumps(mask_polygon(mask)).encode(),
-        ),
-    }
-    try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        for path, data in files.values():
-            path.write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"--out {out}: cannot be written: {error.strerror or error}") from error
-    if as_json:
-        written = {name: str(path) for name, (path, _) in files.items()}
-        print_json({**segment_to_json(record), "image": image_to_json(image), "files": written})
-        return 0
-    console = console_out()
-    box = record.box
-    console.print(f"picture   {display_path(image.files[0].uri)}", markup=False)
-    console.print(f"box       {box.x1},{box.y1}-{box.x2},{box.y2}   area {record.area_fraction:.1%}")
-    console.print(f"in tree   depth {record.depth}, parent {record.parent_id or 'none'}")
-    for name, (path, _) in files.items():
-        console.print(f"{name:<9} {path}", markup=False)
-    return 0
+    return _Shown(
+        segment=segment_out(record),
+        image=image_out(image),
+        mask_png=mask_png(mask),
+        cutout_png=cutout_png(pixels, mask, record.box),
+        polygon=mask_polygon(mask),
+    )

@@ -1,5 +1,6 @@
 """``segdex worker``."""
 
+import logging
 import signal
 import threading
 from pathlib import Path
@@ -14,11 +15,12 @@ from segdex.api.cli.common import (
     IndexOption,
     ProfileOption,
     SegmenterOption,
-    console_err,
     opened,
     settings_from,
 )
 from segdex.core.errors import UsageError
+
+_log = logging.getLogger(__name__)
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +43,7 @@ def worker_command(
     """Carry out the jobs that a service with SEGDEX_JOBS_BY=worker queues; ends on SIGTERM or Ctrl-C."""
     from segdex.api.services import job_runner, load_recipe, open_jobs, plan_workers, profile_of
     from segdex.api.serving.job_worker import JobWorker
+    from segdex.api.serving.logs import start_logging
     from segdex.ingest.generate import preset
 
     settings = settings_from(
@@ -56,6 +59,7 @@ def worker_command(
         raise UsageError(
             "a worker needs folders that it may read: --job-root, SEGDEX_JOB_ROOTS or SEGDEX_UPLOADS"
         )
+    start_logging(settings.log_format)
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -70,7 +74,7 @@ def worker_command(
         jobs = open_jobs(settings)
         worker = JobWorker(jobs, job_runner(settings, opened_index, recipe, chosen, workers=workers))
         worker.start()
-        console_err().print("segdex worker waits for jobs", markup=False)
+        _log.info("segdex worker waits for jobs")
         ended.wait()
         worker.close()
         jobs.close()

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from segdex.api.drawing import cutout_png, mask_png
 from segdex.api.polygons import mask_polygon
-from segdex.api.results import image_to_json, read_picture, segment_to_json
+from segdex.api.results import image_out, read_picture, segment_out
 from segdex.api.routes.lookups import get_image, get_segment
 from segdex.api.routes.uploads import UPLOAD, keep_upload, read_upload
 from segdex.api.schemas import ImageOut, Ingested, PolygonOut, SegmentOut, Stats
@@ -23,10 +23,11 @@ from segdex.api.serving.problems import responses
 from segdex.core.errors import UsageError
 from segdex.core.images import decode_image, sha256_hex
 from segdex.core.masks import decode_mask
-from segdex.core.records import SEGMENT_VIEWS, SegmentFilter, SegmentRecord, make_image_id
+from segdex.core.records import SEGMENT_VIEWS, SegmentFilter, make_image_id
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.report import FAILED
 from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
+from segdex.search.service import require_filled
 
 router = APIRouter(prefix="/v1", tags=["pictures"], dependencies=[Depends(require("read"))])
 
@@ -46,8 +47,16 @@ def stats(state: State) -> Stats:
     """Say how much the index holds, and of which models."""
     loaded = state.loaded()
     counts = loaded.index.counts()
+    found = require_filled(loaded.index)
     return Stats(
-        images=counts.images, segments=counts.segments, profile=loaded.profile, embedder=loaded.embedder.name
+        images=counts.images,
+        segments=counts.segments,
+        profile=loaded.profile,
+        embedder=loaded.embedder.name,
+        segmenter=found.segmenter,
+        dimensions=found.dim,
+        views=list(found.views),
+        schema_version=found.schema_version,
     )
 
 
@@ -94,13 +103,18 @@ def upload_image(
     [outcome] = report.files
     done = outcome.outcome not in FAILED
     note_outcome(outcome.outcome.value)
-    return Ingested(outcome=outcome.outcome.value, detail=outcome.detail, image_id=image_id if done else None)
+    return Ingested(
+        outcome=outcome.outcome.value,
+        detail=outcome.detail,
+        image_id=image_id if done else None,
+        segments=outcome.segments,
+    )
 
 
 @router.get("/images/{image_id}", responses=responses(401, 403, 404, 422, 429, 503))
 def image(image_id: UUID, state: State) -> ImageOut:
     """Return what is known of a picture."""
-    return ImageOut.model_validate(image_to_json(get_image(state.loaded(), image_id)))
+    return image_out(get_image(state.loaded(), image_id))
 
 
 @router.delete(
@@ -151,7 +165,7 @@ def image_segments(image_id: UUID, state: State) -> list[SegmentOut]:
     loaded = state.loaded()
     get_image(loaded, image_id)
     found = loaded.index.scroll_segments(SegmentFilter(image_ids=(image_id,)))
-    return [_segment_out(one) for one in sorted(found, key=lambda one: (-one.area_px, one.segment_id))]
+    return [segment_out(one) for one in sorted(found, key=lambda one: (-one.area_px, one.segment_id))]
 
 
 @router.get(
@@ -178,7 +192,7 @@ def segment(
     elif form == "application/geo+json":
         response = JSONResponse(mask_polygon(decode_mask(record.mask)), media_type=form)
     else:
-        response = JSONResponse(_segment_out(record).model_dump(mode="json"))
+        response = JSONResponse(segment_out(record).model_dump(mode="json"))
     response.headers["Vary"] = "Accept"
     return response
 
@@ -223,10 +237,6 @@ def _best_form(accept: str) -> str:
     if not best:
         raise HTTPException(406, f"Accept must allow one of {', '.join(_FORMS)}, but is {accept!r}")
     return best
-
-
-def _segment_out(record: SegmentRecord) -> SegmentOut:
-    return SegmentOut.model_validate({**segment_to_json(record), "image_id": record.image_id})
 
 
 def _png(data: bytes, if_none_match: str | None) -> Response:

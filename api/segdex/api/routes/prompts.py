@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Form, UploadFile
 
-from segdex.api.results import read_picture
+from segdex.api.results import read_picture, rle_out
 from segdex.api.routes.lookups import get_image
 from segdex.api.routes.uploads import UPLOAD, read_form, read_upload
 from segdex.api.schemas import MaskOut, MasksOut, PromptOptions, Rle, SegmentRequest
@@ -119,11 +119,6 @@ def _window(box_xyxy: tuple[float, float, float, float] | None, size_hw: tuple[i
 
 
 def _mask_out(mask: PromptedMask) -> MaskOut:
-    return MaskOut.model_validate(
-        {
-            "predicted_iou": mask.predicted_iou,
-            "box_xyxy": mask.box,
-            "area_px": mask.area_px,
-            "rle": mask.mask.to_coco(),
-        }
+    return MaskOut(
+        predicted_iou=mask.predicted_iou, box_xyxy=mask.box, area_px=mask.area_px, rle=rle_out(mask.mask)
     )

@@ -8,13 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, UploadFile
 from fastapi.responses import StreamingResponse
 
-from segdex.api.results import image_to_json, read_picture, segment_to_json
+from segdex.api.results import hit_out, read_picture, refinement_out
 from segdex.api.routes.lookups import get_image
 from segdex.api.routes.uploads import UPLOAD, read_form, read_upload
 from segdex.api.schemas import (
-    HitOut,
-    HitSegmentOut,
-    ImageOut,
     RefinementOut,
     Refinements,
     Region,
@@ -25,7 +22,7 @@ from segdex.api.schemas import (
 )
 from segdex.api.serving.access import State, require
 from segdex.api.serving.cursors import make_cursor, read_cursor
-from segdex.api.serving.logs import Refined, note_refinement, note_stages
+from segdex.api.serving.logs import note_refinement, note_stages
 from segdex.api.serving.problems import responses
 from segdex.api.serving.state import ServiceState
 from segdex.core.errors import QueryError, SegdexError
@@ -33,10 +30,9 @@ from segdex.core.geometry import BoxXYXY
 from segdex.core.images import decode_image, sha256_hex
 from segdex.core.records import RGBImage
 from segdex.search.explain import term_scores
-from segdex.search.queries import MAX_LIMIT, ImageTerm, SegmentTerm, Term, TextTerm
-from segdex.search.rank import HitSegment, SearchHit
-from segdex.search.refine.service import MAX_REFINED, Refinement, refine_answer
-from segdex.search.service import search
+from segdex.search.queries import MAX_LIMIT, MAX_REFINED, ImageTerm, SegmentTerm, Term, TextTerm
+from segdex.search.refine.service import Refinement, refine_answer
+from segdex.search.service import require_filled, search
 
 router = APIRouter(prefix="/v1/search", tags=["search"], dependencies=[Depends(require("read"))])
 
@@ -127,20 +123,15 @@ def _answer(
         else {}
     )
 
-    def terms_of(one: HitSegment) -> list[TermScore] | None:
-        scores = explained.get(one.segment_id)
-        return None if scores is None else _term_scores(query.terms, scores)
-
+    terms = {segment_id: _term_scores(query.terms, scores) for segment_id, scores in explained.items()}
     return SearchResponse(
         id=state.keep(query, answer),
         answer="found" if answer.hits else "not there",
         embedder=answer.embedder,
+        segmenter=require_filled(loaded.index).segmenter,
         profile=loaded.profile,
         timings_ms=dict(answer.timings_ms),
-        hits=[
-            _hit(hit, [_segment(one, terms_of(one)) for one in hit.segments], rank)
-            for rank, hit in enumerate(answer.hits, start=offset + 1)
-        ],
+        hits=[hit_out(hit, rank=rank, terms=terms) for rank, hit in enumerate(answer.hits, start=offset + 1)],
         next_cursor=make_cursor(offset, request.limit, asked) if answer.more else None,
     )
 
@@ -171,28 +162,6 @@ def _refine(state: ServiceState, answer_id: str, first: int) -> Iterator[Refinem
     return each()
 
 
-def _hit(hit: SearchHit, segments: list[HitSegmentOut], rank: int) -> HitOut:
-    return HitOut(
-        rank=rank,
-        score=hit.score,
-        presence=hit.presence,
-        image=ImageOut.model_validate(image_to_json(hit.image)),
-        segments=segments,
-    )
-
-
-def _segment(one: HitSegment, terms: list[TermScore] | None) -> HitSegmentOut:
-    return HitSegmentOut.model_validate(
-        {
-            **segment_to_json(one.record),
-            "image_id": one.record.image_id,
-            "score": one.score,
-            "view_scores": dict(one.view_scores),
-            "terms": terms,
-        }
-    )
-
-
 def _term_scores(terms: Sequence[Term], scores: Sequence[float]) -> list[TermScore]:
     return [
         TermScore(term=_name(term), weight=term.weight, score=score)
@@ -207,20 +176,8 @@ def _name(term: Term) -> str:
 
 
 def _refinement(one: Refinement) -> RefinementOut:
-    mask = one.proposal.mask
-    decided: Refined = "refined" if one.decision.accepted else "kept"
-    note_refinement(decided)
+    """Return a refinement as it is answered, and count it."""
+    made = refinement_out(one)
+    note_refinement(made.answer)
     note_stages(one.timings_ms)
-    return RefinementOut.model_validate(
-        {
-            "segment_id": one.segment_id,
-            "answer": decided,
-            "reason": one.decision.reason,
-            "made_by": one.proposal.source,
-            "predicted_iou": mask.predicted_iou,
-            "box_xyxy": mask.box,
-            "area_px": mask.area_px,
-            "rle": mask.mask.to_coco(),
-            "timings_ms": dict(one.timings_ms),
-        }
-    )
+    return made

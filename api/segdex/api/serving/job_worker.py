@@ -149,6 +149,7 @@ class JobWorker:
         job = job.model_copy(update={"status": "running", "started_s": time.time()})
         self._jobs.beat(job.id)
         self._jobs.save(job)
+        _log.info("job %s begins: %s", job.id, job.paths)
         ended = threading.Event()
         beating = threading.Thread(target=self._beat, args=(job.id, ended), daemon=True)
         beating.start()
@@ -180,6 +181,7 @@ class JobWorker:
         if status == "stopped" and not self._jobs.is_stopped(job.id):
             self._jobs.begin_anew(progress.job)  # the worker ends, not the job
             return
+        _log.info("job %s is %s: %s", job.id, status, progress.job.counts)
         ending = {"status": status, "ended_s": time.time(), "left_s": 0.0}
         self._jobs.save(progress.job.model_copy(update=ending))
 

@@ -19,7 +19,7 @@ from segdex.core.protocols import (
 )
 from segdex.core.records import ImageRecord, RGBImage, SegmentRecord, Vectors
 from segdex.search.prompting import PromptedMask, ThingPrompt, full_mask, prompted_masks
-from segdex.search.queries import SearchQuery, TextTerm, clean_text
+from segdex.search.queries import MAX_REFINED, SearchQuery, TextTerm, clean_text
 from segdex.search.rank import HitSegment
 from segdex.search.refine.encodings import EncodingCache
 from segdex.search.refine.gate import Decision, GateSettings, decide
@@ -36,9 +36,6 @@ from segdex.search.refine.relevance import (
 )
 from segdex.search.service import SearchAnswer
 from segdex.search.timing import Stopwatch
-
-MAX_REFINED = 100
-"""Hits that one request may refine."""
 
 _TEXT_BATCH = 8
 """Hits that EVF-SAM2 decodes together; the first of them wait for the last."""

@@ -1,0 +1,46 @@
+"""A Python client of the HTTP service: ``Client`` and ``AsyncClient``.
+
+Example:
+    >>> from segdex.client import Client
+    >>> with Client("http://127.0.0.1:8600") as client:  # doctest: +SKIP
+    ...     for hit in client.search("red umbrella", limit=3).hits:
+    ...         print(hit.score, hit.image.path)
+"""
+
+from segdex.api.schemas import (
+    PointIn,
+    Region,
+    Rle,
+    ViewWeights,
+    WeightedSegment,
+    WeightedText,
+    Where,
+)
+from segdex.client.asynchronous import AsyncClient
+from segdex.client.errors import (
+    AccessError,
+    BusyError,
+    NotThereError,
+    RequestError,
+    ServiceError,
+    UnreachableError,
+)
+from segdex.client.synchronous import Client
+
+__all__ = [
+    "AccessError",
+    "AsyncClient",
+    "BusyError",
+    "Client",
+    "NotThereError",
+    "PointIn",
+    "Region",
+    "RequestError",
+    "Rle",
+    "ServiceError",
+    "UnreachableError",
+    "ViewWeights",
+    "WeightedSegment",
+    "WeightedText",
+    "Where",
+]

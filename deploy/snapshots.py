@@ -1,0 +1,55 @@
+"""Take snapshots of the index on a Qdrant server, or recover it from them.
+
+Runs inside the image, on its settings; from this folder::
+
+    docker compose exec -T segdex python - take < snapshots.py
+    docker compose exec -T segdex python - recover IMAGES.snapshot SEGMENTS.snapshot < snapshots.py
+
+The snapshots lie on the server, below ``/qdrant/snapshots``.
+"""
+
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+
+INDEX = os.environ.get("SEGDEX_INDEX", "http://127.0.0.1:6333").rstrip("/")
+PREFIX = os.environ.get("SEGDEX_INDEX_COLLECTION", "segdex")
+# Pictures first: one that is done after this snapshot is ingested again after a recovery. The other way round
+# it would be done, and without its segments.
+COLLECTIONS = (f"{PREFIX}-images", f"{PREFIX}-segments")
+
+
+def ask(method: str, path: str, body: dict[str, str] | None = None) -> object:
+    """Return the result of a request, or end with what the server says."""
+    request = urllib.request.Request(  # noqa: S310 - the address is the operator's own
+        f"{INDEX}/collections/{path}",
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"content-type": "application/json", "api-key": os.environ.get("SEGDEX_INDEX_API_KEY", "")},
+    )
+    try:
+        with urllib.request.urlopen(request) as answer:  # noqa: S310 - as above
+            return json.load(answer)["result"]
+    except urllib.error.HTTPError as error:
+        sys.exit(f"{method} {path}: {error} {error.read().decode(errors='replace')[:500]}")
+    except urllib.error.URLError as error:
+        sys.exit(f"{INDEX} does not answer: {error.reason}")
+
+
+match sys.argv[1:]:
+    case ["take"]:
+        for collection in COLLECTIONS:
+            taken = ask("POST", f"{collection}/snapshots")
+            sys.stdout.write(f"{json.dumps(taken)}\n")
+    case ["recover", *names] if len(names) == len(COLLECTIONS):
+        for collection, name in zip(COLLECTIONS, names, strict=True):
+            if not name.startswith(f"{collection}-"):
+                sys.exit(f"{name} is no snapshot of {collection}: pictures first, then segments")
+        for collection, name in zip(COLLECTIONS, names, strict=True):
+            location = f"file:///qdrant/snapshots/{collection}/{name}"
+            ask("PUT", f"{collection}/snapshots/recover", {"location": location, "priority": "snapshot"})
+            sys.stdout.write(f"recovered {collection}\n")
+    case _:
+        sys.exit("usage: snapshots.py take | recover IMAGES.snapshot SEGMENTS.snapshot")

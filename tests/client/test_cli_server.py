@@ -1,0 +1,326 @@
+"""``segdex --server URL``: the same commands, answered by a service."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from tests.client.conftest import Serve, Service
+from tests.fakes.embedder import ColourEmbedder
+from tests.fakes.segmenter import FloodSegmenter
+from tests.fakes.service import png
+
+from segdex.api.cli import manage, search_here, segment, show
+from segdex.api.cli.main import run
+from segdex.api.serving.keys import make_key
+from segdex.core.protocols import SegmentIndex
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(name="here")
+def _here(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """Let the local commands use the index and the models that the service has."""
+
+    @contextmanager
+    def opened(*_: object, **__: object) -> Iterator[SegmentIndex]:
+        yield service.loaded.index
+
+    for module in (manage, search_here, show):
+        monkeypatch.setattr(module, "opened", opened)
+    monkeypatch.setattr(search_here, "load_embedder", lambda *_: ColourEmbedder())
+    monkeypatch.setattr(segment, "load_segmenter", lambda *_: FloodSegmenter())
+    return service
+
+
+def output(capsys: Capture, *arguments: str, code: int = 0) -> str:
+    assert run(arguments) == code, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def answer(capsys: Capture, *arguments: str, code: int = 0) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(output(capsys, *arguments, "--json", code=code))
+    return value
+
+
+def fails(capsys: Capture, *arguments: str, code: int, saying: tuple[str, ...]) -> None:
+    assert run(arguments) == code
+    captured = capsys.readouterr()
+    [line] = captured.err.strip().splitlines()
+    assert line.startswith("segdex: ")
+    for part in saying:
+        assert part in line, line
+
+
+def without(value: Any, names: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {name: without(each, names) for name, each in value.items() if name not in names}
+    return [without(each, names) for each in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        ("red",),
+        ("green", "red", "--weight", "9", "--weight", "0.5", "--limit", "1", "--per-image", "1"),
+        ("red", "green", "--not", "red", "--not-weight", "3", "--nested", "--exact"),
+        ("blue", "--view", "crop=0.7", "--min-score", "0.9"),
+        ("blue", "--min-area", "0.01", "--max-area", "0.5", "--since", "2001-01-01", "--until", "2001-01-02"),
+        ("green", "--source", "set"),
+        ("green", "--tag", "nowhere"),
+        ("--image", "green.png", "--weight", "2", "--limit", "1"),
+        ("blue", "--image", "green.png", "--weight", "1", "--weight", "0.2"),
+    ],
+    ids=" ".join,
+)
+def test_a_search_answers_the_same_here_and_there(
+    here: Service, capsys: Capture, question: tuple[str, ...]
+) -> None:
+    Path("green.png").write_bytes(png("green"))
+
+    local = answer(capsys, "search", *question)
+    remote = answer(capsys, "search", *question, "--server", here.url)
+    lines = [output(capsys, *place, "search", *question) for place in ((), ("--server", here.url))]
+
+    assert set(local) == set(remote)
+    assert set(local["models"]) == set(remote["models"])
+    for name in ("answer", "profile", "hits", "refined"):
+        assert local[name] == remote[name]
+    assert [one.splitlines()[:-1] for one in lines[:1]] == [one.splitlines()[:-1] for one in lines[1:]]
+
+
+def test_a_segment_is_something_to_look_for_and_to_show(here: Service, capsys: Capture) -> None:
+    found = answer(capsys, "search", "green", "--server", here.url)["hits"][0]["segments"][0]["segment_id"]
+
+    again = answer(capsys, "search", "--segment", found, "--server", here.url)
+    local = answer(capsys, "show", found, "--out", "here")
+    remote = answer(capsys, "show", found, "--out", "there", "--server", here.url)
+    lines = [output(capsys, "show", found, *place).splitlines()[:3] for place in ((), ("--server", here.url))]
+
+    assert again["hits"][0]["segments"][0]["segment_id"] == found
+    assert without(local, {"files"}) == without(remote, {"files"})
+    for name, path in local["files"].items():
+        assert Path(path).read_bytes() == Path(remote["files"][name]).read_bytes()
+    assert lines[0] == lines[1]
+
+
+def test_pictures_that_do_not_show_it_are_left_out(service: Service, capsys: Capture) -> None:
+    text = output(capsys, "--server", service.url, "search", "orange", "--min-score", "auto")
+
+    assert text.startswith("not there")
+    assert (
+        answer(capsys, "--server", service.url, "search", "red", "--min-score", "auto")["answer"] == "found"
+    )
+
+
+def test_hits_are_refined_and_saved_as_a_sheet(service: Service, capsys: Capture) -> None:
+    place = ("--server", service.url)
+    text = output(capsys, *place, "search", "red", "--refine", "--save", "sheets/red.png", "--limit", "1")
+    refined = answer(capsys, *place, "search", "red", "--refine", "1")["refined"]
+
+    assert "contact sheet: sheets/red.png" in text
+    assert text.count("refined  ") >= 1
+    [one] = refined.values()
+    assert one["answer"] == "refined"
+    with Image.open("sheets/red.png") as sheet:
+        assert sheet.format == "PNG"
+    for path in Path("set").rglob("*.png"):
+        path.unlink()
+    assert "sheets/gone.png" in output(capsys, *place, "search", "red", "--save", "sheets/gone.png")
+    assert Path("sheets/gone.png").read_bytes() != Path("sheets/red.png").read_bytes()
+
+
+def test_stats_say_what_the_service_says(service: Service, capsys: Capture) -> None:
+    text = output(capsys, "stats", "--server", service.url)
+    figures = answer(capsys, "stats", "--server", service.url)
+
+    assert f"index                  {service.url}" in text
+    assert "None" not in text
+    assert (figures["pictures"], figures["profile"], figures["dimensions"]) == (2, "offline", 16)
+
+
+def test_a_thing_is_cut_out_the_same_here_and_there(here: Service, capsys: Capture) -> None:
+    Path("p.png").write_bytes(png("red"))
+    for prompt in (
+        ("--point", "40,40", "--not-point", "5,5"),
+        ("--box", "15,15,85,75", "--masks", "3"),
+        ("--point", "40,40", "--mask", "here/p-mask-1.png"),
+    ):
+        local = answer(capsys, "segment", "p.png", *prompt, "--out", "here")
+        remote = answer(capsys, "segment", "p.png", *prompt, "--out", "there", "--server", here.url)
+
+        assert local["masks"] == remote["masks"]
+        for files, others in zip(local["files"], remote["files"], strict=True):
+            assert Path(files["mask"]).read_bytes() == Path(others["mask"]).read_bytes()
+    [mask] = answer(capsys, "segment", "p.png", "--text", "red", "--server", here.url)["masks"]
+    assert mask["area_px"] > 0
+
+
+def test_files_are_sent_and_each_ends_in_an_outcome(
+    service: Service, capsys: Capture, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "orange.png").write_bytes(png("orange"))
+    (folder / "copy.png").write_bytes(png("orange"))
+    place = ("--server", service.url)
+
+    good = answer(capsys, *place, "ingest", "pictures", "--tag", "new")
+    (folder / "broken.png").write_bytes(png("pink")[:150])
+    (folder / "note.txt").write_text("no picture")
+    mixed = answer(capsys, *place, "ingest", "pictures", code=1)
+    text = output(capsys, *place, "ingest", "pictures", code=1)
+    found = answer(capsys, *place, "search", "orange", "--tag", "new")["hits"]
+
+    assert [file["outcome"] for file in good["files"]] == ["added", "unchanged"]
+    assert good["segments"] == good["files"][0]["segments"] > 0
+    counts = {name: count for name, count in mixed["counts"].items() if count}
+    assert counts == {"unreadable": 1, "unchanged": 2, "not an image": 1}
+    [broken, *_] = mixed["files"]
+    assert broken["detail"].startswith(str(folder / "broken.png"))
+    assert f"not an image: {folder / 'note.txt'}: not a picture" in text
+    assert len(found) == 1
+
+    forgotten = answer(capsys, *place, "delete", "pictures/copy.png")
+    assert forgotten == {"images": [found[0]["image_id"]], "segments": good["segments"]}
+    fails(capsys, *place, "delete", found[0]["image_id"], code=2, saying=("names no picture", service.url))
+    fails(capsys, *place, "delete", "pictures", "gone.png", code=2, saying=("names no picture",))
+
+
+def test_what_is_known_is_not_sent_again_unless_its_tags_are_new(service: Service, capsys: Capture) -> None:
+    Path("orange.png").write_bytes(png("orange"))
+    place = ("--server", service.url)
+    outcomes = [
+        answer(capsys, *place, "ingest", "orange.png", *tags)["files"][0]["outcome"]
+        for tags in ((), (), ("--tag", "new"))
+    ]
+    image = answer(capsys, *place, "search", "orange", "--limit", "1")["hits"][0]
+
+    assert outcomes == ["added", "unchanged", "unchanged"]
+    assert image["tags"] == ["new"]
+    limited = answer(capsys, *place, "ingest", "orange.png", "--limit", "1")
+    assert limited["counts"]["unchanged"] == 1
+
+
+def test_a_service_without_a_folder_for_uploads_is_one_error_and_not_one_a_file(
+    serve: Serve, capsys: Capture
+) -> None:
+    url = serve(uploads=None).url
+    Path("a.png").write_bytes(png("orange"))
+
+    code = run(["--server", url, "ingest", "a.png"])
+
+    assert code == 2
+    assert "SEGDEX_UPLOADS" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_jobs_are_added_watched_listed_and_stopped(serve: Serve, capsys: Capture, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "new.png").write_bytes(png("pink"))
+    place = ("--server", serve(job_roots=(folder,)).url)
+
+    assert output(capsys, *place, "jobs", "list") == "no jobs\n"
+    job = answer(capsys, *place, "jobs", "add", str(folder), "--tag", "new")
+    watched = output(capsys, *place, "jobs", "watch", job["id"])
+    listed = output(capsys, *place, "jobs", "list")
+    (folder / "bad.png").write_bytes(b"no picture")
+    failed = output(capsys, *place, "jobs", "add", str(folder), "--watch", code=1)
+    stopped = answer(capsys, *place, "jobs", "stop", job["id"])
+
+    assert watched == f"job {job['id']}  done  1 added\n"
+    assert [line.split()[:4] for line in listed.splitlines()][1] == [job["id"], "done", "1", "of"]
+    assert str(folder) in listed
+    assert "not an image" in failed
+    assert stopped["status"] == "done"
+    fails(capsys, *place, "jobs", "stop", "nothing", code=2, saying=("there is no job",))
+    fails(capsys, *place, "jobs", "add", "/etc", code=2, saying=("allowed folders",))
+    fails(capsys, "jobs", "list", code=2, saying=("--server", "SEGDEX_SERVER"))
+
+
+def test_keys_come_from_the_environment_and_are_never_shown(
+    serve: Serve, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, kept = make_key("r", "read")
+    url = serve((kept,)).url
+    monkeypatch.setenv("SEGDEX_SERVER", url)
+    fails(capsys, "stats", code=2, saying=("401", "key"))
+    monkeypatch.setenv("SEGDEX_SERVER_KEY", "sk-wrong")
+    fails(capsys, "stats", code=2, saying=("401",))
+    monkeypatch.setenv("SEGDEX_SERVER_KEY", key)
+    Path("a.png").write_bytes(png())
+
+    assert answer(capsys, "stats")["pictures"] == 2
+    assert run(["ingest", "a.png"]) == 2
+    err = capsys.readouterr().err
+    assert "needs write" in err
+    assert key not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "saying"),
+    [
+        (("stats",), 3, ("no service answers at http://127.0.0.1:9",)),
+        (("search", "cat", "--index", "edge:a"), 2, ("--index", "--server", "together")),
+        (("search", "cat", "--profile", "offline"), 2, ("--profile", "--server")),
+        (("--device", "cpu", "search", "cat", "--embedder", "x"), 2, ("--device", "--embedder")),
+        (("search", "cat", "--explain", "a.png"), 2, ("--explain", "--server")),
+        (("search", "cat", "--limit", "0"), 2, ("--limit", "between 1")),
+        (("search", " "), 2, ("empty",)),
+        (("search", "--image", "a.png", "--image", "a.png"), 2, ("one --image",)),
+        (("search", "cat", *("--tag", "t") * 101), 2, ("tags", "100")),
+        (("ingest", ".", "--quality", "best", "--dry-run"), 2, ("--quality", "--dry-run")),
+        (("ingest", "none"), 2, ("none",)),
+        (("segment", "a.png", "--refiner", "x"), 2, ("--refiner",)),
+        (("segment", "a.png", "--point", "1,1", "--masks", "2"), 2, ("--masks", "1 or 3")),
+        (("eval", "search", "data"), 2, ("`eval`", "leave --server out", "--index")),
+        (("demo",), 2, ("`demo`", "leave --server out")),
+        (("sync",), 2, ("`sync`",)),
+        (("models", "list"), 2, ("`models`",)),
+        (("serve",), 2, ("`serve`",)),
+        (("worker",), 2, ("`worker`",)),
+        (("keys", "a"), 2, ("`keys`",)),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else None,
+)
+def test_what_cannot_be_asked_of_a_service_is_one_line(
+    capsys: Capture, arguments: tuple[str, ...], code: int, saying: tuple[str, ...]
+) -> None:
+    Path("a.png").write_bytes(png())
+
+    fails(capsys, "--server", "http://127.0.0.1:9", *arguments, code=code, saying=saying)
+
+
+def test_a_verb_of_this_machine_says_so_where_the_option_follows_it(capsys: Capture) -> None:
+    for verb in (("sync",), ("models", "list"), ("eval", "search", "data"), ("serve",)):
+        fails(
+            capsys,
+            *verb,
+            "--server",
+            "http://127.0.0.1:9",
+            code=2,
+            saying=(f"`{' '.join(verb[:2])}`", "leave --server out"),
+        )
+
+
+def test_an_index_that_is_named_wins_over_the_variable(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGDEX_SERVER", "http://127.0.0.1:9")
+
+    fails(capsys, "stats", "--index", "edge:none", code=3, saying=("edge:none",))
+    fails(capsys, "sync", code=3, saying=("edge:segdex-index",))
+    monkeypatch.setenv("SEGDEX_INDEX", "edge:other")
+    fails(capsys, "stats", code=2, saying=("SEGDEX_INDEX", "SEGDEX_SERVER"))
+    fails(capsys, "stats", "--server", "http://127.0.0.1:9", code=3, saying=("no service answers",))
+    monkeypatch.setenv("SEGDEX_SERVER", "nonsense")
+    monkeypatch.delenv("SEGDEX_INDEX")
+    fails(capsys, "stats", code=2, saying=("http://HOST:PORT",))
