@@ -44,10 +44,11 @@ check: $(VENV)/.testing-ready
 	$(BIN)/lint-imports --no-logo
 
 # Hours (never run as a whole), on a machine that does nothing else; the results are committed. DATA is a labelled set,
-# BENCH a folder for what can be made again: a second run goes on there.
+# OTHER pictures that are not in it, BENCH a folder for what can be made again: a second run goes on there.
 DATA  ?= ../shared/data/coco
 BENCH ?= .cache/bench
 SIZES ?= 10000 100000
+OTHER ?= ../shared/data/bsds500/images
 bench: $(VENV)/.testing-ready
 	$(BIN)/python -m tests.benchmarks.bench_decoder
 	$(BIN)/python -m tests.benchmarks.bench_masks $(DATA) --work $(BENCH)/masks
@@ -56,6 +57,9 @@ bench: $(VENV)/.testing-ready
 	  $(BIN)/python -m tests.benchmarks.bench_search --fill $(BENCH)/$$kind-$$size --segments $$size --index $$kind \
 	    || exit 1; done; done
 	$(BIN)/python -m tests.benchmarks.bench_search --ask $(BENCH)/edge-* $(BENCH)/server-*
+	$(BIN)/segdex --profile offline --index edge:$(BENCH)/real ingest $(DATA)/images
+	$(BIN)/python -m tests.benchmarks.bench_service --fill $(BENCH)/service --from edge:$(BENCH)/real
+	$(BIN)/python -m tests.benchmarks.bench_service --ask $(BENCH)/service --ingest $(OTHER)
 
 env: $(VENV)/.testing-ready
 

@@ -94,7 +94,7 @@ class AsyncClient:
         while page.next_cursor is not None:
             fields["cursor"] = page.next_cursor
             page = await self.search(*texts, image=image, box=box, weight=weight, **fields)
-            if page.hits:  # the service knows that a page was the last only when the next is empty
+            if page.hits:  # `present` may have left out a whole page
                 yield page
 
     async def refine(self, answer_id: str, first: int = 5) -> Refinements:

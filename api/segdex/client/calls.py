@@ -52,8 +52,8 @@ Id = UUID | str
 MODELS_TIMEOUT_S = 900.0
 """The longest wait for what runs the models: an upload that others wait for too, a hundred hits to refine."""
 
-EVENTS_TIMEOUT_S = 3_900.0
-"""Events of a job that waits for another come when it changes; the service ends them after an hour."""
+EVENTS_TIMEOUT_S = 60.0
+"""Between events of a job: the service says every quarter of a minute that it lives."""
 
 
 class SearchFields(TypedDict, total=False):

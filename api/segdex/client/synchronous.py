@@ -116,7 +116,7 @@ class Client:
         while page.next_cursor is not None:
             fields["cursor"] = page.next_cursor
             page = self.search(*texts, image=image, box=box, weight=weight, **fields)
-            if page.hits:  # the service knows that a page was the last only when the next is empty
+            if page.hits:  # `present` may have left out a whole page
                 yield page
 
     def refine(self, answer_id: str, first: int = 5) -> Refinements:

@@ -15,6 +15,7 @@ from PIL import Image
 from tests.fakes.service import HERE, load, png, refused
 
 from segdex.api.app import build_app
+from segdex.api.job_schemas import Job
 from segdex.api.routes.uploads import keep_upload
 from segdex.api.services import build_settings
 from segdex.api.serving.keys import ApiKey, make_key
@@ -354,6 +355,21 @@ def test_a_picture_whose_file_is_gone_is_a_410(client: TestClient) -> None:
     refused(client.get(f"/v1/images/{image['image_id']}/file"), 410, "segdex sync")
     refused(client.get(f"/v1/segments/{segment['segment_id']}/cutout.png"), 410)
     refused(client.post(f"/v1/search/{answer_id}/refine"), 410)
+
+
+def test_a_job_without_news_still_says_that_the_service_lives(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segdex.api.routes.jobs._ALIVE_EVERY_S", 0.0)
+    monkeypatch.setattr("segdex.api.routes.jobs._EVENTS_FOR_S", 1.2)
+    jobs = client.app.state.service.loaded().jobs  # type: ignore[attr-defined]
+    job = Job(id="quiet", paths=["/x"], created_s=0.0)  # no worker knows of it
+    jobs.save(job)
+
+    lines = client.get("/v1/jobs/quiet/events").text.splitlines()
+
+    assert lines[0] == "event: job"
+    assert lines.count(": alive") >= 2
 
 
 def test_uploads_are_limited_before_they_are_decoded(make: Make, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from segdex.api.serving.state import ServiceState
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require("read"))])
 
 _EVENT_EVERY_S = 0.5
+_ALIVE_EVERY_S = 15.0
 _EVENTS_FOR_S = 3_600.0  # a client that wants more asks again
 
 
@@ -66,16 +67,19 @@ def job_events(job_id: str, state: State) -> StreamingResponse:
     _job(state, job_id)
 
     def events() -> Iterator[str]:
-        last, until = None, time.monotonic() + _EVENTS_FOR_S
+        last, sent_s, until = None, time.monotonic(), time.monotonic() + _EVENTS_FOR_S
         while time.monotonic() < until:
             job = _jobs(state).get(job_id)
             if job is None:
                 return
             if job != last:
                 yield f"event: job\ndata: {job.model_dump_json()}\n\n"
-                last = job
+                last, sent_s = job, time.monotonic()
             if job.status in ENDED:
                 return
+            if time.monotonic() - sent_s > _ALIVE_EVERY_S:
+                yield ": alive\n\n"  # a comment: proxies and clients see that nothing broke
+                sent_s = time.monotonic()
             time.sleep(_EVENT_EVERY_S)
 
     return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
