@@ -12,11 +12,20 @@ from tests.qdrant_server import qdrant_server
 __all__ = ["fast_folder", "qdrant_server"]
 
 # Later means slower: a mistake in a pure function shows before a model is loaded.
-_ORDER = ("models", "qdrant", "browser", "e2e", "gpu")
+_TESTS = Path(__file__).parent
+_ORDER = ("service", "models", "qdrant", "browser", "e2e", "gpu")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests without a marker first, then marker by marker; the order within is kept."""
+    """Mark what runs the service, and run the tests without a marker first, then marker by marker.
+
+    The order within is kept.
+    """
+    for item in items:
+        if item.path.is_relative_to(_TESTS / "api" / "serving") or item.path.is_relative_to(
+            _TESTS / "client"
+        ):
+            item.add_marker(pytest.mark.service)
     items.sort(
         key=lambda item: max(
             (n for n, name in enumerate(_ORDER, 1) if item.get_closest_marker(name)), default=0

@@ -38,7 +38,7 @@ def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = Non
     recipe = Recipe(
         FloodSegmenter(),
         EMBEDDER,
-        GeneratorSettings(points_per_side=8, explained_above=1.0, redraws=False),
+        GeneratorSettings(points_per_side=4, explained_above=1.0, redraws=False),
     )
     index = MemoryIndex()
     dataset = load_dataset(write_colour_set(folder, PICTURES))

@@ -188,7 +188,7 @@ def test_nothing_that_a_window_cuts_off_is_kept(selection: str) -> None:
     size_hw = (400, 400)
     shapes = [rectangle(size_hw, 100, 60, 300, 340), rectangle(size_hw, 20, 20, 60, 60)]
     settings = GRID if selection == "ranked" else META
-    settings = replace(settings, crop_layers=1)
+    settings = replace(settings, crop_layers=1, crop_points_per_side=6)
     windows = windows_of(size_hw, settings)
     inner_x = {x for w in windows for x in (w.box.x1, w.box.x2)} - {0, 400}
     inner_y = {y for w in windows for y in (w.box.y1, w.box.y2)} - {0, 400}
@@ -239,6 +239,7 @@ def test_a_picture_in_which_nothing_passes_the_floors_has_no_segments() -> None:
 
     for selection in (GRID, META):
         settings = replace(selection, points_per_side=2, predicted_iou_floor=1.0, crop_layers=1)
+        settings = replace(settings, crop_points_per_side=2)
 
         assert generated(image, settings) == []
 
