@@ -4,7 +4,7 @@ import { drawMasks, maskOf } from "./rle.js";
 import { $, drawPicture, fileName, json, picture, tell } from "./service.js";
 
 const VIEW_PX = 1024, REFINED = 20;
-const view = { image: null, segments: [], current: null, answer: null, points: [], drag: null, masks: null };
+const view = { image: null, segments: [], current: null, answer: null, points: [], drag: null, masks: null, prompts: 0 };
 
 /** How masks are to be drawn. */
 export const look = () => ({ tint: $("masks").checked, outline: $("outlines").checked });
@@ -84,11 +84,11 @@ function under({ x, y }) {
 }
 
 async function prompt(request, note, onFailure = () => {}) {
-  const { image } = view;
+  const { image } = view, mine = ++view.prompts; // answers may overtake each other
   tell("about", "Cutting out…");
   try {
     const answer = await json("POST", "/v1/segment", { image_id: image.image_id, ...request });
-    if (view.image !== image) return;
+    if (view.image !== image || mine !== view.prompts) return;
     view.current = { ...answer.masks[0], note };
     await redraw();
   } catch (error) {
