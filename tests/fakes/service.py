@@ -1,8 +1,10 @@
 """What the service loads, over coloured boxes and fakes: no weights, no files but two small pictures."""
 
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
+from fastapi.testclient import TestClient
 from PIL import Image
 from tests.fakes.dataset import write_colour_set
 from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
@@ -26,6 +28,9 @@ from segdex.search.refine.presence import PresenceJudge
 from segdex.search.refine.service import Refiner
 
 HERE = "http://127.0.0.1:8600"
+
+Make = Callable[..., TestClient]
+"""Makes a service of given keys and settings, and returns who asks it."""
 
 LEFT, RIGHT = BoxXYXY(8, 30, 58, 90), BoxXYXY(96, 30, 152, 90)
 PICTURES = {"a.png": [("red", LEFT), ("blue", RIGHT)], "b.png": [("green", LEFT)]}

@@ -148,12 +148,36 @@ def read_picture(image: ImageRecord, *, max_pixels: int) -> RGBImage:
     )
 
 
+def hit_tile(
+    pixels: RGBImage | None, mask: MaskRLE, *, rank: int, score: float, path: str, share: float
+) -> Tile:
+    """Return a segment of an answer as a tile of a contact sheet.
+
+    Args:
+        pixels: (H, W, 3) uint8 of the picture at any size; None where its file is gone.
+        mask: At the size of the picture.
+        rank: Its place in the answer, from 1.
+        score: Of the segment.
+        path: Of the picture.
+        share: Of its pixels.
+    """
+    name = path.rsplit("/", 1)[-1]
+    if pixels is None:
+        grey = np.full((*mask.size_hw, 3), 128, dtype=np.uint8)
+        return Tile(image=grey, mask=mask, caption=f"{rank}.  {score:.3f}\n{name}: file is gone")
+    return Tile(image=pixels, mask=mask, caption=f"{rank}.  {score:.3f}\n{name}  {share:.1%}")
+
+
 def _tile(found: HitSegment, image: ImageRecord, *, rank: int, max_pixels: int) -> Tile:
-    name = display_path(image.files[0].uri).rsplit("/", 1)[-1]
-    caption = f"{rank}.  {found.score:.3f}\n{name}  {found.record.area_fraction:.1%}"
     try:
         pixels = read_picture(image, max_pixels=max_pixels)
     except ImageError:
-        pixels = np.full((*image.size_hw, 3), 128, dtype=np.uint8)
-        caption = f"{rank}.  {found.score:.3f}\n{name}: file is gone"
-    return Tile(image=pixels, mask=found.record.mask, caption=caption)
+        pixels = None
+    return hit_tile(
+        pixels,
+        found.record.mask,
+        rank=rank,
+        score=found.score,
+        path=display_path(image.files[0].uri),
+        share=found.record.area_fraction,
+    )

@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
@@ -12,43 +11,16 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from tests.fakes.service import HERE, load, png, refused
+from tests.fakes.service import HERE, Make, load, png, refused
 
 from segdex.api.app import build_app
 from segdex.api.job_schemas import Job
 from segdex.api.routes.uploads import keep_upload
 from segdex.api.services import build_settings
-from segdex.api.serving.keys import ApiKey, make_key
+from segdex.api.serving.keys import make_key
 from segdex.api.serving.state import Loaded, ServiceState
 from segdex.core.errors import IndexLockedError, IndexUnavailableError
 from segdex.core.masks import MaskRLE, decode_mask
-
-Make = Callable[..., TestClient]
-
-
-@pytest.fixture(name="make")
-def _make(tmp_path: Path) -> Iterator[Make]:
-    clients: list[TestClient] = []
-
-    def make(keys: tuple[ApiKey, ...] = (), *, max_waiting: int = 64, **settings: object) -> TestClient:
-        chosen = build_settings(uploads=tmp_path / "uploads", **settings)
-        state = ServiceState(
-            chosen, keys, lambda: load(tmp_path / "set", max_waiting=max_waiting, settings=chosen)
-        )
-        client = TestClient(build_app(state), base_url=HERE)
-        client.__enter__()
-        clients.append(client)
-        state.wait()
-        return client
-
-    yield make
-    for client in clients:
-        client.__exit__(None, None, None)
-
-
-@pytest.fixture(name="client")
-def _client(make: Make) -> TestClient:
-    return make()
 
 
 def first_hit(client: TestClient, text: str = "red") -> tuple[dict[str, object], dict[str, object], str]:

@@ -226,6 +226,20 @@ def test_a_worker_that_lives_keeps_its_job_however_long_a_file_takes(open_jobs: 
     assert runner.done == [job.id]
 
 
+def test_a_queue_that_was_away_for_a_moment_fails_no_job(open_jobs: Open) -> None:
+    away = iter([True])
+
+    def run(job: Job, progress: Progress) -> None:
+        if next(away, False):
+            raise JobsUnavailableError("the queue of jobs does not answer")
+
+    jobs, _ = open_jobs(run)
+
+    done = ended(jobs, jobs.add(["/1"]).id)
+
+    assert (done.status, done.attempt) == ("done", 1)
+
+
 def test_each_job_is_carried_out_by_one_of_many_workers(open_jobs: Open) -> None:
     runner = Runner(files=1)
     opened = [open_jobs(runner) for _ in range(4)]

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
@@ -24,12 +25,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
-from tests.fakes.service import HERE, load, png, refused
+from tests.fakes.service import Make, png, refused
 from tests.qdrant_server import free_port_pair
 
-from segdex.api.app import build_app
-from segdex.api.services import build_settings
-from segdex.api.serving.keys import ApiKey, make_key
+from segdex.api.serving.keys import make_key
 from segdex.api.serving.logs import (
     RequestRecord,
     add_request,
@@ -41,45 +40,16 @@ from segdex.api.serving.logs import (
     recording,
     text_formatter,
 )
-from segdex.api.serving.state import ServiceState
 from segdex.api.serving.tracing import Tracing, start_tracing
 from segdex.core.errors import UsageError
 
 SECRET = "purple unicorn of the neighbours"  # noqa: S105 - a query text
-Make = Callable[..., TestClient]
 
 
 @pytest.fixture(name="make")
-def _make(tmp_path: Path) -> Iterator[Make]:
-    clients: list[TestClient] = []
-
-    def make(
-        keys: tuple[ApiKey, ...] = (),
-        *,
-        tracing: Tracing | None = None,
-        max_waiting: int = 64,
-        **settings: object,
-    ) -> TestClient:
-        chosen = build_settings(uploads=tmp_path / "uploads", **settings)
-        state = ServiceState(
-            chosen, keys, lambda: load(tmp_path / "set", max_waiting=max_waiting, settings=chosen)
-        )
-        app = build_app(state, tracing=tracing)
-        add_probes(app)
-        client = TestClient(app, base_url=HERE)
-        client.__enter__()
-        clients.append(client)
-        state.wait()
-        return client
-
-    yield make
-    for client in clients:
-        client.__exit__(None, None, None)
-
-
-@pytest.fixture(name="client")
-def _client(make: Make) -> TestClient:
-    return make()
+def _make(make: Make) -> Make:
+    """Likewise, with paths that go wrong."""
+    return partial(make, extend=add_probes)
 
 
 @pytest.fixture(name="log")

@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from segdex.api.drawing import SheetRow, Tile
-from segdex.api.results import TILES_PER_ROW
+from segdex.api.results import TILES_PER_ROW, hit_tile
 from segdex.api.schemas import (
     HitSegmentOut,
     ImageOut,
@@ -72,21 +72,19 @@ class AnswerOfService:
     def _tile(self, found: HitSegmentOut, image: ImageOut, *, rank: int) -> Tile:
         from segdex.client import NotThereError, RequestError
 
-        name = image.path.rsplit("/", 1)[-1]
         rle, share = found.rle, found.area_fraction
         refined = self._refined.get(found.segment_id)
         if refined is not None and refined.answer == "refined":
             rle, share = refined.rle, refined.area_px / (image.width * image.height)
-        first_line = f"{rank}.  {found.score:.3f}"
-        mask = MaskRLE(rle.size, rle.counts)
         try:
             data = self._client.image_file(image.image_id, _TILE_SOURCE_PX)
         except (NotThereError, RequestError):
-            grey = np.full((image.height, image.width, 3), 128, dtype=np.uint8)
-            return Tile(grey, mask, f"{first_line}\n{name}: file is gone")
-        with Image.open(BytesIO(data)) as opened:
-            pixels = np.asarray(opened.convert("RGB"))
-        return Tile(pixels, mask, f"{first_line}\n{name}  {share:.1%}")
+            pixels = None
+        else:
+            with Image.open(BytesIO(data)) as opened:
+                pixels = np.asarray(opened.convert("RGB"))
+        mask = MaskRLE(rle.size, rle.counts)
+        return hit_tile(pixels, mask, rank=rank, score=found.score, path=image.path, share=share)
 
 
 def ask_service(client: "Client", query: SearchQuery, *, images: list[Path], judged: bool) -> AnswerOfService:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from segdex.api.job_schemas import ENDED, Job, JobOutcome, Status
-from segdex.api.serving.jobs import Jobs
+from segdex.api.serving.jobs import Jobs, JobsUnavailableError
 from segdex.core.errors import SegdexError
 from segdex.ingest.report import FileOutcome
 
@@ -25,7 +25,7 @@ MAX_ATTEMPTS = 10
 """A job that takes its workers down with it, memory say, is not begun for ever."""
 
 _NICENESS = 10
-"""Of the threads of a job inside the service: beside it, searches get about nine tenths of a core."""
+"""Of the threads of a job inside the service: Linux weighs them 110 to 1,024, so that searches go first."""
 
 _log = logging.getLogger(__name__)
 
@@ -169,6 +169,8 @@ class JobWorker:
             self._run(job, progress)
         except KeyboardInterrupt:
             status = "stopped"
+        except JobsUnavailableError:
+            raise  # the queue is away, and nothing is wrong with the job: it is begun anew
         except SegdexError as error:
             status = "failed"
             progress.job = progress.job.model_copy(update={"detail": str(error)})

@@ -21,7 +21,7 @@ MAX_TEXTS = 64
 """Texts that are embedded in one call."""
 
 MAX_IMAGES = 16
-"""Pictures likewise: a call of sixteen takes about half a second on two cores."""
+"""Pictures likewise: sixteen take 0.15 s with the offline embedder on two cores."""
 
 
 class BusyError(SegdexError):
