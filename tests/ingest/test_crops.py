@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from segdex.ingest.crops import CONTEXT_SCALE, CROP_MARGIN, MIN_CROP_PX, crop_views
 
 from segdex.core.geometry import BoxXYXY
 from segdex.core.records import SEGMENT_VIEWS, RGBImage
-from segdex.ingest.crops import CONTEXT_SCALE, CROP_MARGIN, MIN_CROP_PX, crop_views
 
 
 def coordinates(size_hw: tuple[int, int]) -> RGBImage:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from segdex.ingest.crops import crop_views
 from tests.fakes.embedder import ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 
@@ -17,7 +18,6 @@ from segdex.core.records import (
     make_image_id,
     make_segment_id,
 )
-from segdex.ingest.crops import crop_views
 from segdex.ingest.generate import GeneratorSettings
 from segdex.ingest.pipeline import Recipe, analyse_image, build_records
 from segdex.ingest.tree import ancestors_of

@@ -42,6 +42,7 @@ def hit_out(
         rank=rank,
         score=hit.score,
         presence=hit.presence,
+        is_match=hit.is_match,
         image=image_out(hit.image),
         segments=[
             HitSegmentOut(
@@ -84,6 +85,7 @@ def _segment_values(record: SegmentRecord) -> dict[str, Any]:
         "area_fraction": record.area_fraction,
         "predicted_iou": record.predicted_iou,
         "stability": record.stability,
+        "object_score": record.object_score,
         "touches_border": record.touches_border,
         "parent_id": record.parent_id,
         "depth": record.depth,

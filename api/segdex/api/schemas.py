@@ -18,6 +18,7 @@ from segdex.search.queries import (
     MAX_PER_IMAGE,
     MAX_REFINED,
     ImageTerm,
+    Level,
     SearchQuery,
     SegmentTerm,
     Term,
@@ -83,7 +84,7 @@ class ViewWeights(_In):
     """Share of each view in a score; they need not add up to 1."""
 
     crop: Annotated[float, Field(ge=0, le=100)] = DEFAULT_VIEW_WEIGHTS["crop"]
-    context: Annotated[float, Field(ge=0, le=100)] = DEFAULT_VIEW_WEIGHTS["context"]
+    blur: Annotated[float, Field(ge=0, le=100)] = DEFAULT_VIEW_WEIGHTS["blur"]
 
 
 class WeightedText(_In):
@@ -126,6 +127,9 @@ class SearchOptions(_In):
     per_image: Annotated[int, Field(ge=1, le=MAX_PER_IMAGE)] = 3
     min_score: float | None = None
     present: Annotated[bool, Field(description="Leave out pictures that do not show it.")] = False
+    level: Annotated[
+        Level, Field(description="Prefer whole objects a little, prefer them much, or find parts alone.")
+    ] = "any"
     nested: bool = False
     exact: bool = False
     explain: Annotated[bool, Field(description="Say what each term alone scores.")] = False
@@ -161,6 +165,7 @@ class SearchOptions(_In):
             per_image=self.per_image,
             min_score=self.min_score,
             view_weights=self.view_weights.model_dump(),
+            level=self.level,
             nested=self.nested,
             exact=self.exact,
         )
@@ -208,6 +213,7 @@ class SegmentOut(BaseModel):
     area_fraction: float
     predicted_iou: float
     stability: float
+    object_score: Annotated[float, Field(description="How likely it is one whole object, 0 to 1.")]
     touches_border: bool
     parent_id: UUID | None
     depth: int
@@ -250,6 +256,9 @@ class HitOut(BaseModel):
     rank: int
     score: float
     presence: float | None
+    is_match: Annotated[
+        bool, Field(description="False where the picture does not seem to show what was asked for.")
+    ]
     image: ImageOut
     segments: list[HitSegmentOut]
 

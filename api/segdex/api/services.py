@@ -1,10 +1,11 @@
 """The composition root: the one place where settings become models and an index."""
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import ValidationError
 
 from segdex.core.errors import UsageError
@@ -23,6 +24,8 @@ from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
 from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
 from segdex.ingest.scan import scan_paths
+from segdex.search.calibration import Calibration, calibration_file, load_calibration
+from segdex.search.refine.distractors import DISTRACTORS
 from segdex.search.refine.encodings import EncodingCache, EncodingFiles
 from segdex.search.refine.presence import PresenceJudge
 from segdex.search.refine.service import Refiner
@@ -243,7 +246,7 @@ def load_service(settings: Settings) -> "Loaded":
         profile = profile_of(settings, index)
         recipe = load_recipe(settings, profile, preset("balanced"))
         prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
-        judge = PresenceJudge.of(recipe.embedder)
+        judge = load_judge(settings, recipe.embedder)
         refiner = make_refiner(
             settings,
             segmenter=recipe.segmenter,
@@ -354,6 +357,43 @@ def fetch_files(entry: CatalogEntry, settings: Settings) -> list[Path]:
         sha256_by_member={file.path: file.sha256 for file in source.files if file.sha256 is not None},
         cache_dir=settings.cache_dir,
     )
+
+
+def calibration_of(settings: Settings, embedder: Embedder) -> Calibration:
+    """Return how the scores of an embedder are read: as ``segdex calibrate`` found, else as shipped.
+
+    Raises:
+        UsageError: If the file of a calibration is damaged.
+    """
+    return load_calibration(calibration_folder(settings), embedder.fingerprint)
+
+
+def calibration_folder(settings: Settings) -> Path:
+    """Return where calibrations are kept."""
+    return cache_folder(settings) / "calibration"
+
+
+def load_judge(settings: Settings, embedder: Embedder) -> PresenceJudge:
+    """Return the judge of an embedder; the vectors of its words are kept in the cache folder.
+
+    Raises:
+        UsageError: If the file of a calibration is damaged.
+    """
+    calibration = calibration_of(settings, embedder)
+    kept = calibration_file(calibration_folder(settings), embedder.fingerprint).with_suffix(".npy")
+    try:
+        words: Vectors = np.load(kept, allow_pickle=False)
+        if words.shape == (len(DISTRACTORS), embedder.dim):
+            return PresenceJudge(words, calibration)
+    except (OSError, ValueError, EOFError):
+        pass  # not made yet, or cut short: made again
+    judge = PresenceJudge.of(embedder, calibration)
+    with suppress(OSError):  # a cache that cannot be written only costs time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}.npy")
+        np.save(part, judge.distractors)
+        part.replace(kept)
+    return judge
 
 
 def cache_folder(settings: Settings) -> Path:

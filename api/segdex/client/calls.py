@@ -68,6 +68,7 @@ class SearchFields(TypedDict, total=False):
     per_image: int
     min_score: float | None
     present: bool
+    level: Literal["any", "whole", "part"]
     nested: bool
     exact: bool
     explain: bool

@@ -94,7 +94,7 @@ class Client:
             weight: Of that picture beside the other terms.
             fields: Everything else of a ``SearchRequest``: ``segments``, ``regions``, ``away``,
                 ``view_weights``, ``where``, ``limit`` (pictures), ``per_image``, ``min_score``, ``present``,
-                ``nested``, ``exact``, ``explain``, ``cursor``.
+                ``level``, ``nested``, ``exact``, ``explain``, ``cursor``.
 
         Raises:
             RequestError: If a text or a value is not allowed, or there is nothing to look for.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from segdex.core.geometry import BoxXYXY
@@ -71,6 +72,21 @@ def rle_iou(a: Sequence[MaskRLE], b: Sequence[MaskRLE]) -> npt.NDArray[np.float6
 def rle_containment(a: Sequence[MaskRLE], b: Sequence[MaskRLE]) -> npt.NDArray[np.float64]:
     """Return the (len(a), len(b)) share of each mask of ``a`` that lies inside each mask of ``b``."""
     return _rle_overlap(a, b, over_area_of_a=True)
+
+
+def cell_shares(mask: BoolMask, cells_hw: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Return the (h, w) share of each cell that a mask covers, 0 to 1, for cells that divide it evenly.
+
+    Args:
+        mask: (H, W) bool, larger or smaller than the grid of cells.
+        cells_hw: Cells down and across.
+    """
+    height, width = cells_hw
+    pixels = Image.fromarray(mask.astype(np.uint8) * 255)
+    shares: npt.NDArray[np.float32] = np.asarray(
+        pixels.resize((width, height), Image.Resampling.BOX), np.float32
+    ) / np.float32(255)
+    return shares
 
 
 def mask_box(mask: BoolMask) -> BoxXYXY:

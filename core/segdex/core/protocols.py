@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
 from segdex.core.geometry import BoxXYXY
+from segdex.core.masks import BoolMask
 from segdex.core.records import (
     EVERYTHING,
     EmbeddedSegments,
@@ -280,6 +281,29 @@ class Embedder(Protocol):
         ...
 
 
+@runtime_checkable
+class Vocabulary(Protocol):
+    """An embedder that has words of its own, such as the labels of a classifier."""
+
+    def knows(self, text: str) -> bool:
+        """Return whether a text is one of them."""
+        ...
+
+
+@runtime_checkable
+class RegionEmbedder(Protocol):
+    """An embedder that can also average one pass over a picture inside masks: a view of all for one price."""
+
+    def embed_regions(self, image: RGBImage, masks: Sequence[BoolMask]) -> Vectors:
+        """Return one unit row for each mask of a picture, (0, dim) for none.
+
+        Args:
+            image: (H, W, 3) uint8, the whole picture.
+            masks: n masks (H, W), none empty.
+        """
+        ...
+
+
 class SegmentIndex(Protocol):
     """Segments with a vector for each view, and the ledger of pictures. All writes are idempotent."""
 
@@ -342,15 +366,17 @@ class SegmentIndex(Protocol):
         vectors: Mapping[str, npt.NDArray[np.float32]],
         *,
         weights: Mapping[str, float],
+        object_weight: float = 0.0,
         limit: int,
         where: SegmentFilter = EVERYTHING,
         exact: bool = False,
     ) -> list[FusedSegment]:
-        """Return the segments with the largest weighted mean of dot products, best first.
+        """Return the segments with the largest weighted mean of dot products plus object score, best first.
 
         Args:
             vectors: (dim,) float32 by view.
             weights: Share of each view, 0 or more, not all 0.
+            object_weight: What the object score counts beside that mean, 0 or more.
             limit: At most this many.
             where: Conditions on the payload.
             exact: Compare with every vector instead of walking the HNSW graph.

@@ -19,14 +19,15 @@ RGBImage = npt.NDArray[np.uint8]
 Vectors = npt.NDArray[np.float32]
 """(n, dim) float32, every row of length 1 (or all zero where nothing was recognised)."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of what is stored in an index; any other is refused, see ``IndexVersionError``.
 
 2: the views of a segment are one vector, side by side.
+3: one more number of that vector carries the object score; the views are ``crop`` and ``blur``.
 """
 
-SEGMENT_VIEWS = ("crop", "context")
-"""What is embedded of a segment: the box with a little margin, and 1.5 times the box."""
+SEGMENT_VIEWS = ("crop", "blur")
+"""What is embedded of a segment: the box with a little margin, and the same with all but the mask blurred."""
 
 IMAGE_VIEW = "image"
 """The named vector of a whole picture."""
@@ -59,6 +60,7 @@ class Segment:
         predicted_iou: The model's own estimate of its mask's IoU, about 0 to 1.
         stability: IoU of the mask between two logit cut-offs, 0 to 1.
         score: What ``select`` ranked by, higher is better; its scale depends on the selection.
+        object_score: How likely it is one whole object, 0 to 1.
         parent: Position, in the same list, of the smallest segment that contains this one; None at the top.
     """
 
@@ -68,11 +70,14 @@ class Segment:
     predicted_iou: float
     stability: float
     score: float
+    object_score: float = 0.0
     parent: int | None = None
 
     def __post_init__(self) -> None:
         if self.area_px < 1:
             raise ValueError(f"area_px must be at least 1, but got {self.area_px}")
+        if not 0 <= self.object_score <= 1:
+            raise ValueError(f"object_score must be between 0 and 1, but got {self.object_score}")
         if self.box.area_px < self.area_px:
             raise ValueError(f"the box {self.box} is smaller than the mask, {self.area_px} pixels")
 
@@ -90,6 +95,7 @@ class SegmentRecord:
         area_fraction: ``area_px`` over the pixels of the picture, (0, 1].
         predicted_iou: The model's estimate of its mask's IoU.
         stability: IoU of the mask between two logit cut-offs, 0 to 1.
+        object_score: How likely it is one whole object, 0 to 1; part of its score for a text.
         touches_border: Whether the box touches an edge of the picture.
         ancestor_ids: The segments that contain this one, the smallest (its parent) first.
         sources: ``uri_sources`` of every place where the picture lies.
@@ -105,6 +111,7 @@ class SegmentRecord:
     area_fraction: float
     predicted_iou: float
     stability: float
+    object_score: float
     touches_border: bool
     ancestor_ids: tuple[UUID, ...]
     sources: tuple[str, ...]
@@ -114,6 +121,8 @@ class SegmentRecord:
     def __post_init__(self) -> None:
         if not 0 < self.area_fraction <= 1:
             raise ValueError(f"area_fraction must be in (0, 1], but got {self.area_fraction}")
+        if not 0 <= self.object_score <= 1:
+            raise ValueError(f"object_score must be between 0 and 1, but got {self.object_score}")
 
     @property
     def parent_id(self) -> UUID | None:
@@ -230,6 +239,7 @@ class SegmentFilter:
         image_ids: Any of these pictures.
         min_area_fraction: Smallest share of the picture, inclusive, 0 to 1.
         max_area_fraction: Largest share of the picture, inclusive, 0 to 1.
+        min_depth: At least so many segments contain it; 1 leaves out what no other segment contains.
         sources: Below any of these folders, or exactly these files (URIs as in ``uri_sources``).
         tags: Carries every one of these tags.
         captured_from_s: Not taken before this time, seconds since 1970 UTC, inclusive.
@@ -239,6 +249,7 @@ class SegmentFilter:
     image_ids: tuple[UUID, ...] = ()
     min_area_fraction: float | None = None
     max_area_fraction: float | None = None
+    min_depth: int | None = None
     sources: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     captured_from_s: float | None = None
@@ -278,7 +289,7 @@ class FusedSegment:
         segment_id: The segment.
         image_id: Its picture.
         ancestor_ids: The segments that contain it, the smallest first.
-        score: Weighted mean of the dot products of its views.
+        score: Weighted mean of the dot products of its views, and its object score times its weight.
     """
 
     segment_id: str

@@ -51,40 +51,61 @@ class FullSize:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Finished:
+    """A mask at full size.
+
+    Attributes:
+        position: Its place among the masks of all windows.
+        segment: What it became.
+        tokens: (t,) of the decoder.
+    """
+
+    position: int
+    segment: Segment
+    tokens: npt.NDArray[np.float16]
+
+
 def finish_in_order(
     found: Sequence[tuple[CropWindow, Candidates]],
     order: npt.NDArray[np.intp],
     scores: Scores,
     full_size: FullSize,
-    *,
-    nms_iou: float,
-    limit: int,
-) -> list[Segment]:
-    """Return masks of all windows at full size, in the given order, until there are enough.
-
-    Masks that become twins only at the size of a small picture are dropped by the IoU of their codes.
+) -> list[Finished]:
+    """Return masks of all windows at full size, in the given order, without those that are too small.
 
     Args:
         found: The masks of each window.
         order: Which of all masks, counted through all windows; best first.
         scores: (n,) of all masks.
         full_size: How to finish them.
+    """
+    starts = np.cumsum([0, *(len(candidates) for _, candidates in found)])
+    done: list[Finished] = []
+    for position in order.tolist():
+        part = int(np.searchsorted(starts, position, side="right")) - 1
+        window, candidates = found[part]
+        row = position - int(starts[part])
+        segment = full_size.finish(window, candidates, row, scores[position])
+        if segment is not None:
+            done.append(Finished(position, segment, candidates.tokens[row]))
+    return done
+
+
+def without_twins(segments: Sequence[Segment], *, nms_iou: float, limit: int) -> list[Segment]:
+    """Return the first segments, each unless it is a twin of an earlier one.
+
+    Args:
+        segments: Best first.
         nms_iou: Of two masks with a larger IoU the later one is dropped.
         limit: At most this many.
     """
-    starts = np.cumsum([0, *(len(candidates) for _, candidates in found)])
     kept: list[Segment] = []
-    for position in order.tolist():
+    for segment in segments:
         if len(kept) == limit:
             break
-        part = int(np.searchsorted(starts, position, side="right")) - 1
-        window, candidates = found[part]
-        segment = full_size.finish(window, candidates, position - int(starts[part]), scores[position])
-        if segment is None:
-            continue
-        if kept and rle_iou([segment.mask], [other.mask for other in kept]).max() > nms_iou:
-            continue
-        kept.append(segment)
+        if not kept or rle_iou([segment.mask], [other.mask for other in kept]).max() <= nms_iou:
+            kept.append(segment)
     return kept
 
 

@@ -19,9 +19,10 @@ from segdex.ingest.candidates import (
     join_candidates,
 )
 from segdex.ingest.canvas import alike_pairs, lay_out, suppress_alike
-from segdex.ingest.finish import FullSize, finish_in_order, select_meta
+from segdex.ingest.finish import FullSize, finish_in_order, select_meta, without_twins
+from segdex.ingest.objects import FinishedMasks, object_scores, selection_scores
 from segdex.ingest.prompts import CropWindow, crop_windows, every_second, point_grid, tile_windows
-from segdex.ingest.ranker import ranked_scores
+from segdex.ingest.ranker import TOKEN_SCALE, find_ranker, ranked_scores
 from segdex.ingest.redraw import redraw
 from segdex.ingest.tree import find_parents
 
@@ -122,7 +123,7 @@ class GeneratorSettings:
         return f"generate-v{_GENERATOR_VERSION}({values})"
 
 
-_GENERATOR_VERSION = 3  # raised whenever this file changes what it returns for the same settings
+_GENERATOR_VERSION = 4  # raised whenever this file changes what it returns for the same settings
 
 
 _STABILITY_MARGIN = 0.1  # at 256x256 the stability was up to 0.043 off that at 512x512
@@ -194,26 +195,62 @@ def generate_masks(
             stability_offset=settings.stability_offset,
         )
     else:
-        canvas = lay_out(found, size_hw)
-        pairs = alike_pairs(canvas)
-        scores = ranked_scores(found, canvas, pairs, decoder_id=segmenter.decoder_id)
-        order = suppress_alike(
-            pairs,
-            scores,
-            iou=settings.nms_iou,
-            # a few are lost at full size: too small, or twins only there
-            limit=settings.segments_per_image + _SPARE,
-        )
-        if settings.redraws:
-            found = _redrawn(found, order, features, segmenter=segmenter, size_hw=size_hw, settings=settings)
-        segments = finish_in_order(
-            found, order, scores, full_size, nms_iou=settings.nms_iou, limit=settings.segments_per_image
-        )
+        segments = _select_ranked(found, features, full_size, segmenter=segmenter, settings=settings)
     parents = find_parents([s.mask for s in segments], min_containment=settings.min_containment)
     return [replace(segment, parent=parent) for segment, parent in zip(segments, parents, strict=True)]
 
 
 _SPARE = 50
+"""Masks beyond the budget that are drawn again: the second ranking chooses among them."""
+
+_NOTHING_BELOW = 0.0
+"""A picture whose best mask has a lower likelihood in the first ranking shows nothing; see
+docs/mask-generation.md."""
+
+
+def _select_ranked(
+    found: Sequence[tuple[CropWindow, Candidates]],
+    features: Sequence[ImageFeatures],
+    full_size: FullSize,
+    *,
+    segmenter: PromptableSegmenter,
+    settings: GeneratorSettings,
+) -> list[Segment]:
+    """Return the best masks: ranked one by one, drawn again, and ranked once more among each other."""
+    decoder_id = segmenter.decoder_id
+    canvas = lay_out(found, full_size.size_hw)
+    pairs = alike_pairs(canvas)
+    ranked = ranked_scores(found, canvas, pairs, decoder_id=decoder_id)
+    if find_ranker(decoder_id) is not None and ranked.likelihood.max(initial=0) < _NOTHING_BELOW:
+        return []
+    order = suppress_alike(
+        pairs, ranked.scores, iou=settings.nms_iou, limit=settings.segments_per_image + _SPARE
+    )
+    drawn = found
+    if settings.redraws:
+        drawn = _redrawn(
+            found, order, features, segmenter=segmenter, size_hw=full_size.size_hw, settings=settings
+        )
+    finished = finish_in_order(drawn, order, ranked.scores, full_size)
+    if not finished:
+        return []
+    positions = [one.position for one in finished]
+    objects = object_scores(
+        FinishedMasks(
+            segments=[one.segment for one in finished],
+            likelihood=ranked.likelihood[positions],
+            numbers=ranked.numbers[positions],
+            tokens=np.stack([one.tokens for one in finished]).astype(np.float32) * TOKEN_SCALE,
+        ),
+        decoder_id=decoder_id,
+        min_containment=settings.min_containment,
+    )
+    scores = selection_scores(objects, ranked.scores[positions])
+    best = [
+        replace(finished[i].segment, score=float(scores[i]), object_score=float(objects[i]))
+        for i in np.argsort(-scores, kind="stable").tolist()
+    ]
+    return without_twins(best, nms_iou=settings.nms_iou, limit=settings.segments_per_image)
 
 
 def _redrawn(

@@ -15,10 +15,10 @@ from segdex.core.records import (
     Vectors,
     make_segment_id,
 )
-from segdex.ingest.crops import CONTEXT_SCALE, CROP_MARGIN, MIN_CROP_PX, crop_views
 from segdex.ingest.generate import GeneratorSettings, generate_masks
 from segdex.ingest.ranker import ranker_fingerprint
 from segdex.ingest.tree import ancestors_of
+from segdex.ingest.views import BLUR_SHARE, CROP_MARGIN, MIN_CROP_PX, VIEWS_VERSION, segment_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,9 @@ class Recipe:
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that differ whenever a stored segment or vector can differ."""
-        views = f"views({','.join(SEGMENT_VIEWS)};{CROP_MARGIN};{CONTEXT_SCALE};{MIN_CROP_PX})"
+        views = (
+            f"views-v{VIEWS_VERSION}({','.join(SEGMENT_VIEWS)};{CROP_MARGIN};{BLUR_SHARE:.6f};{MIN_CROP_PX})"
+        )
         ranker = f"ranker({ranker_fingerprint(self.segmenter.decoder_id)})"
         generator = self.generator.fingerprint()
         parts = (self.segmenter.fingerprint, self.embedder.fingerprint, generator, ranker, views)
@@ -65,9 +67,8 @@ def segment_image(image: RGBImage, recipe: Recipe) -> list[Segment]:
 
 
 def views_to_embed(image: RGBImage, segments: Sequence[Segment]) -> list[RGBImage]:
-    """Return the picture, then one view of all segments after the other, as parts of it without a copy."""
-    boxes = [segment.box for segment in segments]
-    return [image, *(crop for view in SEGMENT_VIEWS for crop in crop_views(image, boxes, view=view))]
+    """Return the picture, then one view after the other of all segments, in order of ``SEGMENT_VIEWS``."""
+    return [image, *segment_views(image, segments)]
 
 
 def assemble(segments: Sequence[Segment], rows: Vectors) -> AnalysedImage:
@@ -97,6 +98,7 @@ def build_records(analysed: AnalysedImage, image: ImageRecord) -> EmbeddedSegmen
             area_fraction=segment.area_px / (height * width),
             predicted_iou=segment.predicted_iou,
             stability=segment.stability,
+            object_score=segment.object_score,
             touches_border=(
                 segment.box.x1 == 0
                 or segment.box.y1 == 0

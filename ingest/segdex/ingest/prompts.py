@@ -105,7 +105,8 @@ def tile_windows(
     """Return the whole picture and, for each further layer i, its (i + 1) by (i + 1) overlapping windows.
 
     Where Meta's layers double, these grow by one: 3x3 windows find small things that 2x2 do not, for half the
-    cost of 4x4.
+    cost of 4x4. A picture that is more than twice as long as it is wide is a row of panels that are not, each
+    with windows and a grid of its own: squashed to a square as a whole, its things would be slivers.
 
     Args:
         size_hw: Height and width of the picture in pixels.
@@ -114,13 +115,39 @@ def tile_windows(
         min_window_px: As in ``crop_windows``.
     """
     height, width = size_hw
+    down, across = panels(size_hw)
     windows = [CropWindow(BoxXYXY(0, 0, width, height), 0)]
-    for layer in range(1, layers + 1):
-        rows, columns = (_overlapping(side, layer + 1, overlap) for side in (height, width))
-        if min(end - start for start, end in (*rows, *columns)) < max(min_window_px, 2):
+    for layer in range(0 if down * across > 1 else 1, layers + 1):
+        rows = _overlapping(height, (layer + 1) * down, overlap)
+        columns = _overlapping(width, (layer + 1) * across, overlap)
+        sides_px = [end - start for start, end in (*rows, *columns)]
+        # the windows of a strip are enlarged most; see docs/mask-generation.md
+        smallest_px = min_window_px if down * across == 1 or layer == 0 else _MIN_STRIP_WINDOW_PX
+        if min(sides_px) < max(smallest_px if layer > 0 else 2, 2):
             break
         windows += [CropWindow(BoxXYXY(x1, y1, x2, y2), layer) for y1, y2 in rows for x1, x2 in columns]
     return windows
+
+
+_PANEL_ASPECT = 2.0
+"""A picture that is longer than this times its shorter side is cut into panels that are not."""
+
+_MIN_STRIP_WINDOW_PX = 160
+"""No further windows of a panel whose shorter side has fewer pixels."""
+
+_MAX_PANELS = 32
+
+
+def panels(size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return into how many panels a picture is cut, down and across; one of the two is 1.
+
+    Example:
+        >>> panels((800, 1200)), panels((200, 4800)), panels((3000, 1000))
+        ((1, 1), (1, 12), (2, 1))
+    """
+    height, width = size_hw
+    count = min(math.ceil(max(height, width) / (_PANEL_ASPECT * min(height, width))), _MAX_PANELS)
+    return (count, 1) if height > width else (1, count)
 
 
 def _overlapping(length: int, count: int, overlap: float) -> list[tuple[int, int]]:

@@ -22,7 +22,7 @@ from segdex.ingest.prompts import CropWindow
 Floats = npt.NDArray[np.float32]
 
 _FOLDER = "rankers"
-_TOKEN_SCALE = np.float32(0.25)  # tokens have a spread of about 4
+TOKEN_SCALE = np.float32(0.25)  # tokens have a spread of about 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +59,17 @@ RANKER_ARRAYS = ("centre", "scale", "hidden_weight", "hidden_bias", "weight", "b
 @cache
 def find_ranker(decoder_id: str) -> MaskRanker | None:
     """Return the ranker that was fitted for a decoder (``PromptableSegmenter.decoder_id``), or None."""
-    content = _ranker_file(decoder_id)
+    return _load(f"{decoder_id}.npz")
+
+
+@cache
+def find_object_ranker(decoder_id: str) -> MaskRanker | None:
+    """Return the ranker of finished masks (``objects``) that was fitted for a decoder, or None."""
+    return _load(f"{decoder_id}-objects.npz")
+
+
+def _load(name: str) -> MaskRanker | None:
+    content = _ranker_file(name)
     if content is None:
         return None
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -68,14 +78,34 @@ def find_ranker(decoder_id: str) -> MaskRanker | None:
 
 @cache
 def ranker_fingerprint(decoder_id: str) -> str:
-    """Return what changes whenever another ranker is shipped for a decoder: 16 digits, or ``none``."""
-    content = _ranker_file(decoder_id)
-    return "none" if content is None else hashlib.sha256(content).hexdigest()[:16]
+    """Return what changes whenever other rankers are shipped for a decoder: 16 digits, or ``none``."""
+    contents = [_ranker_file(f"{decoder_id}{part}.npz") for part in ("", "-objects")]
+    shipped = b"".join(content for content in contents if content is not None)
+    return hashlib.sha256(shipped).hexdigest()[:16] if shipped else "none"
 
 
-def _ranker_file(decoder_id: str) -> bytes | None:
-    file = resources.files("segdex.ingest") / _FOLDER / f"{decoder_id}.npz"
+def _ranker_file(name: str) -> bytes | None:
+    file = resources.files("segdex.ingest") / _FOLDER / name
     return file.read_bytes() if file.is_file() else None
+
+
+RANKING_NUMBERS = 22
+"""Features that are no tokens; the first of ``ranking_features``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """What the first ranking says of n masks.
+
+    Attributes:
+        scores: (n,) to rank by.
+        likelihood: (n,) in 0 to 1: how much each is a thing.
+        numbers: (n, 22) features that are no tokens.
+    """
+
+    scores: Scores
+    likelihood: Scores
+    numbers: Floats
 
 
 def ranked_scores(
@@ -84,8 +114,8 @@ def ranked_scores(
     pairs: AlikePairs,
     *,
     decoder_id: str,
-) -> Scores:
-    """Return the (n,) score of the masks of all windows, higher is better.
+) -> Ranked:
+    """Return the scores of the masks of all windows, higher is better.
 
     Where there is a ranker for the decoder: the likelihood, and a little of predicted IoU times stability.
     Elsewhere the latter, and the logarithm of how many masks have about the same shape: a thing that is
@@ -93,16 +123,18 @@ def ranked_scores(
     table of what was tried.
     """
     if len(canvas) == 0:
-        return np.zeros(0, np.float32)
+        nothing = np.zeros(0, np.float32)
+        return Ranked(nothing, nothing, np.zeros((0, RANKING_NUMBERS), np.float32))
     predicted_iou = np.concatenate([each.predicted_iou for _, each in found])
     good = predicted_iou * np.concatenate([each.stability for _, each in found])
     ranker = find_ranker(decoder_id)
+    features = ranking_features(found, canvas, pairs)
+    likelihood = good if ranker is None else ranker.likelihood(features)
     if ranker is None:
         scores = good + _AGREEMENT_WEIGHT * np.log(pairs.count_above(_SAME_IOU))
     else:
-        scores = ranker.likelihood(ranking_features(found, canvas, pairs)) + _GOOD_WEIGHT * good
-    ranked: Scores = scores.astype(np.float32)
-    return ranked
+        scores = likelihood + _GOOD_WEIGHT * good
+    return Ranked(scores.astype(np.float32), likelihood.astype(np.float32), features[:, :RANKING_NUMBERS])
 
 
 def ranking_features(
@@ -142,7 +174,7 @@ def ranking_features(
             np.exp(share) / ((x2 - x1) * (y2 - y1)),
             (x1 < _AT_EDGE) | (x2 > 1 - _AT_EDGE),
             (y1 < _AT_EDGE) | (y2 > 1 - _AT_EDGE),
-            tokens.astype(np.float32) * _TOKEN_SCALE,
+            tokens.astype(np.float32) * TOKEN_SCALE,
         ]
     ).astype(np.float32)
 

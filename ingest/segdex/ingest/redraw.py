@@ -40,6 +40,7 @@ def redraw(
     """
     logits, side = list(candidates.logits), candidates.mask_px
     predicted_iou, stability = candidates.predicted_iou.copy(), candidates.stability.copy()
+    tokens = candidates.tokens.copy()
     height, width = features.size_hw
     to_pixels = np.array([width / side, height / side], np.float32)
     by_part: dict[tuple[int, int, int, int], list[int]] = {}
@@ -67,7 +68,8 @@ def redraw(
                 logits[position] = drawn[row].astype(np.float16)
                 predicted_iou[position] = decoded.predicted_iou[row, best[row]]
                 stability[position] = steady[row]
-    return replace(candidates, logits=logits, predicted_iou=predicted_iou, stability=stability)
+                tokens[position] = decoded.tokens[row, best[row]].astype(np.float16)
+    return replace(candidates, logits=logits, predicted_iou=predicted_iou, stability=stability, tokens=tokens)
 
 
 def _tight_boxes(logits: Sequence[npt.NDArray[np.float16]]) -> npt.NDArray[np.float32]:

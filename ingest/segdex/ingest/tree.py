@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from segdex.core.masks import MaskRLE, rle_area_px, rle_containment
 
@@ -20,15 +21,26 @@ def find_parents(masks: Sequence[MaskRLE], *, min_containment: float) -> list[in
     if not masks:
         return []
     areas = np.asarray([rle_area_px(mask) for mask in masks])
-    inside = rle_containment(masks, masks)
-    rank = np.empty(len(masks), dtype=np.intp)  # 0 is the smallest
-    rank[np.lexsort((-np.arange(len(masks)), areas))] = np.arange(len(masks))
-    parents: list[int | None] = []
-    for child in range(len(masks)):
-        larger = (inside[child] >= min_containment) & (rank > rank[child])
-        candidates = np.flatnonzero(larger)
-        parents.append(int(candidates[rank[candidates].argmin()]) if candidates.size else None)
-    return parents
+    _, parents = parents_by_containment(rle_containment(masks, masks), areas, min_containment=min_containment)
+    return [None if parent < 0 else parent for parent in parents.tolist()]
+
+
+def parents_by_containment(
+    inside: npt.NDArray[np.float64], area_px: npt.NDArray[np.number], *, min_containment: float
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+    """Return which masks contain each, (n, n) with a row for the inner one, and (n,) the smallest or -1.
+
+    Args:
+        inside: (n, n) share of each mask, by row, that lies inside each.
+        area_px: (n,)
+        min_containment: As in ``find_parents``.
+    """
+    count = len(area_px)
+    rank = np.empty(count, dtype=np.intp)  # 0 is the smallest
+    rank[np.lexsort((-np.arange(count), area_px))] = np.arange(count)
+    contained = (inside >= min_containment) & (rank[None] > rank[:, None])
+    nearest = np.where(contained, rank[None], count).argmin(axis=1) if count else np.zeros(0, np.intp)
+    return contained, np.where(contained.any(axis=1), nearest, -1)
 
 
 def ancestors_of(position: int, parents: Sequence[int | None]) -> list[int]:

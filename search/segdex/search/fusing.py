@@ -31,6 +31,7 @@ def fused_hits(
     vectors: Mapping[str, npt.NDArray[np.float32]],
     *,
     weights: Mapping[str, float],
+    object_weight: float = 0.0,
     index: SegmentIndex,
 ) -> tuple[tuple[SearchHit, ...], bool]:
     """Return the answer to a query, and whether there are more pictures.
@@ -41,11 +42,20 @@ def fused_hits(
         query: The question.
         vectors: (dim,) vector by view.
         weights: Share of each view.
+        object_weight: What the object score counts beside them.
         index: Whom to ask.
     """
+    query = replace(query, where=where_of(query))
 
     def ask(where: SegmentFilter, limit: int) -> Sequence[FusedSegment]:
-        found = index.query_fused(vectors, weights=weights, limit=limit, where=where, exact=query.exact)
+        found = index.query_fused(
+            vectors,
+            weights=weights,
+            object_weight=object_weight,
+            limit=limit,
+            where=where,
+            exact=query.exact,
+        )
         least = query.min_score
         return found if least is None else [hit for hit in found if hit.score >= least]
 
@@ -54,10 +64,17 @@ def fused_hits(
     page = list(images)[query.offset : reach]
     shown = _fill_pictures(ask, hits, page, complete=complete, query=query)
     viewed = index.view_segments([UUID(hit.segment_id) for found in shown for hit in found], vectors)
-    segments = fuse_views(viewed.values(), weights=weights)
+    segments = fuse_views(viewed.values(), weights=weights, object_weight=object_weight)
     groups = group_by_image(segments, limit=query.limit, per_image=query.per_image)
     found = tuple(SearchHit(images[str(group[0].image_id)], tuple(group)) for group in groups)
     return found, len(images) > reach
+
+
+def where_of(query: SearchQuery) -> SegmentFilter:
+    """Return the conditions of a question, with those of its level."""
+    if query.level != "part":
+        return query.where
+    return replace(query.where, min_depth=max(query.where.min_depth or 0, 1))
 
 
 def _find_pictures(

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal, get_args
 from uuid import UUID
 
 from segdex.core.errors import QueryError
@@ -21,20 +22,24 @@ MAX_REFINED = 100
 DEFAULT_AWAY_WEIGHT = 0.5
 """Weight of a term that hits should be away from, beside positive terms of weight 1 in all."""
 
-DEFAULT_VIEW_WEIGHTS: Mapping[str, float] = MappingProxyType({"crop": 0.5, "context": 0.5})
+DEFAULT_VIEW_WEIGHTS: Mapping[str, float] = MappingProxyType({"crop": 0.4, "blur": 0.6})
 """Share of each view in a score; measured with ``segdex eval search``, see docs/search.md."""
 
+Level = Literal["any", "whole", "part"]
+"""What to find: ``any`` prefers whole objects as far as that pays on average, ``whole`` much more, and
+``part`` only looks at what lies inside another segment, without a preference."""
 
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Marks that turn the direction of what follows: a text would not read as it is shown (Unicode TR 36)."""
 
 
 def clean_text(text: str) -> str:
-    """Return a text as it goes to a model: Unicode composed (NFC), otherwise as it was written.
+    """Return a text as it goes to a model: full-width, combining and other compatible forms folded (NFKC).
 
     Raises:
-        QueryError: If it is empty or too long, or has a control character other than white space, half of a
-            surrogate pair, or a mark that turns the direction of writing.
+        QueryError: If it is empty or too long, has no letter or digit or picture character, or has a control
+            character other than white space, half of a surrogate pair, or a mark that turns the direction of
+            writing.
     """
     if len(text) > MAX_TEXT_CHARS:
         raise QueryError(
@@ -48,7 +53,12 @@ def clean_text(text: str) -> str:
             raise QueryError(
                 f"the query text contains the control character U+{ord(character):04X}; remove it"
             )
-    return unicodedata.normalize("NFC", text)
+    folded = unicodedata.normalize("NFKC", text)
+    if not any(character.isalnum() or unicodedata.category(character) == "So" for character in folded):
+        raise QueryError(
+            f"the query text {text.strip()!r} has no word; write what to look for, such as: red umbrella"
+        )
+    return folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,7 @@ class SearchQuery:
         per_image: How many segments of one picture to return, 1 to 100.
         min_score: Hits below are left out; None for no cut-off.
         view_weights: Share of each view in the score; normalised to a sum of 1.
+        level: Whether to find whole objects or parts; see ``Level``.
         nested: Keep hits that lie inside, or around, a better hit of the same picture.
         exact: Compare with every vector instead of walking the HNSW graph.
     """
@@ -111,6 +122,7 @@ class SearchQuery:
     per_image: int = 3
     min_score: float | None = None
     view_weights: Mapping[str, float] = field(default_factory=lambda: DEFAULT_VIEW_WEIGHTS)
+    level: Level = "any"
     nested: bool = False
     exact: bool = False
 
@@ -129,11 +141,18 @@ class SearchQuery:
             )
         if self.min_score is not None and not math.isfinite(self.min_score):
             raise QueryError(f"--min-score must be a finite number, but got {self.min_score}")
+        if self.level not in get_args(Level):
+            raise QueryError(f"--level must be one of {', '.join(get_args(Level))}, but is {self.level!r}")
         weights = self.view_weights.values()
         if not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
             raise QueryError(
                 f"view weights must be 0 or more, one above 0, but got {dict(self.view_weights)}"
             )
+
+
+def has_text(query: SearchQuery) -> bool:
+    """Return whether a question says in words what to look for: then it can be said not to be there."""
+    return any(isinstance(term, TextTerm) and term.weight > 0 for term in query.terms)
 
 
 def _check_weight(weight: float) -> None:

@@ -41,7 +41,7 @@ class HitSegment:
 
     Attributes:
         record: The stored segment.
-        score: Weighted mean of ``view_scores``, higher is better; -1 to 1 for a query of one term.
+        score: Weighted mean of ``view_scores`` plus the object score times its weight; higher is better.
         view_scores: Dot product of the query and each of the segment's vectors.
     """
 
@@ -73,11 +73,13 @@ class SearchHit:
         image: The picture.
         segments: At least one.
         presence: How far they stand out for the question, see ``PresenceJudge``; None where nobody judged.
+        is_match: False where the picture was judged not to show what was asked for.
     """
 
     image: ImageRecord
     segments: tuple[HitSegment, ...]
     presence: float | None = None
+    is_match: bool = True
 
     @property
     def score(self) -> float:
@@ -85,18 +87,22 @@ class SearchHit:
         return self.segments[0].score
 
 
-def fuse_views(viewed: Iterable[ViewedSegment], *, weights: Mapping[str, float]) -> list[HitSegment]:
-    """Fuse the scores of the views by weighted mean; best first, ties by id.
+def fuse_views(
+    viewed: Iterable[ViewedSegment], *, weights: Mapping[str, float], object_weight: float = 0.0
+) -> list[HitSegment]:
+    """Fuse the scores of the views by weighted mean, and add the object score; best first, ties by id.
 
     Args:
         viewed: Segments with the score of each view.
         weights: Share of each view, 0 or more, not all 0.
+        object_weight: What the object score counts beside that mean.
     """
     total = sum(weights.values())
     hits = [
         HitSegment(
             record=one.record,
-            score=sum(weights[view] * one.view_scores[view] for view in weights) / total,
+            score=sum(weights[view] * one.view_scores[view] for view in weights) / total
+            + object_weight * one.record.object_score,
             view_scores=one.view_scores,
         )
         for one in viewed

@@ -7,7 +7,8 @@ import numpy as np
 
 from segdex.core.errors import IndexMismatchError, IndexMissingError
 from segdex.core.protocols import Embedder, SegmentIndex
-from segdex.core.records import IndexFingerprint
+from segdex.core.records import EVERYTHING, IndexFingerprint, SegmentFilter
+from segdex.search.calibration import Calibration, object_weight, shipped_calibration
 from segdex.search.embed import Vector, embed_query
 from segdex.search.fusing import fused_hits
 from segdex.search.queries import SearchQuery
@@ -70,7 +71,13 @@ def check_embedder(index: SegmentIndex, embedder: Embedder) -> None:
 
 
 def search(
-    query: SearchQuery, *, index: SegmentIndex, embedder: Embedder, judge: PresenceJudge | None = None
+    query: SearchQuery,
+    *,
+    index: SegmentIndex,
+    embedder: Embedder,
+    judge: PresenceJudge | None = None,
+    keep_weak: bool = False,
+    calibration: Calibration | None = None,
 ) -> SearchAnswer:
     """Return the pictures with the segments that answer a query best.
 
@@ -80,7 +87,9 @@ def search(
         query: The question.
         index: Whom to ask.
         embedder: What filled it.
-        judge: Leaves out pictures that do not show what is asked for; None keeps the nearest whatever it is.
+        judge: Says which pictures show what is asked for; None keeps the nearest whatever it is.
+        keep_weak: Keep the others too, marked by ``SearchHit.is_match``.
+        calibration: Of the embedder; None for the judge's, or else the one that is shipped.
 
     Raises:
         QueryError: If a term cannot be embedded.
@@ -89,13 +98,23 @@ def search(
     clock = Stopwatch()
     weights = {view: weight for view, weight in query.view_weights.items() if weight > 0}
     check_embedder(index, embedder)
+    if calibration is None:
+        calibration = judge.calibration if judge else shipped_calibration(embedder.fingerprint)
     with clock.stage("embed"):
         vectors = embed_query(query.terms, views=tuple(weights), embedder=embedder, index=index)
     with clock.stage("query"):
-        hits, more = fused_hits(query, vectors, weights=weights, index=index)
+        hits, more = fused_hits(
+            query,
+            vectors,
+            weights=weights,
+            object_weight=object_weight(query, calibration),
+            index=index,
+        )
     if judge is not None:
         with clock.stage("presence"):
-            hits = _judged(hits, vectors, weights=weights, index=index, judge=judge)
+            hits = _judged(hits, vectors, weights=weights, index=index, judge=judge, where=query.where)
+        if not keep_weak:
+            hits = tuple(hit for hit in hits if hit.is_match)
     return SearchAnswer(
         hits=hits,
         more=more,
@@ -112,11 +131,24 @@ def _judged(
     weights: Mapping[str, float],
     index: SegmentIndex,
     judge: PresenceJudge,
+    where: SegmentFilter,
 ) -> tuple[SearchHit, ...]:
-    """Return the hits that show what is asked for, with their presence scores."""
+    """Return the hits with their presence scores, and which of them show what is asked for."""
     scores = judge.scores(hits, vectors, index=index, weights=weights)
+    floor = judge.calibration.floor_of(_pictures_of(where, index))
     return tuple(
-        replace(hit, presence=presence)
+        replace(hit, presence=presence, is_match=presence >= floor)
         for hit, presence in zip(hits, scores, strict=True)
-        if presence >= judge.floor
     )
+
+
+def _pictures_of(where: SegmentFilter, index: SegmentIndex) -> int:
+    """Return about how many pictures a question looks at."""
+    if where.image_ids:
+        return len(where.image_ids)
+    counts = index.counts(where)
+    if where == EVERYTHING:
+        return counts.images
+    # matching segments over all segments: pictures are not counted by conditions of their segments
+    everything = index.counts()
+    return max(round(everything.images * counts.segments / max(everything.segments, 1)), 1)

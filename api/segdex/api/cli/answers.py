@@ -44,12 +44,17 @@ def print_answer(response: SearchResponse, console: Console, *, judged: bool) ->
         console: Where to.
         judged: Whether pictures that do not show it were left out.
     """
-    if judged and not response.hits:
-        console.print("not there: no picture stands out for this")
+    matches = [hit for hit in response.hits if hit.is_match]
+    weaker = [hit for hit in response.hits if not hit.is_match]
+    if matches or not (weaker or judged):
+        print_found(matches, console)
     else:
-        print_found(response.hits, console)
+        console.print("not there: no picture stands out for this")
+    if weaker:
+        console.print(Text("\nweaker matches (--min-score auto leaves them out)", style="dim"))
+        print_found(weaker, console)
     stages = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in response.timings_ms.items())
-    line = f"{len(response.hits)} pictures; scored by {response.embedder}; {stages}"
+    line = f"{len(matches)} pictures; scored by {response.embedder}; {stages}"
     console.print(Text(line, style="dim"))
 
 
@@ -111,6 +116,7 @@ def _hit_to_json(hit: HitOut) -> dict[str, object]:
         "rank": hit.rank,
         "score": hit.score,
         "presence": hit.presence,
+        "is_match": hit.is_match,
         **hit.image.model_dump(mode="json"),
         "segments": [_segment_to_json(one) for one in hit.segments],
     }

@@ -41,9 +41,11 @@ from segdex.api.evaluation.masks import evaluate_masks
 from segdex.api.evaluation.prompts import evaluate_prompts
 from segdex.api.evaluation.refine import evaluate_refine
 from segdex.api.evaluation.search import evaluate_search, ingest_dataset
+from segdex.api.evaluation.search_report import SearchReport
 from segdex.api.services import (
     DEFAULT_PROFILE,
     cache_folder,
+    load_judge,
     load_recipe,
     load_segmenter,
     make_refiner,
@@ -52,7 +54,6 @@ from segdex.api.services import (
 from segdex.core.protocols import SegmentIndex
 from segdex.core.settings import Settings
 from segdex.ingest.pipeline import Recipe
-from segdex.search.refine.presence import PresenceJudge
 
 DataArgument = Annotated[
     Path, typer.Argument(help="Folder with segments.jsonl (DESIGN.md section 6), or a COCO JSON file.")
@@ -140,6 +141,13 @@ def search_command(
     segments_per_image: BudgetOption = None,
     points_per_side: GridOption = None,
     crop_layers: CropLayersOption = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Write every verdict to this JSON file, for --compare.")
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", help="Say what is gained over the run that was saved in this file."),
+    ] = None,
     as_json: JsonOption = False,
     segmenter: SegmenterOption = None,
     embedder: EmbedderOption = None,
@@ -149,7 +157,8 @@ def search_command(
 ) -> int:
     """Ask for every class name over all pictures, and say how many hits are right.
 
-    The pictures are ingested first, into --index or an index in the cache folder, and kept for the next run.
+    The pictures are ingested first, into --index or an index in the cache folder, and kept for the next run:
+    a change of the ranking is judged without the models that segment and embed.
     """
     settings = settings_from(
         context, profile=profile, index=index, device=device, segmenter=segmenter, embedder=embedder
@@ -162,6 +171,7 @@ def search_command(
         points_per_side=points_per_side,
         crop_layers=crop_layers,
     )
+    before = None if compare is None else SearchReport.load(compare)
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
     recipe = load_recipe(settings, settings.profile or DEFAULT_PROFILE, generator)
     if index is None and "index" not in (context.obj or {}):
@@ -174,11 +184,19 @@ def search_command(
                 index=opened_index,
                 embedder=recipe.embedder,
                 image_id_by_name=image_ids,
+                judge=load_judge(settings, recipe.embedder),
                 exact=exact,
                 nested=nested,
                 on_query=lambda _: advance(),
             )
-    _print_figures({**report.to_json(), "embedder": recipe.embedder.name, "exact": exact}, as_json=as_json)
+    if save is not None:
+        report.save(save)
+    gains = {} if before is None else report.compare(before)
+    figures = {**report.to_json(), **gains, "embedder": recipe.embedder.name, "exact": exact}
+    if as_json:
+        print_json(figures)
+    else:
+        _print_with_intervals(figures)
     return 0
 
 
@@ -221,7 +239,7 @@ def refine_command(
     with opened(settings, create=True) as opened_index:
         image_ids = _ingested(dataset, opened_index, recipe, settings)
         plan_workers(settings.model_copy(update={"workers": 1}))  # all cores for one hit at a time
-        judge = PresenceJudge.of(recipe.embedder)
+        judge = load_judge(settings, recipe.embedder)
         made = make_refiner(
             settings, segmenter=recipe.segmenter, embedder=recipe.embedder, distractors=judge.distractors
         )
@@ -303,6 +321,16 @@ def _print_figures(figures: Mapping[str, object], *, as_json: bool) -> None:
     console = console_out()
     for name, value in figures.items():
         console.print(f"{name:<20} {_shown(value)}", markup=False)
+
+
+def _print_with_intervals(figures: Mapping[str, object]) -> None:
+    """Print a line for each figure, with its interval where it has one."""
+    console = console_out()
+    for name, value in figures.items():
+        if not name.endswith(("_low", "_high")):
+            low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
+            interval = "" if low is None else f"  {_shown(low)} to {_shown(high)}"
+            console.print(f"{name:<28} {_shown(value)}{interval}", markup=False)
 
 
 @contextmanager

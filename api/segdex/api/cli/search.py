@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 from uuid import UUID
 
 import typer
@@ -41,6 +41,7 @@ from segdex.search.queries import (
     DEFAULT_VIEW_WEIGHTS,
     MAX_REFINED,
     ImageTerm,
+    Level,
     SearchQuery,
     SegmentTerm,
     Term,
@@ -78,9 +79,7 @@ def search_command(
     ] = DEFAULT_AWAY_WEIGHT,
     view: Annotated[
         list[str] | None,
-        typer.Option(
-            "--view", metavar="crop|context=WEIGHT", help="Share of a view in the score; repeatable."
-        ),
+        typer.Option("--view", metavar="crop|blur=WEIGHT", help="Share of a view in the score; repeatable."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="How many pictures.")] = 10,
     per_image: Annotated[int, typer.Option("--per-image", help="How many segments of one picture.")] = 3,
@@ -89,7 +88,8 @@ def search_command(
         typer.Option(
             "--min-score",
             metavar="SCORE|auto",
-            help="Leave out lower scores; auto: leave out pictures that do not show it.",
+            help="Leave out lower scores; auto: leave out pictures that do not show it. "
+            "Without it they come last, as weaker matches.",
         ),
     ] = None,
     refine: Annotated[
@@ -116,6 +116,14 @@ def search_command(
     ] = None,
     since: Annotated[str | None, typer.Option("--since", help="Taken at or after this date.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Taken before this date.")] = None,
+    level: Annotated[
+        str,
+        typer.Option(
+            "--level",
+            metavar="any|whole|part",
+            help="Prefer whole objects a little, prefer them much, or find parts alone.",
+        ),
+    ] = "any",
     nested: Annotated[
         bool, typer.Option("--nested", help="Keep parts and surroundings of better hits.")
     ] = False,
@@ -171,6 +179,7 @@ def search_command(
         per_image=per_image,
         min_score=_min_score(min_score),
         view_weights=_view_weights(view or []),
+        level=cast("Level", level),  # checked by the query
         nested=nested,
         exact=exact,
     )

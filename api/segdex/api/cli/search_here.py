@@ -11,10 +11,17 @@ from segdex.api.cli.refine import save_explanation
 from segdex.api.drawing import SheetRow
 from segdex.api.results import hit_out, read_picture, refinement_out, sheet_row
 from segdex.api.schemas import RefinementOut, SearchResponse
-from segdex.api.services import load_embedder, load_segmenter, make_refiner, profile_of
+from segdex.api.services import (
+    calibration_of,
+    load_embedder,
+    load_judge,
+    load_segmenter,
+    make_refiner,
+    profile_of,
+)
 from segdex.core.protocols import Embedder
 from segdex.core.settings import ProfileName, Settings
-from segdex.search.queries import SearchQuery
+from segdex.search.queries import SearchQuery, has_text
 from segdex.search.rank import HitSegment
 from segdex.search.refine.presence import PresenceJudge
 from segdex.search.refine.service import Refinement, refine_answer
@@ -84,11 +91,18 @@ def ask_here(settings: Settings, query: SearchQuery, *, judged: bool, refined: b
         found = require_filled(index)
         chosen = profile_of(settings, index)
         model = load_embedder(settings, chosen)
-        judge = PresenceJudge.of(model) if judged or refined else None
-        answer = search(query, index=index, embedder=model, judge=judge if judged else None)
+        judge = load_judge(settings, model) if judged or refined or has_text(query) else None
+        answer = search(
+            query,
+            index=index,
+            embedder=model,
+            judge=judge if judged or has_text(query) else None,
+            keep_weak=not judged,
+            calibration=calibration_of(settings, model),
+        )
     response = SearchResponse(
         id="",  # nobody has to find it again
-        answer="found" if answer.hits else "not there",
+        answer="found" if any(hit.is_match for hit in answer.hits) else "not there",
         embedder=answer.embedder,
         segmenter=found.segmenter,
         profile=found.profile,

@@ -122,6 +122,7 @@ def ask_service(client: "Client", query: SearchQuery, *, images: list[Path], jud
             per_image=query.per_image,
             min_score=query.min_score,
             present=judged,
+            level=query.level,
             nested=query.nested,
             exact=query.exact,
         )

@@ -22,7 +22,7 @@ from segdex.api.cli.common import (
 )
 from segdex.api.cli.remote import OF_MODELS, connected, refuse_options
 from segdex.api.schemas import MaskOut
-from segdex.api.services import DEFAULT_PROFILE, load_embedder, load_segmenter, make_refiner
+from segdex.api.services import DEFAULT_PROFILE, load_embedder, load_judge, load_segmenter, make_refiner
 from segdex.core.errors import UsageError
 from segdex.core.geometry import BoxXYXY
 from segdex.core.images import read_image_file
@@ -32,7 +32,6 @@ from segdex.core.records import RGBImage
 from segdex.core.settings import Settings
 from segdex.search.prompting import PromptedMask, ThingPrompt, mask_prompt, segment_thing
 from segdex.search.queries import clean_text
-from segdex.search.refine.presence import PresenceJudge
 from segdex.search.refine.service import segment_by_text
 
 if TYPE_CHECKING:
@@ -219,7 +218,7 @@ def _by_text(
         settings,
         segmenter=load_segmenter(settings, chosen),
         embedder=embedder,
-        distractors=PresenceJudge.of(embedder).distractors,
+        distractors=load_judge(settings, embedder).distractors,
     )
     mask, _ = segment_by_text(pixels, text, refiner=refiner, window=window)
     return mask

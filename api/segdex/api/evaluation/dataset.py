@@ -89,6 +89,29 @@ class RefQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class Caption:
+    """What somebody wrote about a whole picture."""
+
+    image: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A picture of a thing, and its name, that mean one picture of the set.
+
+    Attributes:
+        image: The picture that shows it.
+        query_path: The picture to ask with.
+        text: The name.
+    """
+
+    image: str
+    query_path: Path
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Label:
     """A class that a source used at least once."""
 
@@ -106,7 +129,7 @@ class EvalDataset:
         images: The pictures, sorted by name, each name once.
         class_queries: Empty where the set does not say that classes are annotated exhaustively.
         labels: What the whole set was annotated with, also where this is a part of it.
-        refs: Empty where the set has none.
+        refs: Empty where the set has none; so are ``captions`` and ``pairs``.
     """
 
     path: Path
@@ -114,6 +137,8 @@ class EvalDataset:
     class_queries: tuple[ClassQuery, ...]
     labels: frozenset[Label]
     refs: tuple[RefQuery, ...] = ()
+    captions: tuple[Caption, ...] = ()
+    pairs: tuple[Pair, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -197,4 +222,6 @@ def sample_dataset(dataset: EvalDataset, limit: int | None, seed: int = 0) -> Ev
     names = {image.name for image in images}
     queries = tuple(query for query in dataset.class_queries if query.image in names)
     refs = tuple(ref for ref in dataset.refs if ref.image in names)
-    return replace(dataset, images=images, class_queries=queries, refs=refs)
+    captions = tuple(caption for caption in dataset.captions if caption.image in names)
+    pairs = tuple(pair for pair in dataset.pairs if pair.image in names)
+    return replace(dataset, images=images, class_queries=queries, refs=refs, captions=captions, pairs=pairs)

@@ -10,19 +10,24 @@ from pycocotools import mask as coco_mask
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from segdex.api.evaluation.dataset import (
+    Caption,
     ClassQuery,
     EvalDataset,
     EvalImage,
     EvalInstance,
+    Pair,
     RefQuery,
     labels_of,
 )
 from segdex.core.errors import UsageError
+from segdex.core.images import read_image_file
 from segdex.core.masks import MaskRLE, decode_mask
 
 SEGMENTS_FILE = "segments.jsonl"
 CLASS_QUERIES_FILE = "class_queries.jsonl"
 REFS_FILE = "refs.jsonl"
+CAPTIONS_FILE = "captions.jsonl"
+PAIRS_FILE = "pairs.jsonl"
 
 _DEFAULT_SOURCE_NAME = "annotations"  # of lines that do not name their source
 
@@ -60,6 +65,17 @@ class _RefRow(_Row):
     text: str
     instance_id: str | None = None
     absent: bool = False
+
+
+class _CaptionRow(_Row):
+    image: str
+    text: str
+
+
+class _PairRow(_Row):
+    image: str
+    query_image: str
+    text: str
 
 
 class _CocoImage(_Row):
@@ -115,9 +131,10 @@ def load_dataset(path: Path, *, image_folder: Path | None = None) -> EvalDataset
     Args:
         path: A folder with ``segments.jsonl`` (on each line ``image``, a path in the folder, ``width``,
             ``height``, ``instance_id``, ``category``, ``rle`` and ``source``) and perhaps
-            ``class_queries.jsonl`` (``image``, ``text``, ``instance_ids``) and ``refs.jsonl`` (``image``,
-            ``text``, ``instance_id``, ``absent``); or a COCO JSON file with ``images``, ``annotations`` and
-            ``categories``, whose source is called as the file is.
+            ``class_queries.jsonl`` (``image``, ``text``, ``instance_ids``), ``refs.jsonl`` (``image``,
+            ``text``, ``instance_id``, ``absent``) and ``captions.jsonl`` (``image``, ``text``); a folder with
+            ``pairs.jsonl`` alone (``image``, ``query_image``, ``text``); or a COCO JSON file with ``images``,
+            ``annotations`` and ``categories``, whose source is called as the file is.
         image_folder: Where the pictures are, if not at their usual place: inside the folder, or for a JSON
             file beside it, in ``images/`` beside it or above it, or where COCO's own archives put them
             (``annotations/instances_val2017.json`` and ``val2017/``).
@@ -131,7 +148,7 @@ def load_dataset(path: Path, *, image_folder: Path | None = None) -> EvalDataset
         dataset = _read_coco_json(path, image_folder=image_folder)
     else:
         raise UsageError(f"{path} does not exist; name a folder with segments.jsonl, or a COCO JSON file")
-    if not any(image.instances for image in dataset.images):
+    if not dataset.pairs and not any(image.instances for image in dataset.images):
         raise UsageError(f"{path} has no masks to compare with")
     absent = [image.path for image in dataset.images if not image.path.is_file()]
     if absent:
@@ -149,6 +166,8 @@ def _read_jsonl_folder(folder: Path, *, image_folder: Path) -> EvalDataset:
         UsageError: If a file is absent or a line is not what it should be.
     """
     segments = folder / SEGMENTS_FILE
+    if not segments.is_file() and (folder / PAIRS_FILE).is_file():
+        return _read_pairs(folder, image_folder=image_folder)
     if not segments.is_file():
         raise UsageError(
             f"{folder} has no {SEGMENTS_FILE}; name a folder that has one, or a COCO JSON file with masks"
@@ -162,7 +181,31 @@ def _read_jsonl_folder(folder: Path, *, image_folder: Path) -> EvalDataset:
     images = tuple(builders[name].build(image_folder / name, name) for name in sorted(builders))
     queries = tuple(_read_class_queries(folder / CLASS_QUERIES_FILE, images))
     refs = tuple(_read_refs(folder / REFS_FILE, images))
-    return EvalDataset(folder, images, queries, labels_of(images), refs)
+    captions = tuple(_read_captions(folder / CAPTIONS_FILE, images))
+    return EvalDataset(folder, images, queries, labels_of(images), refs, captions)
+
+
+def _read_pairs(folder: Path, *, image_folder: Path) -> EvalDataset:
+    """Read a set that has pairs and no masks."""
+    pairs = [
+        Pair(row.image, folder / row.query_image, row.text)
+        for _, row in _read_lines(folder / PAIRS_FILE, _PairRow)
+    ]
+    images = []
+    for name in sorted({pair.image for pair in pairs}):
+        path = image_folder / name
+        pixels = read_image_file(path).pixels if path.is_file() else np.zeros((1, 1, 3), np.uint8)
+        images.append(_ImageBuilder(size_hw=(pixels.shape[0], pixels.shape[1])).build(path, name))
+    return EvalDataset(folder, tuple(images), (), frozenset(), pairs=tuple(pairs))
+
+
+def _read_captions(path: Path, images: Iterable[EvalImage]) -> Iterator[Caption]:
+    """Yield the captions of pictures with masks."""
+    if path.is_file():
+        known = {image.name for image in images}
+        for _, row in _read_lines(path, _CaptionRow):
+            if row.image in known:
+                yield Caption(row.image, row.text)
 
 
 def _read_coco_json(path: Path, *, image_folder: Path | None) -> EvalDataset:

@@ -149,8 +149,8 @@ class ImageTruth:
         return bool(self.instances or self.crowds)
 
 
-def judge_hits(hits: Iterable[FoundMask], truth: Mapping[UUID, ImageTruth]) -> list[bool]:
-    """Return for each hit that counts whether it is right, in the order of the hits.
+def judge_hits(hits: Iterable[FoundMask], truth: Mapping[UUID, ImageTruth]) -> list[tuple[UUID, bool]]:
+    """Return for each hit that counts its picture and whether it is right, in the order of the hits.
 
     As in the COCO API, a hit takes the instance of its picture with the largest IoU among those that no
     earlier hit took, if that is at least ``RIGHT_IOU``; so a second hit on one instance is wrong. A hit that
@@ -163,7 +163,7 @@ def judge_hits(hits: Iterable[FoundMask], truth: Mapping[UUID, ImageTruth]) -> l
     Raises:
         UsageError: If a hit's mask has another size than the true ones of its picture.
     """
-    verdicts: list[bool] = []
+    verdicts: list[tuple[UUID, bool]] = []
     taken: dict[UUID, set[int]] = {}
     for hit in hits:
         image = truth.get(hit.image_id)
@@ -174,26 +174,7 @@ def judge_hits(hits: Iterable[FoundMask], truth: Mapping[UUID, ImageTruth]) -> l
         iou[list(taken.setdefault(hit.image_id, set()))] = 0
         if iou.max(initial=0) >= RIGHT_IOU:
             taken[hit.image_id].add(int(iou.argmax()))
-            verdicts.append(True)
+            verdicts.append((hit.image_id, True))
         elif rle_containment([hit.mask], image.crowds).max(initial=0) < RIGHT_IOU:
-            verdicts.append(False)
+            verdicts.append((hit.image_id, False))
     return verdicts
-
-
-def average_precision(verdicts: Sequence[bool], *, instances: int) -> float:
-    """Return the sum of the precision at the rank of each right hit, over the number of instances.
-
-    An instance that no hit finds adds 0. Precision is not interpolated, as it is in COCO's AP.
-
-    Example:
-        >>> round(average_precision([True, False, True], instances=4), 4)  # (1/1 + 2/3) / 4
-        0.4167
-    """
-    right = np.asarray(verdicts, dtype=bool)
-    precision = np.cumsum(right) / np.arange(1, len(right) + 1)
-    return float(precision[right].sum() / instances)
-
-
-def precision_at(verdicts: Sequence[bool], k: int) -> float:
-    """Return how many of the first k are right, over k, also where there are fewer."""
-    return sum(verdicts[:k]) / k

@@ -152,7 +152,7 @@ def evaluate_refine(
         ):
             scores[is_there].append(asker.presence(image, text))
         on_image()
-    return RefineReport(tuple(hits), tuple(scores[True]), tuple(scores[False]), judge.floor)
+    return RefineReport(tuple(hits), tuple(scores[True]), tuple(scores[False]), judge.calibration.floor_of(1))
 
 
 def absent_texts(dataset: EvalDataset, *, seed: int, count: int) -> dict[str, list[str]]:

@@ -1,99 +1,39 @@
-"""``segdex eval search``: how well class names find their instances."""
+"""``segdex eval search``: how well class names find their instances, and texts and pictures their picture."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 from uuid import UUID
 
-import numpy as np
-
 from segdex.api.evaluation.dataset import EvalDataset, EvalInstance
-from segdex.api.evaluation.metrics import (
-    FoundMask,
-    ImageTruth,
-    average_precision,
-    judge_hits,
-    precision_at,
-)
+from segdex.api.evaluation.metrics import RIGHT_IOU, FoundMask, ImageTruth, judge_hits, mask_iou
+from segdex.api.evaluation.search_report import QueryRecord, SearchReport, TextRecord
 from segdex.core.errors import ImageError, QueryError, UsageError
-from segdex.core.images import MAX_BYTES, MAX_PIXELS
-from segdex.core.masks import MaskRLE
-from segdex.core.protocols import Embedder, SegmentIndex
+from segdex.core.images import MAX_BYTES, MAX_PIXELS, read_image_file
+from segdex.core.masks import MaskRLE, rle_area_px, rle_iou
+from segdex.core.protocols import Embedder, SegmentIndex, Vocabulary
 from segdex.core.records import EVERYTHING, SEGMENT_VIEWS, SegmentFilter
 from segdex.core.uris import path_to_uri
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
 from segdex.ingest.report import FAILED, FileOutcome
 from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
-from segdex.search.queries import DEFAULT_VIEW_WEIGHTS, MAX_LIMIT, SearchQuery, TextTerm
+from segdex.search.queries import (
+    DEFAULT_VIEW_WEIGHTS,
+    MAX_LIMIT,
+    ImageTerm,
+    SearchQuery,
+    Term,
+    TextTerm,
+    clean_text,
+)
 from segdex.search.rank import SearchHit
-from segdex.search.service import check_embedder, search
+from segdex.search.refine.presence import PresenceJudge
+from segdex.search.service import SearchAnswer, check_embedder, search
 
 MAX_HITS = 1_000
 """Length of the ranked list that is judged."""
-
-IMAGE_RANKS = (1, 5, 10)
-
-
-@dataclass(frozen=True, slots=True)
-class QueryFigures:
-    """How one class name fared.
-
-    Attributes:
-        text: The class name.
-        instances: How many instances there were to find, without crowds.
-        p_at_1: 1 when the first hit that counts is right, else 0.
-        p_at_10: Right ones among the first ten hits that count, over ten.
-        ap: Average precision, 0 to 1.
-        first_image: Rank from 1 of the first picture with the class among the pictures that count; None
-            when none was found.
-        elapsed_ms: Wall milliseconds of embedding the text, querying and ranking.
-    """
-
-    text: str
-    instances: int
-    p_at_1: float
-    p_at_10: float
-    ap: float
-    first_image: int | None
-    elapsed_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class SearchReport:
-    """The figures of all class names.
-
-    Attributes:
-        images: How many pictures were searched.
-        by_query: One entry for each class name, sorted by name; at least one.
-    """
-
-    images: int
-    by_query: tuple[QueryFigures, ...]
-
-    def to_json(self) -> dict[str, int | float]:
-        """Return means over the class names as JSON values.
-
-        ``image_recall_k`` is the share of the class names for which a picture with the class is among the
-        first k pictures that count; ``p_at_10`` cannot reach 1 for a class of fewer than ten instances.
-        """
-        elapsed_ms = [one.elapsed_ms for one in self.by_query]
-        return {
-            "images": self.images,
-            "instances": sum(one.instances for one in self.by_query),
-            "queries": len(self.by_query),
-            "p_at_1": _mean([one.p_at_1 for one in self.by_query]),
-            "p_at_10": _mean([one.p_at_10 for one in self.by_query]),
-            "map": _mean([one.ap for one in self.by_query]),
-            **{
-                f"image_recall_{k}": _mean(
-                    [one.first_image is not None and one.first_image <= k for one in self.by_query]
-                )
-                for k in IMAGE_RANKS
-            },
-            "latency_p50_ms": round(float(np.percentile(elapsed_ms, 50)), 2),
-            "latency_p95_ms": round(float(np.percentile(elapsed_ms, 95)), 2),
-        }
 
 
 def ingest_dataset(
@@ -113,13 +53,13 @@ def ingest_dataset(
     What the same recipe made before is left as it is.
 
     Raises:
-        UsageError: If the set has no class queries.
+        UsageError: If the set has nothing to ask for.
         ImageError: If a picture could not be ingested; the others were.
         IndexMismatchError: If the index was filled by another embedder.
         KeyboardInterrupt: If the user stopped it; the next run goes on.
     """
-    if not dataset.class_queries:  # before the work, not after it
-        raise _no_class_queries(dataset)
+    if not (dataset.class_queries or dataset.refs or dataset.captions or dataset.pairs):
+        raise _nothing_to_ask(dataset)  # before the work, not after it
     prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
     ledger = Ledger(index.scroll_images())
     report = ingest_files(
@@ -148,13 +88,14 @@ def evaluate_search(
     index: SegmentIndex,
     embedder: Embedder,
     image_id_by_name: Mapping[str, UUID],
+    judge: PresenceJudge,
     exact: bool = False,
     nested: bool = False,
     per_image: int = 20,
     view_weights: Mapping[str, float] = DEFAULT_VIEW_WEIGHTS,
-    on_query: Callable[[QueryFigures], None] = lambda _: None,
+    on_query: Callable[[QueryRecord], None] = lambda _: None,
 ) -> SearchReport:
-    """Ask for every class name of a data set over all its pictures, and judge the hits.
+    """Ask for every class name of a data set over all its pictures; then for its longer texts.
 
     ``class_truth`` says which pictures count for a class, ``judge_hits`` which hits are right. A text that
     the embedder cannot embed finds nothing.
@@ -164,45 +105,141 @@ def evaluate_search(
         index: Holds the pictures of the data set; others in it are not searched.
         embedder: What filled the index.
         image_id_by_name: From ``ingest_dataset``.
+        judge: Says whether a class is there.
         exact: Compare with every vector instead of walking the HNSW graph.
         nested: Keep hits that lie inside, or around, a better hit of the same picture.
         per_image: How many hits of one picture to take, 1 to 100.
         view_weights: Share of each view in a score.
-        on_query: Called after each query.
+        on_query: Called after each class name.
 
     Raises:
-        UsageError: If the set has no class queries, or masks do not have the size of the true ones.
+        UsageError: If the set has nothing to ask, or masks do not have the size of the true ones.
         IndexMismatchError: If another embedder filled the index.
     """
     check_embedder(index, embedder)
     image_ids = tuple(sorted({image_id_by_name[image.name] for image in dataset.images}))
     others = index.counts().images > len(image_ids)
-    where = SegmentFilter(image_ids=image_ids) if others else EVERYTHING
-    done: list[QueryFigures] = []
+    asker = _Asker(
+        index=index,
+        embedder=embedder,
+        judge=judge,
+        where=SegmentFilter(image_ids=image_ids) if others else EVERYTHING,
+        names={image_id_by_name[image.name]: image.name for image in reversed(dataset.images)},
+        options={"view_weights": view_weights, "nested": nested, "exact": exact},
+    )
+    queries: list[QueryRecord] = []
     for text in dataset.class_names:
-        truth = {image_id_by_name[name]: image for name, image in class_truth(dataset, text).items()}
-        if not any(image.instances for image in truth.values()):
-            continue
+        truth = class_truth(dataset, text)
+        if any(image.instances for image in truth.values()):
+            queries.append(asker.ask_class(text, truth, per_image=per_image))
+            on_query(queries[-1])
+    texts = [*asker.ask_refs(dataset), *asker.ask_captions(dataset), *asker.ask_pairs(dataset)]
+    if not queries and not texts:
+        raise _nothing_to_ask(dataset)
+    return SearchReport(
+        images=tuple(sorted(set(asker.names.values()))), queries=tuple(queries), texts=tuple(texts)
+    )
+
+
+JUDGED_PICTURES = 10
+"""Pictures that "not there" is said of: those of the first page."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asker:
+    index: SegmentIndex
+    embedder: Embedder
+    judge: PresenceJudge
+    where: SegmentFilter
+    names: Mapping[UUID, str]
+    options: Mapping[str, Any]
+
+    def answer(
+        self, term: Term, *, per_image: int = 1, where: SegmentFilter | None = None
+    ) -> SearchAnswer | None:
+        """Return the answer over all pictures; None where the model cannot read the text."""
         query = SearchQuery(
-            terms=(TextTerm(text),),
-            where=where,
-            limit=min(len(image_ids), MAX_LIMIT),
+            terms=(term,),
+            where=where or self.where,
+            limit=min(len(self.names), MAX_LIMIT),
             per_image=per_image,
-            view_weights=view_weights,
-            nested=nested,
-            exact=exact,
+            **self.options,
         )
-        started = time.perf_counter()
         try:
-            hits = search(query, index=index, embedder=embedder).hits
-        except QueryError:  # the model knows none of the words
-            hits = ()
+            return search(query, index=self.index, embedder=self.embedder)
+        except QueryError:
+            return None
+
+    def ask_class(self, text: str, truth: Mapping[str, ImageTruth], *, per_image: int) -> QueryRecord:
+        """Return how a class name fares."""
+        started = time.perf_counter()
+        answer = self.answer(TextTerm(text), per_image=per_image)
         elapsed_ms = (time.perf_counter() - started) * 1000
-        done.append(figures_of(text, hits, truth, elapsed_ms=elapsed_ms))
-        on_query(done[-1])
-    if not done:
-        raise _no_class_queries(dataset)
-    return SearchReport(images=len(image_ids), by_query=tuple(done))
+        knows = self.embedder.knows(text) if isinstance(self.embedder, Vocabulary) else None
+        hits = () if answer is None else answer.hits
+        record = record_of(text, hits, truth, names=self.names, is_known=knows, elapsed_ms=elapsed_ms)
+        if answer is None:
+            return record
+        without = [hit for hit in hits if not _has_class(truth, self.names[hit.image.image_id])]
+        return replace(
+            record,
+            said_absent=self._absent(answer, hits, len(self.names)),
+            said_absent_without=self._absent(answer, without, len(without)) if without else None,
+        )
+
+    def _absent(self, answer: SearchAnswer, hits: Sequence[SearchHit], pictures: int) -> bool:
+        scores = self.judge.scores(
+            hits[:JUDGED_PICTURES],
+            answer.query_vectors,
+            index=self.index,
+            weights=self.options["view_weights"],
+        )
+        return max(scores, default=float("-inf")) < self.judge.calibration.floor_of(pictures)
+
+    def ask_refs(self, dataset: EvalDataset) -> Iterator[TextRecord]:
+        """Yield how the expressions for one thing fare."""
+        masks = {(image.name, one.id): one.mask for image in dataset.images for one in image.instances}
+        for ref in dataset.refs:
+            if ref.instance_id is None:
+                continue
+            answer = self.answer(TextTerm(ref.text))
+            hit = self._hit_of(answer, ref.image)
+            right = hit is not None and (
+                mask_iou(hit[1].segments[0].record.mask, masks[ref.image, ref.instance_id]) >= RIGHT_IOU
+            )
+            yield TextRecord("ref", ref.image, None if hit is None else hit[0], is_right=right)
+
+    def ask_captions(self, dataset: EvalDataset) -> Iterator[TextRecord]:
+        """Yield how captions find their picture, by the vectors of whole pictures."""
+        for caption in dataset.captions:
+            try:
+                [vector] = self.embedder.embed_texts([clean_text(caption.text)])
+            except QueryError:
+                yield TextRecord("caption", caption.image, None)
+                continue
+            found = self.index.query_images(vector, limit=self.index.counts().images, exact=True)
+            order = [self.names[one.record.image_id] for one in found if one.record.image_id in self.names]
+            yield TextRecord("caption", caption.image, order.index(caption.image) + 1)
+
+    def ask_pairs(self, dataset: EvalDataset) -> Iterator[TextRecord]:
+        """Yield how a picture of a thing, and its name, find the picture that shows it."""
+        for pair in dataset.pairs:
+            pixels = read_image_file(pair.query_path).pixels
+            for kind, term in (("pair_picture", ImageTerm(pixels)), ("pair_text", TextTerm(pair.text))):
+                hit = self._hit_of(self.answer(term), pair.image)
+                yield TextRecord(kind, pair.image, None if hit is None else hit[0])
+
+    def _hit_of(self, answer: SearchAnswer | None, image: str) -> tuple[int, SearchHit] | None:
+        """Return the rank of a picture in an answer, and the picture."""
+        for rank, hit in enumerate(() if answer is None else answer.hits, 1):
+            if self.names[hit.image.image_id] == image:
+                return rank, hit
+        return None
+
+
+def _has_class(truth: Mapping[str, ImageTruth], name: str) -> bool:
+    # a picture that is not annotated for the class may show it
+    return name not in truth or truth[name].has_class
 
 
 def class_truth(dataset: EvalDataset, category: str) -> dict[str, ImageTruth]:
@@ -232,45 +269,61 @@ def class_truth(dataset: EvalDataset, category: str) -> dict[str, ImageTruth]:
     return truth
 
 
-def figures_of(
-    text: str, hits: tuple[SearchHit, ...], truth: Mapping[UUID, ImageTruth], *, elapsed_ms: float
-) -> QueryFigures:
-    """Return the figures of one answer.
+def record_of(
+    text: str,
+    hits: Sequence[SearchHit],
+    truth: Mapping[str, ImageTruth],
+    *,
+    names: Mapping[UUID, str],
+    is_known: bool | None = None,
+    elapsed_ms: float = 0.0,
+) -> QueryRecord:
+    """Return what one answer got right; presence is not judged.
 
     Args:
         text: The class name.
         hits: Pictures, best first, with their segments.
-        truth: The pictures that count, with at least one instance.
+        truth: The pictures that count by name, with at least one instance.
+        names: Of the pictures.
+        is_known: Whether the embedder has the word.
         elapsed_ms: Wall milliseconds that the answer took.
     """
     segments = [segment for hit in hits for segment in hit.segments]
     segments.sort(key=lambda segment: (-segment.score, segment.record.segment_id))
-    verdicts = judge_hits(
-        (FoundMask(one.record.image_id, one.record.mask) for one in segments[:MAX_HITS]), truth
-    )
-    ranked = [truth[hit.image.image_id] for hit in hits if hit.image.image_id in truth]
-    instances = sum(len(image.instances) for image in truth.values())
-    return QueryFigures(
+    by_id = {image_id: truth[name] for image_id, name in names.items() if name in truth}
+    shown = segments[:MAX_HITS]
+    verdicts = judge_hits((FoundMask(one.record.image_id, one.record.mask) for one in shown), by_id)
+    with_instances = {name: image for name, image in truth.items() if image.instances}
+    first_right = dict.fromkeys(with_instances, False)
+    for hit in hits:
+        name = names[hit.image.image_id]
+        if name in with_instances:
+            best = rle_iou([hit.segments[0].record.mask], with_instances[name].instances)
+            first_right[name] = bool(best.max() >= RIGHT_IOU)
+    return QueryRecord(
         text=text,
-        instances=instances,
-        p_at_1=precision_at(verdicts, 1),
-        p_at_10=precision_at(verdicts, 10),
-        ap=average_precision(verdicts, instances=instances),
-        first_image=next((rank for rank, image in enumerate(ranked, start=1) if image.has_class), None),
+        is_known=is_known,
+        instances={name: len(image.instances) for name, image in with_instances.items()},
+        hits=tuple((names[image_id], is_right) for image_id, is_right in verdicts),
+        pictures=tuple(
+            (names[hit.image.image_id], truth[names[hit.image.image_id]].has_class)
+            for hit in hits
+            if names[hit.image.image_id] in truth
+        ),
+        first_right=first_right,
+        largest_px={name: max(map(rle_area_px, image.instances)) for name, image in with_instances.items()},
+        said_absent=not hits,
+        said_absent_without=True if not hits else None,
         elapsed_ms=elapsed_ms,
     )
 
 
-def _no_class_queries(dataset: EvalDataset) -> UsageError:
+def _nothing_to_ask(dataset: EvalDataset) -> UsageError:
     return UsageError(
-        f"{dataset.path} has no class queries; eval search needs class_queries.jsonl (image, text, "
-        f"instance_ids) or a COCO JSON file"
+        f"{dataset.path} has nothing to ask for; eval search needs class_queries.jsonl (image, text, "
+        f"instance_ids), refs.jsonl, captions.jsonl or pairs.jsonl, or a COCO JSON file"
     )
 
 
 def _masks(instances: tuple[EvalInstance, ...], category: str, source: str) -> tuple[MaskRLE, ...]:
     return tuple(one.mask for one in instances if one.category == category and one.source == source)
-
-
-def _mean(values: list[float] | list[bool]) -> float:
-    return round(float(np.mean(values)), 4)

@@ -30,7 +30,7 @@ from segdex.core.geometry import BoxXYXY
 from segdex.core.images import decode_image, sha256_hex
 from segdex.core.records import RGBImage
 from segdex.search.explain import term_scores
-from segdex.search.queries import MAX_LIMIT, MAX_REFINED, ImageTerm, SegmentTerm, Term, TextTerm
+from segdex.search.queries import MAX_LIMIT, MAX_REFINED, ImageTerm, SegmentTerm, Term, TextTerm, has_text
 from segdex.search.refine.service import Refinement, refine_answer
 from segdex.search.service import require_filled, search
 
@@ -114,7 +114,12 @@ def _answer(
     last_page = {"limit": min(request.limit, MAX_LIMIT - offset)}
     query = request.model_copy(update=last_page).to_query(pixels_of, *sent, offset=offset)
     answer = search(
-        query, index=loaded.index, embedder=loaded.embedder, judge=loaded.judge if request.present else None
+        query,
+        index=loaded.index,
+        embedder=loaded.embedder,
+        judge=loaded.judge if request.present or has_text(query) else None,
+        keep_weak=not request.present,
+        calibration=loaded.judge.calibration,
     )
     note_stages(answer.timings_ms)
     explained = (
@@ -126,7 +131,7 @@ def _answer(
     terms = {segment_id: _term_scores(query.terms, scores) for segment_id, scores in explained.items()}
     return SearchResponse(
         id=state.keep(query, answer),
-        answer="found" if answer.hits else "not there",
+        answer="found" if any(hit.is_match for hit in answer.hits) else "not there",
         embedder=answer.embedder,
         segmenter=require_filled(loaded.index).segmenter,
         profile=loaded.profile,

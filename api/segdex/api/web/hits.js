@@ -55,14 +55,19 @@ export function render() {
     const cards = $("group").checked
       ? answer.hits.map((hit) => ({ hit, segments: hit.segments, answer }))
       : answer.hits.flatMap((hit) => hit.segments.map((segment) => ({ hit, segments: [segment], answer })));
-    cards.sort((a, b) => b.segments[0].score - a.segments[0].score);
-    return cards.map(card);
+    cards.sort((a, b) => b.hit.is_match - a.hit.is_match || b.segments[0].score - a.segments[0].score);
+    const weaker = cards.findIndex(({ hit }) => !hit.is_match);
+    const made = cards.map(card);
+    return weaker < 0 ? made : [...made.slice(0, weaker), divider(), ...made.slice(weaker)];
   });
+  const isThere = shown.answers.some((answer) => answer.hits.some((hit) => hit.is_match));
   const things = shown.answers.flatMap((answer) => answer.hits.flatMap((hit) => hit.segments)).length;
   const hits = shown.answers.flatMap((answer) => answer.hits).length;
   const { timings_ms: timings, embedder } = shown.answers.at(-1);
   const took = Object.values(timings).reduce((sum, ms) => sum + ms, 0);
-  tell("status", things
+  tell("status", things && !isThere
+    ? `Not there: no picture stands out for ${shown.what}. The nearest, by ${embedder}:`
+    : things
     ? `${count(things, "thing")} in ${count(hits, "picture")} for ${shown.what}, ${Math.round(took)} ms, by ${embedder}`
     : $("present").checked
       ? `Not there: no picture stands out for ${shown.what}.`
@@ -70,6 +75,14 @@ export function render() {
   $("hits").replaceChildren(...items);
   $("more").hidden = !shown.answers.at(-1).next_cursor;
   $("refine-hits").hidden = !things;
+}
+
+/** What comes between the pictures that show it and those that are only nearest. */
+function divider() {
+  const item = document.createElement("li");
+  item.className = "divider";
+  item.textContent = "Weaker matches";
+  return item;
 }
 
 function card({ hit, segments, answer }) {

@@ -40,6 +40,7 @@ from segdex.core.index.fusing import (
     check_fused_query,
     join_query,
     join_rows,
+    joined_size,
     scores_by_view,
     split_row,
     unreadable,
@@ -139,7 +140,7 @@ class EdgeIndex:
         """See ``SegmentIndex``."""
         known = self._known()
         check_segments(segments, known)
-        rows = join_rows(segments.vectors, known.views).tolist()
+        rows = join_rows(segments, known.views).tolist()
         points = [
             Point(record.segment_id, {VIEWS_VECTOR: row}, segment_to_payload(record))
             for record, row in zip(segments.records, rows, strict=True)
@@ -191,16 +192,19 @@ class EdgeIndex:
         vectors: Mapping[str, npt.NDArray[np.float32]],
         *,
         weights: Mapping[str, float],
+        object_weight: float = 0.0,
         limit: int,
         where: SegmentFilter = EVERYTHING,
         exact: bool = False,
     ) -> list[FusedSegment]:
         """See ``SegmentIndex``."""
         known = self._known()
-        shares = check_fused_query(vectors, limit, known, weights)
+        shares = check_fused_query(vectors, limit, known, weights, object_weight)
         request = QueryRequest(
             limit=limit,
-            query=Query.Nearest(join_query(vectors, shares, known.views), using=VIEWS_VECTOR),
+            query=Query.Nearest(
+                join_query(vectors, shares, known.views, object_weight=object_weight), using=VIEWS_VECTOR
+            ),
             filter=_to_filter(where),
             params=SearchParams(hnsw_ef=SEARCH_EF, exact=exact),
             with_payload=FUSED_FIELDS,
@@ -340,7 +344,7 @@ class EdgeIndex:
         return self._shards[name]
 
     def _open_shards(self, fingerprint: IndexFingerprint) -> None:
-        segment_size = len(fingerprint.views) * fingerprint.dim
+        segment_size = joined_size(fingerprint)
         makers = {
             _SEGMENTS: partial(_make_shard, vector=VIEWS_VECTOR, size=segment_size, fields=FILTER_FIELDS),
             _IMAGES: partial(_make_shard, vector=IMAGE_VIEW, size=fingerprint.dim, fields={}),
@@ -433,6 +437,8 @@ def _to_filter(where: SegmentFilter) -> Filter:
     if where.min_area_fraction is not None or where.max_area_fraction is not None:
         area = RangeFloat(gte=where.min_area_fraction, lte=where.max_area_fraction)
         must.append(FieldCondition("area_fraction", range=area))
+    if where.min_depth is not None:
+        must.append(FieldCondition("depth", range=RangeFloat(gte=where.min_depth)))
     if where.captured_from_s is not None or where.captured_until_s is not None:
         captured = RangeFloat(gte=where.captured_from_s, lt=where.captured_until_s)
         must.append(FieldCondition("captured_s", range=captured))

@@ -111,18 +111,20 @@ class MemoryIndex:
         vectors: Mapping[str, npt.NDArray[np.float32]],
         *,
         weights: Mapping[str, float],
+        object_weight: float = 0.0,
         limit: int,
         where: SegmentFilter = EVERYTHING,
         exact: bool = False,  # noqa: ARG002 - it always is
     ) -> list[FusedSegment]:
         """See ``SegmentIndex``."""
-        shares = check_fused_query(vectors, limit, self._known(), weights)
+        shares = check_fused_query(vectors, limit, self._known(), weights, object_weight)
         found = [
             FusedSegment(
                 segment_id=str(stored.record.segment_id),
                 image_id=str(stored.record.image_id),
                 ancestor_ids=tuple(map(str, stored.record.ancestor_ids)),
-                score=sum(share * float(stored.vectors[v] @ vectors[v]) for v, share in shares.items()),
+                score=sum(share * float(stored.vectors[v] @ vectors[v]) for v, share in shares.items())
+                + object_weight * stored.record.object_score,
             )
             for stored in self._segments.values()
             if _matches(stored.record, where)
@@ -234,6 +236,7 @@ def _matches(record: SegmentRecord, where: SegmentFilter) -> bool:
         (not where.image_ids or record.image_id in where.image_ids)
         and (where.min_area_fraction is None or record.area_fraction >= where.min_area_fraction)
         and (where.max_area_fraction is None or record.area_fraction <= where.max_area_fraction)
+        and (where.min_depth is None or record.depth >= where.min_depth)
         and (not where.sources or not set(where.sources).isdisjoint(record.sources))
         and set(where.tags) <= set(record.tags)
         and (where.captured_from_s is None or record.captured_s >= where.captured_from_s)

@@ -33,6 +33,7 @@ FILTER_FIELDS: Mapping[str, Literal["uuid", "keyword", "float"]] = {
     "sources": "keyword",
     "tags": "keyword",
     "area_fraction": "float",
+    "depth": "float",
     "captured_s": "float",
 }
 """The fields of a segment's payload that ``SegmentFilter`` asks for, and so the ones with a payload index."""
@@ -59,7 +60,7 @@ _StoredT = TypeVar("_StoredT", bound=_Stored)
 class _SegmentPayload(_Stored):
     image_id: UUID
     parent_id: UUID | None  # repeats ancestor_ids[0], for other readers of the index
-    depth: int  # repeats len(ancestor_ids), for other readers of the index
+    depth: int  # repeats len(ancestor_ids), for filters and other readers of the index
     ancestor_ids: tuple[UUID, ...]
     box_xyxy: tuple[int, int, int, int]
     rle_counts: str
@@ -68,6 +69,7 @@ class _SegmentPayload(_Stored):
     area_fraction: float
     predicted_iou: float
     stability: float
+    object_score: float
     touches_border: bool
     sources: tuple[str, ...]
     tags: tuple[str, ...]
@@ -111,6 +113,7 @@ def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
         area_fraction=record.area_fraction,
         predicted_iou=record.predicted_iou,
         stability=record.stability,
+        object_score=record.object_score,
         touches_border=record.touches_border,
         sources=record.sources,
         tags=record.tags,
@@ -137,6 +140,7 @@ def segment_from_payload(point_id: object, payload: Mapping[str, object] | None,
             area_fraction=stored.area_fraction,
             predicted_iou=stored.predicted_iou,
             stability=stored.stability,
+            object_score=stored.object_score,
             touches_border=stored.touches_border,
             ancestor_ids=stored.ancestor_ids,
             sources=stored.sources,
@@ -227,8 +231,8 @@ def fingerprint_from_payload(payload: object, place: str) -> IndexFingerprint:
         raise _unreadable(what, error) from error
     if found.schema_version < SCHEMA_VERSION:
         raise IndexVersionError(
-            f"{what} has schema {found.schema_version}, but this segdex reads {SCHEMA_VERSION}: "
-            "ingest the pictures again into a new index with another --index"
+            f"{what} has schema {found.schema_version}, but this segdex reads {SCHEMA_VERSION}: make it anew "
+            f"under another name: segdex --index NEW --profile {found.profile} ingest FOLDER"
         )
     return found
 

@@ -10,7 +10,14 @@ from grpc import RpcError, StatusCode  # type: ignore[import-untyped]
 from qdrant_client import models
 
 from segdex.core.errors import SegmentIndexError
-from segdex.core.index.fusing import VIEWS_VECTOR, check_fused_query, join_query, join_rows, split_row
+from segdex.core.index.fusing import (
+    VIEWS_VECTOR,
+    check_fused_query,
+    join_query,
+    join_rows,
+    joined_size,
+    split_row,
+)
 from segdex.core.index.schema import (
     FILTER_FIELDS,
     check_fingerprint,
@@ -125,7 +132,7 @@ class ServerIndex:
         if self._fingerprint is None:
             # The segments come last, because their collection carries the fingerprint that says "made".
             self._create_collection(self._images, IMAGE_VIEW, wanted.dim, wanted)
-            self._create_collection(self._segments, VIEWS_VECTOR, len(wanted.views) * wanted.dim, wanted)
+            self._create_collection(self._segments, VIEWS_VECTOR, joined_size(wanted), wanted)
             self._fingerprint = self._read_fingerprint() or wanted  # another process may have been faster
         check_fingerprint(self._fingerprint, wanted, self.location)
         self._create_payload_indexes()
@@ -134,7 +141,7 @@ class ServerIndex:
         """See ``SegmentIndex``."""
         known = self._known()
         check_segments(segments, known)
-        rows = join_rows(segments.vectors, known.views).tolist()
+        rows = join_rows(segments, known.views).tolist()
         points = [
             models.PointStruct(
                 id=str(record.segment_id), vector={VIEWS_VECTOR: row}, payload=segment_to_payload(record)
@@ -190,14 +197,15 @@ class ServerIndex:
         vectors: Mapping[str, npt.NDArray[np.float32]],
         *,
         weights: Mapping[str, float],
+        object_weight: float = 0.0,
         limit: int,
         where: SegmentFilter = EVERYTHING,
         exact: bool = False,
     ) -> list[FusedSegment]:
         """See ``SegmentIndex``."""
         known = self._known()
-        shares = check_fused_query(vectors, limit, known, weights)
-        query = join_query(vectors, shares, known.views)
+        shares = check_fused_query(vectors, limit, known, weights, object_weight)
+        query = join_query(vectors, shares, known.views, object_weight=object_weight)
         request = fused_request(self._segments, query, limit=limit, where=where, exact=exact)
         with self._server.translated():
             answer = self._client.grpc_points.Query(request, timeout=self._server.request_timeout_s)

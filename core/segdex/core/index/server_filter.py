@@ -18,6 +18,8 @@ def to_filter(where: SegmentFilter) -> models.Filter:
     if where.min_area_fraction is not None or where.max_area_fraction is not None:
         area = models.Range(gte=where.min_area_fraction, lte=where.max_area_fraction)
         must.append(models.FieldCondition(key="area_fraction", range=area))
+    if where.min_depth is not None:
+        must.append(models.FieldCondition(key="depth", range=models.Range(gte=where.min_depth)))
     if where.captured_from_s is not None or where.captured_until_s is not None:
         captured = models.Range(gte=where.captured_from_s, lt=where.captured_until_s)
         must.append(models.FieldCondition(key="captured_s", range=captured))

