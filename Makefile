@@ -1,4 +1,4 @@
-# make demo | test | check | bench | env | constraints | clean
+# make demo | test | check | quality | bench | env | constraints | clean
 #
 # Everything runs in .venv, built from python3 (or `make PYTHON=python3.12 ...`) with the versions in
 # constraints.txt. Two stamps in .venv say which part of it is ready, so that a second `make` installs nothing.
@@ -27,7 +27,7 @@ define retried
 done; exit 1
 endef
 
-.PHONY: demo test check bench env constraints clean
+.PHONY: demo test check quality bench env constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime-ready
@@ -43,9 +43,16 @@ check: $(VENV)/.testing-ready
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports --no-logo
 
+# Labelled pictures for `make quality` and `make bench`.
+DATA  ?= ../shared/data/coco
+
+# Search figures of a fixed subset against the committed ones; from cached features, a minute or two. It needs the
+# labels of DATA, which are not in the repository.
+quality: $(VENV)/.testing-ready
+	@$(BIN)/python -m tests.quality.gate $(DATA)
+
 # Hours (never run as a whole), on a machine that does nothing else; the results are committed. DATA is a labelled set,
 # OTHER pictures that are not in it, BENCH a folder for what can be made again: a second run goes on there.
-DATA  ?= ../shared/data/coco
 BENCH ?= .cache/bench
 SIZES ?= 10000 100000
 OTHER ?= ../shared/data/bsds500/images

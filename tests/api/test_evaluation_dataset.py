@@ -14,7 +14,9 @@ from tests.needs import shared
 
 from segdex.api.evaluation.dataset import (
     DEFAULT_SOURCE,
+    Caption,
     EvalDataset,
+    Pair,
     choose_source,
     sample_dataset,
     sample_images,
@@ -119,6 +121,58 @@ def test_a_query_for_an_instance_that_is_not_there_is_refused(folder: Path) -> N
     )
 
     with pytest.raises(UsageError, match=r"class_queries\.jsonl, line 1: .* no 'red' '1' in images/0\.png"):
+        load_dataset(folder)
+
+
+def test_captions_of_known_pictures_are_read(folder: Path) -> None:
+    write_lines(
+        folder / "captions.jsonl",
+        [
+            {"image": "images/2.png", "text": "a red box", "id": 7},
+            {"image": "images/9.png", "text": "of a picture without masks"},
+            {"image": "images/0.png", "text": "two boxes"},
+        ],
+    )
+    dataset = load_dataset(folder)
+
+    assert dataset.captions == (
+        Caption("images/2.png", "a red box"),
+        Caption("images/0.png", "two boxes"),
+    )
+    assert {one.image for one in sample_dataset(dataset, 1).captions} <= {
+        image.name for image in sample_dataset(dataset, 1).images
+    }
+    (folder / "captions.jsonl").write_text('{"image": "images/0.png"}\n')
+    with pytest.raises(UsageError, match=r"captions\.jsonl, line 1: text: Field required"):
+        load_dataset(folder)
+
+
+def test_a_folder_with_pairs_alone_has_their_pictures_and_no_masks(folder: Path) -> None:
+    (folder / "segments.jsonl").unlink()
+    write_lines(
+        folder / "pairs.jsonl",
+        [
+            {"image": f"images/{number}.png", "query_image": "images/5.png", "text": "red"}
+            for number in (3, 1, 3)
+        ],
+    )
+    dataset = load_dataset(folder)
+
+    assert [image.name for image in dataset.images] == ["images/1.png", "images/3.png"]
+    assert [image.size_hw for image in dataset.images] == [SIZE_HW] * 2
+    assert all(image.instances == () for image in dataset.images)
+    assert dataset.class_queries == dataset.refs == dataset.captions == ()
+    assert dataset.pairs[0] == Pair("images/3.png", folder / "images/5.png", "red")
+    assert len(dataset.pairs) == 3
+
+
+def test_a_pair_whose_picture_is_missing_is_named(folder: Path) -> None:
+    (folder / "segments.jsonl").unlink()
+    write_lines(
+        folder / "pairs.jsonl", [{"image": "images/77.png", "query_image": "images/5.png", "text": "red"}]
+    )
+
+    with pytest.raises(UsageError, match=r"^1 of the 1 pictures .*77\.png; name their folder"):
         load_dataset(folder)
 
 

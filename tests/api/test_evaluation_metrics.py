@@ -13,10 +13,8 @@ from pycocotools.cocoeval import COCOeval
 from segdex.api.evaluation.metrics import (
     FoundMask,
     ImageTruth,
-    average_precision,
     best_ious,
     judge_hits,
-    precision_at,
     score_masks,
 )
 from segdex.core.errors import UsageError
@@ -25,7 +23,6 @@ from segdex.core.masks import BoolMask, MaskRLE, encode_mask
 
 SIZE_HW = (20, 30)
 HERE, ELSEWHERE = UUID(int=1), UUID(int=2)
-VERDICTS = st.lists(st.booleans(), max_size=12)
 
 
 def box(x1: int, y1: int, x2: int, y2: int) -> MaskRLE:
@@ -52,7 +49,7 @@ def truth(instances: Sequence[MaskRLE], crowds: Sequence[MaskRLE] = ()) -> Image
 
 
 def judge(masks: Sequence[MaskRLE], image: ImageTruth) -> list[bool]:
-    return judge_hits([FoundMask(HERE, mask) for mask in masks], {HERE: image})
+    return [right for _, right in judge_hits([FoundMask(HERE, mask) for mask in masks], {HERE: image})]
 
 
 def test_best_iou_is_the_brute_force_maximum() -> None:
@@ -135,8 +132,17 @@ def test_hits_in_pictures_that_do_not_count_and_in_crowds_are_skipped() -> None:
     left, right = box(0, 0, 10, 10), box(15, 0, 25, 10)
     hits = [FoundMask(ELSEWHERE, left), FoundMask(HERE, right), FoundMask(HERE, left)]
 
-    assert judge_hits(hits, {HERE: truth([left])}) == [False, True]
-    assert judge_hits(hits, {HERE: truth([left], crowds=[box(12, 0, 30, 20)])}) == [True]
+    assert judge_hits(hits, {HERE: truth([left])}) == [(HERE, False), (HERE, True)]
+    assert judge_hits(hits, {HERE: truth([left], crowds=[box(12, 0, 30, 20)])}) == [(HERE, True)]
+
+
+def test_a_verdict_names_the_picture_of_its_hit() -> None:
+    mask = box(0, 0, 10, 10)
+    hits = [FoundMask(ELSEWHERE, mask), FoundMask(HERE, mask), FoundMask(ELSEWHERE, mask)]
+
+    verdicts = judge_hits(hits, {HERE: truth([]), ELSEWHERE: truth([mask])})
+
+    assert verdicts == [(ELSEWHERE, True), (HERE, False), (ELSEWHERE, False)]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -180,37 +186,3 @@ def test_verdicts_are_those_of_the_coco_api(seed: int) -> None:
     assert verdicts == matched[~skipped].tolist()
     assert True in verdicts
     assert skipped.any()
-
-
-@given(VERDICTS, st.integers(1, 15))
-def test_average_precision_is_the_brute_force_sum(verdicts: list[bool], instances: int) -> None:
-    total = 0.0
-    for rank in range(1, len(verdicts) + 1):
-        if verdicts[rank - 1]:
-            total += sum(verdicts[:rank]) / rank
-
-    assert average_precision(verdicts, instances=instances) == pytest.approx(total / instances)
-
-
-@given(st.integers(1, 12), st.integers(0, 12))
-def test_a_perfect_ranking_has_average_precision_1_and_the_reverse_less(right: int, wrong: int) -> None:
-    perfect = [True] * right + [False] * wrong
-
-    assert average_precision(perfect, instances=right) == pytest.approx(1)
-    if wrong:
-        assert average_precision(perfect[::-1], instances=right) < 1
-
-
-@given(VERDICTS, st.integers(0, 12))
-def test_a_further_wrong_hit_never_raises_a_figure(verdicts: list[bool], place: int) -> None:
-    more = [*verdicts[:place], False, *verdicts[place:]]
-
-    assert average_precision(more, instances=12) <= average_precision(verdicts, instances=12)
-    for k in (1, 10):
-        assert precision_at(more, k) <= precision_at(verdicts, k)
-
-
-def test_precision_counts_missing_hits_as_wrong() -> None:
-    assert precision_at([], 1) == 0
-    assert precision_at([True, True], 10) == 0.2
-    assert precision_at([False] * 10 + [True], 10) == 0

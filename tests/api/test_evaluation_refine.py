@@ -18,6 +18,7 @@ from segdex.core.geometry import BoxXYXY
 from segdex.core.index.memory import MemoryIndex
 from segdex.ingest.generate import GeneratorSettings
 from segdex.ingest.pipeline import Recipe
+from segdex.search.calibration import Calibration
 from segdex.search.refine.encodings import EncodingCache
 from segdex.search.refine.gate import GateSettings
 from segdex.search.refine.presence import PresenceJudge
@@ -33,6 +34,7 @@ REFS: list[dict[str, object]] = [
 ]
 EMBEDDER = ColourEmbedder()
 OTHERS = EMBEDDER.embed_texts(list(COLOURS_RGB))
+CALIBRATION = Calibration(object_weight=0.05, floor=0.3, growth=0)
 
 
 @pytest.fixture(name="dataset")
@@ -56,7 +58,7 @@ def evaluate(dataset: EvalDataset, *, gain_floor: float) -> RefineReport:
         encodings=EncodingCache(64),
         gate=GateSettings(gain_floor=gain_floor),
     )
-    judge = PresenceJudge(OTHERS, floor=0.3)
+    judge = PresenceJudge(OTHERS, CALIBRATION)
     return evaluate_refine(dataset, index=index, refiner=refiner, judge=judge, image_id_by_name=ids)
 
 
@@ -120,7 +122,7 @@ def test_a_set_without_questions_is_refused(tmp_path: Path) -> None:
             dataset,
             index=MemoryIndex(),
             refiner=Refiner(FloodSegmenter(), EMBEDDER, OTHERS, EncodingCache(1)),
-            judge=PresenceJudge(OTHERS, 0),
+            judge=PresenceJudge(OTHERS, CALIBRATION),
             image_id_by_name={},
         )
 

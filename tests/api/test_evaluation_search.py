@@ -7,21 +7,16 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.fakes.dataset import SIZE_HW, box_rle, write_colour_set, write_lines
-from tests.fakes.embedder import ColourEmbedder
+from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 from tests.needs import shared
 
 from segdex.api.evaluation.dataset import EvalDataset, sample_dataset
 from segdex.api.evaluation.load import load_dataset
-from segdex.api.evaluation.search import (
-    QueryFigures,
-    SearchReport,
-    class_truth,
-    evaluate_search,
-    figures_of,
-    ingest_dataset,
-)
+from segdex.api.evaluation.search import class_truth, evaluate_search, ingest_dataset, record_of
+from segdex.api.evaluation.search_report import QueryRecord, SearchReport
 from segdex.core.errors import ImageError, IndexMismatchError, QueryError, UsageError
 from segdex.core.geometry import BoxXYXY
 from segdex.core.index.memory import MemoryIndex
@@ -29,7 +24,9 @@ from segdex.core.records import Vectors
 from segdex.ingest.generate import GeneratorSettings
 from segdex.ingest.pipeline import Recipe
 from segdex.ingest.report import FileOutcome, Outcome
+from segdex.search.calibration import Calibration
 from segdex.search.queries import SearchQuery, TextTerm
+from segdex.search.refine.presence import PresenceJudge
 from segdex.search.service import search
 
 LEFT, MIDDLE, RIGHT = BoxXYXY(8, 30, 48, 80), BoxXYXY(60, 30, 100, 80), BoxXYXY(112, 30, 152, 80)
@@ -41,6 +38,9 @@ PICTURES = {
 }
 WRONG_WORDS = {"red": "blue", "blue": "green", "green": "purple", "purple": "yellow"}
 WRONG_WORDS |= {"yellow": "cyan", "cyan": "red"}
+JUDGE = PresenceJudge(
+    ColourEmbedder().embed_texts(list(COLOURS_RGB)), Calibration(object_weight=0.05, floor=0.3, growth=0)
+)
 
 
 class MisledEmbedder(ColourEmbedder):
@@ -84,12 +84,23 @@ def evaluate(
     dataset: EvalDataset, index: MemoryIndex, ids: dict[str, UUID], *, embedder: ColourEmbedder | None = None
 ) -> SearchReport:
     return evaluate_search(
-        dataset, index=index, embedder=embedder or ColourEmbedder(), image_id_by_name=ids, exact=True
+        dataset,
+        index=index,
+        embedder=embedder or ColourEmbedder(),
+        image_id_by_name=ids,
+        judge=JUDGE,
+        exact=True,
     )
 
 
-def figures(report: SearchReport) -> list[QueryFigures]:
-    return [replace(one, elapsed_ms=0) for one in report.by_query]
+def records(report: SearchReport) -> list[QueryRecord]:
+    return [replace(one, elapsed_ms=0) for one in report.queries]
+
+
+FIGURES = (
+    *("map", "p_at_1", "p_at_10", "image_recall_1", "image_recall_5", "image_recall_10"),
+    *("right_in_picture", "right_in_picture_medium", "absent_true", "absent_false"),
+)
 
 
 def test_an_embedder_that_knows_the_classes_finds_everything_first(
@@ -102,10 +113,13 @@ def test_an_embedder_that_knows_the_classes_finds_everything_first(
     assert values["instances"] == 8
     assert values["p_at_1"] == values["map"] == values["image_recall_1"] == 1
     assert values["p_at_10"] == pytest.approx((0.3 + 5 * 0.1) / 6, abs=1e-4)  # three red, one of the others
-    assert values["latency_p95_ms"] >= values["latency_p50_ms"] > 0
+    assert values["right_in_picture"] == values["right_in_picture_medium"] == 1
+    assert values["absent_true"] == 1
+    assert values["absent_false"] == 0
+    assert (values["latency_p95_ms"] or 0) >= (values["latency_p50_ms"] or 0) > 0
     assert set(values) == {
-        *("images", "instances", "queries", "p_at_1", "p_at_10", "map", "latency_p50_ms", "latency_p95_ms"),
-        *("image_recall_1", "image_recall_5", "image_recall_10"),
+        *("images", "instances", "queries", "latency_p50_ms", "latency_p95_ms"),
+        *(f"{name}{suffix}" for name in FIGURES for suffix in ("", "_low", "_high")),
     }
 
 
@@ -115,7 +129,11 @@ def test_an_embedder_that_confuses_the_classes_finds_nothing_first(
     right, wrong = evaluate(dataset, index, ids), evaluate(dataset, index, ids, embedder=MisledEmbedder())
 
     assert wrong.to_json()["p_at_1"] == 0
-    assert all(a.ap < b.ap for a, b in zip(wrong.by_query, right.by_query, strict=True))
+    assert wrong.to_json()["absent_false"] == 0  # what it looks for instead is there
+    for name, bad, good in zip(
+        dataset.class_names, average_precisions(wrong), average_precisions(right), strict=True
+    ):
+        assert bad < good, name
 
 
 def test_a_query_that_cannot_be_embedded_counts_as_nothing_found(
@@ -125,6 +143,7 @@ def test_a_query_that_cannot_be_embedded_counts_as_nothing_found(
 
     assert values["queries"] == 6
     assert values["map"] == values["image_recall_10"] == 0
+    assert values["absent_false"] == values["absent_true"] == 1
 
 
 def test_what_is_there_is_not_ingested_again(
@@ -145,11 +164,11 @@ def test_other_pictures_of_the_index_change_no_figure(tmp_path: Path) -> None:
     others = load_dataset(write_colour_set(tmp_path / "more", more))
     index = MemoryIndex()
     ids = ingest_dataset(dataset, index=index, recipe=recipe(), profile="offline")
-    before = figures(evaluate(dataset, index, ids))
+    before = records(evaluate(dataset, index, ids))
     ingest_dataset(others, index=index, recipe=recipe(), profile="offline")
 
     assert index.counts().images == 4
-    assert figures(evaluate(dataset, index, ids)) == before
+    assert records(evaluate(dataset, index, ids)) == before
 
 
 def test_a_sample_asks_for_the_classes_of_its_pictures_alone(
@@ -158,8 +177,19 @@ def test_a_sample_asks_for_the_classes_of_its_pictures_alone(
     part = sample_dataset(dataset, 1, 1)
     report = evaluate(part, index, ids)
 
-    assert report.images == 1
-    assert [one.text for one in report.by_query] == sorted({q.text for q in part.class_queries})
+    assert report.images == tuple(image.name for image in part.images)
+    assert len(report.images) == 1
+    assert [one.text for one in report.queries] == sorted({q.text for q in part.class_queries})
+
+
+def average_precision(record: QueryRecord) -> float:
+    verdicts = [right for _, right in record.hits]
+    found = [sum(verdicts[:rank]) / rank for rank, right in enumerate(verdicts, 1) if right]
+    return sum(found) / sum(record.instances.values())
+
+
+def average_precisions(report: SearchReport) -> list[float]:
+    return [average_precision(one) for one in report.queries]
 
 
 def test_reversing_the_answer_lowers_the_average_precision(
@@ -170,14 +200,106 @@ def test_reversing_the_answer_lowers_the_average_precision(
         replace(hit, segments=tuple(replace(one, score=-one.score) for one in hit.segments[::-1]))
         for hit in answer.hits[::-1]
     )
-    truth = {ids[name]: image for name, image in class_truth(dataset, "red").items()}
+    truth = class_truth(dataset, "red")
+    names = {image_id: name for name, image_id in ids.items()}
     forward, backward = (
-        figures_of("red", hits, truth, elapsed_ms=0) for hits in (answer.hits, reversed_hits)
+        record_of("red", hits, truth, names=names) for hits in (answer.hits, reversed_hits)
     )
 
-    assert forward.ap == 1
-    assert backward.ap < 0.6
-    assert (forward.first_image, backward.first_image) == (1, 3)
+    assert average_precision(forward) == 1
+    assert average_precision(backward) < 0.6
+    assert [has for _, has in forward.pictures] == [True, True, False, False]
+    assert [has for _, has in backward.pictures] == [False, False, True, True]
+
+
+def test_a_record_says_what_was_there_and_what_was_found_in_each_picture(
+    dataset: EvalDataset, index: MemoryIndex, ids: dict[str, UUID]
+) -> None:
+    [red] = [one for one in evaluate(dataset, index, ids).queries if one.text == "red"]
+
+    area = LEFT.area_px
+    assert red.instances == {"images/a.png": 1, "images/b.png": 2}
+    assert red.first_right == {"images/a.png": True, "images/b.png": True}
+    assert red.largest_px == {"images/a.png": area, "images/b.png": area}
+    assert [right for _, right in red.hits[:3]] == [True] * 3
+    assert {name for name, right in red.hits if right} == set(red.instances)
+    assert (red.said_absent, red.said_absent_without, red.is_known) == (False, True, None)
+    assert red.elapsed_ms > 0
+
+
+def test_a_vocabulary_says_which_classes_it_knows(
+    dataset: EvalDataset, index: MemoryIndex, ids: dict[str, UUID]
+) -> None:
+    class Reader(ColourEmbedder):
+        def knows(self, text: str) -> bool:
+            return text in ("red", "blue")
+
+    report = evaluate(dataset, index, ids, embedder=Reader())
+
+    assert {one.text for one in report.queries if one.is_known} == {"red", "blue"}
+    assert {"map_known", "map_unknown"} <= set(report.to_json())
+
+
+def test_expressions_and_captions_find_their_picture(tmp_path: Path) -> None:
+    folder = write_colour_set(tmp_path, PICTURES)
+    write_lines(
+        folder / "refs.jsonl",
+        [
+            {"image": "images/c.png", "text": "the purple box", "instance_id": "0"},
+            {"image": "images/b.png", "text": "green please", "instance_id": "0"},  # that is a red one
+            {"image": "images/a.png", "text": "orange", "instance_id": None, "absent": True},
+        ],
+    )
+    write_lines(
+        folder / "captions.jsonl",
+        [
+            {"image": "images/c.png", "text": "purple on grey"},
+            {"image": "images/a.png", "text": "???"},
+            {"image": "images/elsewhere.png", "text": "not in the set"},
+        ],
+    )
+    dataset = load_dataset(folder)
+    index = MemoryIndex()
+    ids = ingest_dataset(dataset, index=index, recipe=recipe(), profile="offline")
+
+    report = evaluate(dataset, index, ids)
+
+    assert [(one.kind, one.image, one.rank, one.is_right) for one in report.texts] == [
+        ("ref", "images/c.png", 1, True),
+        ("ref", "images/b.png", 1, False),
+        ("caption", "images/c.png", 1, None),
+        ("caption", "images/a.png", None, None),
+    ]
+    values = report.to_json()
+    assert values["ref_image_recall_1"] == 1
+    assert values["ref_right_in_picture"] == 0.5
+    assert values["caption_image_recall_10"] == 0.5
+
+
+def test_a_picture_of_a_thing_and_its_name_find_the_picture_that_shows_it(tmp_path: Path) -> None:
+    write_colour_set(tmp_path, PICTURES)
+    (tmp_path / "segments.jsonl").unlink()
+    Image.new("RGB", (40, 30), COLOURS_RGB["purple"]).save(tmp_path / "query.png")
+    write_lines(
+        tmp_path / "pairs.jsonl",
+        [
+            {"image": "images/c.png", "query_image": "query.png", "text": "purple"},
+            {"image": "images/d.png", "query_image": "query.png", "text": "purple"},
+        ],
+    )
+    dataset = load_dataset(tmp_path)
+    index = MemoryIndex()
+    ids = ingest_dataset(dataset, index=index, recipe=recipe(), profile="offline")
+
+    report = evaluate(dataset, index, ids)
+
+    assert report.queries == ()
+    assert [(one.kind, one.image, one.rank) for one in report.texts] == [
+        ("pair_picture", "images/c.png", 1),
+        ("pair_text", "images/c.png", 1),
+        ("pair_picture", "images/d.png", 2),
+        ("pair_text", "images/d.png", 2),
+    ]
 
 
 def test_a_picture_that_cannot_be_read_stops_the_evaluation(tmp_path: Path) -> None:
@@ -191,7 +313,7 @@ def test_a_picture_that_cannot_be_read_stops_the_evaluation(tmp_path: Path) -> N
 def test_a_set_without_class_queries_is_refused_before_the_work(dataset: EvalDataset) -> None:
     index = MemoryIndex()
 
-    with pytest.raises(UsageError, match=r"has no class queries; eval search needs class_queries\.jsonl"):
+    with pytest.raises(UsageError, match=r"has nothing to ask for; eval search needs class_queries\.jsonl"):
         ingest_dataset(replace(dataset, class_queries=()), index=index, recipe=recipe(), profile="offline")
     assert index.fingerprint() is None
 

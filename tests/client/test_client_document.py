@@ -37,7 +37,7 @@ QUESTION: dict[str, Any] = {
     "segments": [ONE, WeightedSegment(segment_id=ONE, weight=2)],
     "regions": [Region(image_id=ONE, box_xyxy=(1, 2, 3, 4))],
     "away": ["blue"],
-    "view_weights": ViewWeights(crop=1, context=0),
+    "view_weights": ViewWeights(crop=1, mask=0),
     "where": Where(min_area=0.1),
     "limit": 3,
     "per_image": 2,

@@ -81,7 +81,7 @@ def test_every_part_of_a_question_reaches_the_search(service: Service, tmp_path:
         assert first("blue", image=png("green"), box=(25, 25, 75, 65), weight=0.1) == "a.png"
         assert client.search("green", where=Where(sources=["/elsewhere"])).hits == []
         assert client.search("orange", present=True).answer == "not there"
-        crop = client.search("green", view_weights=ViewWeights(crop=1, context=0), limit=1)
+        crop = client.search("green", view_weights=ViewWeights(crop=1, mask=0), limit=1)
         assert set(crop.hits[0].segments[0].view_scores) == {"crop"}
 
 

@@ -32,7 +32,7 @@ STATS = {
     "segmenter": "flood",
     "dimensions": 16,
     "views": ["crop"],
-    "schema_version": 2,
+    "schema_version": 3,
 }
 BUSY = httpx.Response(503, json={"detail": "busy"}, headers={"Retry-After": "0.05"})
 

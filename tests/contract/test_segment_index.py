@@ -173,6 +173,8 @@ def holds(record: SegmentRecord, where: SegmentFilter) -> bool:
         conditions.append(where.min_area_fraction <= record.area_fraction)
     if where.max_area_fraction is not None:
         conditions.append(record.area_fraction <= where.max_area_fraction)
+    if where.min_depth is not None:
+        conditions.append(len(record.ancestor_ids) >= where.min_depth)
     if where.sources:
         conditions.append(any(source in record.sources for source in where.sources))
     conditions.extend(tag in record.tags for tag in where.tags)
@@ -200,6 +202,10 @@ def filters(pictures: Sequence[Picture]) -> dict[str, SegmentFilter]:
         "exactly this area": SegmentFilter(
             min_area_fraction=middle.area_fraction, max_area_fraction=middle.area_fraction
         ),
+        "inside another": SegmentFilter(min_depth=1),
+        "inside two others": SegmentFilter(min_depth=2),
+        "at any depth": SegmentFilter(min_depth=0),
+        "deeper than any": SegmentFilter(min_depth=3),
         "folder": SegmentFilter(sources=("file:///photos",)),
         "any of two folders": SegmentFilter(sources=FOLDERS[1:]),
         "one file": SegmentFilter(sources=(pictures[0].record.files[0].uri,)),
@@ -213,6 +219,7 @@ def filters(pictures: Sequence[Picture]) -> dict[str, SegmentFilter]:
             image_ids=ids,
             min_area_fraction=0.1,
             max_area_fraction=0.9,
+            min_depth=1,
             sources=("file:///photos/a", "file:///other%20disk"),
             tags=("all", "odd"),
             captured_from_s=1_700_000_000,
@@ -293,6 +300,7 @@ def fused_brute_force(
     queries: dict[str, np.ndarray],
     weights: dict[str, float],
     where: SegmentFilter,
+    object_weight: float,
 ) -> list[tuple[str, float]]:
     vectors = {view: all_vectors(pictures, view) for view in weights}
     total = sum(weights.values())
@@ -302,6 +310,7 @@ def fused_brute_force(
             for view, weight in weights.items()
         )
         / total
+        + object_weight * record.object_score
         for record in all_segments(pictures)
         if holds(record, where)
     }
@@ -309,11 +318,14 @@ def fused_brute_force(
 
 
 @pytest.mark.parametrize("exact", [True, False])
-@pytest.mark.parametrize(
-    "weights", [{"crop": 0.5, "context": 0.5}, {"crop": 3.0, "context": 1.0}, {"crop": 1.0}]
-)
-def test_views_are_fused_by_weight_for_each_filter(
-    library: SegmentIndex, pictures: list[Picture], weights: dict[str, float], exact: bool
+@pytest.mark.parametrize("object_weight", [0.0, 0.2, 5.0])
+@pytest.mark.parametrize("weights", [{"crop": 0.5, "mask": 0.5}, {"crop": 3.0, "mask": 1.0}, {"crop": 1.0}])
+def test_views_and_the_object_score_are_fused_by_weight_for_each_filter(
+    library: SegmentIndex,
+    pictures: list[Picture],
+    weights: dict[str, float],
+    object_weight: float,
+    exact: bool,
 ) -> None:
     rng = np.random.default_rng(4)
     queries = {view: rng.normal(size=DIM).astype(np.float32) for view in VIEWS}
@@ -323,9 +335,11 @@ def test_views_are_fused_by_weight_for_each_filter(
         SegmentFilter(image_ids=some[:1]),
         SegmentFilter(image_ids=some),
     ):
-        found = library.query_fused(queries, weights=weights, limit=40, where=where, exact=exact)
+        found = library.query_fused(
+            queries, weights=weights, object_weight=object_weight, limit=40, where=where, exact=exact
+        )
 
-        wanted = fused_brute_force(pictures, queries, weights, where)[:40]
+        wanted = fused_brute_force(pictures, queries, weights, where, object_weight)[:40]
         assert [hit.segment_id for hit in found] == [key for key, _ in wanted]
         np.testing.assert_allclose([h.score for h in found], [s for _, s in wanted], atol=1e-5)
         for hit in found[:10]:
@@ -362,6 +376,9 @@ def test_a_fused_query_that_does_not_fit_the_index_is_a_bug_of_the_caller(librar
     ):
         with pytest.raises(ValueError, match="must"):
             library.query_fused(vectors, weights=weights, limit=limit)
+    for object_weight in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="object_weight must be 0 or more"):
+            library.query_fused({"crop": good}, weights={"crop": 1.0}, object_weight=object_weight, limit=3)
 
 
 def test_a_search_finds_all_pictures_when_one_picture_has_all_the_best_segments(
@@ -524,7 +541,7 @@ def test_zero_vectors_are_stored_and_score_zero(index: SegmentIndex) -> None:
     picture = make_picture(0, 4)
     rows = picture.segments.vectors["crop"].copy()
     rows[2] = 0
-    segments = EmbeddedSegments(picture.segments.records, {"crop": rows, "context": np.zeros_like(rows)})
+    segments = EmbeddedSegments(picture.segments.records, {"crop": rows, "mask": np.zeros_like(rows)})
     index.upsert_segments(segments)
     index.upsert_image(picture.record, np.zeros_like(picture.vector))
     query = rows[0]
@@ -532,7 +549,7 @@ def test_zero_vectors_are_stored_and_score_zero(index: SegmentIndex) -> None:
     scores = {hit.record.segment_id: hit.score for hit in index.query(query, view="crop", limit=9)}
     assert len(scores) == 4
     assert scores[picture.segment_ids[2]] == 0
-    assert [hit.score for hit in index.query(query, view="context", limit=9, exact=True)] == [0] * 4
+    assert [hit.score for hit in index.query(query, view="mask", limit=9, exact=True)] == [0] * 4
     assert [hit.score for hit in index.query_images(query, limit=9)] == [0]
     assert not index.get_vectors(picture.segment_ids)[picture.segment_ids[2]]["crop"].any()
 
@@ -580,8 +597,8 @@ def test_optimizing_keeps_the_answers(filled: SegmentIndex, few: list[Picture]) 
     [
         {"crop": np.zeros((3, DIM), np.float32)},
         {"crop": np.zeros((3, DIM), np.float32), "other": np.zeros((3, DIM), np.float32)},
-        {"crop": np.zeros((3, DIM), np.float32), "context": np.zeros((3, DIM + 1), np.float32)},
-        {"crop": np.zeros((3, DIM), np.float32), "context": np.full((3, DIM), np.nan, np.float32)},
+        {"crop": np.zeros((3, DIM), np.float32), "mask": np.zeros((3, DIM + 1), np.float32)},
+        {"crop": np.zeros((3, DIM), np.float32), "mask": np.full((3, DIM), np.nan, np.float32)},
     ],
     ids=["view missing", "view unknown", "other dim", "not finite"],
 )
@@ -666,7 +683,10 @@ def test_an_index_opened_again_has_everything(place: Place, pictures: list[Pictu
     ("version", "advice"),
     [
         (SCHEMA_VERSION + 1, "upgrade segdex"),
-        (SCHEMA_VERSION - 1, "ingest the pictures again into a new index"),
+        (
+            SCHEMA_VERSION - 1,
+            "make it anew under another name: segdex --index NEW --profile offline ingest FOLDER$",
+        ),
     ],
     ids=["newer", "older"],
 )
@@ -681,8 +701,9 @@ def test_an_index_of_another_schema_is_refused_when_it_is_opened(
     place.write_fingerprint(replace(FINGERPRINT, schema_version=version))
 
     for create in (True, False):
-        with pytest.raises(IndexVersionError, match=advice):
+        with pytest.raises(IndexVersionError, match=advice) as caught:
             place.open(create)
+        assert "\n" not in str(caught.value)
 
 
 def test_groups_are_pictures(library: SegmentIndex) -> None:

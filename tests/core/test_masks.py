@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 from segdex.core.masks import (
     BoolMask,
     MaskRLE,
+    cell_shares,
     decode_mask,
     encode_mask,
     mask_box,
@@ -119,3 +120,28 @@ def test_a_code_decodes_only_where_pycocotools_counts_the_same_pixels(counts: st
 
     assert mask.shape == (2, 3)
     assert rle_area_px(rle) == mask.sum()
+
+
+@given(
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(0, 2**32 - 1),
+)
+def test_the_share_of_each_cell_is_that_of_counting_its_pixels(
+    height: int, width: int, cell_h: int, cell_w: int, seed: int
+) -> None:
+    mask = np.random.default_rng(seed).random((height * cell_h, width * cell_w)) < 0.4
+    counted = mask.reshape(height, cell_h, width, cell_w).mean(axis=(1, 3))
+
+    shares = cell_shares(mask, (height, width))
+
+    assert shares.dtype == np.float32
+    np.testing.assert_allclose(shares, counted, atol=1 / 255 + 1e-6)  # in 8 bits, along each axis
+
+
+def test_cells_smaller_than_pixels_are_those_of_their_pixel() -> None:
+    mask = np.array([[True, False], [False, True]])
+
+    np.testing.assert_array_equal(cell_shares(mask, (6, 4)), np.kron(mask, np.ones((3, 2))))

@@ -22,6 +22,7 @@ from segdex.core.index.memory import MemoryIndex
 from segdex.core.settings import Settings
 from segdex.ingest.generate import GeneratorSettings
 from segdex.ingest.pipeline import Recipe
+from segdex.search.calibration import Calibration
 from segdex.search.refine.encodings import EncodingCache
 from segdex.search.refine.gate import GateSettings
 from segdex.search.refine.presence import PresenceJudge
@@ -36,6 +37,7 @@ LEFT, RIGHT = BoxXYXY(8, 30, 58, 90), BoxXYXY(96, 30, 152, 90)
 PICTURES = {"a.png": [("red", LEFT), ("blue", RIGHT)], "b.png": [("green", LEFT)]}
 EMBEDDER = ColourEmbedder()
 OTHERS = EMBEDDER.embed_texts(list(COLOURS_RGB))
+CALIBRATION = Calibration(object_weight=0.05, floor=0.3, growth=0)
 
 
 def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = None) -> Loaded:
@@ -59,7 +61,7 @@ def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = Non
         recipe=recipe,
         embedder=QueuedEmbedder(EMBEDDER, worker),
         worker=worker,
-        judge=PresenceJudge(OTHERS, floor=0.3),
+        judge=PresenceJudge(OTHERS, CALIBRATION),
         refiner=Refiner(
             segmenter=FloodSegmenter(),
             embedder=EMBEDDER,

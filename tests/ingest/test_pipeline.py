@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from segdex.ingest.crops import crop_views
 from tests.fakes.embedder import ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 
+from segdex.core.masks import BoolMask, decode_mask
 from segdex.core.records import (
     SEGMENT_VIEWS,
     ImageFile,
@@ -21,6 +21,7 @@ from segdex.core.records import (
 from segdex.ingest.generate import GeneratorSettings
 from segdex.ingest.pipeline import Recipe, analyse_image, build_records
 from segdex.ingest.tree import ancestors_of
+from segdex.ingest.views import POOL_SHARE, SegmentViews
 
 # min_region_px fills the hole that the inner thing leaves in the outer one
 RECIPE = Recipe(
@@ -74,11 +75,15 @@ def record_of(image: RGBImage) -> ImageRecord:
 def test_every_vector_is_that_of_its_view_of_its_segment() -> None:
     image = nested_picture()
     analysed = analyse_image(image, RECIPE)
-    boxes = [segment.box for segment in analysed.segments]
+    views = SegmentViews.of(image)
+    seen = {
+        "crop": [views.crop(segment.box) for segment in analysed.segments],
+        "mask": [views.blur(segment.box, decode_mask(segment.mask)) for segment in analysed.segments],
+    }
 
-    assert len(boxes) >= 4
-    for view in SEGMENT_VIEWS:
-        expected = RECIPE.embedder.embed_images(crop_views(image, boxes, view=view))
+    assert len(analysed.segments) >= 4
+    for view, crops in seen.items():
+        expected = RECIPE.embedder.embed_images(crops)
         np.testing.assert_array_equal(analysed.segment_vectors[view], expected)
     np.testing.assert_array_equal(analysed.image_vector, RECIPE.embedder.embed_images([image]))
     assert set(analysed.segment_vectors) == set(SEGMENT_VIEWS)
@@ -89,7 +94,30 @@ def test_a_picture_is_embedded_with_all_its_crops_in_one_call() -> None:
 
     analysed = analyse_image(nested_picture(), replace(RECIPE, embedder=embedder))
 
-    assert embedder.calls == [1 + len(SEGMENT_VIEWS) * len(analysed.segments)]
+    assert embedder.calls == [1 + 2 * len(analysed.segments)]
+
+
+class PoolingEmbedder(ColourEmbedder):
+    """Averages inside masks too; hides that the rest of the picture was blurred."""
+
+    def embed_regions(self, image: RGBImage, masks: Sequence[BoolMask]) -> Vectors:
+        return self._stack([self._embed_image(image[mask][None]) for mask in masks])
+
+
+def test_where_the_embedder_can_pool_the_mask_view_is_a_mixture_of_the_blurred_crop_and_the_region() -> None:
+    image = nested_picture()
+    embedder = PoolingEmbedder()
+
+    analysed = analyse_image(image, replace(RECIPE, embedder=embedder))
+    plain = analyse_image(image, RECIPE)
+
+    masks = [decode_mask(segment.mask) for segment in analysed.segments]
+    mixed = (1 - POOL_SHARE) * plain.segment_vectors["mask"] + POOL_SHARE * embedder.embed_regions(image, masks)
+    expected = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+    assert [one.mask for one in analysed.segments] == [one.mask for one in plain.segments]
+    np.testing.assert_allclose(analysed.segment_vectors["mask"], expected, atol=1e-6)
+    assert np.abs(expected - plain.segment_vectors["mask"]).max() > 0.01
+    np.testing.assert_array_equal(analysed.segment_vectors["crop"], plain.segment_vectors["crop"])
 
 
 def test_a_picture_without_segments_still_has_its_own_vector() -> None:
@@ -118,6 +146,7 @@ def test_the_records_repeat_what_the_segments_and_the_picture_say() -> None:
         assert (record.box, record.mask, record.area_px) == (segment.box, segment.mask, segment.area_px)
         assert record.area_fraction == segment.area_px / (96 * 128)
         assert (record.predicted_iou, record.stability) == (segment.predicted_iou, segment.stability)
+        assert record.object_score == segment.object_score
         assert record.ancestor_ids == tuple(ids[i] for i in ancestors_of(position, parents))
         assert record.segment_id not in record.ancestor_ids
         assert (record.sources, record.tags, record.captured_s) == (stored.sources, stored.tags, 12.5)
@@ -172,7 +201,10 @@ def test_every_part_changes_the_fingerprint_of_a_recipe(other: Recipe) -> None:
 def test_the_margins_of_the_views_change_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     before = RECIPE.fingerprint()
 
-    for name in ("CROP_MARGIN", "CONTEXT_SCALE", "MIN_CROP_PX", "SEGMENT_VIEWS"):
+    for name in (
+        *("CROP_MARGIN", "BLUR_SHARE", "POOL_SHARE", "MIN_CROP_PX"),
+        *("VIEWS_VERSION", "SEGMENT_VIEWS"),
+    ):
         with monkeypatch.context() as patched:
             patched.setattr(f"segdex.ingest.pipeline.{name}", ("crop",) if name == "SEGMENT_VIEWS" else 3)
             assert RECIPE.fingerprint() != before

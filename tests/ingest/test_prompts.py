@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.needs import package
 
 from segdex.core.geometry import BoxXYXY
-from segdex.ingest.prompts import CropWindow, crop_windows, point_grid, tile_windows
+from segdex.ingest.prompts import CropWindow, crop_windows, panels, point_grid, tile_windows
 
 META_OVERLAP = 512 / 1500
 SIZES = st.tuples(st.integers(1, 4000), st.integers(1, 4000))
@@ -133,8 +133,10 @@ def test_tiles_cover_the_picture_overlap_and_lie_inside(
     for window in windows:
         assert_inside(window, size_hw)
     for layer in {window.layer for window in windows}:
-        boxes = [window.box for window in windows if window.layer == layer]
-        assert len(boxes) == len({*boxes}) == (layer + 1) ** 2
+        boxes = [window.box for window in windows[1:] if window.layer == layer] or [windows[0].box]
+        rows, columns = ((layer + 1) * count for count in panels(size_hw))
+        # layer 0 of a picture without panels is the picture alone
+        assert len(boxes) == len({*boxes}) == (1 if windows[1:] == [] else rows * columns)
         for side, starts in (
             (size_hw[1], {(b.x1, b.x2) for b in boxes}),
             (size_hw[0], {(b.y1, b.y2) for b in boxes}),
@@ -144,10 +146,82 @@ def test_tiles_cover_the_picture_overlap_and_lie_inside(
             assert ordered[-1][1] == side
             for (_, end), (start, _) in pairwise(ordered):
                 assert start <= end
-                assert end - start <= overlap * (end - ordered[0][0]) + 2
+                assert end - start <= overlap * (ordered[0][1] - ordered[0][0]) + 2
 
 
 def test_layers_of_too_small_tiles_are_left_out() -> None:
     assert len(tile_windows((300, 600), layers=3, overlap=0.2, min_window_px=120)) == 5
     assert len(tile_windows((300, 600), layers=3, overlap=0.2, min_window_px=80)) == 1 + 4 + 9 + 16
     assert len(tile_windows((1, 1), layers=3, overlap=0.2)) == 1
+
+
+def equal_parts(length: int, count: int, overlap: float) -> list[tuple[int, int]]:
+    """Return equal parts of a side, worked out by hand: each begins where the last one ends less its
+    share."""
+    part = length / (count - (count - 1)
+    * overlap)
+    return [
+        (round(i * part * (1 - overlap)), min(round(i * part * (1 - overlap) + part), length))
+        for i in range(count)
+    ]
+
+
+@given(
+    st.integers(40, 2000), st.floats(1, 2), st.booleans(), st.integers(0, 3), st.sampled_from([0, 0.1, 0.2])
+)
+def test_a_picture_at_most_twice_as_long_as_wide_has_the_whole_and_square_grids_of_tiles(
+    shorter: int, aspect: float, upright: bool, layers: int, overlap: float
+) -> None:
+    longer = min(int(shorter * aspect), 2 * shorter)
+    height, width = (longer, shorter) if upright else (shorter, longer)
+
+    windows = tile_windows((height, width), layers=layers, overlap=overlap)
+
+    expected = [CropWindow(BoxXYXY(0, 0, width, height), 0)]
+    for layer in range(1, layers + 1):
+        rows, columns = (equal_parts(side, layer + 1, overlap) for side in (height, width))
+        expected += [CropWindow(BoxXYXY(x1, y1, x2, y2), layer) for y1, y2 in rows for x1, x2 in columns]
+    assert panels((height, width)) == (1, 1)
+    assert windows == expected
+
+
+@given(
+    st.integers(20, 600), st.floats(2.01, 64), st.booleans(), st.integers(0, 2), st.sampled_from([0, 0.1, 0.2])
+)
+def test_a_longer_picture_is_covered_by_panels_of_no_extreme_shape_in_every_layer(
+    shorter: int, aspect: float, upright: bool, layers: int, overlap: float
+) -> None:
+    longer = max(int(shorter * aspect), 2 * shorter + 1)
+    size_hw = (longer, shorter) if upright else (shorter, longer)
+
+    windows = tile_windows(size_hw, layers=layers, overlap=overlap)
+
+    down, across = panels(size_hw)
+    assert (down > 1, across > 1) == (upright, not upright)
+    assert windows[0] == CropWindow(BoxXYXY(0, 0, size_hw[1], size_hw[0]), 0)
+    assert len([window for window in windows if window.layer == 0]) == 1 + down * across
+    for layer in {window.layer for window in windows}:
+        covered = np.zeros(size_hw, dtype=bool)
+        for window in windows[1:]:
+            if window.layer == layer:
+                assert_inside(window, size_hw)
+                width, height = window.box.size_wh
+                assert max(width, height) <= 2.5 * min(width, height) + 3
+                covered[window.box.y1 : window.box.y2, window.box.x1 : window.box.x2] = True
+        assert covered.all()
+
+
+@pytest.mark.parametrize("size_hw", [(1, 4000), (4000, 1), (2, 4000), (3000, 7)])
+def test_a_line_of_pixels_has_windows_that_are_not_empty(size_hw: tuple[int, int]) -> None:
+    windows = tile_windows(size_hw, layers=2, overlap=0.2)
+
+    assert max(panels(size_hw)) == 32
+    assert windows[0].box == BoxXYXY(0, 0, size_hw[1], size_hw[0])
+    for window in windows:
+        assert_inside(window, size_hw)
+
+
+def test_further_layers_of_panels_stop_where_their_windows_are_enlarged_too_much() -> None:
+    assert len(tile_windows((200, 4800), layers=3, overlap=0.2, min_window_px=80)) == 1 + 12
+    assert len(tile_windows((300, 1200), layers=3, overlap=0.2, min_window_px=80)) == 1 + 2 + 2 * 4
+    assert len(tile_windows((1000, 2001), layers=1, overlap=0.2, min_window_px=80)) == 1 + 2 + 2 * 4

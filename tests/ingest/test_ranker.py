@@ -9,9 +9,11 @@ from tests.reference.fit_ranker import fit
 from segdex.core.geometry import BoxXYXY
 from segdex.ingest.candidates import Candidates, Floors, decode_points, join_candidates
 from segdex.ingest.canvas import alike_pairs, lay_out
+from segdex.ingest import ranker as ranker_module
 from segdex.ingest.prompts import CropWindow, point_grid
 from segdex.ingest.ranker import (
     MaskRanker,
+    find_object_ranker,
     find_ranker,
     ranked_scores,
     ranker_fingerprint,
@@ -67,13 +69,13 @@ def test_features_are_finite_and_the_level_and_the_layer_are_in_them() -> None:
     np.testing.assert_array_equal(features[count:, 13], candidates.level == 1)
 
 
-def test_a_ranker_changes_the_score_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ranker_changes_the_score_where_there_is_one() -> None:
     candidates = some_candidates()
     found = [(CropWindow(BoxXYXY(0, 0, 256, 256), 0), candidates)]
     canvas = lay_out(found, (256, 256))
     pairs = alike_pairs(canvas)
 
-    without = ranked_scores(found, canvas, pairs, decoder_id="flood")
+    without = ranked_scores(found, canvas, pairs, ranker=None)
     width = NUMBERS + candidates.tokens.shape[1]
     likes_the_first_level = np.zeros((width, 1), np.float32)
     likes_the_first_level[12] = 9
@@ -85,13 +87,36 @@ def test_a_ranker_changes_the_score_where_there_is_one(monkeypatch: pytest.Monke
         weight=np.ones(1, np.float32),
         bias=np.full(1, -4.5, np.float32),
     )
-    monkeypatch.setattr("segdex.ingest.ranker.find_ranker", lambda _: constant)
-    with_one = ranked_scores(found, canvas, pairs, decoder_id="flood")
+    with_one = ranked_scores(found, canvas, pairs, ranker=constant)
 
-    assert without.dtype == with_one.dtype == np.float32
+    assert without.scores.dtype == with_one.scores.dtype == np.float32
     first = candidates.level == 0
-    assert with_one[first].min() > with_one[~first].max()
-    assert not without[first].min() > without[~first].max()
+    assert with_one.scores[first].min() > with_one.scores[~first].max()
+    assert not without.scores[first].min() > without.scores[~first].max()
+    features = ranking_features(found, canvas, pairs)
+    good = candidates.predicted_iou * candidates.stability
+    np.testing.assert_allclose(with_one.likelihood, constant.likelihood(features), rtol=1e-6)
+    np.testing.assert_allclose(without.likelihood, good, rtol=1e-6)
+    for ranked in (with_one, without):
+        assert ranked.likelihood.dtype == np.float32
+        np.testing.assert_array_equal(ranked.numbers, features[:, :NUMBERS])
+
+
+def test_a_window_without_masks_is_ranked_as_nothing() -> None:
+    some = some_candidates()
+    segmenter = FloodSegmenter()
+    [features] = segmenter.encode([np.full((256, 256, 3), 230, np.uint8)])
+    nothing_passes = Floors(predicted_iou=2, stability=0, stability_offset=1)
+    points = point_grid((256, 256), points_per_side=1)
+    empty = join_candidates(list(decode_points(segmenter, features, points, floors=nothing_passes)))
+    found = [(CropWindow(BoxXYXY(0, 0, 256, 256), 0), empty)]
+    canvas = lay_out(found, (256, 256))
+
+    ranked = ranked_scores(found, canvas, alike_pairs(canvas), ranker=None)
+
+    assert len(some) > len(empty) == 0
+    assert ranked.scores.shape == ranked.likelihood.shape == (0,)
+    assert ranked.numbers.shape == (0, NUMBERS)
 
 
 def test_the_shipped_ranker_reads_these_features() -> None:
@@ -110,8 +135,22 @@ def test_no_masks_have_no_likelihood() -> None:
 
 def test_a_decoder_that_nothing_was_fitted_for_has_no_ranker() -> None:
     assert find_ranker("flood") is None
+    assert find_object_ranker("flood") is None
     assert ranker_fingerprint("flood") == "none"
     assert len(ranker_fingerprint(SAM2_HIERA_TINY)) == 16
+
+
+def test_each_of_the_two_rankers_changes_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    prints = set()
+    for number, files in enumerate(
+        ({"a.npz": b"1"}, {"a.npz": b"2"}, {"a.npz": b"1", "a-objects.npz": b"1"}, {"a-objects.npz": b"3"})
+    ):
+        shipped = {name.replace("a", f"decoder{number}", 1): data for name, data in files.items()}
+        monkeypatch.setattr(ranker_module, "_ranker_file", shipped.get)
+        prints.add(ranker_fingerprint(f"decoder{number}"))
+
+    assert len(prints) == 4
+    assert all(len(one) == 16 for one in prints)
 
 
 def test_the_fit_learns_which_feature_matters() -> None:

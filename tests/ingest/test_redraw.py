@@ -94,9 +94,11 @@ def test_chosen_masks_become_the_best_of_their_box_and_the_others_stay() -> None
                 np.testing.assert_array_equal(new, expected)
                 assert drawn.predicted_iou[position] == np.float32(0.9)
                 assert drawn.stability[position] == 1
+                assert drawn.tokens[position] == np.float16(0.9)  # of the mask that was chosen
             else:
                 np.testing.assert_array_equal(new, old)
                 assert drawn.predicted_iou[position] == found.predicted_iou[position]
+                np.testing.assert_array_equal(drawn.tokens[position], found.tokens[position])
         assert drawn.parts == found.parts
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from segdex.core.masks import BoolMask, encode_mask
-from segdex.ingest.tree import ancestors_of, find_parents
+from segdex.core.masks import BoolMask, encode_mask, rle_containment
+from segdex.ingest.tree import ancestors_of, find_parents, parents_by_containment
 
 SIZE_HW = (24, 32)
 
@@ -77,6 +77,28 @@ def test_another_order_of_the_masks_is_the_same_tree(seed: int, count: int) -> N
     permuted = parents_of([masks[i] for i in order])
 
     assert [None if p is None else order[p] for p in permuted] == [parents[i] for i in order]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 15), st.sampled_from([0.6, 0.9, 1.0]))
+def test_what_contains_each_mask_is_that_of_counting_pixels_and_its_smallest_is_the_parent(
+    seed: int, count: int, min_containment: float
+) -> None:
+    masks = random_boxes(seed, count)
+    areas = [int(mask.sum()) for mask in masks]
+    codes = [encode_mask(mask) for mask in masks]
+    inside = rle_containment(codes, codes) if codes else np.zeros((0, 0))
+
+    contains, parents = parents_by_containment(inside, np.array(areas), min_containment=min_containment)
+
+    assert contains.shape == (count, count)
+    for inner in range(count):
+        for outer in range(count):
+            shared = int((masks[inner] & masks[outer]).sum())
+            larger = (areas[outer], -outer) > (areas[inner], -inner)
+            assert contains[inner, outer] == (larger and shared >= min_containment * areas[inner] - 1e-9)
+    tree = find_parents(codes, min_containment=min_containment)
+    assert [None if parent < 0 else parent for parent in parents.tolist()] == tree
 
 
 def test_twins_form_a_chain_under_the_first() -> None:

@@ -89,7 +89,7 @@ def fit_head(features: Floats, probabilities: Floats, *, members: int = _MEMBERS
         scale=scale,
         hidden_weight=torch.cat([hidden.weight for hidden, _ in parts]).T.detach().numpy(),
         hidden_bias=torch.cat([hidden.bias for hidden, _ in parts]).detach().numpy(),
-        weight=torch.cat([out.weight.T for _, out in parts]).detach().numpy() / members,
+        weight=(torch.cat([out.weight.T for _, out in parts]) / members).detach().numpy(),
         bias=torch.stack([out.bias for _, out in parts]).mean(dim=0).detach().numpy(),
     )
 
@@ -107,7 +107,7 @@ def _fit_member(x: torch.Tensor, y: torch.Tensor, *, seed: int) -> tuple[torch.n
         optimizer, _LEARNING_RATE, total_steps=_EPOCHS * batches + 1
     )
     for _ in range(_EPOCHS):
-        for rows in torch.randperm(len(x)).split(_BATCH)[:batches]:
+        for rows in torch.split(torch.randperm(len(x)), _BATCH)[:batches]:
             loss = torch.nn.functional.binary_cross_entropy_with_logits(
                 model(x[rows]), y[rows], reduction="sum"
             )

@@ -24,7 +24,7 @@ import segdex.ingest.ranker
 from segdex.api.evaluation.dataset import DEFAULT_SOURCE, EvalImage, choose_source, sample_images
 from segdex.api.evaluation.load import load_dataset
 from segdex.core.images import read_image_file
-from segdex.core.masks import decode_mask
+from segdex.core.masks import MaskRLE, decode_mask
 from segdex.core.models.devices import fastest_precision
 from segdex.core.models.sam2_onnx import OnnxSam2
 from segdex.core.protocols import PromptableSegmenter
@@ -71,27 +71,50 @@ def collect(
 
 def fit(features: Floats, best_iou: Floats) -> MaskRanker:
     """Return the average of several networks that were trained with different seeds."""
-    centre, scale = features.mean(axis=0), 1 / (features.std(axis=0) + 1e-3)
-    x = torch.from_numpy((features - centre) * scale)
-    y = torch.from_numpy(((best_iou - _WORTHLESS_IOU) / (_PERFECT_IOU - _WORTHLESS_IOU)).clip(0, 1))
-    members = [_fit_one(x, y, seed=seed) for seed in range(_MEMBERS)]
-    return MaskRanker(
-        centre=centre,
-        scale=scale,
-        hidden_weight=torch.cat([hidden.weight for hidden, _ in members]).T.detach().numpy(),
-        hidden_bias=torch.cat([hidden.bias for hidden, _ in members]).detach().numpy(),
-        weight=(torch.cat([out.weight[0] for _, out in members]) / _MEMBERS).detach().numpy(),
-        bias=torch.stack([out.bias for _, out in members]).mean(dim=0).detach().numpy(),
+    return fit_network(
+        features,
+        target_of(best_iou),
+        members=_MEMBERS,
+        hidden_units=_HIDDEN,
+        epochs=_EPOCHS,
+        batch=_BATCH,
     )
 
 
-def _fit_one(x: torch.Tensor, y: torch.Tensor, *, seed: int) -> tuple[torch.nn.Linear, torch.nn.Linear]:
+def target_of(best_iou: Floats) -> Floats:
+    """Return how much of an object each mask is, 0 to 1, by its best IoU with one."""
+    return ((best_iou - _WORTHLESS_IOU) / (_PERFECT_IOU - _WORTHLESS_IOU)).clip(0, 1)
+
+
+def fit_network(
+    features: Floats, target: Floats, *, members: int, hidden_units: int, epochs: int, batch: int
+) -> MaskRanker:
+    """Return the average of several networks that were trained with different seeds."""
+    centre, scale = features.mean(axis=0), 1 / (features.std(axis=0) + 1e-3)
+    x, y = torch.from_numpy((features - centre) * scale), torch.from_numpy(target)
+    parts = [
+        _fit_one(x, y, seed=seed, hidden_units=hidden_units, epochs=epochs, batch=batch)
+        for seed in range(members)
+    ]
+    return MaskRanker(
+        centre=centre,
+        scale=scale,
+        hidden_weight=torch.cat([hidden.weight for hidden, _ in parts]).T.detach().numpy(),
+        hidden_bias=torch.cat([hidden.bias for hidden, _ in parts]).detach().numpy(),
+        weight=(torch.cat([out.weight[0] for _, out in parts]) / members).detach().numpy(),
+        bias=torch.stack([out.bias for _, out in parts]).mean(dim=0).detach().numpy(),
+    )
+
+
+def _fit_one(
+    x: torch.Tensor, y: torch.Tensor, *, seed: int, hidden_units: int, epochs: int, batch: int
+) -> tuple[torch.nn.Linear, torch.nn.Linear]:
     torch.manual_seed(seed)
-    hidden, out = torch.nn.Linear(x.shape[1], _HIDDEN), torch.nn.Linear(_HIDDEN, 1)
+    hidden, out = torch.nn.Linear(x.shape[1], hidden_units), torch.nn.Linear(hidden_units, 1)
     model = torch.nn.Sequential(hidden, torch.nn.ReLU(), torch.nn.Dropout(_DROPOUT), out)
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
-    for _ in range(_EPOCHS):
-        for rows in torch.split(torch.randperm(len(x)), _BATCH):
+    for _ in range(epochs):
+        for rows in torch.split(torch.randperm(len(x)), batch):
             loss = torch.nn.functional.binary_cross_entropy_with_logits(model(x[rows])[:, 0], y[rows])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -99,11 +122,11 @@ def _fit_one(x: torch.Tensor, y: torch.Tensor, *, seed: int) -> tuple[torch.nn.L
     return hidden, out
 
 
-def _things(image: EvalImage) -> npt.NDArray[np.bool_]:
-    """Return (k, H, W) the true masks of the things of one source, the one that counts in an evaluation."""
+def things_of(image: EvalImage) -> list[MaskRLE]:
+    """Return the true masks of the things of one source, the one that counts in an evaluation."""
     things = [one for one in image.instances if not one.is_stuff]
     source = DEFAULT_SOURCE if any(one.source == DEFAULT_SOURCE for one in things) else None
-    return np.stack([decode_mask(one.mask) for one in things if source in (None, one.source)])
+    return [one.mask for one in things if source in (None, one.source)]
 
 
 def main() -> None:
@@ -135,7 +158,8 @@ def main() -> None:
     for image in images[first::step]:
         stored = _stored(arguments.features, image)
         if not stored.exists():
-            found, best = collect(read_image_file(image.path).pixels, _things(image), segmenter, settings)
+            truth = np.stack([decode_mask(mask) for mask in things_of(image)])
+            found, best = collect(read_image_file(image.path).pixels, truth, segmenter, settings)
             np.savez(stored, features=found.astype(np.float16), best_iou=best)
             print(f"{image.name}: {len(best)} masks", flush=True)
     if arguments.shard:

@@ -12,6 +12,7 @@ from tests.search.test_service import EMBEDDER, PICTURES
 
 from segdex.core.index.memory import MemoryIndex
 from segdex.core.records import EVERYTHING, FusedSegment, SegmentFilter, SegmentRecord, ViewedSegment
+from segdex.search.calibration import UNKNOWN
 from segdex.search.embed import embed_query
 from segdex.search.queries import SearchQuery, SegmentTerm, TextTerm
 from segdex.search.service import search
@@ -30,12 +31,15 @@ class CountingIndex(MemoryIndex):
         vectors: Mapping[str, npt.NDArray[np.float32]],
         *,
         weights: Mapping[str, float],
+        object_weight: float = 0.0,
         limit: int,
         where: SegmentFilter = EVERYTHING,
         exact: bool = False,
     ) -> list[FusedSegment]:
         self.asked.append((len(where.image_ids), limit))
-        return super().query_fused(vectors, weights=weights, limit=limit, where=where, exact=exact)
+        return super().query_fused(
+            vectors, weights=weights, object_weight=object_weight, limit=limit, where=where, exact=exact
+        )
 
     def view_segments(
         self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
@@ -50,12 +54,17 @@ def by_hand(index: MemoryIndex, query: SearchQuery) -> list[tuple[UUID, list[tup
     vectors = embed_query(query.terms, views=tuple(weights), embedder=EMBEDDER, index=index)
     known = {image.image_id for image in index.scroll_images()}
     records = [record for record in index.scroll_segments(query.where) if record.image_id in known]
+    if query.level == "part":
+        records = [record for record in records if record.ancestor_ids]
+    texts = sum(one.weight for one in query.terms if isinstance(one, TextTerm) and one.weight > 0)
+    share = texts / sum(one.weight for one in query.terms if one.weight > 0)
+    object_weight = UNKNOWN.object_weight * share * {"any": 1, "whole": 3, "part": 0}[query.level]
     stored = index.get_vectors([record.segment_id for record in records])
 
     def score(record: SegmentRecord) -> float:
         rows = stored[record.segment_id]
         mean = sum(weight * float(rows[view] @ vectors[view]) for view, weight in weights.items())
-        return mean / sum(weights.values())
+        return mean / sum(weights.values()) + object_weight * record.object_score
 
     shown: dict[UUID, list[tuple[UUID, float]]] = {}
     kept: list[SegmentRecord] = []
@@ -102,10 +111,13 @@ QUERY = SearchQuery((TextTerm("dog"),))
         replace(QUERY, limit=3, per_image=9),
         replace(QUERY, limit=100, per_image=100),
         replace(QUERY, nested=True),
+        replace(QUERY, level="whole", limit=30, per_image=5),
+        replace(QUERY, level="part", limit=30, per_image=5),
+        replace(QUERY, terms=(TextTerm("dog", 3.0), SegmentTerm(PICTURES[0].segment_ids[7]))),
         replace(QUERY, min_score=0.2),
         replace(QUERY, min_score=2.0),
-        replace(QUERY, view_weights={"crop": 1.0, "context": 0.0}),
-        replace(QUERY, view_weights={"crop": 3.0, "context": 1.0}),
+        replace(QUERY, view_weights={"crop": 1.0, "mask": 0.0}),
+        replace(QUERY, view_weights={"crop": 3.0, "mask": 1.0}),
         replace(QUERY, where=SegmentFilter(tags=("cat",), sources=(FOLDERS[0],))),
         replace(QUERY, where=SegmentFilter(image_ids=(PICTURES[0].image_id,))),
         replace(QUERY, where=SegmentFilter(tags=("unknown",))),

@@ -1,6 +1,7 @@
 """A query that exists is valid; what is refused is refused in one line that says what to change."""
 
 import math
+import unicodedata
 from typing import Any
 from uuid import UUID
 
@@ -10,14 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segdex.core.errors import QueryError
+from segdex.core.records import SEGMENT_VIEWS
 from segdex.search.queries import (
+    DEFAULT_VIEW_WEIGHTS,
     MAX_LIMIT,
     MAX_PER_IMAGE,
     MAX_TEXT_CHARS,
     ImageTerm,
     SearchQuery,
     SegmentTerm,
+    Term,
     TextTerm,
+    clean_text,
+    has_text,
 )
 
 DOG = TextTerm("a dog")
@@ -58,7 +64,7 @@ def test_control_characters_and_halves_of_pairs_are_refused_by_their_number(
 
 
 @pytest.mark.parametrize(
-    "text", ["x", "x" * MAX_TEXT_CHARS, "two\nlines\tand a tab", "Straße 犬 \N{DOG FACE}", "?!"]
+    "text", ["x", "x" * MAX_TEXT_CHARS, "two\nlines\tand a tab", "Straße 犬 \N{DOG FACE}", "7", "?! no"]
 )
 def test_any_other_text_is_kept_as_it_is(text: str) -> None:
     assert TextTerm(text).text == text
@@ -66,6 +72,30 @@ def test_any_other_text_is_kept_as_it_is(text: str) -> None:
 
 def test_the_two_ways_to_write_an_accent_are_one_query() -> None:
     assert TextTerm("cafe\u0301") == TextTerm("caf\u00e9")
+    assert TextTerm("cafe\u0301").text == "caf\u00e9"
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("\uff43\uff41\uff54", "cat"),  # full-width letters
+        ("\ufb01sh", "fish"),  # a ligature
+        ("dog\u00b2", "dog2"),
+        ("red\N{NO-BREAK SPACE}umbrella", "red umbrella"),
+    ],
+)
+def test_compatible_forms_of_letters_are_folded(text: str, folded: str) -> None:
+    assert TextTerm(text).text == clean_text(text) == folded
+
+
+@pytest.mark.parametrize("text", ["???", "...", "?!", " - ", "\N{IDEOGRAPHIC FULL STOP}", "\u0301", "\u200b"])
+def test_a_text_without_a_word_is_refused(text: str) -> None:
+    assert "has no word" in refusal(TextTerm, text)
+
+
+@pytest.mark.parametrize("text", ["\N{DOG FACE}", "\u2603", "\u72ac", "3"])
+def test_a_picture_character_or_a_digit_is_enough_of_a_word(text: str) -> None:
+    assert TextTerm(text).text == text
 
 
 @pytest.mark.parametrize("mark", ["\u202e", "\u202a", "\u2066", "\u2069"])
@@ -75,14 +105,13 @@ def test_marks_that_turn_the_direction_of_writing_are_refused_by_their_number(ma
 
 @given(st.text(max_size=40))
 def test_every_text_is_either_kept_or_refused_in_one_line(text: str) -> None:
-    message = ""
     try:
         kept = TextTerm(text).text
     except QueryError as error:
-        kept, message = text, str(error)
-
-    assert kept == text
-    assert message.isprintable()
+        assert str(error).isprintable()
+    else:
+        assert kept == unicodedata.normalize("NFKC", text)
+        assert TextTerm(kept).text == kept
 
 
 @pytest.mark.parametrize("weight", [0, 101, -101, math.nan, math.inf])
@@ -115,10 +144,39 @@ def test_a_query_needs_something_to_look_for(terms: tuple[TextTerm, ...]) -> Non
 
 
 @pytest.mark.parametrize(
-    "weights", [{}, {"crop": 0.0}, {"crop": -1.0, "context": 2.0}, {"crop": math.nan}, {"crop": math.inf}]
+    "weights", [{}, {"crop": 0.0}, {"crop": -1.0, "mask": 2.0}, {"crop": math.nan}, {"crop": math.inf}]
 )
 def test_view_weights_that_make_no_mean_are_refused(weights: dict[str, float]) -> None:
     assert "view weights" in refusal(SearchQuery, (DOG,), view_weights=weights)
+
+
+@pytest.mark.parametrize("level", ["", "parts", "Whole"])
+def test_an_unknown_level_is_refused_with_those_that_there_are(level: str) -> None:
+    message = refusal(SearchQuery, (DOG,), level=level)
+
+    assert message.startswith("--level must be one of any, whole, part")
+    assert repr(level) in message
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        ((DOG,), True),
+        ((ImageTerm(PIXELS), DOG), True),
+        ((ImageTerm(PIXELS),), False),
+        ((SegmentTerm(UUID(int=1)),), False),
+        ((ImageTerm(PIXELS), TextTerm("cat", -1)), False),
+    ],
+)
+def test_a_question_has_text_where_words_say_what_to_look_for(
+    terms: tuple[Term, ...], expected: bool
+) -> None:
+    assert has_text(SearchQuery(terms)) is expected
+
+
+def test_the_default_weights_are_of_the_views_of_a_segment_and_add_up_to_1() -> None:
+    assert tuple(DEFAULT_VIEW_WEIGHTS) == SEGMENT_VIEWS
+    assert sum(DEFAULT_VIEW_WEIGHTS.values()) == pytest.approx(1)
 
 
 def test_the_bounds_themselves_are_allowed() -> None:

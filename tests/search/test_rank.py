@@ -19,7 +19,9 @@ from segdex.search.rank import HitSegment, SearchHit, drop_nested, fuse_views, g
 Vectors = dict[UUID, dict[str, npt.NDArray[np.float32]]]
 
 
-def record_of(number: int, *, image: int = 0, ancestors: Sequence[int] = ()) -> SegmentRecord:
+def record_of(
+    number: int, *, image: int = 0, ancestors: Sequence[int] = (), object_score: float = 0.5
+) -> SegmentRecord:
     return SegmentRecord(
         segment_id=UUID(int=number),
         image_id=UUID(int=1_000 + image),
@@ -29,6 +31,7 @@ def record_of(number: int, *, image: int = 0, ancestors: Sequence[int] = ()) -> 
         area_fraction=1.0,
         predicted_iou=0.9,
         stability=0.9,
+        object_score=object_score,
         touches_border=True,
         ancestor_ids=tuple(UUID(int=ancestor) for ancestor in ancestors),
         sources=(),
@@ -91,10 +94,11 @@ def test_a_hit_between_two_levels_that_are_no_hits_still_covers_both() -> None:
 @given(
     seed=st.integers(0, 2**32 - 1),
     crop_weight=st.sampled_from([0.0, 0.3, 1.0, 7.0]),
-    context_weight=st.sampled_from([0.5, 2.0]),
+    mask_weight=st.sampled_from([0.5, 2.0]),
+    object_weight=st.sampled_from([0.0, 0.2, 3.0]),
 )
-def test_fused_scores_are_weighted_means_of_dot_products(
-    seed: int, crop_weight: float, context_weight: float
+def test_fused_scores_are_weighted_means_of_dot_products_and_the_object_score_times_its_weight(
+    seed: int, crop_weight: float, mask_weight: float, object_weight: float
 ) -> None:
     rng = np.random.default_rng(seed)
     picture = make_picture(3, 9, seed=seed)
@@ -102,14 +106,14 @@ def test_fused_scores_are_weighted_means_of_dot_products(
         record.segment_id: {view: rows[i] for view, rows in picture.segments.vectors.items()}
         for i, record in enumerate(picture.segments.records)
     }
-    query = {"crop": unit_rows(rng, 1, 12)[0] * 2, "context": unit_rows(rng, 1, 12)[0]}
-    weights = {"crop": crop_weight, "context": context_weight}
+    query = {"crop": unit_rows(rng, 1, 12)[0] * 2, "mask": unit_rows(rng, 1, 12)[0]}
+    weights = {"crop": crop_weight, "mask": mask_weight}
 
     index = MemoryIndex()
     index.ensure(FINGERPRINT)
     index.upsert_segments(picture.segments)
     viewed = index.view_segments(list(vectors), query)
-    hits = fuse_views(viewed.values(), weights=weights)
+    hits = fuse_views(viewed.values(), weights=weights, object_weight=object_weight)
 
     assert {found.record.segment_id for found in hits} == set(vectors)
     assert [found.score for found in hits] == sorted((found.score for found in hits), reverse=True)
@@ -119,9 +123,10 @@ def test_fused_scores_are_weighted_means_of_dot_products(
             view: sum(float(a) * float(b) for a, b in zip(stored[view], query[view], strict=True))
             for view in weights
         }
-        expected = (crop_weight * dots["crop"] + context_weight * dots["context"]) / (
-            crop_weight + context_weight
+        expected = (crop_weight * dots["crop"] + mask_weight * dots["mask"]) / (
+            crop_weight + mask_weight
         )
+        expected += object_weight * found.record.object_score
         assert found.score == pytest.approx(expected, abs=1e-5)
         assert found.view_scores == pytest.approx(dots, abs=1e-5)
 
@@ -132,6 +137,17 @@ def test_ties_go_by_id() -> None:
     hits = fuse_views(viewed, weights={"crop": 1})
 
     assert [found.record.segment_id.int for found in hits] == [2, 5, 9]
+
+
+def test_of_equal_views_the_whole_object_comes_first() -> None:
+    viewed = [
+        ViewedSegment(record_of(number, object_score=number / 10), {"crop": 3.0}) for number in (5, 2, 9)
+    ]
+
+    hits = fuse_views(viewed, weights={"crop": 1}, object_weight=0.2)
+
+    assert [found.record.segment_id.int for found in hits] == [9, 5, 2]
+    assert hits[0].score == pytest.approx(3.18)
 
 
 @given(

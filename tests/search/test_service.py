@@ -31,9 +31,18 @@ from segdex.core.records import (
     SegmentFilter,
     Vectors,
 )
+from segdex.search.calibration import UNKNOWN, Calibration
 from segdex.search.explain import term_scores
-from segdex.search.queries import DEFAULT_VIEW_WEIGHTS, ImageTerm, SearchQuery, SegmentTerm, TextTerm
+from segdex.search.queries import (
+    DEFAULT_VIEW_WEIGHTS,
+    ImageTerm,
+    Level,
+    SearchQuery,
+    SegmentTerm,
+    TextTerm,
+)
 from segdex.search.rank import SearchHit
+from segdex.search.refine.presence import PresenceJudge
 from segdex.search.service import SearchAnswer, check_embedder, search
 
 PICTURES = make_pictures()
@@ -77,12 +86,13 @@ def ids_of(answer: SearchAnswer) -> list[list[UUID]]:
 
 
 def scores_of_all(index: MemoryIndex, vectors: Mapping[str, npt.NDArray[np.float32]]) -> dict[UUID, float]:
-    """Return the default score of every segment, from the stored vectors alone."""
-    ids = [record.segment_id for record in index.scroll_segments()]
-    stored = index.get_vectors(ids)
+    """Return the default score of every segment for a text, from what is stored alone."""
+    records = {record.segment_id: record for record in index.scroll_segments()}
+    stored = index.get_vectors(list(records))
     return {
         key: sum(DEFAULT_VIEW_WEIGHTS[view] * float(stored[key][view] @ vectors[view]) for view in VIEWS)
-        for key in ids
+        + UNKNOWN.object_weight * record.object_score
+        for key, record in records.items()
     }
 
 
@@ -144,8 +154,10 @@ def test_pages_together_are_the_whole_answer_without_repeats(index: MemoryIndex)
     assert len(pages) > 2
 
 
-def test_each_term_is_scored_alone_and_the_sum_is_the_score(index: MemoryIndex) -> None:
-    one = SearchQuery((TextTerm("dog"),), view_weights={"crop": 3, "context": 1})
+def test_each_term_is_scored_alone_and_the_sum_with_the_object_score_is_the_score(
+    index: MemoryIndex,
+) -> None:
+    one = SearchQuery((TextTerm("dog"),), view_weights={"crop": 3, "mask": 1})
     two = SearchQuery((TextTerm("dog"), TextTerm("horse", -0.5)))
 
     for query in (one, two):
@@ -153,7 +165,9 @@ def test_each_term_is_scored_alone_and_the_sum_is_the_score(index: MemoryIndex) 
         scores = term_scores(query, hits, embedder=EMBEDDER, index=index)
         for segment in (segment for hit in hits for segment in hit.segments):
             weighted = zip(query.terms, scores[segment.segment_id], strict=True)
-            assert segment.score == pytest.approx(sum(term.weight * own for term, own in weighted), abs=1e-5)
+            expected = sum(term.weight * own for term, own in weighted)
+            expected += UNKNOWN.object_weight * segment.record.object_score
+            assert segment.score == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("segment_id", [PICTURES[0].segment_ids[7], PICTURES[5].segment_ids[0]])
@@ -205,18 +219,23 @@ class RecordingIndex(MemoryIndex):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[tuple[str, SegmentFilter, bool]] = []
+        self.object_weights: list[float] = []
 
     def query_fused(
         self,
         vectors: Mapping[str, npt.NDArray[np.float32]],
         *,
         weights: Mapping[str, float],
+        object_weight: float = 0.0,
         limit: int,
         where: SegmentFilter = EVERYTHING,
         exact: bool = False,
     ) -> list[FusedSegment]:
         self.asked += [(view, where, exact) for view in weights]
-        return super().query_fused(vectors, weights=weights, limit=limit, where=where, exact=exact)
+        self.object_weights.append(object_weight)
+        return super().query_fused(
+            vectors, weights=weights, object_weight=object_weight, limit=limit, where=where, exact=exact
+        )
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -224,7 +243,7 @@ def test_the_filter_and_the_wish_for_exactness_reach_the_index_once_for_each_vie
     index = RecordingIndex()
     index.ensure(FINGERPRINT)
     where = SegmentFilter(tags=("cat",))
-    weights = {"crop": 1.0, "context": 0.0}
+    weights = {"crop": 1.0, "mask": 0.0}
 
     search(SearchQuery((TextTerm("dog"),), where=where, exact=exact), index=index, embedder=EMBEDDER)
     search(SearchQuery((TextTerm("dog"),), view_weights=weights), index=index, embedder=EMBEDDER)
@@ -232,9 +251,100 @@ def test_the_filter_and_the_wish_for_exactness_reach_the_index_once_for_each_vie
     assert index.asked == [(view, where, exact) for view in VIEWS] + [("crop", EVERYTHING, False)]
 
 
+WITHOUT_OBJECTS = Calibration(object_weight=0, floor=0, growth=0)
+
+
+@pytest.mark.parametrize(("level", "factor"), [("any", 1), ("whole", 3), ("part", 0)])
+def test_the_level_says_how_much_the_object_score_counts(level: Level, factor: float) -> None:
+    index = RecordingIndex()
+    index.ensure(FINGERPRINT)
+    known = Calibration(object_weight=0.2, floor=1, growth=0)
+    query = SearchQuery((TextTerm("dog"),), level=level)
+
+    search(query, index=index, embedder=EMBEDDER, calibration=known)
+
+    assert index.object_weights == pytest.approx([factor * 0.2])
+
+
+def test_parts_are_the_segments_inside_others_alone() -> None:
+    index = filled(PICTURES[1:])  # none of them has more segments than an answer can hold
+    query = SearchQuery((TextTerm("dog"),), level="part", limit=100, per_image=100, nested=True)
+    inside = {record.segment_id for record in index.scroll_segments() if record.ancestor_ids}
+    deep = {record.segment_id for record in index.scroll_segments() if len(record.ancestor_ids) >= 2}
+
+    def found(query: SearchQuery) -> set[UUID]:
+        answer = search(query, index=index, embedder=EMBEDDER)
+        return {one.segment_id for hit in answer.hits for one in hit.segments}
+
+    assert 0 < len(deep) < len(inside) < index.counts().segments
+    assert found(query) == inside
+    assert found(replace(query, where=SegmentFilter(min_depth=2))) == deep
+    assert len(found(replace(query, level="whole"))) == index.counts().segments
+
+
+def test_the_level_whole_moves_likelier_objects_up(index: MemoryIndex) -> None:
+    def mean_object_score(query: SearchQuery, calibration: Calibration | None = None) -> float:
+        answer = search(query, index=index, embedder=EMBEDDER, calibration=calibration)
+        return float(np.mean([one.record.object_score for hit in answer.hits for one in hit.segments]))
+
+    text = SearchQuery((TextTerm("dog"),), per_image=1)
+
+    without = mean_object_score(text, WITHOUT_OBJECTS)
+    assert without < mean_object_score(replace(text, level="whole"))
+    assert mean_object_score(text, replace(WITHOUT_OBJECTS, object_weight=9)) > 0.8
+
+
+def test_a_segment_as_the_question_does_not_ask_for_objects(index: MemoryIndex) -> None:
+    query = SearchQuery((SegmentTerm(PICTURES[1].segment_ids[0]),))
+
+    with_any = search(query, index=index, embedder=EMBEDDER)
+    without = search(query, index=index, embedder=EMBEDDER, calibration=WITHOUT_OBJECTS)
+
+    assert with_any.hits == without.hits
+
+
+def judged(
+    index: MemoryIndex, floor: float, query: SearchQuery, *, keep_weak: bool = False, growth: float = 0
+) -> SearchAnswer:
+    words = EMBEDDER.embed_texts(["x" * length for length in range(20, 60)])
+    judge = PresenceJudge(words, Calibration(object_weight=0, floor=floor, growth=growth))
+    return search(query, index=index, embedder=EMBEDDER, judge=judge, keep_weak=keep_weak)
+
+
+def test_weaker_hits_are_kept_with_a_mark_or_left_out(index: MemoryIndex) -> None:
+    query = SearchQuery((TextTerm("dog"),), limit=20)
+    plain = search(query, index=index, embedder=EMBEDDER, calibration=WITHOUT_OBJECTS)
+    every = judged(index, 0, query, keep_weak=True)
+    presences = sorted(hit.presence or 0 for hit in every.hits)
+    floor = (presences[9] + presences[10]) / 2
+
+    kept = judged(index, floor, query, keep_weak=True)
+    dropped = judged(index, floor, query)
+
+    assert [hit.image for hit in kept.hits] == [hit.image for hit in plain.hits]
+    assert all(hit.presence is None and hit.is_match for hit in plain.hits)
+    assert all(hit.presence is not None for hit in kept.hits)
+    assert [hit.is_match for hit in kept.hits] == [(hit.presence or 0) >= floor for hit in kept.hits]
+    assert sum(hit.is_match for hit in kept.hits) == len(every.hits) - 10
+    assert dropped.hits == tuple(hit for hit in kept.hits if hit.is_match)
+    assert "presence" in kept.timings_ms
+
+
+def test_the_floor_grows_with_the_pictures_that_are_looked_at(index: MemoryIndex) -> None:
+    every = judged(index, -99, SearchQuery((TextTerm("dog"),), limit=5)).hits
+    one = SegmentFilter(image_ids=(every[0].image.image_id,))
+    floor = (every[0].presence or 0) - 0.1
+
+    alone = judged(index, floor, SearchQuery((TextTerm("dog"),), where=one), growth=1.0)
+    among_all = judged(index, floor, SearchQuery((TextTerm("dog"),), limit=5), growth=1.0)
+
+    assert [hit.image for hit in alone.hits] == [every[0].image]
+    assert among_all.hits == ()  # the floor is log(24) higher
+
+
 def test_a_negative_term_moves_what_it_means_down(index: MemoryIndex) -> None:
-    target = PICTURES[0].segment_ids[0]
-    both = (SegmentTerm(target), SegmentTerm(PICTURES[1].segment_ids[0]))
+    target = PICTURES[1].segment_ids[0]
+    both = (SegmentTerm(target), SegmentTerm(PICTURES[4].segment_ids[0]))
     away = (both[1], SegmentTerm(target, -0.5))
 
     def score(terms: tuple[SegmentTerm, ...]) -> float:

@@ -84,7 +84,7 @@ class ViewWeights(_In):
     """Share of each view in a score; they need not add up to 1."""
 
     crop: Annotated[float, Field(ge=0, le=100)] = DEFAULT_VIEW_WEIGHTS["crop"]
-    blur: Annotated[float, Field(ge=0, le=100)] = DEFAULT_VIEW_WEIGHTS["blur"]
+    mask: Annotated[float, Field(ge=0, le=100)] = DEFAULT_VIEW_WEIGHTS["mask"]
 
 
 class WeightedText(_In):

@@ -23,11 +23,11 @@ SCHEMA_VERSION = 3
 """Version of what is stored in an index; any other is refused, see ``IndexVersionError``.
 
 2: the views of a segment are one vector, side by side.
-3: one more number of that vector carries the object score; the views are ``crop`` and ``blur``.
+3: one more number of that vector carries the object score; the views are ``crop`` and ``mask``.
 """
 
-SEGMENT_VIEWS = ("crop", "blur")
-"""What is embedded of a segment: the box with a little margin, and the same with all but the mask blurred."""
+SEGMENT_VIEWS = ("crop", "mask")
+"""What is embedded of a segment: the box with a little margin, and what the mask shows of it."""
 
 IMAGE_VIEW = "image"
 """The named vector of a whole picture."""

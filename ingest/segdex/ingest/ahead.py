@@ -11,8 +11,9 @@ from uuid import UUID
 import numpy as np
 
 from segdex.core.protocols import Embedder, PromptableSegmenter
-from segdex.core.records import RGBImage, Segment
+from segdex.core.records import RGBImage, Segment, Vectors
 from segdex.ingest.pipeline import AnalysedImage, Recipe, assemble, segment_image, views_to_embed
+from segdex.ingest.views import region_vectors
 
 _CROPS_PER_CALL = 64
 """Fills the batches of an embedder, and is done in a second on a CPU, so that Ctrl-C is answered."""
@@ -92,10 +93,11 @@ class Analyses:
         try:
             segments = segment_image(pixels, self._recipe)
             crops = views_to_embed(pixels, segments)
+            regions = region_vectors(pixels, segments, self._recipe.embedder)
         except Exception as error:  # noqa: BLE001 - raised again by ``result``
             future.set_exception(error)
             return
-        self._batches.embed(_Waiting(segments, crops, future))
+        self._batches.embed(_Waiting(segments, crops, regions, future))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +106,7 @@ class _Waiting:
 
     segments: Sequence[Segment]
     crops: Sequence[RGBImage]
+    regions: Vectors | None
     future: Future[AnalysedImage]
 
 
@@ -147,7 +150,9 @@ class _SharedBatches:
             )
             ends = np.cumsum([len(picture.crops) for picture in pictures])
             parts = np.split(rows, ends[:-1])
-            analysed = [assemble(p.segments, part) for p, part in zip(pictures, parts, strict=True)]
+            analysed = [
+                assemble(p.segments, part, p.regions) for p, part in zip(pictures, parts, strict=True)
+            ]
         except Exception as error:  # noqa: BLE001 - raised again by ``Analyses.result``
             if len(pictures) == 1:
                 pictures[0].future.set_exception(error)

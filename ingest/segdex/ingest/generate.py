@@ -18,11 +18,11 @@ from segdex.ingest.candidates import (
     decode_points,
     join_candidates,
 )
-from segdex.ingest.canvas import alike_pairs, lay_out, suppress_alike
+from segdex.ingest.canvas import AlikePairs, alike_pairs, lay_out, suppress_alike
 from segdex.ingest.finish import FullSize, finish_in_order, select_meta, without_twins
 from segdex.ingest.objects import FinishedMasks, object_scores, selection_scores
 from segdex.ingest.prompts import CropWindow, crop_windows, every_second, point_grid, tile_windows
-from segdex.ingest.ranker import TOKEN_SCALE, find_ranker, ranked_scores
+from segdex.ingest.ranker import TOKEN_SCALE, Ranked, find_ranker, ranked_scores
 from segdex.ingest.redraw import redraw
 from segdex.ingest.tree import find_parents
 
@@ -220,37 +220,57 @@ def _select_ranked(
     decoder_id = segmenter.decoder_id
     canvas = lay_out(found, full_size.size_hw)
     pairs = alike_pairs(canvas)
-    ranked = ranked_scores(found, canvas, pairs, decoder_id=decoder_id)
-    if find_ranker(decoder_id) is not None and ranked.likelihood.max(initial=0) < _NOTHING_BELOW:
+    ranker = find_ranker(decoder_id)
+    ranked = ranked_scores(found, canvas, pairs, ranker=ranker)
+    if ranker is not None and ranked.likelihood.max(initial=0) < _NOTHING_BELOW:
         return []
-    order = suppress_alike(
-        pairs, ranked.scores, iou=settings.nms_iou, limit=settings.segments_per_image + _SPARE
-    )
-    drawn = found
-    if settings.redraws:
-        drawn = _redrawn(
-            found, order, features, segmenter=segmenter, size_hw=full_size.size_hw, settings=settings
-        )
-    finished = finish_in_order(drawn, order, ranked.scores, full_size)
-    if not finished:
-        return []
-    positions = [one.position for one in finished]
-    objects = object_scores(
-        FinishedMasks(
-            segments=[one.segment for one in finished],
-            likelihood=ranked.likelihood[positions],
-            numbers=ranked.numbers[positions],
-            tokens=np.stack([one.tokens for one in finished]).astype(np.float32) * TOKEN_SCALE,
-        ),
-        decoder_id=decoder_id,
-        min_containment=settings.min_containment,
-    )
-    scores = selection_scores(objects, ranked.scores[positions])
+    finished = finish_best(found, features, ranked, pairs, full_size, segmenter=segmenter, settings=settings)
+    objects = object_scores(finished, decoder_id=decoder_id, min_containment=settings.min_containment)
+    scores = selection_scores(objects, finished.first_scores)
     best = [
-        replace(finished[i].segment, score=float(scores[i]), object_score=float(objects[i]))
+        replace(finished.segments[i], score=float(scores[i]), object_score=float(objects[i]))
         for i in np.argsort(-scores, kind="stable").tolist()
     ]
     return without_twins(best, nms_iou=settings.nms_iou, limit=settings.segments_per_image)
+
+
+def finish_best(
+    found: Sequence[tuple[CropWindow, Candidates]],
+    features: Sequence[ImageFeatures],
+    ranked: Ranked,
+    pairs: AlikePairs,
+    full_size: FullSize,
+    *,
+    segmenter: PromptableSegmenter,
+    settings: GeneratorSettings,
+) -> FinishedMasks:
+    """Return the masks that the first ranking puts first, drawn again and at full size.
+
+    Args:
+        found: Windows with their masks.
+        features: Of the windows; read where the settings draw again.
+        ranked: Of all masks.
+        pairs: Those that are alike.
+        full_size: How to finish them.
+        segmenter: That made them.
+        settings: Budget and thresholds.
+    """
+    order = suppress_alike(
+        pairs, ranked.scores, iou=settings.nms_iou, limit=settings.segments_per_image + _SPARE
+    )
+    if settings.redraws:
+        found = _redrawn(
+            found, order, features, segmenter=segmenter, size_hw=full_size.size_hw, settings=settings
+        )
+    finished = finish_in_order(found, order, ranked.scores, full_size)
+    positions = [one.position for one in finished]
+    return FinishedMasks(
+        segments=[one.segment for one in finished],
+        first_scores=ranked.scores[positions],
+        likelihood=ranked.likelihood[positions],
+        numbers=ranked.numbers[positions],
+        tokens=np.array([one.tokens for one in finished], np.float32) * TOKEN_SCALE,
+    )
 
 
 def _redrawn(

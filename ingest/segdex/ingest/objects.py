@@ -23,12 +23,14 @@ class FinishedMasks:
 
     Attributes:
         segments: n, in any order.
+        first_scores: (n,) by which the first ranking ordered them.
         likelihood: (n,) of the first ranking, 0 to 1.
         numbers: (n, 22) the numbers of the first ranking (``ranking_features`` without its tokens).
         tokens: (n, t) of the decoder when it drew it again, times ``TOKEN_SCALE``.
     """
 
     segments: Sequence[Segment]
+    first_scores: Floats
     likelihood: Floats
     numbers: Floats
     tokens: Floats

@@ -18,7 +18,16 @@ from segdex.core.records import (
 from segdex.ingest.generate import GeneratorSettings, generate_masks
 from segdex.ingest.ranker import ranker_fingerprint
 from segdex.ingest.tree import ancestors_of
-from segdex.ingest.views import BLUR_SHARE, CROP_MARGIN, MIN_CROP_PX, VIEWS_VERSION, segment_views
+from segdex.ingest.views import (
+    BLUR_SHARE,
+    CROP_MARGIN,
+    MIN_CROP_PX,
+    POOL_SHARE,
+    VIEWS_VERSION,
+    mask_view,
+    region_vectors,
+    segment_views,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +40,8 @@ class Recipe:
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that differ whenever a stored segment or vector can differ."""
-        views = (
-            f"views-v{VIEWS_VERSION}({','.join(SEGMENT_VIEWS)};{CROP_MARGIN};{BLUR_SHARE:.6f};{MIN_CROP_PX})"
-        )
+        numbers = f"{CROP_MARGIN};{BLUR_SHARE:.6f};{POOL_SHARE};{MIN_CROP_PX}"
+        views = f"views-v{VIEWS_VERSION}({','.join(SEGMENT_VIEWS)};{numbers})"
         ranker = f"ranker({ranker_fingerprint(self.segmenter.decoder_id)})"
         generator = self.generator.fingerprint()
         parts = (self.segmenter.fingerprint, self.embedder.fingerprint, generator, ranker, views)
@@ -58,7 +66,8 @@ class AnalysedImage:
 def analyse_image(image: RGBImage, recipe: Recipe) -> AnalysedImage:
     """Segment one picture and embed the picture and every view of every segment."""
     segments = segment_image(image, recipe)
-    return assemble(segments, recipe.embedder.embed_images(views_to_embed(image, segments)))
+    regions = region_vectors(image, segments, recipe.embedder)
+    return assemble(segments, recipe.embedder.embed_images(views_to_embed(image, segments)), regions)
 
 
 def segment_image(image: RGBImage, recipe: Recipe) -> list[Segment]:
@@ -67,18 +76,23 @@ def segment_image(image: RGBImage, recipe: Recipe) -> list[Segment]:
 
 
 def views_to_embed(image: RGBImage, segments: Sequence[Segment]) -> list[RGBImage]:
-    """Return the picture, then one view after the other of all segments, in order of ``SEGMENT_VIEWS``."""
+    """Return the picture, then the crops of all segments, then their blurred crops."""
     return [image, *segment_views(image, segments)]
 
 
-def assemble(segments: Sequence[Segment], rows: Vectors) -> AnalysedImage:
-    """Return what the embedder made of ``views_to_embed`` with the segments it belongs to."""
+def assemble(segments: Sequence[Segment], rows: Vectors, regions: Vectors | None) -> AnalysedImage:
+    """Return what the embedder made of ``views_to_embed`` with the segments it belongs to.
+
+    Args:
+        segments: n segments.
+        rows: (1 + 2 n, dim) what it made of them.
+        regions: (n, dim) of ``region_vectors``.
+    """
     count = len(segments)
+    crops, blurred = rows[1 : 1 + count], rows[1 + count : 1 + 2 * count]
     return AnalysedImage(
         segments=segments,
-        segment_vectors={
-            view: rows[1 + i * count : 1 + (i + 1) * count] for i, view in enumerate(SEGMENT_VIEWS)
-        },
+        segment_vectors={"crop": crops, "mask": mask_view(blurred, regions)},
         image_vector=rows[:1],
     )
 

@@ -113,21 +113,19 @@ def ranked_scores(
     canvas: CanvasMasks,
     pairs: AlikePairs,
     *,
-    decoder_id: str,
+    ranker: MaskRanker | None,
 ) -> Ranked:
     """Return the scores of the masks of all windows, higher is better.
 
-    Where there is a ranker for the decoder: the likelihood, and a little of predicted IoU times stability.
-    Elsewhere the latter, and the logarithm of how many masks have about the same shape: a thing that is
-    really there is found from most points on it, a chance outline from one. docs/mask-generation.md has the
-    table of what was tried.
+    With a ranker: the likelihood, and a little of predicted IoU times stability. Without one the latter, and
+    the logarithm of how many masks have about the same shape: a thing that is really there is found from most
+    points on it, a chance outline from one. docs/mask-generation.md has the table of what was tried.
     """
     if len(canvas) == 0:
         nothing = np.zeros(0, np.float32)
         return Ranked(nothing, nothing, np.zeros((0, RANKING_NUMBERS), np.float32))
     predicted_iou = np.concatenate([each.predicted_iou for _, each in found])
     good = predicted_iou * np.concatenate([each.stability for _, each in found])
-    ranker = find_ranker(decoder_id)
     features = ranking_features(found, canvas, pairs)
     likelihood = good if ranker is None else ranker.likelihood(features)
     if ranker is None:

@@ -8,7 +8,8 @@ from PIL import Image, ImageFilter
 
 from segdex.core.geometry import BoxXYXY
 from segdex.core.masks import BoolMask, decode_mask
-from segdex.core.records import RGBImage, Segment
+from segdex.core.protocols import Embedder, RegionEmbedder
+from segdex.core.records import RGBImage, Segment, Vectors
 
 CROP_MARGIN = 1.1
 """Side of both views over the side of the box: 5 % of margin on each side."""
@@ -19,13 +20,17 @@ BLUR_SHARE = 1 / 60
 MIN_CROP_PX = 16
 """Boxes with shorter sides are grown to this, so that an embedder never sees a line of pixels."""
 
+_ENOUGH_PX = 512
+"""Blurred crops are copies: one with twice as many pixels along its longer side is reduced, for memory's
+sake. Embedders look at 224 to 384."""
+
 VIEWS_VERSION = 2
 """Raised whenever this file shows something else of the same segment."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentViews:
-    """The views of the segments of one picture, made when they are asked for.
+    """What an embedder sees of the segments of one picture, made when it is asked for.
 
     ``crop`` is the box with a margin, as it is: the surroundings help to tell what is small or hidden.
     ``blur`` is the same with everything but the mask blurred: it tells the object from its parts and its
@@ -53,18 +58,46 @@ class SegmentViews:
         return self.image[grown.y1 : grown.y2, grown.x1 : grown.x2]
 
     def blur(self, box: BoxXYXY, mask: BoolMask) -> RGBImage:
-        """Return the same part with everything outside the (H, W) mask blurred."""
+        """Return the part with all outside the (H, W) mask blurred; large ones are made smaller."""
         grown = self._grown(box)
         part = (slice(grown.y1, grown.y2), slice(grown.x1, grown.x2))
-        return np.where(mask[part][..., None], self.image[part], self.blurred[part])
+        shown = np.where(mask[part][..., None], self.image[part], self.blurred[part])
+        factor = max(shown.shape[:2]) // _ENOUGH_PX
+        return shown if factor < 2 else np.asarray(Image.fromarray(shown).reduce(factor))
 
     def _grown(self, box: BoxXYXY) -> BoxXYXY:
         size_hw = (self.image.shape[0], self.image.shape[1])
         return box.scale_about_centre(CROP_MARGIN, size_hw, min_side_px=MIN_CROP_PX)
 
 
+POOL_SHARE = 0.3
+"""Of the ``mask`` view, where the embedder can average one pass over the picture inside masks; the rest is
+the blurred crop. docs/search.md has what was tried."""
+
+
+def mask_view(blurred: Vectors, regions: Vectors | None) -> Vectors:
+    """Return (n, dim) unit rows of what masks show, from blurred crops and, where there are any, regions.
+
+    Args:
+        blurred: (n, dim) unit rows.
+        regions: (n, dim) unit rows of ``RegionEmbedder.embed_regions``, or None.
+    """
+    if regions is None:
+        return blurred
+    mixed = (1 - POOL_SHARE) * blurred + POOL_SHARE * regions
+    view: Vectors = mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12)
+    return view.astype(np.float32)
+
+
+def region_vectors(image: RGBImage, segments: Sequence[Segment], embedder: Embedder) -> Vectors | None:
+    """Return (n, dim) unit rows of the segments from one pass over their picture; None where it cannot."""
+    if not isinstance(embedder, RegionEmbedder):
+        return None
+    return embedder.embed_regions(image, [decode_mask(one.mask) for one in segments])
+
+
 def segment_views(image: RGBImage, segments: Sequence[Segment]) -> list[RGBImage]:
-    """Return the ``crop`` view of all segments, then the ``blur`` view of all.
+    """Return the crops of all segments, then the blurred crops of all.
 
     Args:
         image: (H, W, 3) uint8.

@@ -22,7 +22,7 @@ MAX_REFINED = 100
 DEFAULT_AWAY_WEIGHT = 0.5
 """Weight of a term that hits should be away from, beside positive terms of weight 1 in all."""
 
-DEFAULT_VIEW_WEIGHTS: Mapping[str, float] = MappingProxyType({"crop": 0.4, "blur": 0.6})
+DEFAULT_VIEW_WEIGHTS: Mapping[str, float] = MappingProxyType({"crop": 0.4, "mask": 0.6})
 """Share of each view in a score; measured with ``segdex eval search``, see docs/search.md."""
 
 Level = Literal["any", "whole", "part"]

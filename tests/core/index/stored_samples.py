@@ -22,7 +22,7 @@ from segdex.core.records import (
 )
 
 DIM = 12
-VIEWS = ("crop", "context")
+VIEWS = ("crop", "mask")
 FINGERPRINT = IndexFingerprint(
     profile="offline", embedder="fake-embedder-1", dim=DIM, views=VIEWS, segmenter="fake-segmenter-1"
 )
@@ -82,6 +82,7 @@ def make_picture(number: int, segment_count: int, *, dim: int = DIM, seed: int =
                 area_fraction=area_px / (640 * 480),
                 predicted_iou=float(np.float32(rng.random())),
                 stability=float(rng.random()),
+                object_score=float(rng.random()),
                 touches_border=n % 2 == 0,
                 ancestor_ids=tuple(s.segment_id for s in reversed(segments[-2:])) if n % 3 else (),
                 sources=record.sources,

@@ -30,15 +30,17 @@ PICTURE = make_picture(0, 3)
 
 @given(
     area=st.floats(min_value=0, max_value=1, exclude_min=True),
+    object_score=st.floats(min_value=0, max_value=1),
     numbers=st.tuples(FLOATS, FLOATS, FLOATS),
     tags=st.lists(TEXTS).map(tuple),
 )
 def test_a_segment_survives_json(
-    area: float, numbers: tuple[float, float, float], tags: tuple[str, ...]
+    area: float, object_score: float, numbers: tuple[float, float, float], tags: tuple[str, ...]
 ) -> None:
     record = replace(
         PICTURE.segments.records[2],
         area_fraction=area,
+        object_score=object_score,
         predicted_iou=numbers[0],
         stability=numbers[1],
         captured_s=numbers[2],
@@ -116,6 +118,8 @@ def test_a_number_that_json_cannot_hold_is_refused(number: float) -> None:
         {"image_id": "not-an-id"},
         {"area_fraction": 2, "area_fraction_text": "2"},
         {"area_fraction_text": "half"},
+        {"object_score": 1.5, "object_score_text": "1.5"},
+        {"object_score": None, "object_score_text": None},
         {"box_xyxy": [1, 2, 3]},
         {"rle_size_hw": [0, 0]},
         {"tags": None},
@@ -150,6 +154,15 @@ def test_what_a_newer_segdex_wrote_is_refused_by_its_version() -> None:
         image_from_payload(uuid4(), newer, "here")
     with pytest.raises(IndexVersionError, match="upgrade segdex"):
         fingerprint_from_payload(newer, "here")
+
+
+def test_what_an_older_segdex_made_is_refused_with_the_command_that_makes_it_anew() -> None:
+    older = fingerprint_to_payload(FINGERPRINT) | {"schema_version": SCHEMA_VERSION - 1}
+
+    with pytest.raises(IndexVersionError, match="segdex --index NEW --profile offline ingest") as caught:
+        fingerprint_from_payload(older, "here")
+
+    assert "\n" not in str(caught.value)
 
 
 def test_a_field_that_this_version_does_not_know_is_ignored() -> None:

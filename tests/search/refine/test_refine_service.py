@@ -23,6 +23,7 @@ from segdex.core.records import ImageRecord, RGBImage
 from segdex.core.uris import uri_to_path
 from segdex.ingest.generate import GeneratorSettings
 from segdex.ingest.pipeline import Recipe
+from segdex.search.calibration import Calibration
 from segdex.search.queries import MAX_REFINED, SearchQuery, SegmentTerm, TextTerm
 from segdex.search.rank import HitSegment
 from segdex.search.refine.encodings import EncodingCache
@@ -39,6 +40,7 @@ PICTURES = {
 }
 EMBEDDER = ColourEmbedder()
 OTHERS = EMBEDDER.embed_texts(list(COLOURS_RGB))
+CALIBRATION = Calibration(object_weight=0.05, floor=0.3, growth=0)
 
 
 class CountingSegmenter(FloodSegmenter):
@@ -269,13 +271,13 @@ def test_a_text_for_a_picture_is_checked_as_a_query_is(text: str) -> None:
 
 
 def test_pictures_without_the_thing_are_left_out_and_those_with_it_stay(index: MemoryIndex) -> None:
-    judge = PresenceJudge(OTHERS, floor=0.3)
+    judge = PresenceJudge(OTHERS, CALIBRATION)
 
     def pictures(text: str, judge: PresenceJudge | None) -> set[UUID]:
         query = SearchQuery((TextTerm(text),), limit=3)
         answer = search(query, index=index, embedder=EMBEDDER, judge=judge)
         if judge is not None:
-            assert all(hit.presence is not None and hit.presence >= judge.floor for hit in answer.hits)
+            assert all(hit.presence is not None and hit.presence >= CALIBRATION.floor for hit in answer.hits)
             assert "presence" in answer.timings_ms
         return {hit.image.image_id for hit in answer.hits}
 

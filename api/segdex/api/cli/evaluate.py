@@ -175,9 +175,9 @@ def search_command(
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
     recipe = load_recipe(settings, settings.profile or DEFAULT_PROFILE, generator)
     if index is None and "index" not in (context.obj or {}):
-        settings = _with_kept_index(settings, data, recipe)
+        settings = with_kept_index(settings, data, recipe)
     with opened(settings, create=True) as opened_index:
-        image_ids = _ingested(dataset, opened_index, recipe, settings)
+        image_ids = ingested(dataset, opened_index, recipe, settings)
         with _progress("queries", len({query.text for query in dataset.class_queries})) as advance:
             report = evaluate_search(
                 dataset,
@@ -235,9 +235,9 @@ def refine_command(
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
     recipe = load_recipe(settings, settings.profile or DEFAULT_PROFILE, generator)
     if index is None and "index" not in (context.obj or {}):
-        settings = _with_kept_index(settings, data, recipe)
+        settings = with_kept_index(settings, data, recipe)
     with opened(settings, create=True) as opened_index:
-        image_ids = _ingested(dataset, opened_index, recipe, settings)
+        image_ids = ingested(dataset, opened_index, recipe, settings)
         plan_workers(settings.model_copy(update={"workers": 1}))  # all cores for one hit at a time
         judge = load_judge(settings, recipe.embedder)
         made = make_refiner(
@@ -290,13 +290,13 @@ def prompts_command(
     return 0
 
 
-def _with_kept_index(settings: Settings, data: Path, recipe: Recipe) -> Settings:
+def with_kept_index(settings: Settings, data: Path, recipe: Recipe) -> Settings:
     """Return settings with an index in the cache folder, one for each data set and recipe."""
     name = sha256(f"{data.absolute()}|{recipe.fingerprint()}".encode()).hexdigest()[:16]
     return settings.model_copy(update={"index": f"edge:{cache_folder(settings) / 'eval' / name}"})
 
 
-def _ingested(
+def ingested(
     dataset: EvalDataset, index: SegmentIndex, recipe: Recipe, settings: Settings
 ) -> dict[str, UUID]:
     """Ingest what is not there yet, and return the ids of the pictures by name."""

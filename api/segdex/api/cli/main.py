@@ -10,7 +10,20 @@ from importlib.metadata import version
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from segdex.api.cli import demo, evaluate, ingest, jobs, manage, models, search, segment, serve, show, worker
+from segdex.api.cli import (
+    calibrate,
+    demo,
+    evaluate,
+    ingest,
+    jobs,
+    manage,
+    models,
+    search,
+    segment,
+    serve,
+    show,
+    worker,
+)
 from segdex.api.cli.common import DeviceOption, IndexOption, ProfileOption, ServerOption
 from segdex.api.cli.refine import with_refine_default
 from segdex.core.errors import SegdexError, UsageError
@@ -42,6 +55,7 @@ def build_app() -> typer.Typer:
     jobs.register(app)
     models.register(app)
     evaluate.register(app)
+    calibrate.register(app)
     serve.register(app)
     worker.register(app)
     demo.register(app)

@@ -79,7 +79,7 @@ def search_command(
     ] = DEFAULT_AWAY_WEIGHT,
     view: Annotated[
         list[str] | None,
-        typer.Option("--view", metavar="crop|blur=WEIGHT", help="Share of a view in the score; repeatable."),
+        typer.Option("--view", metavar="crop|mask=WEIGHT", help="Share of a view in the score; repeatable."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="How many pictures.")] = 10,
     per_image: Annotated[int, typer.Option("--per-image", help="How many segments of one picture.")] = 3,

@@ -190,7 +190,11 @@ class ConseEmbedder:
         return np.concatenate([classes, LABEL_WEIGHT * head.probabilities(features)], axis=1)
 
     def embed_regions(self, image: RGBImage, masks: Sequence[BoolMask]) -> Vectors:
-        """Return (n, dim) unit rows of parts of a picture, from one pass of the classifier over all of it.
+        """Return (n, dim) unit rows of parts of a picture, see ``region_features``."""
+        return self.vectors_of_features(self.region_features(image, masks))
+
+    def region_features(self, image: RGBImage, masks: Sequence[BoolMask]) -> npt.NDArray[np.float32]:
+        """Return (n, 1280) features of parts of a picture, from one pass of the classifier over all of it.
 
         The features of its cells of 32 pixels are averaged by how much of each a mask covers, with the
         picture at 672 pixels on its longer side.
@@ -202,7 +206,7 @@ class ConseEmbedder:
         for row, mask in zip(pooled, masks, strict=True):
             share = cell_shares(mask, (height, width)).ravel()
             row[:] = share @ cells / max(float(share.sum()), 1e-6)
-        return self.vectors_of_features(pooled)
+        return pooled
 
     @torch.inference_mode()
     def _pooled_batch(self, images: Sequence[RGBImage]) -> torch.Tensor:

@@ -1,0 +1,111 @@
+"""``segdex calibrate``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segdex.api.cli.common import (
+    DeviceOption,
+    EmbedderOption,
+    IndexOption,
+    JsonOption,
+    ProfileOption,
+    SegmenterOption,
+    check_limit,
+    console_err,
+    console_out,
+    opened,
+    print_json,
+    settings_from,
+)
+from segdex.api.cli.evaluate import (
+    DataArgument,
+    ImagesOption,
+    LimitOption,
+    SeedOption,
+    ingested,
+    with_kept_index,
+)
+from segdex.api.cli.ingest import QualityOption, generator_settings
+from segdex.api.evaluation.calibrate import fit_calibration
+from segdex.api.evaluation.dataset import sample_dataset
+from segdex.api.evaluation.load import load_dataset
+from segdex.api.services import DEFAULT_PROFILE, calibration_folder, load_judge, load_recipe
+from segdex.search.calibration import save_calibration
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("calibrate")(calibrate_command)
+
+
+def calibrate_command(
+    context: typer.Context,
+    data: DataArgument,
+    images: ImagesOption = None,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    quality: QualityOption = "balanced",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be kept, and keep nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    segmenter: SegmenterOption = None,
+    embedder: EmbedderOption = None,
+    profile: ProfileOption = None,
+    index: IndexOption = None,
+    device: DeviceOption = None,
+) -> int:
+    """Fit what the scores of an embedder mean, on labelled pictures, and keep it for every later search.
+
+    The pictures are ingested as by `eval search`, into the same index.
+    """
+    settings = settings_from(
+        context, profile=profile, index=index, device=device, segmenter=segmenter, embedder=embedder
+    )
+    check_limit(limit)
+    generator = generator_settings(
+        quality=quality, select="ranked", segments_per_image=None, points_per_side=None, crop_layers=None
+    )
+    dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
+    recipe = load_recipe(settings, settings.profile or DEFAULT_PROFILE, generator)
+    if index is None and "index" not in (context.obj or {}):
+        settings = with_kept_index(settings, data, recipe)
+    progress = console_err()
+    with opened(settings, create=True) as opened_index:
+        image_ids = ingested(dataset, opened_index, recipe, settings)
+        calibration, weights, rows = fit_calibration(
+            dataset,
+            index=opened_index,
+            embedder=recipe.embedder,
+            image_id_by_name=image_ids,
+            judge=load_judge(settings, recipe.embedder),
+            on_step=lambda line: progress.print(line, markup=False),
+        )
+    kept: Path | None = None
+    if not dry_run:
+        kept = save_calibration(calibration_folder(settings), recipe.embedder.fingerprint, calibration)
+    if as_json:
+        print_json(
+            {
+                **asdict(calibration),
+                "weights": weights,
+                "presence": [asdict(row) for row in rows],
+                "embedder": recipe.embedder.name,
+                "file": None if kept is None else str(kept),
+            }
+        )
+        return 0
+    console = console_out()
+    for name, value in asdict(calibration).items():
+        console.print(f"{name:<15} {value:.4g}", markup=False)
+    for row in rows:
+        console.print(
+            f'{row.pictures:>6,} pictures: floor {row.floor:.2f}, "not there" is said of '
+            f"{row.absent_true:.1%} of what is absent and {row.absent_false:.1%} of what is there",
+            markup=False,
+        )
+    console.print("kept nothing" if kept is None else f"kept in {kept}", markup=False)
+    return 0

@@ -1,0 +1,202 @@
+"""Segments and features of a fixed subset of pictures, so that a ranking is judged without running a model on
+them.
+
+    python -m tests.quality.subset DATA
+
+makes ``subset.npz`` anew, where the masks or the classifier changed: 24 of the pictures that nothing was
+fitted on, with what the offline profile makes of them. No pixel of them is in it.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from segdex.api.evaluation.dataset import EvalDataset, sample_dataset
+from segdex.api.evaluation.load import load_dataset
+from segdex.core.images import read_image_file
+from segdex.core.masks import MaskRLE, decode_mask, mask_box, rle_area_px
+from segdex.core.models.conse_embedder import ConseEmbedder
+from segdex.core.protocols import SegmentIndex
+from segdex.core.records import (
+    SEGMENT_VIEWS,
+    ImageFile,
+    ImageRecord,
+    IndexFingerprint,
+    Segment,
+    make_image_id,
+)
+from segdex.ingest.pipeline import AnalysedImage, build_records
+from segdex.ingest.tree import find_parents
+from segdex.ingest.views import mask_view, segment_views
+
+HERE = Path(__file__).parent
+SUBSET = HERE / "subset.npz"
+PICTURES, HELD_OUT = 24, 40
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SubsetImage:
+    """A picture of the subset: n segments, and the features of each view of them.
+
+    Attributes:
+        name: In the data set.
+        masks: n masks of its size.
+        object_scores: (n,)
+        features: By kind (crop, blur, region) (n, 1280); ``image`` has one row.
+    """
+
+    name: str
+    masks: Sequence[MaskRLE]
+    object_scores: Floats
+    features: dict[str, Floats]
+
+
+def subset_of(dataset: EvalDataset) -> EvalDataset:
+    """Return the pictures of the subset."""
+    return sample_dataset(sample_dataset(dataset, HELD_OUT), PICTURES, seed=1)
+
+
+def features_of(
+    name: str, image_path: Path, segments: Sequence[Segment], embedder: ConseEmbedder
+) -> SubsetImage:
+    """Return what the embedder's classifier sees of the segments of a picture."""
+    pixels = read_image_file(image_path).pixels
+    rows = embedder.image_features([pixels, *segment_views(pixels, segments)])
+    count = len(segments)
+    return SubsetImage(
+        name=name,
+        masks=[one.mask for one in segments],
+        object_scores=np.array([one.object_score for one in segments], np.float32),
+        features={
+            "image": rows[:1],
+            "crop": rows[1 : 1 + count],
+            "blur": rows[1 + count :],
+            "region": embedder.region_features(pixels, [decode_mask(one.mask) for one in segments]),
+        },
+    )
+
+
+def save(images: Sequence[SubsetImage], path: Path) -> None:
+    """Write the subset; features in 8 bits, each number on a scale of its own."""
+    arrays: dict[str, npt.NDArray[np.generic]] = {
+        "names": np.array([one.name for one in images]),
+        "counts": np.array([len(one.masks) for one in images]),
+        "sizes_hw": np.array([one.masks[0].size_hw for one in images]),
+        "rles": np.array("\n".join(mask.counts for one in images for mask in one.masks)),
+        "object_scores": np.concatenate([one.object_scores for one in images]).astype(np.float16),
+    }
+    for kind in images[0].features:
+        rows = np.concatenate([one.features[kind] for one in images])
+        scale = np.maximum(rows.max(axis=0), 1e-6) / 255
+        arrays[kind], arrays[f"{kind}_scale"] = np.round(rows / scale).astype(np.uint8), scale
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def load(path: Path) -> list[SubsetImage]:
+    """Return what ``save`` wrote."""
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    rles = str(arrays["rles"]).split("\n")
+    images, first = [], 0
+    for place, (name, count) in enumerate(zip(arrays["names"], arrays["counts"].tolist(), strict=True)):
+        rows = slice(first, first + count)
+        height, width = arrays["sizes_hw"][place].tolist()
+        features = {
+            kind: arrays[kind][rows].astype(np.float32) * arrays[f"{kind}_scale"]
+            for kind in ("crop", "blur", "region")
+        }
+        features["image"] = arrays["image"][place : place + 1].astype(np.float32) * arrays["image_scale"]
+        images.append(
+            SubsetImage(
+                name=str(name),
+                masks=[MaskRLE((height, width), counts) for counts in rles[rows]],
+                object_scores=arrays["object_scores"][rows].astype(np.float32),
+                features=features,
+            )
+        )
+        first += count
+    return images
+
+
+def fill(index: SegmentIndex, images: Sequence[SubsetImage], embedder: ConseEmbedder) -> dict[str, str]:
+    """Write the subset into an empty index as an ingest would, and return the hash of each picture by
+    name."""
+    index.ensure(
+        IndexFingerprint(
+            profile="offline",
+            embedder=embedder.fingerprint,
+            dim=embedder.dim,
+            views=SEGMENT_VIEWS,
+            segmenter="subset",
+        )
+    )
+    digests = {}
+    for one in images:
+        digests[one.name] = digest = sha256(one.name.encode()).hexdigest()
+        vectors = {kind: embedder.vectors_of_features(rows) for kind, rows in one.features.items()}
+        parents = find_parents(one.masks, min_containment=0.9)
+        segments = [
+            Segment(
+                box=mask_box(decode_mask(mask)),
+                mask=mask,
+                area_px=rle_area_px(mask),
+                predicted_iou=1.0,
+                stability=1.0,
+                score=float(score),
+                object_score=float(score),
+                parent=parent,
+            )
+            for mask, score, parent in zip(one.masks, one.object_scores, parents, strict=True)
+        ]
+        height, width = one.masks[0].size_hw
+        record = ImageRecord(
+            image_id=make_image_id(digest),
+            sha256=digest,
+            size_bytes=1,
+            files=(ImageFile(f"file:///subset/{one.name}", 0),),
+            width=width,
+            height=height,
+            captured_s=0.0,
+            place_lat_lon=None,
+            tags=(),
+            status="done",
+            segment_count=len(segments),
+            recipe="subset",
+        )
+        views = {"crop": vectors["crop"], "mask": mask_view(vectors["blur"], vectors["region"])}
+        analysed = AnalysedImage(segments, views, vectors["image"])
+        index.upsert_segments(build_records(analysed, record))
+        index.upsert_image(record, analysed.image_vector)
+    return digests
+
+
+def main() -> None:
+    """Segment and embed the pictures, and write the subset."""
+    from segdex.api.services import build_settings, load_recipe
+    from segdex.ingest.generate import preset
+    from segdex.ingest.pipeline import segment_image
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    arguments = parser.parse_args()
+    recipe = load_recipe(build_settings(profile="offline"), "offline", preset("balanced"))
+    if not isinstance(recipe.embedder, ConseEmbedder):
+        raise TypeError("the offline profile embeds with ConSE")
+    images = []
+    for image in subset_of(load_dataset(arguments.data)).images:
+        segments = segment_image(read_image_file(image.path).pixels, recipe)
+        images.append(features_of(image.name, image.path, segments, recipe.embedder))
+        print(f"{image.name}: {len(segments)} segments", flush=True)
+    save(images, SUBSET)
+    print(f"{SUBSET}: {len(images)} pictures, {SUBSET.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
