@@ -161,7 +161,7 @@ def test_a_folder_with_pairs_alone_has_their_pictures_and_no_masks(folder: Path)
     assert [image.name for image in dataset.images] == ["images/1.png", "images/3.png"]
     assert [image.size_hw for image in dataset.images] == [SIZE_HW] * 2
     assert all(image.instances == () for image in dataset.images)
-    assert dataset.class_queries == dataset.refs == dataset.captions == ()
+    assert [len(each) for each in (dataset.class_queries, dataset.refs, dataset.captions)] == [0, 0, 0]
     assert dataset.pairs[0] == Pair("images/3.png", folder / "images/5.png", "red")
     assert len(dataset.pairs) == 3
 

@@ -202,9 +202,7 @@ def test_reversing_the_answer_lowers_the_average_precision(
     )
     truth = class_truth(dataset, "red")
     names = {image_id: name for name, image_id in ids.items()}
-    forward, backward = (
-        record_of("red", hits, truth, names=names) for hits in (answer.hits, reversed_hits)
-    )
+    forward, backward = (record_of("red", hits, truth, names=names) for hits in (answer.hits, reversed_hits))
 
     assert average_precision(forward) == 1
     assert average_precision(backward) < 0.6

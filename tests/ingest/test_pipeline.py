@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.fakes.embedder import ColourEmbedder
+from tests.fakes.embedder import ColourEmbedder, PoolingEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 
-from segdex.core.masks import BoolMask, decode_mask
+from segdex.core.masks import decode_mask
 from segdex.core.records import (
     SEGMENT_VIEWS,
     ImageFile,
@@ -97,13 +97,6 @@ def test_a_picture_is_embedded_with_all_its_crops_in_one_call() -> None:
     assert embedder.calls == [1 + 2 * len(analysed.segments)]
 
 
-class PoolingEmbedder(ColourEmbedder):
-    """Averages inside masks too; hides that the rest of the picture was blurred."""
-
-    def embed_regions(self, image: RGBImage, masks: Sequence[BoolMask]) -> Vectors:
-        return self._stack([self._embed_image(image[mask][None]) for mask in masks])
-
-
 def test_where_the_embedder_can_pool_the_mask_view_is_a_mixture_of_the_blurred_crop_and_the_region() -> None:
     image = nested_picture()
     embedder = PoolingEmbedder()
@@ -112,7 +105,9 @@ def test_where_the_embedder_can_pool_the_mask_view_is_a_mixture_of_the_blurred_c
     plain = analyse_image(image, RECIPE)
 
     masks = [decode_mask(segment.mask) for segment in analysed.segments]
-    mixed = (1 - POOL_SHARE) * plain.segment_vectors["mask"] + POOL_SHARE * embedder.embed_regions(image, masks)
+    mixed = (1 - POOL_SHARE) * plain.segment_vectors["mask"] + POOL_SHARE * embedder.embed_regions(
+        image, masks
+    )
     expected = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
     assert [one.mask for one in analysed.segments] == [one.mask for one in plain.segments]
     np.testing.assert_allclose(analysed.segment_vectors["mask"], expected, atol=1e-6)

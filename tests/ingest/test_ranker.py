@@ -7,9 +7,9 @@ from tests.fakes.segmenter import FloodSegmenter
 from tests.reference.fit_ranker import fit
 
 from segdex.core.geometry import BoxXYXY
+from segdex.ingest import ranker as ranker_module
 from segdex.ingest.candidates import Candidates, Floors, decode_points, join_candidates
 from segdex.ingest.canvas import alike_pairs, lay_out
-from segdex.ingest import ranker as ranker_module
 from segdex.ingest.prompts import CropWindow, point_grid
 from segdex.ingest.ranker import (
     MaskRanker,

@@ -1,6 +1,6 @@
 """What an embedder sees of a segment."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -206,15 +206,13 @@ def test_the_mask_view_is_the_documented_mixture_in_unit_rows(seed: int, count: 
 class PoolingEmbedder(ColourEmbedder):
     """Says how many pixels each mask has."""
 
-    def embed_regions(self, image: RGBImage, masks: Sequence[BoolMask]) -> Vectors:
+    def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
         return np.array([[mask.sum()] for mask in masks], np.float32).reshape(-1, 1)
 
 
 def test_regions_are_the_masks_of_the_segments_in_order_where_the_embedder_has_any() -> None:
     image = noise((50, 60))
-    segments = [
-        segment_of(filled((50, 60), box)) for box in (BoxXYXY(0, 0, 20, 20), BoxXYXY(30, 10, 50, 40))
-    ]
+    segments = [segment_of(filled((50, 60), box)) for box in (BoxXYXY(0, 0, 20, 20), BoxXYXY(30, 10, 50, 40))]
 
     assert isinstance(PoolingEmbedder(), RegionEmbedder)
     regions = region_vectors(image, segments, PoolingEmbedder())

@@ -140,9 +140,8 @@ def check(examples: Sequence[Example]) -> None:
         for i in np.flatnonzero(fold == each).tolist():
             second[i] = ranker.likelihood(examples[i].features)
     is_object = np.concatenate([one.best_iou for one in examples]) >= 0.5
-    print(
-        f"first ranking: area under the curve {auc(is_object, np.concatenate([e.likelihood for e in examples])):.4f}"
-    )
+    first = np.concatenate([one.likelihood for one in examples])
+    print(f"first ranking: area under the curve {auc(is_object, first):.4f}")
     print(f"second: {auc(is_object, np.concatenate(second)):.4f}")
     for name, scores in (
         ("first", [one.first_scores for one in examples]),

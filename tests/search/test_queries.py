@@ -105,13 +105,15 @@ def test_marks_that_turn_the_direction_of_writing_are_refused_by_their_number(ma
 
 @given(st.text(max_size=40))
 def test_every_text_is_either_kept_or_refused_in_one_line(text: str) -> None:
+    message, kept = "", unicodedata.normalize("NFKC", text)
     try:
         kept = TextTerm(text).text
+        again = TextTerm(kept).text
     except QueryError as error:
-        assert str(error).isprintable()
-    else:
-        assert kept == unicodedata.normalize("NFKC", text)
-        assert TextTerm(kept).text == kept
+        message, again = str(error), kept
+
+    assert kept == again == unicodedata.normalize("NFKC", text)
+    assert message.isprintable()
 
 
 @pytest.mark.parametrize("weight", [0, 101, -101, math.nan, math.inf])

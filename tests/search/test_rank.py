@@ -123,9 +123,7 @@ def test_fused_scores_are_weighted_means_of_dot_products_and_the_object_score_ti
             view: sum(float(a) * float(b) for a, b in zip(stored[view], query[view], strict=True))
             for view in weights
         }
-        expected = (crop_weight * dots["crop"] + mask_weight * dots["mask"]) / (
-            crop_weight + mask_weight
-        )
+        expected = (crop_weight * dots["crop"] + mask_weight * dots["mask"]) / (crop_weight + mask_weight)
         expected += object_weight * found.record.object_score
         assert found.score == pytest.approx(expected, abs=1e-5)
         assert found.view_scores == pytest.approx(dots, abs=1e-5)

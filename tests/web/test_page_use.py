@@ -94,11 +94,30 @@ def test_words_find_things_and_their_masks_are_drawn(seen: Visit) -> None:
     expect(seen.page.get_by_role("button", name="More", exact=True)).to_be_hidden()
     best = seen.hits.first
     expect(best).to_contain_text("a.png")
-    expect(best).to_contain_text(re.compile(r"0\.\d{3}|1\.000"))
+    expect(best).to_contain_text(re.compile(r"[01]\.\d{3}"))
     canvas = best.locator("canvas")
     seen.shows_tinted(canvas, BLUE, "blue")
     seen.shows_darker(canvas, RED, "red")
     seen.shows_darker(canvas, BETWEEN, "grey")
+
+
+def test_weaker_matches_come_last_under_a_heading(seen: Visit) -> None:
+    heading = seen.page.get_by_role("list", name="Hits").get_by_text("Weaker matches")
+    items = seen.page.get_by_role("list", name="Hits").get_by_role("listitem")
+
+    seen.ask("green")
+
+    expect(heading).to_be_visible()
+    texts = items.all_inner_texts()
+    place = next(n for n, text in enumerate(texts) if "weaker matches" in text.lower())
+    assert all("b.png" in text for text in texts[:place])
+    assert all("a.png" in text for text in texts[place + 1 :])
+    assert 0 < place < len(texts) - 1
+
+    seen.ask("orange")
+
+    expect(seen.status).to_contain_text("Not there: no picture stands out for “orange”")
+    assert "weaker matches" in items.first.inner_text().lower()
 
 
 def test_the_masks_of_hits_can_be_hidden(seen: Visit) -> None:

@@ -48,7 +48,7 @@ class BoxXYXY(NamedTuple):
         """Return the box grown by ``factor`` about its centre, clipped to the picture, never empty.
 
         Args:
-            factor: Ratio of new to old side; 1.5 is the ``context`` view.
+            factor: Ratio of new to old side; 1.1 is the ``crop`` view.
             size_hw: Height and width of the picture in pixels.
             min_side_px: The sides are grown to at least this before clipping.
 

@@ -1,6 +1,6 @@
 """The three ports of segdex: everything stateful stands behind one of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 from uuid import UUID
@@ -294,12 +294,12 @@ class Vocabulary(Protocol):
 class RegionEmbedder(Protocol):
     """An embedder that can also average one pass over a picture inside masks: a view of all for one price."""
 
-    def embed_regions(self, image: RGBImage, masks: Sequence[BoolMask]) -> Vectors:
+    def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
         """Return one unit row for each mask of a picture, (0, dim) for none.
 
         Args:
             image: (H, W, 3) uint8, the whole picture.
-            masks: n masks (H, W), none empty.
+            masks: n masks (H, W), none empty; one is read at a time.
         """
         ...
 

@@ -20,7 +20,7 @@ from segdex.ingest.candidates import (
 )
 from segdex.ingest.canvas import AlikePairs, alike_pairs, lay_out, suppress_alike
 from segdex.ingest.finish import FullSize, finish_in_order, select_meta, without_twins
-from segdex.ingest.objects import FinishedMasks, object_scores, selection_scores
+from segdex.ingest.objects import FinishedMasks, object_scores, second_scores, selection_scores
 from segdex.ingest.prompts import CropWindow, crop_windows, every_second, point_grid, tile_windows
 from segdex.ingest.ranker import TOKEN_SCALE, Ranked, find_ranker, ranked_scores
 from segdex.ingest.redraw import redraw
@@ -194,6 +194,10 @@ def generate_masks(
             stability_floor=settings.stability_floor,
             stability_offset=settings.stability_offset,
         )
+        segments = [
+            replace(one, object_score=float(np.clip(one.predicted_iou * one.stability, 0, 1)))
+            for one in segments
+        ]
     else:
         segments = _select_ranked(found, features, full_size, segmenter=segmenter, settings=settings)
     parents = find_parents([s.mask for s in segments], min_containment=settings.min_containment)
@@ -203,7 +207,7 @@ def generate_masks(
 _SPARE = 50
 """Masks beyond the budget that are drawn again: the second ranking chooses among them."""
 
-_NOTHING_BELOW = 0.0
+_NOTHING_BELOW = 0.1
 """A picture whose best mask has a lower likelihood in the first ranking shows nothing; see
 docs/mask-generation.md."""
 
@@ -225,8 +229,9 @@ def _select_ranked(
     if ranker is not None and ranked.likelihood.max(initial=0) < _NOTHING_BELOW:
         return []
     finished = finish_best(found, features, ranked, pairs, full_size, segmenter=segmenter, settings=settings)
-    objects = object_scores(finished, decoder_id=decoder_id, min_containment=settings.min_containment)
-    scores = selection_scores(objects, finished.first_scores)
+    second = second_scores(finished, decoder_id=decoder_id, min_containment=settings.min_containment)
+    scores = selection_scores(second, finished.first_scores)
+    objects = object_scores(second, finished.first_scores)
     best = [
         replace(finished.segments[i], score=float(scores[i]), object_score=float(objects[i]))
         for i in np.argsort(-scores, kind="stable").tolist()

@@ -36,8 +36,8 @@ class FinishedMasks:
     tokens: Floats
 
 
-def object_scores(finished: FinishedMasks, *, decoder_id: str, min_containment: float) -> Floats:
-    """Return (n,) values in 0 to 1: how likely each mask is one whole object.
+def second_scores(finished: FinishedMasks, *, decoder_id: str, min_containment: float) -> Floats:
+    """Return (n,) likelihoods in 0 to 1: the second ranking.
 
     Where nothing was fitted for the decoder, predicted IoU times stability.
     """
@@ -50,12 +50,23 @@ def object_scores(finished: FinishedMasks, *, decoder_id: str, min_containment: 
     return ranker.likelihood(object_features(finished, min_containment=min_containment))
 
 
-def selection_scores(objects: Floats, first_scores: Floats) -> Floats:
-    """Return (n,) scores to choose the budget by: of both rankings, each knows something."""
-    return _OBJECT_SHARE * objects + (1 - _OBJECT_SHARE) * first_scores
+def selection_scores(second: Floats, first: Floats) -> Floats:
+    """Return (n,) scores to choose the budget by: each of the two rankings knows something."""
+    return _SECOND_SHARE * second + (1 - _SECOND_SHARE) * first
 
 
-_OBJECT_SHARE = 0.5
+def object_scores(second: Floats, first: Floats) -> Floats:
+    """Return (n,) values in 0 to 1 to rank the hits of a text by.
+
+    The first ranking weighs more than in the choice of the budget, and the sum saturates: above it is all the
+    same, or large plain things would come before small ones that the text means.
+    """
+    mixed = _SECOND_SHARE_OF_HITS * second + (1 - _SECOND_SHARE_OF_HITS) * first.clip(0, 1)
+    return np.minimum(mixed / _SATURATION, 1).astype(np.float32)
+
+
+_SECOND_SHARE, _SECOND_SHARE_OF_HITS, _SATURATION = 0.7, 0.3, 0.7
+"""Chosen on pictures that neither ranking was fitted on; docs/mask-generation.md and docs/search.md."""
 
 
 def object_features(finished: FinishedMasks, *, min_containment: float) -> Floats:

@@ -93,7 +93,7 @@ def region_vectors(image: RGBImage, segments: Sequence[Segment], embedder: Embed
     """Return (n, dim) unit rows of the segments from one pass over their picture; None where it cannot."""
     if not isinstance(embedder, RegionEmbedder):
         return None
-    return embedder.embed_regions(image, [decode_mask(one.mask) for one in segments])
+    return embedder.embed_regions(image, (decode_mask(one.mask) for one in segments))
 
 
 def segment_views(image: RGBImage, segments: Sequence[Segment]) -> list[RGBImage]:

@@ -59,6 +59,40 @@ def test_filters_negatives_segments_and_presence_reach_the_search(client: TestCl
     assert sorted(both) == ["a.png", "b.png"]
 
 
+def test_pictures_that_do_not_show_it_are_marked_and_the_answer_says_not_there(client: TestClient) -> None:
+    def asked(**request: object) -> tuple[str, list[tuple[str, bool]]]:
+        answer = client.post("/v1/search", json={"limit": 5, **request}).json()
+        assert all((hit["presence"] is None) == ("texts" not in request) for hit in answer["hits"])
+        hits = [(hit["image"]["path"].rsplit("/", 1)[-1], hit["is_match"]) for hit in answer["hits"]]
+        return answer["answer"], hits
+
+    _, segment, _ = first_hit(client, "green")
+
+    assert asked(texts=["red"]) == ("found", [("a.png", True), ("b.png", False)])
+    verdict, hits = asked(texts=["orange"])
+    assert verdict == "not there"
+    assert sorted(hits) == [("a.png", False), ("b.png", False)]
+    verdict, hits = asked(segments=[segment["segment_id"]])  # nobody said in words what is meant
+    assert verdict == "found"
+    assert [match for _, match in hits] == [True, True]
+
+
+def test_the_level_and_the_object_score_reach_the_answer(client: TestClient) -> None:
+    def segments(level: str) -> list[dict[str, object]]:
+        question = {"texts": ["red"], "level": level, "limit": 5, "per_image": 50, "nested": True}
+        hits = client.post("/v1/search", json=question).json()["hits"]
+        return [segment for hit in hits for segment in hit["segments"]]
+
+    everything = segments("any")
+    assert all(0 <= float(str(one["object_score"])) <= 1 for one in everything)
+    assert {one["segment_id"] for one in segments("whole")} == {one["segment_id"] for one in everything}
+    assert len(everything) >= 3
+    assert [one["depth"] for one in everything] == [0] * len(everything)  # boxes side by side
+    assert segments("part") == []
+    refused(client.post("/v1/search", json={"texts": ["red"], "level": "half"}), 422, "level")
+    refused(client.post("/v1/search", json={"texts": ["???"]}), 422, "no word")
+
+
 def test_a_picture_finds_what_looks_like_it(client: TestClient) -> None:
     file = {"file": ("x.png", png("green"), "image/png")}
 

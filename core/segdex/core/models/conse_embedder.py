@@ -10,7 +10,7 @@ CLIP searches far better.
 import hashlib
 import importlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -152,7 +152,7 @@ class ConseEmbedder:
 
     @property
     def fingerprint(self) -> str:
-        """Weights, template, number of classes and temperature, on one line."""
+        """Weights, label space and version of this adapter, on one line."""
         return self._fingerprint
 
     @property
@@ -189,11 +189,11 @@ class ConseEmbedder:
         classes = shifted / shifted.sum(axis=1, keepdims=True)
         return np.concatenate([classes, LABEL_WEIGHT * head.probabilities(features)], axis=1)
 
-    def embed_regions(self, image: RGBImage, masks: Sequence[BoolMask]) -> Vectors:
+    def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
         """Return (n, dim) unit rows of parts of a picture, see ``region_features``."""
         return self.vectors_of_features(self.region_features(image, masks))
 
-    def region_features(self, image: RGBImage, masks: Sequence[BoolMask]) -> npt.NDArray[np.float32]:
+    def region_features(self, image: RGBImage, masks: Iterable[BoolMask]) -> npt.NDArray[np.float32]:
         """Return (n, 1280) features of parts of a picture, from one pass of the classifier over all of it.
 
         The features of its cells of 32 pixels are averaged by how much of each a mask covers, with the
@@ -202,11 +202,11 @@ class ConseEmbedder:
         features = self._dense_features(image, _POOL_PX)
         cells = features.reshape(-1, _FEATURES)
         height, width = features.shape[:2]
-        pooled = np.zeros((len(masks), _FEATURES), np.float32)
-        for row, mask in zip(pooled, masks, strict=True):
+        rows = [np.zeros((0, _FEATURES), np.float32)]
+        for mask in masks:
             share = cell_shares(mask, (height, width)).ravel()
-            row[:] = share @ cells / max(float(share.sum()), 1e-6)
-        return pooled
+            rows.append((share @ cells / max(float(share.sum()), 1e-6))[None])
+        return np.concatenate(rows).astype(np.float32)
 
     @torch.inference_mode()
     def _pooled_batch(self, images: Sequence[RGBImage]) -> torch.Tensor:

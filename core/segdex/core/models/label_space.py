@@ -18,7 +18,9 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Self
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -160,7 +162,7 @@ class LabelSpace:
                 **{name: matrices[name] for name in _HEAD_MATRICES},
             )
             place = arrays["label_landmarks"].astype(np.int64)
-        except (KeyError, OSError, EOFError) as error:
+        except (KeyError, OSError, EOFError, ValueError, BadZipFile, TokenError) as error:
             raise ValueError(f"this is no label space: {error}") from error
         return cls(head, matrices["landmarks"], stands_for, place, matrices["readout"])
 
