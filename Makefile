@@ -1,4 +1,4 @@
-# make demo | test | check | quality | bench | env | constraints | clean
+# make demo | test | test-slow | check | quality | bench | env | constraints | clean
 #
 # Everything runs in .venv, built from python3 (or `make PYTHON=python3.12 ...`) with the versions in
 # constraints.txt. Two stamps in .venv say which part of it is ready, so that a second `make` installs nothing.
@@ -27,7 +27,7 @@ define retried
 done; exit 1
 endef
 
-.PHONY: demo test check quality bench env constraints clean
+.PHONY: demo test test-slow check quality bench env constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime-ready
@@ -35,7 +35,11 @@ demo: $(VENV)/.runtime-ready
 
 # ARGS goes to pytest: make test ARGS='-m "not models" -x'
 test: $(VENV)/.testing-ready
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -m "not slow" $(ARGS)
+
+# What takes minutes: whole ingests with the real models.
+test-slow: $(VENV)/.testing-ready
+	@$(BIN)/pytest -m slow $(ARGS)
 
 check: $(VENV)/.testing-ready
 	$(BIN)/ruff format --check .

@@ -9,14 +9,14 @@ fitted on, with what the offline profile makes of them. No pixel of them is in i
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from segdex.api.evaluation.dataset import EvalDataset, sample_dataset
+from segdex.api.evaluation.dataset import EvalDataset, choose_source, sample_dataset, sample_images
 from segdex.api.evaluation.load import load_dataset
 from segdex.core.images import read_image_file
 from segdex.core.masks import MaskRLE, decode_mask, mask_box, rle_area_px
@@ -59,8 +59,10 @@ class SubsetImage:
 
 
 def subset_of(dataset: EvalDataset) -> EvalDataset:
-    """Return the pictures of the subset."""
-    return sample_dataset(sample_dataset(dataset, HELD_OUT), PICTURES, seed=1)
+    """Return the pictures of the subset: some of those that no ranker was fitted on."""
+    held_out = {one.name for one in sample_images(choose_source(dataset, None).images, HELD_OUT)}
+    images = tuple(one for one in dataset.images if one.name in held_out)
+    return sample_dataset(replace(dataset, images=images), PICTURES, seed=1)
 
 
 def features_of(

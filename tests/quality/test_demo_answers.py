@@ -1,0 +1,118 @@
+"""The demo's photographs, ingested with the real models: whole objects come first, and parts are no wholes.
+
+``demo_masks.json`` has outlines drawn by hand, in pixels. The rocket is outlined with the strongback that
+holds it.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image, ImageDraw
+from tests.real_models import onnx_sam2_files
+
+from segdex.api.demo_photos import DEMO_QUERIES, demo_photos
+from segdex.api.services import build_settings, load_recipe
+from segdex.core.index.memory import MemoryIndex
+from segdex.core.masks import MaskRLE, encode_mask, rle_iou
+from segdex.core.records import SEGMENT_VIEWS
+from segdex.core.uris import uri_to_path
+from segdex.ingest.generate import preset
+from segdex.ingest.ledger import Ledger
+from segdex.ingest.pipeline import Recipe
+from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
+from segdex.search.queries import Level, SearchQuery, TextTerm
+from segdex.search.service import search
+
+pytestmark = [pytest.mark.models, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+OUTLINES = json.loads((Path(__file__).parent / "demo_masks.json").read_text())
+
+
+@pytest.fixture(name="recipe", scope="module")
+def _recipe() -> Recipe:
+    onnx_sam2_files()  # says what is absent
+    return load_recipe(build_settings(profile="offline"), "offline", preset("balanced"))
+
+
+@pytest.fixture(name="index", scope="module")
+def _index(recipe: Recipe) -> Iterator[MemoryIndex]:
+    index = MemoryIndex()
+    prepare_index(index, recipe, profile="offline", views=SEGMENT_VIEWS)
+    report = ingest_files(
+        demo_photos(),
+        plan=WritingPlan(index, recipe),
+        ledger=Ledger(()),
+        recipe_fingerprint=recipe.fingerprint(),
+        options=IngestOptions(max_pixels=10**7, max_bytes=10**8, workers=2),
+    )
+    assert report.segments
+    yield index
+    index.close()
+
+
+def first_segments(
+    text: str, *, index: MemoryIndex, recipe: Recipe, level: Level = "any"
+) -> list[tuple[str, MaskRLE]]:
+    """Return the file name and the mask of the best segments of all pictures, best first."""
+    query = SearchQuery((TextTerm(text),), limit=8, per_image=3, level=level)
+    hits = search(query, index=index, embedder=recipe.embedder).hits
+    found = [(one, hit.image) for hit in hits for one in hit.segments]
+    found.sort(key=lambda item: -item[0].score)
+    return [(uri_to_path(image.files[0].uri).name, one.record.mask) for one, image in found]
+
+
+def outlines(group: str, text: str, size_hw: tuple[int, int]) -> list[MaskRLE]:
+    masks = []
+    for polygon in OUTLINES[group][text]["polygons"]:
+        canvas = Image.new("L", size_hw[::-1])
+        ImageDraw.Draw(canvas).polygon([tuple(point) for point in polygon], fill=1)
+        mask: npt.NDArray[np.bool_] = np.asarray(canvas).astype(bool)
+        masks.append(encode_mask(mask))
+    return masks
+
+
+def test_every_question_of_the_demo_has_an_outline() -> None:
+    assert set(OUTLINES["whole"]) == set(DEMO_QUERIES)
+
+
+@pytest.mark.parametrize("text", DEMO_QUERIES)
+def test_the_first_hit_of_a_question_of_the_demo_is_the_whole_object(
+    text: str, index: MemoryIndex, recipe: Recipe
+) -> None:
+    name, mask = first_segments(text, index=index, recipe=recipe)[0]
+
+    assert name == OUTLINES["whole"][text]["image"]
+    assert rle_iou([mask], outlines("whole", text, mask.size_hw)).max() >= 0.7
+
+
+@pytest.mark.parametrize("text", OUTLINES["part"])
+def test_a_part_is_not_answered_with_the_whole(text: str, index: MemoryIndex, recipe: Recipe) -> None:
+    wholes = {one["image"]: question for question, one in OUTLINES["whole"].items()}
+    name, mask = first_segments(text, index=index, recipe=recipe)[0]
+
+    if name in wholes:
+        assert rle_iou([mask], outlines("whole", wholes[name], mask.size_hw)).max() < 0.5
+
+
+@pytest.mark.parametrize("text", ["helmet", "flag", "wheel", "spoon"])
+def test_parts_that_the_embedder_knows_are_among_the_first_three(
+    text: str, index: MemoryIndex, recipe: Recipe
+) -> None:
+    found = first_segments(text, index=index, recipe=recipe)[:3]
+
+    assert any(
+        name == OUTLINES["part"][text]["image"]
+        and rle_iou([mask], outlines("part", text, mask.size_hw)).max() >= 0.5
+        for name, mask in found
+    )
+
+
+def test_the_level_part_finds_a_saucer_under_its_cup(index: MemoryIndex, recipe: Recipe) -> None:
+    name, mask = first_segments("saucer", index=index, recipe=recipe, level="part")[0]
+
+    assert name == OUTLINES["part"]["saucer"]["image"]
+    assert rle_iou([mask], outlines("part", "saucer", mask.size_hw)).max() >= 0.5
