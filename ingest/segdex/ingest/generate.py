@@ -207,7 +207,7 @@ def generate_masks(
 _SPARE = 50
 """Masks beyond the budget that are drawn again: the second ranking chooses among them."""
 
-_NOTHING_BELOW = 0.1
+_NOTHING_BELOW = 0.015
 """A picture whose best mask has a lower likelihood in the first ranking shows nothing; see
 docs/mask-generation.md."""
 
