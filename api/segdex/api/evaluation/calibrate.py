@@ -139,16 +139,22 @@ def fit_calibration(
         judge=replace(judge, calibration=chosen),
     )
     everything = len(dataset.images)
-    small = min(SMALL_COLLECTION, everything)
+    small = min(SMALL_COLLECTION, max(everything // 4, 1))  # nearer to all, the growth would be noise
     floors = {
-        count: float(np.quantile(scores.maxima(None if count == everything else count)[0], _FALSE_SHARE))
+        count: float(
+            np.quantile(
+                scores.maxima(None if count == everything else count)[0], _FALSE_SHARE, method="lower"
+            )
+        )
         for count in (small, everything)
     }
     growth = 0.0
     if everything > small:
         growth = max((floors[everything] - floors[small]) / np.log(everything / small), 0.0)
     floor = min(floors[count] - growth * float(np.log(count)) for count in floors)
-    calibration = replace(chosen, floor=round(floor, 3), growth=round(float(growth), 4))
+    calibration = replace(
+        chosen, floor=float(np.floor(floor * 1000 - 1) / 1000), growth=round(float(growth), 4)
+    )
     rows = []
     for count in sorted({1, small, 32, everything}):
         if count <= everything:
