@@ -1,4 +1,4 @@
-"""Masks drawn again from their boxes: what is replaced, and what stays."""
+"""Masks re-decoded from their boxes: what is replaced, and what stays."""
 
 import numpy as np
 import numpy.typing as npt

@@ -38,6 +38,9 @@ HERE = Path(__file__).parent
 SUBSET = HERE / "subset.npz"
 PICTURES, HELD_OUT = 24, 40
 
+_LEVELS = 15
+"""Of a stored feature, beside 0. With 255 the file has 4.8 MB in place of 2.5, and mAP is .305 with both."""
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -86,7 +89,7 @@ def features_of(
 
 
 def save(images: Sequence[SubsetImage], path: Path) -> None:
-    """Write the subset; features in 8 bits, each number on a scale of its own."""
+    """Write the subset; features in 4 bits, each number on a scale of its own."""
     arrays: dict[str, npt.NDArray[np.generic]] = {
         "names": np.array([one.name for one in images]),
         "counts": np.array([len(one.masks) for one in images]),
@@ -96,7 +99,7 @@ def save(images: Sequence[SubsetImage], path: Path) -> None:
     }
     for kind in images[0].features:
         rows = np.concatenate([one.features[kind] for one in images])
-        scale = np.maximum(rows.max(axis=0), 1e-6) / 255
+        scale = np.maximum(rows.max(axis=0), 1e-6) / _LEVELS
         arrays[kind], arrays[f"{kind}_scale"] = np.round(rows / scale).astype(np.uint8), scale
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 

@@ -259,7 +259,7 @@ def test_the_best_hits_are_refined_together(seen: Visit) -> None:
 
     seen.page.get_by_role("button", name="Refine the best masks").click()
 
-    expect(seen.status).to_have_text(re.compile(r"^\d+ masks drawn again, \d+ kept as they were$"))
+    expect(seen.status).to_have_text(re.compile(r"^\d+ masks re-decoded, \d+ kept as they were$"))
     seen.shows_tinted(seen.hits.first.locator("canvas"), BLUE, "blue")
 
 

@@ -181,7 +181,7 @@ def search(
 
 
 def refine(answer_id: str, first: int) -> Call[Refinements]:
-    """Ask for the first hits of an answer, drawn again."""
+    """Ask for the re-decoded masks of the first hits of an answer."""
     return Call(
         "POST",
         f"/v1/search/{_part(answer_id)}/refine",

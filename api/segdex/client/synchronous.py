@@ -120,7 +120,7 @@ class Client:
                 yield page
 
     def refine(self, answer_id: str, first: int = 5) -> Refinements:
-        """Return the masks of the first hits, drawn again.
+        """Return the re-decoded masks of the first hits.
 
         Args:
             answer_id: ``id`` of an answer; the service keeps the last 256.

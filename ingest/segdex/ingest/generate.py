@@ -205,7 +205,7 @@ def generate_masks(
 
 
 _SPARE = 50
-"""Masks beyond the budget that are drawn again: the second ranking chooses among them."""
+"""Masks beyond the budget that are re-decoded. The second ranking chooses among them all."""
 
 _NOTHING_BELOW = 0.015
 """A picture whose best mask has a lower likelihood in the first ranking shows nothing; see
@@ -220,7 +220,7 @@ def _select_ranked(
     segmenter: PromptableSegmenter,
     settings: GeneratorSettings,
 ) -> list[Segment]:
-    """Return the best masks: ranked one by one, drawn again, and ranked once more among each other."""
+    """Return the best masks: rank each by itself, re-decode, and rank by comparing them."""
     decoder_id = segmenter.decoder_id
     canvas = lay_out(found, full_size.size_hw)
     pairs = alike_pairs(canvas)
@@ -249,11 +249,11 @@ def finish_best(
     segmenter: PromptableSegmenter,
     settings: GeneratorSettings,
 ) -> FinishedMasks:
-    """Return the masks that the first ranking puts first, drawn again and at full size.
+    """Return the masks that the first ranking puts first, re-decoded and at full size.
 
     Args:
         found: Windows with their masks.
-        features: Of the windows; read where the settings draw again.
+        features: Of the windows; read if the settings re-decode.
         ranked: Of all masks.
         pairs: Those that are alike.
         full_size: How to finish them.
@@ -287,7 +287,7 @@ def _redrawn(
     size_hw: tuple[int, int],
     settings: GeneratorSettings,
 ) -> list[tuple[CropWindow, Candidates]]:
-    """Return all masks, those in ``order``, counted through all windows, drawn again."""
+    """Return all masks. Those in ``order``, counted through all windows, are re-decoded."""
     starts = np.cumsum([0, *(len(candidates) for _, candidates in found)])
     return [
         (

@@ -1,8 +1,8 @@
 """How likely a finished mask is one whole object: the score that ranks masks, and hits of a text.
 
-The first ranking (``ranker``) reads what the decoder knows of each mask by itself. Here are few masks left,
-drawn again and at full size, so they can be compared: a wheel lies inside something that is an object too, a
-person holds a shirt, trousers and a head. ``tests/reference/fit_objects.py`` fits it on annotated pictures.
+The first ranking (``ranker``) reads what the decoder knows of each mask by itself. The few masks that it
+leaves are re-decoded and brought to full size. Then they can be compared: a wheel lies inside another object,
+and a person holds a shirt, trousers and a head. ``tests/reference/fit_objects.py`` fits this ranking.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ class FinishedMasks:
         segments: n, in any order.
         first_scores: (n,) by which the first ranking ordered them.
         likelihood: (n,) of the first ranking, 0 to 1.
-        numbers: (n, 22) the numbers of the first ranking (``ranking_features`` without its tokens).
-        tokens: (n, t) of the decoder when it drew it again, times ``TOKEN_SCALE``.
+        numbers: (n, 22) numbers of the first ranking, see ``Ranked``.
+        tokens: (n, t) of the decoder for the re-decoded mask, times ``TOKEN_SCALE``.
     """
 
     segments: Sequence[Segment]
@@ -70,7 +70,7 @@ _SECOND_SHARE, _SECOND_SHARE_OF_HITS, _SATURATION = 0.7, 0.3, 0.7
 
 
 def object_features(finished: FinishedMasks, *, min_containment: float) -> Floats:
-    """Return the (n, 49 + t) features: of each mask, of its place among the others, of the first ranking."""
+    """Return the (n, 48 + t) features: the mask, its place among the others, the first ranking."""
     return np.column_stack(
         [
             _own_features(finished),

@@ -1,4 +1,4 @@
-"""Draw the chosen masks again, prompted by their own boxes: SAM outlines a box better than a point."""
+"""Re-decode the chosen masks from their own boxes: SAM outlines a box better than a point."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -28,7 +28,7 @@ class Answer(Protocol):
         ...
 
     def refine(self, first: int) -> Iterator[RefinementOut]:
-        """Draw the first hits again; ``sheet_row`` shows them from then on."""
+        """Re-decode the first hits; ``sheet_row`` shows them from then on."""
         ...
 
     def sheet_row(self, heading: str) -> SheetRow:

@@ -95,7 +95,7 @@ def search_command(
     refine: Annotated[
         int | None,
         typer.Option(
-            "--refine", metavar="[N]", help=f"Draw the masks of the first N hits again. [{DEFAULT_REFINED}]"
+            "--refine", metavar="[N]", help=f"Re-decode the masks of the first N hits. [{DEFAULT_REFINED}]"
         ),
     ] = None,
     explain: Annotated[

@@ -81,7 +81,7 @@ def ask_here(settings: Settings, query: SearchQuery, *, judged: bool, refined: b
         settings: Index and models.
         query: The question.
         judged: Leave out pictures that do not show it.
-        refined: Whether hits will be drawn again.
+        refined: Whether hits will be re-decoded.
 
     Raises:
         SegmentIndexError: If the index cannot be used.

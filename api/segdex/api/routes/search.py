@@ -73,7 +73,7 @@ def search_by_image(
 
 @router.post("/{answer_id}/refine", responses=responses(401, 403, 404, 410, 422, 429, 503))
 def refine(answer_id: str, state: State, first: First = 5) -> Refinements:
-    """Draw the masks of the first hits again, and return all at once."""
+    """Re-decode the masks of the first hits, and return all at once."""
     return Refinements(refinements=[_refinement(one) for one in _refine(state, answer_id, first)])
 
 
@@ -86,7 +86,7 @@ def refine(answer_id: str, state: State, first: First = 5) -> Refinements:
     },
 )
 def refinements(answer_id: str, state: State, first: First = 5) -> StreamingResponse:
-    """Draw the masks of the first hits again, and send each as soon as it is there."""
+    """Re-decode the masks of the first hits, and send each as soon as it is there."""
     found = _refine(state, answer_id, first)
 
     def events() -> Iterator[str]:

@@ -24,7 +24,7 @@ Refusal = Literal["busy", "key", "loading", "rate", "site"]
 are not loaded, too many requests of a key, a page of another site or a name that was made to lead here."""
 
 Refined = Literal["refined", "kept"]
-"""Whether a mask that was drawn again was taken, or the one of the index kept."""
+"""Whether a re-decoded mask replaced the stored one."""
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -61,7 +61,7 @@ class RequestRecord:
         refused: Why it was turned away, if it was.
         error: Class of the error, if it ended in one.
         stages: Of its answers; a stream has several.
-        refinements: For each mask that was drawn again, whether it was taken.
+        refinements: For each re-decoded mask, whether it replaced the stored one.
         outcomes: Of the files that it gave to an ingest.
     """
 
@@ -120,7 +120,7 @@ def note_stages(timings_ms: Mapping[str, float]) -> None:
 
 
 def note_refinement(answer: Refined) -> None:
-    """Give the current request a mask that was drawn again; for the figures."""
+    """Note a re-decoded mask of the current request, for the metrics."""
     request = _current.get()
     if request is not None:
         request.refinements.append(answer)

@@ -48,7 +48,7 @@ class Metrics:
         )
         self._refinements = Counter(
             "segdex_refinements",
-            "Masks drawn again, by whether the new one was taken",
+            "Re-decoded masks, by whether the new one was taken",
             ("answer",),
             registry=self.registry,
         )

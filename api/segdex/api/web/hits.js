@@ -140,10 +140,10 @@ async function refineHits() {
       if (name === "error") throw new Error(data.detail);
       if (name !== "refinement") continue;
       found[data.answer]++;
-      tell("status", `Refining: ${found.refined} masks drawn again, ${found.kept} kept`);
+      tell("status", `Refining: ${found.refined} masks re-decoded, ${found.kept} kept`);
       if (data.answer === "refined") shown.cards.get(data.segment_id)?.(data);
     }
-    tell("status", `${found.refined} masks drawn again, ${found.kept} kept as they were`);
+    tell("status", `${found.refined} masks re-decoded, ${found.kept} kept as they were`);
   } catch (error) {
     if (mine === asked) tell("status", error.message, true);
   } finally {

@@ -1,4 +1,4 @@
-"""The gate: a mask drawn again replaces the stored one only where it is the same thing, and better."""
+"""The gate: a re-decoded mask replaces the stored one only if it shows the same object and is better."""
 
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ def decide(
 
     Args:
         stored: The mask of the retrieved segment.
-        new: The mask that was drawn again, of the same picture.
+        new: The re-decoded mask, of the same picture.
         stored_iou: Predicted IoU of the stored one.
         new_iou: Of the new one.
         settings: The thresholds.

@@ -1,4 +1,4 @@
-"""Relevance decode: draw a hit again, prompted by what the question says about the pixels around it.
+"""Relevance decode: re-decode a hit, prompted by what the question says about the pixels around it.
 
 The index's own embedder gives a dense map of how near each part of the picture is to the question; from it
 come points, a box and a mask for SAM 2's decoder. It needs no weights beyond those of the index, and it is
@@ -163,7 +163,7 @@ def _map_logits(relevance: RelevanceMap, size_hw: tuple[int, int], mask_px: int)
 
 
 def outline_prompt(mask: BoolMask, box: BoxXYXY, mask_px: int) -> ThingPrompt:
-    """Return the prompt that draws a mask again: its box, and the mask itself."""
+    """Return the prompt that re-decodes a mask: its box, and the mask itself."""
     x1, y1, x2, y2 = (float(edge) for edge in box)
     return ThingPrompt(box_xyxy=(x1, y1, x2, y2), mask_logits=mask_prompt(mask, mask_px))
 
