@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from _pytest.mark import ParameterSet
 from PIL import Image, ImageDraw
 from tests.real_models import onnx_sam2_files
 
@@ -90,16 +91,24 @@ def test_the_first_hit_of_a_question_of_the_demo_is_the_whole_object(
 
 
 ANSWERED_WITH_THE_WHOLE = {"saucer", "seat"}
-"""At the default level; the offline embedder knows neither word for what lies there."""
+"""At the default level: the offline embedder knows neither word for what is there."""
 
 
-@pytest.mark.parametrize("text", OUTLINES["part"])
-@pytest.mark.parametrize("level", ["any", "part"])
+def part_questions() -> list[ParameterSet]:
+    """Return every question for a part at both levels; those that are known to fail have to fail."""
+    known = pytest.mark.xfail(strict=True, reason="the whole comes first")
+    levels: tuple[Level, ...] = ("any", "part")
+    return [
+        pytest.param(text, level, marks=[known] if level == "any" and text in ANSWERED_WITH_THE_WHOLE else [])
+        for text in OUTLINES["part"]
+        for level in levels
+    ]
+
+
+@pytest.mark.parametrize(("text", "level"), part_questions())
 def test_a_part_is_not_answered_with_the_whole(
     text: str, level: Level, index: MemoryIndex, recipe: Recipe
 ) -> None:
-    if level == "any" and text in ANSWERED_WITH_THE_WHOLE:
-        pytest.xfail("the whole comes first")
     wholes = {one["image"]: question for question, one in OUTLINES["whole"].items()}
     name, mask = first_segments(text, index=index, recipe=recipe, level=level)[0]
 

@@ -89,7 +89,7 @@ def search(
         embedder: What filled it.
         judge: Says which pictures show what is asked for; None keeps the nearest whatever it is.
         keep_weak: Keep the others too, marked by ``SearchHit.is_match``.
-        calibration: Of the embedder; None for the judge's, or else the one that is shipped.
+        calibration: Of the embedder, where nobody judges; None for the judge's, or else the one that is shipped.
 
     Raises:
         QueryError: If a term cannot be embedded.

@@ -12,7 +12,6 @@ from segdex.api.drawing import SheetRow
 from segdex.api.results import hit_out, read_picture, refinement_out, sheet_row
 from segdex.api.schemas import RefinementOut, SearchResponse
 from segdex.api.services import (
-    calibration_of,
     load_embedder,
     load_judge,
     load_segmenter,
@@ -98,7 +97,6 @@ def ask_here(settings: Settings, query: SearchQuery, *, judged: bool, refined: b
             embedder=model,
             judge=judge if judged or has_text(query) else None,
             keep_weak=not judged,
-            calibration=calibration_of(settings, model),
         )
     response = SearchResponse(
         id="",  # nobody has to find it again

@@ -119,7 +119,6 @@ def _answer(
         embedder=loaded.embedder,
         judge=loaded.judge if request.present or has_text(query) else None,
         keep_weak=not request.present,
-        calibration=loaded.judge.calibration,
     )
     note_stages(answer.timings_ms)
     explained = (
