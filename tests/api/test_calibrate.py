@@ -1,4 +1,4 @@
-"""``fit_calibration`` on coloured boxes: floors lose little of what is there."""
+"""``fit_calibration`` on coloured boxes: thresholds lose little of what is there."""
 
 from pathlib import Path
 
@@ -45,6 +45,6 @@ def test_what_is_there_is_kept_and_what_is_absent_is_said_to_be(tmp_path: Path) 
     assert chosen["map"] + chosen["right_in_picture"] == best
     everything = rows[-1]
     assert everything.pictures == len(PICTURES)
-    assert everything.floor == pytest.approx(calibration.floor_of(len(PICTURES)), abs=1e-3)
+    assert everything.threshold == pytest.approx(calibration.threshold_of(len(PICTURES)), abs=1e-3)
     assert everything.absent_false == 0
     assert everything.absent_true >= 0.8

@@ -34,7 +34,7 @@ REFS: list[dict[str, object]] = [
 ]
 EMBEDDER = ColourEmbedder()
 OTHERS = EMBEDDER.embed_texts(list(COLOURS_RGB))
-CALIBRATION = Calibration(object_weight=0.05, floor=0.3, growth=0)
+CALIBRATION = Calibration(object_weight=0.05, threshold=0.3, growth=0)
 
 
 @pytest.fixture(name="dataset")

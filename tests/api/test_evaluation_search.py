@@ -39,7 +39,7 @@ PICTURES = {
 WRONG_WORDS = {"red": "blue", "blue": "green", "green": "purple", "purple": "yellow"}
 WRONG_WORDS |= {"yellow": "cyan", "cyan": "red"}
 JUDGE = PresenceJudge(
-    ColourEmbedder().embed_texts(list(COLOURS_RGB)), Calibration(object_weight=0.05, floor=0.3, growth=0)
+    ColourEmbedder().embed_texts(list(COLOURS_RGB)), Calibration(object_weight=0.05, threshold=0.3, growth=0)
 )
 
 

@@ -117,7 +117,7 @@ def test_words_that_cannot_be_read_are_embedded_again(cache: Path, damage: bytes
 
 
 def test_a_judge_takes_the_calibration_that_was_made_for_its_embedder(cache: Path) -> None:
-    known = Calibration(object_weight=0.3, floor=2.5, growth=0.2)
+    known = Calibration(object_weight=0.3, threshold=2.5, growth=0.2)
     embedder = ColourEmbedder()
     save_calibration(cache, embedder.fingerprint, known)
 

@@ -37,7 +37,7 @@ LEFT, RIGHT = BoxXYXY(8, 30, 58, 90), BoxXYXY(96, 30, 152, 90)
 PICTURES = {"a.png": [("red", LEFT), ("blue", RIGHT)], "b.png": [("green", LEFT)]}
 EMBEDDER = ColourEmbedder()
 OTHERS = EMBEDDER.embed_texts(list(COLOURS_RGB))
-CALIBRATION = Calibration(object_weight=0.05, floor=0.3, growth=0)
+CALIBRATION = Calibration(object_weight=0.05, threshold=0.3, growth=0)
 
 
 def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = None) -> Loaded:

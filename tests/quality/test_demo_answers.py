@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from _pytest.mark import ParameterSet
 from PIL import Image, ImageDraw
 from tests.real_models import onnx_sam2_files
 
@@ -94,18 +93,18 @@ ANSWERED_WITH_THE_WHOLE = {"saucer", "seat"}
 """At the default level: the offline embedder knows neither word for what is there."""
 
 
-def part_questions() -> list[ParameterSet]:
-    """Return every question for a part at both levels; those that are known to fail have to fail."""
-    known = pytest.mark.xfail(strict=True, reason="the whole comes first")
-    levels: tuple[Level, ...] = ("any", "part")
-    return [
-        pytest.param(text, level, marks=[known] if level == "any" and text in ANSWERED_WITH_THE_WHOLE else [])
+LEVELS: tuple[Level, ...] = ("any", "part")
+KNOWN = pytest.mark.xfail(strict=True, reason="the whole comes first")
+
+
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [
+        pytest.param(text, level, marks=[KNOWN] if level == "any" and text in ANSWERED_WITH_THE_WHOLE else [])
         for text in OUTLINES["part"]
-        for level in levels
-    ]
-
-
-@pytest.mark.parametrize(("text", "level"), part_questions())
+        for level in LEVELS
+    ],
+)
 def test_a_part_is_not_answered_with_the_whole(
     text: str, level: Level, index: MemoryIndex, recipe: Recipe
 ) -> None:

@@ -23,9 +23,9 @@ from segdex.search.calibration import (
 from segdex.search.queries import ImageTerm, SearchQuery, SegmentTerm, Term, TextTerm
 
 FINITE = st.floats(-100, 100)
-CALIBRATIONS = st.builds(Calibration, object_weight=st.floats(0, 100), floor=FINITE, growth=FINITE)
+CALIBRATIONS = st.builds(Calibration, object_weight=st.floats(0, 100), threshold=FINITE, growth=FINITE)
 PIXELS = np.zeros((4, 4, 3), np.uint8)
-ONE = Calibration(object_weight=0.2, floor=1.4, growth=0.15)
+ONE = Calibration(object_weight=0.2, threshold=1.4, growth=0.15)
 
 
 @given(CALIBRATIONS, st.text(min_size=1, max_size=30).filter(str.isprintable))
@@ -60,11 +60,11 @@ def test_saving_again_replaces_and_the_file_names_the_embedder(tmp_path: Path) -
         "{",
         "[]",
         "{}",
-        '{"object_weight": 0.1, "floor": 1}',
-        '{"object_weight": "much", "floor": 1, "growth": 0}',
-        '{"object_weight": -1, "floor": 1, "growth": 0}',
-        '{"object_weight": 0.1, "floor": NaN, "growth": 0}',
-        '{"object_weight": null, "floor": 1, "growth": 0}',
+        '{"object_weight": 0.1, "threshold": 1}',
+        '{"object_weight": "much", "threshold": 1, "growth": 0}',
+        '{"object_weight": -1, "threshold": 1, "growth": 0}',
+        '{"object_weight": 0.1, "threshold": NaN, "growth": 0}',
+        '{"object_weight": null, "threshold": 1, "growth": 0}',
     ],
 )
 def test_a_damaged_file_is_named_with_the_command_that_makes_it_anew(tmp_path: Path, content: str) -> None:
@@ -99,12 +99,12 @@ def test_numbers_that_mean_nothing_are_refused(numbers: tuple[float, float, floa
 
 
 @given(CALIBRATIONS, st.integers(1, 10**6), st.integers(2, 50))
-def test_the_floor_grows_by_the_logarithm_of_the_pictures(
+def test_the_threshold_grows_by_the_logarithm_of_the_pictures(
     calibration: Calibration, pictures: int, times: int
 ) -> None:
-    more = calibration.floor_of(pictures * times) - calibration.floor_of(pictures)
+    more = calibration.threshold_of(pictures * times) - calibration.threshold_of(pictures)
 
-    assert calibration.floor_of(1) == calibration.floor_of(0) == calibration.floor
+    assert calibration.threshold_of(1) == calibration.threshold_of(0) == calibration.threshold
     assert more == pytest.approx(calibration.growth * math.log(times), abs=1e-9)
 
 

@@ -251,14 +251,14 @@ def test_the_filter_and_the_wish_for_exactness_reach_the_index_once_for_each_vie
     assert index.asked == [(view, where, exact) for view in VIEWS] + [("crop", EVERYTHING, False)]
 
 
-WITHOUT_OBJECTS = Calibration(object_weight=0, floor=0, growth=0)
+WITHOUT_OBJECTS = Calibration(object_weight=0, threshold=0, growth=0)
 
 
 @pytest.mark.parametrize(("level", "factor"), [("any", 1), ("whole", 3), ("part", 0)])
 def test_the_level_says_how_much_the_object_score_counts(level: Level, factor: float) -> None:
     index = RecordingIndex()
     index.ensure(FINGERPRINT)
-    known = Calibration(object_weight=0.2, floor=1, growth=0)
+    known = Calibration(object_weight=0.2, threshold=1, growth=0)
     query = SearchQuery((TextTerm("dog"),), level=level)
 
     search(query, index=index, embedder=EMBEDDER, calibration=known)
@@ -304,10 +304,10 @@ def test_a_segment_as_the_question_does_not_ask_for_objects(index: MemoryIndex) 
 
 
 def judged(
-    index: MemoryIndex, floor: float, query: SearchQuery, *, keep_weak: bool = False, growth: float = 0
+    index: MemoryIndex, threshold: float, query: SearchQuery, *, keep_weak: bool = False, growth: float = 0
 ) -> SearchAnswer:
     words = EMBEDDER.embed_texts(["x" * length for length in range(20, 60)])
-    judge = PresenceJudge(words, Calibration(object_weight=0, floor=floor, growth=growth))
+    judge = PresenceJudge(words, Calibration(object_weight=0, threshold=threshold, growth=growth))
     return search(query, index=index, embedder=EMBEDDER, judge=judge, keep_weak=keep_weak)
 
 
@@ -316,30 +316,30 @@ def test_weaker_hits_are_kept_with_a_mark_or_left_out(index: MemoryIndex) -> Non
     plain = search(query, index=index, embedder=EMBEDDER, calibration=WITHOUT_OBJECTS)
     every = judged(index, 0, query, keep_weak=True)
     presences = sorted(hit.presence or 0 for hit in every.hits)
-    floor = (presences[9] + presences[10]) / 2
+    threshold = (presences[9] + presences[10]) / 2
 
-    kept = judged(index, floor, query, keep_weak=True)
-    dropped = judged(index, floor, query)
+    kept = judged(index, threshold, query, keep_weak=True)
+    dropped = judged(index, threshold, query)
 
     assert [hit.image for hit in kept.hits] == [hit.image for hit in plain.hits]
     assert all(hit.presence is None and hit.is_match for hit in plain.hits)
     assert all(hit.presence is not None for hit in kept.hits)
-    assert [hit.is_match for hit in kept.hits] == [(hit.presence or 0) >= floor for hit in kept.hits]
+    assert [hit.is_match for hit in kept.hits] == [(hit.presence or 0) >= threshold for hit in kept.hits]
     assert sum(hit.is_match for hit in kept.hits) == len(every.hits) - 10
     assert dropped.hits == tuple(hit for hit in kept.hits if hit.is_match)
     assert "presence" in kept.timings_ms
 
 
-def test_the_floor_grows_with_the_pictures_that_are_looked_at(index: MemoryIndex) -> None:
+def test_the_threshold_grows_with_the_pictures_that_are_looked_at(index: MemoryIndex) -> None:
     every = judged(index, -99, SearchQuery((TextTerm("dog"),), limit=5)).hits
     one = SegmentFilter(image_ids=(every[0].image.image_id,))
-    floor = (every[0].presence or 0) - 0.1
+    threshold = (every[0].presence or 0) - 0.1
 
-    alone = judged(index, floor, SearchQuery((TextTerm("dog"),), where=one), growth=1.0)
-    among_all = judged(index, floor, SearchQuery((TextTerm("dog"),), limit=5), growth=1.0)
+    alone = judged(index, threshold, SearchQuery((TextTerm("dog"),), where=one), growth=1.0)
+    among_all = judged(index, threshold, SearchQuery((TextTerm("dog"),), limit=5), growth=1.0)
 
     assert [hit.image for hit in alone.hits] == [every[0].image]
-    assert among_all.hits == ()  # the floor is log(24) higher
+    assert among_all.hits == ()  # the threshold is log(24) higher
 
 
 def test_a_negative_term_moves_what_it_means_down(index: MemoryIndex) -> None:

@@ -24,7 +24,7 @@ from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
 from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
 from segdex.ingest.scan import scan_paths
-from segdex.search.calibration import Calibration, calibration_file, load_calibration
+from segdex.search.calibration import calibration_file, load_calibration
 from segdex.search.refine.distractors import DISTRACTORS
 from segdex.search.refine.encodings import EncodingCache, EncodingFiles
 from segdex.search.refine.presence import PresenceJudge
@@ -359,15 +359,6 @@ def fetch_files(entry: CatalogEntry, settings: Settings) -> list[Path]:
     )
 
 
-def calibration_of(settings: Settings, embedder: Embedder) -> Calibration:
-    """Return how the scores of an embedder are read: as ``segdex calibrate`` found, else as shipped.
-
-    Raises:
-        UsageError: If the file of a calibration is damaged.
-    """
-    return load_calibration(calibration_folder(settings), embedder.fingerprint)
-
-
 def calibration_folder(settings: Settings) -> Path:
     """Return where calibrations are kept."""
     return cache_folder(settings) / "calibration"
@@ -379,8 +370,9 @@ def load_judge(settings: Settings, embedder: Embedder) -> PresenceJudge:
     Raises:
         UsageError: If the file of a calibration is damaged.
     """
-    calibration = calibration_of(settings, embedder)
-    kept = calibration_file(calibration_folder(settings), embedder.fingerprint).with_suffix(".npy")
+    folder = calibration_folder(settings)
+    calibration = load_calibration(folder, embedder.fingerprint)
+    kept = calibration_file(folder, embedder.fingerprint).with_suffix(".npy")
     try:
         words: Vectors = np.load(kept, allow_pickle=False)
         if words.shape == (len(DISTRACTORS), embedder.dim):

@@ -24,32 +24,32 @@ class Calibration:
 
     Attributes:
         object_weight: What an object score of 1 adds to the score of a segment, 0 or more.
-        floor: Presence scores below mean "not there" where one picture is looked at.
-        growth: What the floor grows by for each unit of the natural logarithm of the number of pictures: the
+        threshold: Presence scores below mean "not there" where one picture is looked at.
+        growth: Added to the threshold for each unit of the natural logarithm of the number of pictures: the
             best of many is higher by chance alone.
     """
 
     object_weight: float
-    floor: float
+    threshold: float
     growth: float
 
     def __post_init__(self) -> None:
         if (
-            not all(map(math.isfinite, (self.object_weight, self.floor, self.growth)))
+            not all(map(math.isfinite, (self.object_weight, self.threshold, self.growth)))
             or self.object_weight < 0
         ):
             raise ValueError(f"a calibration has finite numbers, the weight 0 or more, but is {self}")
 
-    def floor_of(self, pictures: int) -> float:
-        """Return the floor where the best of so many pictures is looked for."""
-        return self.floor + self.growth * math.log(max(pictures, 1))
+    def threshold_of(self, pictures: int) -> float:
+        """Return the threshold where the best of so many pictures is looked for."""
+        return self.threshold + self.growth * math.log(max(pictures, 1))
 
 
-UNKNOWN = Calibration(object_weight=0.05, floor=1.2, growth=0.15)
-"""Rather too low than too high: a small weight for a narrow cone, and floors that lose little."""
+UNKNOWN = Calibration(object_weight=0.05, threshold=1.2, growth=0.15)
+"""Chosen, not measured: a small weight for a narrow cone of cosines, and thresholds that lose little."""
 
 _SHIPPED: Mapping[str, Calibration] = MappingProxyType(
-    {"conse": Calibration(object_weight=0.085, floor=0.0, growth=0.55)}
+    {"conse": Calibration(object_weight=0.085, threshold=0.0, growth=0.55)}
 )
 """By the first word of an embedder's fingerprint."""
 

@@ -89,7 +89,7 @@ def search(
         embedder: What filled it.
         judge: Says which pictures show what is asked for; None keeps the nearest whatever it is.
         keep_weak: Keep the others too, marked by ``SearchHit.is_match``.
-        calibration: Of the embedder, where nobody judges; None for the judge's, or else the one that is shipped.
+        calibration: Read where there is no judge; None for the one that is shipped.
 
     Raises:
         QueryError: If a term cannot be embedded.
@@ -98,8 +98,10 @@ def search(
     clock = Stopwatch()
     weights = {view: weight for view, weight in query.view_weights.items() if weight > 0}
     check_embedder(index, embedder)
-    if calibration is None:
-        calibration = judge.calibration if judge else shipped_calibration(embedder.fingerprint)
+    if judge is not None:
+        calibration = judge.calibration
+    elif calibration is None:
+        calibration = shipped_calibration(embedder.fingerprint)
     with clock.stage("embed"):
         vectors = embed_query(query.terms, views=tuple(weights), embedder=embedder, index=index)
     with clock.stage("query"):
@@ -135,9 +137,9 @@ def _judged(
 ) -> tuple[SearchHit, ...]:
     """Return the hits with their presence scores, and which of them show what is asked for."""
     scores = judge.scores(hits, vectors, index=index, weights=weights)
-    floor = judge.calibration.floor_of(_pictures_of(where, index))
+    threshold = judge.calibration.threshold_of(_pictures_of(where, index))
     return tuple(
-        replace(hit, presence=presence, is_match=presence >= floor)
+        replace(hit, presence=presence, is_match=presence >= threshold)
         for hit, presence in zip(hits, scores, strict=True)
     )
 

@@ -40,7 +40,7 @@ PICTURES = {
 }
 EMBEDDER = ColourEmbedder()
 OTHERS = EMBEDDER.embed_texts(list(COLOURS_RGB))
-CALIBRATION = Calibration(object_weight=0.05, floor=0.3, growth=0)
+CALIBRATION = Calibration(object_weight=0.05, threshold=0.3, growth=0)
 
 
 class CountingSegmenter(FloodSegmenter):
@@ -277,7 +277,9 @@ def test_pictures_without_the_thing_are_left_out_and_those_with_it_stay(index: M
         query = SearchQuery((TextTerm(text),), limit=3)
         answer = search(query, index=index, embedder=EMBEDDER, judge=judge)
         if judge is not None:
-            assert all(hit.presence is not None and hit.presence >= CALIBRATION.floor for hit in answer.hits)
+            assert all(
+                hit.presence is not None and hit.presence >= CALIBRATION.threshold for hit in answer.hits
+            )
             assert "presence" in answer.timings_ms
         return {hit.image.image_id for hit in answer.hits}
 

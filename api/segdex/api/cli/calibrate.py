@@ -103,7 +103,7 @@ def calibrate_command(
         console.print(f"{name:<15} {value:.4g}", markup=False)
     for row in rows:
         console.print(
-            f'{row.pictures:>6,} pictures: floor {row.floor:.2f}, "not there" is said of '
+            f'{row.pictures:>6,} pictures: threshold {row.threshold:.2f}, "not there" is said of '
             f"{row.absent_true:.1%} of what is absent and {row.absent_false:.1%} of what is there",
             markup=False,
         )

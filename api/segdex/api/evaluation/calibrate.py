@@ -22,7 +22,7 @@ WEIGHT_STEPS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 """Object weights that are tried, in standard deviations of the scores of all segments."""
 
 SMALL_COLLECTION = 8
-"""Pictures of the small collections that a floor is measured at, beside all pictures."""
+"""Pictures of the small collections that a threshold is measured at, beside all pictures."""
 
 _SMALL_DRAWS = 20  # small collections for each class name
 _FALSE_SHARE = 0.05
@@ -30,17 +30,17 @@ _FALSE_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class PresenceRow:
-    """What a floor gives in collections of one size.
+    """What a threshold gives in collections of one size.
 
     Attributes:
         pictures: In a collection.
-        floor: Below it the answer is "not there".
+        threshold: Below it the answer is "not there".
         absent_true: Share of the collections without a thing where that is said.
         absent_false: Share of those with it.
     """
 
     pictures: int
-    floor: float
+    threshold: float
     absent_true: float
     absent_false: float
 
@@ -96,8 +96,8 @@ def fit_calibration(
     """Return the calibration that suits labelled pictures best, and what each choice gives.
 
     The object weight is the one with the best sum of mean average precision and ``right_in_picture``. The
-    floors say "not there" of at most 5 % of what is there, in collections of eight pictures and of all;
-    between and beyond them a floor grows with the logarithm of the number of pictures.
+    thresholds say "not there" of at most 5 % of what is there, in collections of eight pictures and of all;
+    between and beyond them a threshold grows with the logarithm of the number of pictures.
 
     Args:
         dataset: With class queries.
@@ -118,7 +118,7 @@ def fit_calibration(
     spread = score_spread(only_classes, index=index, embedder=embedder)
     weights: list[dict[str, float]] = []
     for step in WEIGHT_STEPS:
-        tried = Calibration(object_weight=round(step * spread, 4), floor=0.0, growth=0.0)
+        tried = Calibration(object_weight=round(step * spread, 4), threshold=0.0, growth=0.0)
         values = evaluate_search(
             only_classes,
             index=index,
@@ -130,7 +130,7 @@ def fit_calibration(
         weights.append({"object_weight": tried.object_weight, **row})
         on_step(" ".join(f"{name} {value:.3f}" for name, value in weights[-1].items()))
     best = max(weights, key=lambda row: row["map"] + row["right_in_picture"])["object_weight"]
-    chosen = Calibration(object_weight=best, floor=0.0, growth=0.0)
+    chosen = Calibration(object_weight=best, threshold=0.0, growth=0.0)
     scores = presence_scores(
         only_classes,
         index=index,
@@ -140,7 +140,7 @@ def fit_calibration(
     )
     everything = len(dataset.images)
     small = min(SMALL_COLLECTION, max(everything // 4, 1))  # nearer to all, the growth would be noise
-    floors = {
+    thresholds = {
         count: float(
             np.quantile(
                 scores.maxima(None if count == everything else count)[0], _FALSE_SHARE, method="lower"
@@ -150,25 +150,25 @@ def fit_calibration(
     }
     growth = 0.0
     if everything > small:
-        growth = max((floors[everything] - floors[small]) / np.log(everything / small), 0.0)
-    floor = min(floors[count] - growth * float(np.log(count)) for count in floors)
+        growth = max((thresholds[everything] - thresholds[small]) / np.log(everything / small), 0.0)
+    threshold = min(thresholds[count] - growth * float(np.log(count)) for count in thresholds)
     calibration = replace(
-        chosen, floor=float(np.floor(floor * 1000 - 1) / 1000), growth=round(float(growth), 4)
+        chosen, threshold=float(np.floor(threshold * 1000 - 1) / 1000), growth=round(float(growth), 4)
     )
     rows = []
     for count in sorted({1, small, 32, everything}):
         if count <= everything:
             present, absent = scores.maxima(None if count == everything else count)
-            rows.append(_row(count, calibration.floor_of(count), present, absent))
+            rows.append(_row(count, calibration.threshold_of(count), present, absent))
     return calibration, weights, rows
 
 
-def _row(count: int, floor: float, present: Sequence[float], absent: Sequence[float]) -> PresenceRow:
+def _row(count: int, threshold: float, present: Sequence[float], absent: Sequence[float]) -> PresenceRow:
     return PresenceRow(
         pictures=count,
-        floor=round(floor, 3),
-        absent_true=round(float(np.mean(np.array(absent) < floor)), 4),
-        absent_false=round(float(np.mean(np.array(present) < floor)), 4),
+        threshold=round(threshold, 3),
+        absent_true=round(float(np.mean(np.array(absent) < threshold)), 4),
+        absent_false=round(float(np.mean(np.array(present) < threshold)), 4),
     )
 
 

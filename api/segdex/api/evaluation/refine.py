@@ -67,13 +67,13 @@ class RefineReport:
         hits: The queries whose right segment was found.
         present: Presence scores of texts for things that are in the picture.
         absent: Of texts for things that are not.
-        floor: Below it the answer is "not there".
+        threshold: Below it the answer is "not there".
     """
 
     hits: tuple[RefinedHit, ...]
     present: tuple[float, ...]
     absent: tuple[float, ...]
-    floor: float
+    threshold: float
 
     def to_json(self) -> dict[str, int | float | None]:
         """Return the figures as JSON values."""
@@ -98,8 +98,8 @@ class RefineReport:
         values["decode_p50_ms"] = _percentile([hit.decode_ms for hit in self.hits], 50)
         values["decode_p95_ms"] = _percentile([hit.decode_ms for hit in self.hits], 95)
         values["present_texts"], values["absent_texts"] = len(self.present), len(self.absent)
-        values["absent_true"] = _mean([score < self.floor for score in self.absent])
-        values["absent_false"] = _mean([score < self.floor for score in self.present])
+        values["absent_true"] = _mean([score < self.threshold for score in self.absent])
+        values["absent_false"] = _mean([score < self.threshold for score in self.present])
         return values
 
 
@@ -112,7 +112,6 @@ def evaluate_refine(
     image_id_by_name: Mapping[str, UUID],
     max_pixels: int = MAX_PIXELS,
     seed: int = 0,
-    absent_count: int = ABSENT_TEXTS,
     on_image: Callable[[], None] = lambda: None,
 ) -> RefineReport:
     """Ask each picture for its unique classes and expressions, refine the right hits, and judge presence.
@@ -125,7 +124,6 @@ def evaluate_refine(
         image_id_by_name: From ``ingest_dataset``.
         max_pixels: Larger pictures are refused.
         seed: Chooses the class names that are absent.
-        absent_count: How many of them.
         on_image: Called after each picture.
 
     Raises:
@@ -134,7 +132,7 @@ def evaluate_refine(
     if not dataset.class_queries and not dataset.refs:
         raise UsageError(f"{dataset.path} has neither class queries nor refs; eval refine needs one of them")
     asker = _Asker(index, refiner, judge, image_id_by_name)
-    absent = absent_texts(dataset, seed=seed, count=absent_count)
+    absent = absent_texts(dataset, seed=seed, count=ABSENT_TEXTS)
     hits: list[RefinedHit] = []
     scores: dict[bool, list[float]] = {True: [], False: []}
     for image in dataset.images:
@@ -152,7 +150,9 @@ def evaluate_refine(
         ):
             scores[is_there].append(asker.presence(image, text))
         on_image()
-    return RefineReport(tuple(hits), tuple(scores[True]), tuple(scores[False]), judge.calibration.floor_of(1))
+    return RefineReport(
+        tuple(hits), tuple(scores[True]), tuple(scores[False]), judge.calibration.threshold_of(1)
+    )
 
 
 def absent_texts(dataset: EvalDataset, *, seed: int, count: int) -> dict[str, list[str]]:

@@ -194,7 +194,7 @@ class _Asker:
             index=self.index,
             weights=self.options["view_weights"],
         )
-        return max(scores, default=float("-inf")) < self.judge.calibration.floor_of(pictures)
+        return max(scores, default=float("-inf")) < self.judge.calibration.threshold_of(pictures)
 
     def ask_refs(self, dataset: EvalDataset) -> Iterator[TextRecord]:
         """Yield how the expressions for one thing fare."""
