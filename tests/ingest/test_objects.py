@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segdex.core.masks import BoolMask, encode_mask, mask_box, rle_containment
+from segdex.core.networks import HiddenLayerNetwork
 from segdex.core.records import Segment
 from segdex.ingest import objects
 from segdex.ingest.objects import (
@@ -20,7 +21,7 @@ from segdex.ingest.objects import (
     selection_scores,
     tree_features,
 )
-from segdex.ingest.ranker import RANKING_NUMBERS, MaskRanker
+from segdex.ingest.ranker import RANKING_NUMBERS
 
 SIZE_HW = (24, 32)
 NOT_THERE = -5.0
@@ -177,10 +178,10 @@ def test_with_a_ranker_the_scores_are_its_likelihood_and_lie_in_0_to_1(
 ) -> None:
     masks = finished(drawn_masks(seed, 12), seed)
 
-    def any_ranker(decoder_id: str) -> MaskRanker:
+    def any_ranker(decoder_id: str) -> HiddenLayerNetwork:
         width = objects.object_features(masks, min_containment=0.9).shape[1]
         rng = np.random.default_rng(seed)
-        return MaskRanker(
+        return HiddenLayerNetwork(
             centre=np.zeros(width, np.float32),
             scale=np.ones(width, np.float32),
             hidden_weight=rng.normal(size=(width, 4)).astype(np.float32),
@@ -196,7 +197,7 @@ def test_with_a_ranker_the_scores_are_its_likelihood_and_lie_in_0_to_1(
     assert scores.min() >= 0
     assert scores.max() <= 1
     assert scores.std() > 0.01
-    expected = any_ranker("any").likelihood(objects.object_features(masks, min_containment=0.9))
+    expected = any_ranker("any").probabilities(objects.object_features(masks, min_containment=0.9))
     np.testing.assert_array_equal(scores, expected)
 
 

@@ -7,12 +7,12 @@ from tests.fakes.segmenter import FloodSegmenter
 from tests.reference.fit_ranker import fit
 
 from segdex.core.geometry import BoxXYXY
+from segdex.core.networks import HiddenLayerNetwork
 from segdex.ingest import ranker as ranker_module
 from segdex.ingest.candidates import Candidates, Floors, decode_points, join_candidates
 from segdex.ingest.canvas import alike_pairs, lay_out
 from segdex.ingest.prompts import CropWindow, point_grid
 from segdex.ingest.ranker import (
-    MaskRanker,
     find_object_ranker,
     find_ranker,
     ranked_scores,
@@ -37,7 +37,7 @@ def some_candidates() -> Candidates:
 def test_the_network_is_the_one_that_torch_computes() -> None:
     rng = np.random.default_rng(0)
     features, hidden = 7, 5
-    ranker = MaskRanker(
+    ranker = HiddenLayerNetwork(
         *(
             rng.normal(size=shape).astype(np.float32)
             for shape in ((features,), (features,), (features, hidden), (hidden,), (hidden,), (1,))
@@ -48,7 +48,7 @@ def test_the_network_is_the_one_that_torch_computes() -> None:
     first = torch.relu(scaled @ torch.from_numpy(ranker.hidden_weight) + torch.from_numpy(ranker.hidden_bias))
     expected = torch.sigmoid(first @ torch.from_numpy(ranker.weight) + torch.from_numpy(ranker.bias))
 
-    np.testing.assert_allclose(ranker.likelihood(x), expected.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(ranker.probabilities(x), expected.numpy(), rtol=1e-4)
 
 
 def test_features_are_finite_and_the_level_and_the_layer_are_in_them() -> None:
@@ -79,7 +79,7 @@ def test_a_ranker_changes_the_score_where_there_is_one() -> None:
     width = NUMBERS + candidates.tokens.shape[1]
     likes_the_first_level = np.zeros((width, 1), np.float32)
     likes_the_first_level[12] = 9
-    constant = MaskRanker(
+    constant = HiddenLayerNetwork(
         centre=np.zeros(width, np.float32),
         scale=np.ones(width, np.float32),
         hidden_weight=likes_the_first_level,
@@ -95,7 +95,7 @@ def test_a_ranker_changes_the_score_where_there_is_one() -> None:
     assert not without.scores[first].min() > without.scores[~first].max()
     features = ranking_features(found, canvas, pairs)
     good = candidates.predicted_iou * candidates.stability
-    np.testing.assert_allclose(with_one.likelihood, constant.likelihood(features), rtol=1e-6)
+    np.testing.assert_allclose(with_one.likelihood, constant.probabilities(features), rtol=1e-6)
     np.testing.assert_allclose(without.likelihood, good, rtol=1e-6)
     for ranked in (with_one, without):
         assert ranked.likelihood.dtype == np.float32
@@ -130,7 +130,7 @@ def test_no_masks_have_no_likelihood() -> None:
     ranker = find_ranker(SAM2_HIERA_TINY)
     assert ranker is not None
 
-    assert ranker.likelihood(np.zeros((0, NUMBERS + TOKEN_LENGTH), np.float32)).shape == (0,)
+    assert ranker.probabilities(np.zeros((0, NUMBERS + TOKEN_LENGTH), np.float32)).shape == (0,)
 
 
 def test_a_decoder_that_nothing_was_fitted_for_has_no_ranker() -> None:
@@ -161,7 +161,7 @@ def test_the_fit_learns_which_feature_matters() -> None:
 
     ranker = fit(features[train], best_iou[train])
 
-    likelihood = ranker.likelihood(features[held_out])
+    likelihood = ranker.probabilities(features[held_out])
     assert np.corrcoef(likelihood, best_iou[held_out])[0, 1] > 0.9
 
 

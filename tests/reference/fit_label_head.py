@@ -25,7 +25,8 @@ import torch
 
 import segdex.core.models.conse_embedder
 from segdex.core.models.conse_embedder import ConseEmbedder
-from segdex.core.models.label_space import LABEL_SPACE_FILE, LabelHead, LabelSpace
+from segdex.core.models.label_space import LABEL_SPACE_FILE, LabelSpace
+from segdex.core.networks import HiddenLayerNetwork
 
 Floats = npt.NDArray[np.float32]
 
@@ -79,12 +80,12 @@ _VAGUE = frozenset(
 )
 
 
-def fit_head(features: Floats, probabilities: Floats, *, members: int = _MEMBERS) -> LabelHead:
+def fit_head(features: Floats, probabilities: Floats, *, members: int = _MEMBERS) -> HiddenLayerNetwork:
     """Return the mean of several networks of one hidden layer, which is one network with all their units."""
     centre, scale = features.mean(axis=0), 1 / (features.std(axis=0) + 1e-2)
     x, y = torch.from_numpy((features - centre) * scale), torch.from_numpy(probabilities)
     parts = [_fit_member(x, y, seed=seed) for seed in range(members)]
-    return LabelHead(
+    return HiddenLayerNetwork(
         centre=centre,
         scale=scale,
         hidden_weight=torch.cat([hidden.weight for hidden, _ in parts]).T.detach().numpy(),

@@ -30,11 +30,12 @@ from segdex.core.images import read_image_file
 from segdex.core.masks import decode_mask, rle_iou
 from segdex.core.models.devices import fastest_precision
 from segdex.core.models.sam2_onnx import OnnxSam2
+from segdex.core.networks import HiddenLayerNetwork
 from segdex.ingest.canvas import alike_pairs, lay_out
 from segdex.ingest.finish import FullSize
 from segdex.ingest.generate import finish_best, preset, window_candidates, windows_of
 from segdex.ingest.objects import object_features, selection_scores
-from segdex.ingest.ranker import MaskRanker, ranked_scores, ranking_features
+from segdex.ingest.ranker import ranked_scores, ranking_features
 
 Floats = npt.NDArray[np.float32]
 
@@ -76,7 +77,9 @@ def first_examples(image: EvalImage, file: Path) -> tuple[Floats, Floats]:
     return ranking_features(found, canvas, alike_pairs(canvas)), best_iou_of_each(canvas, truth)
 
 
-def finished_example(image: EvalImage, file: Path, segmenter: OnnxSam2, ranker: MaskRanker) -> Example:
+def finished_example(
+    image: EvalImage, file: Path, segmenter: OnnxSam2, ranker: HiddenLayerNetwork
+) -> Example:
     """Return the masks that a first ranking puts first, finished."""
     found, encoded = pickle.loads(file.read_bytes())  # noqa: S301 - our own file
     canvas = lay_out(found, image.size_hw)
@@ -102,7 +105,7 @@ def finished_example(image: EvalImage, file: Path, segmenter: OnnxSam2, ranker: 
     )
 
 
-def fit_objects(examples: Sequence[Example], *, members: int = _MEMBERS) -> MaskRanker:
+def fit_objects(examples: Sequence[Example], *, members: int = _MEMBERS) -> HiddenLayerNetwork:
     """Return the average of several networks that were trained with different seeds."""
     return fit_network(
         np.concatenate([one.features for one in examples]),
@@ -138,7 +141,7 @@ def check(examples: Sequence[Example]) -> None:
     for each in range(_FOLDS):
         ranker = fit_objects([one for one, f in zip(examples, fold, strict=True) if f != each], members=2)
         for i in np.flatnonzero(fold == each).tolist():
-            second[i] = ranker.likelihood(examples[i].features)
+            second[i] = ranker.probabilities(examples[i].features)
     is_object = np.concatenate([one.best_iou for one in examples]) >= 0.5
     first = np.concatenate([one.likelihood for one in examples])
     print(f"first ranking: area under the curve {auc(is_object, first):.4f}")

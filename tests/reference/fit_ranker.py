@@ -27,11 +27,12 @@ from segdex.core.images import read_image_file
 from segdex.core.masks import MaskRLE, decode_mask
 from segdex.core.models.devices import fastest_precision
 from segdex.core.models.sam2_onnx import OnnxSam2
+from segdex.core.networks import HiddenLayerNetwork
 from segdex.core.protocols import PromptableSegmenter
 from segdex.core.records import RGBImage
 from segdex.ingest.canvas import CanvasMasks, alike_pairs, lay_out
 from segdex.ingest.generate import GeneratorSettings, preset, window_candidates, windows_of
-from segdex.ingest.ranker import MaskRanker, ranking_features
+from segdex.ingest.ranker import ranking_features
 
 Floats = npt.NDArray[np.float32]
 
@@ -69,7 +70,7 @@ def collect(
     return ranking_features(found, canvas, alike_pairs(canvas)), best_iou_of_each(canvas, truth)
 
 
-def fit(features: Floats, best_iou: Floats) -> MaskRanker:
+def fit(features: Floats, best_iou: Floats) -> HiddenLayerNetwork:
     """Return the average of several networks that were trained with different seeds."""
     return fit_network(
         features,
@@ -88,7 +89,7 @@ def target_of(best_iou: Floats) -> Floats:
 
 def fit_network(
     features: Floats, target: Floats, *, members: int, hidden_units: int, epochs: int, batch: int
-) -> MaskRanker:
+) -> HiddenLayerNetwork:
     """Return the average of several networks that were trained with different seeds."""
     centre, scale = features.mean(axis=0), 1 / (features.std(axis=0) + 1e-3)
     x, y = torch.from_numpy((features - centre) * scale), torch.from_numpy(target)
@@ -96,7 +97,7 @@ def fit_network(
         _fit_one(x, y, seed=seed, hidden_units=hidden_units, epochs=epochs, batch=batch)
         for seed in range(members)
     ]
-    return MaskRanker(
+    return HiddenLayerNetwork(
         centre=centre,
         scale=scale,
         hidden_weight=torch.cat([hidden.weight for hidden, _ in parts]).T.detach().numpy(),

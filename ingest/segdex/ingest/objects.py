@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from segdex.core.masks import rle_containment
+from segdex.core.networks import Floats
 from segdex.core.records import Segment
-from segdex.ingest.ranker import Floats, find_object_ranker
+from segdex.ingest.ranker import find_object_ranker
 from segdex.ingest.tree import parents_by_containment
 
 
@@ -47,7 +48,7 @@ def second_scores(finished: FinishedMasks, *, decoder_id: str, min_containment: 
     if ranker is None:
         good = [one.predicted_iou * one.stability for one in finished.segments]
         return np.clip(np.asarray(good, np.float32), 0, 1)
-    return ranker.likelihood(object_features(finished, min_containment=min_containment))
+    return ranker.probabilities(object_features(finished, min_containment=min_containment))
 
 
 def selection_scores(second: Floats, first: Floats) -> Floats:

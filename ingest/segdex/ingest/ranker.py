@@ -13,67 +13,34 @@ from functools import cache
 from importlib import resources
 
 import numpy as np
-import numpy.typing as npt
 
+from segdex.core.networks import NETWORK_ARRAYS, Floats, HiddenLayerNetwork
 from segdex.ingest.candidates import Candidates, Scores
 from segdex.ingest.canvas import AlikePairs, CanvasMasks
 from segdex.ingest.prompts import CropWindow
-
-Floats = npt.NDArray[np.float32]
 
 _FOLDER = "rankers"
 TOKEN_SCALE = np.float32(0.25)  # tokens have a spread of about 4
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class MaskRanker:
-    """A network with one hidden layer of h units on f features.
-
-    Attributes:
-        centre: (f,) mean of each feature.
-        scale: (f,) factor to a spread of about 1.
-        hidden_weight: (f, h)
-        hidden_bias: (h,)
-        weight: (h,)
-        bias: (1,)
-    """
-
-    centre: Floats
-    scale: Floats
-    hidden_weight: Floats
-    hidden_bias: Floats
-    weight: Floats
-    bias: Floats
-
-    def likelihood(self, features: Floats) -> Floats:
-        """Return (n,) values in 0..1 for (n, f) features: how much each mask is a thing."""
-        hidden = np.maximum((features - self.centre) * self.scale @ self.hidden_weight + self.hidden_bias, 0)
-        logits = hidden @ self.weight + self.bias
-        likelihood: Floats = (1 / (1 + np.exp(-logits.clip(-30, 30)))).astype(np.float32)
-        return likelihood
-
-
-RANKER_ARRAYS = ("centre", "scale", "hidden_weight", "hidden_bias", "weight", "bias")
-
-
 @cache
-def find_ranker(decoder_id: str) -> MaskRanker | None:
+def find_ranker(decoder_id: str) -> HiddenLayerNetwork | None:
     """Return the ranker that was fitted for a decoder (``PromptableSegmenter.decoder_id``), or None."""
     return _load(f"{decoder_id}.npz")
 
 
 @cache
-def find_object_ranker(decoder_id: str) -> MaskRanker | None:
+def find_object_ranker(decoder_id: str) -> HiddenLayerNetwork | None:
     """Return the ranker of finished masks (``objects``) that was fitted for a decoder, or None."""
     return _load(f"{decoder_id}-objects.npz")
 
 
-def _load(name: str) -> MaskRanker | None:
+def _load(name: str) -> HiddenLayerNetwork | None:
     content = _ranker_file(name)
     if content is None:
         return None
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return MaskRanker(**{name: arrays[name].astype(np.float32) for name in RANKER_ARRAYS})
+        return HiddenLayerNetwork(**{name: arrays[name].astype(np.float32) for name in NETWORK_ARRAYS})
 
 
 @cache
@@ -113,7 +80,7 @@ def ranked_scores(
     canvas: CanvasMasks,
     pairs: AlikePairs,
     *,
-    ranker: MaskRanker | None,
+    ranker: HiddenLayerNetwork | None,
 ) -> Ranked:
     """Return the scores of the masks of all windows, higher is better.
 
@@ -127,7 +94,7 @@ def ranked_scores(
     predicted_iou = np.concatenate([each.predicted_iou for _, each in found])
     good = predicted_iou * np.concatenate([each.stability for _, each in found])
     features = ranking_features(found, canvas, pairs)
-    likelihood = good if ranker is None else ranker.likelihood(features)
+    likelihood = good if ranker is None else ranker.probabilities(features)
     if ranker is None:
         scores = good + _AGREEMENT_WEIGHT * np.log(pairs.count_above(_SAME_IOU))
     else:

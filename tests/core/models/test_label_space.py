@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tests.core.index.stored_samples import unit_rows
 
-from segdex.core.models.label_space import LabelHead, LabelSpace, quantize_rows
+from segdex.core.models.label_space import LabelSpace, quantize_rows
+from segdex.core.networks import HiddenLayerNetwork
 
 DIM, FEATURES, HIDDEN, CLASSES, LABELS = 24, 9, 5, 12, 6
 ALL = CLASSES + LABELS
@@ -19,9 +20,9 @@ TEXTS = ALL + 4
 """Names of all labels, and four words that stand for several."""
 
 
-def head(rng: np.random.Generator) -> LabelHead:
+def head(rng: np.random.Generator) -> HiddenLayerNetwork:
     shapes = ((FEATURES,), (FEATURES,), (FEATURES, HIDDEN), (HIDDEN,), (HIDDEN, LABELS), (LABELS,))
-    return LabelHead(*(rng.normal(size=shape).astype(np.float32) for shape in shapes))
+    return HiddenLayerNetwork(*(rng.normal(size=shape).astype(np.float32) for shape in shapes))
 
 
 def stands_for() -> npt.NDArray[np.float32]:

@@ -16,7 +16,6 @@ from segdex.api.cli.common import (
     check_limit,
     console_err,
     console_out,
-    opened,
     print_json,
     settings_from,
 )
@@ -25,14 +24,13 @@ from segdex.api.cli.evaluate import (
     ImagesOption,
     LimitOption,
     SeedOption,
-    ingested,
-    with_kept_index,
+    labelled_index,
 )
 from segdex.api.cli.ingest import QualityOption, generator_settings
 from segdex.api.evaluation.calibrate import fit_calibration
 from segdex.api.evaluation.dataset import sample_dataset
 from segdex.api.evaluation.load import load_dataset
-from segdex.api.services import DEFAULT_PROFILE, calibration_folder, load_judge, load_recipe
+from segdex.api.services import calibration_folder, load_judge
 from segdex.search.calibration import save_calibration
 
 
@@ -70,30 +68,28 @@ def calibrate_command(
         quality=quality, select="ranked", segments_per_image=None, points_per_side=None, crop_layers=None
     )
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
-    recipe = load_recipe(settings, settings.profile or DEFAULT_PROFILE, generator)
-    if index is None and "index" not in (context.obj or {}):
-        settings = with_kept_index(settings, data, recipe)
+    is_named = index is not None or "index" in (context.obj or {})
     progress = console_err()
-    with opened(settings, create=True) as opened_index:
-        image_ids = ingested(dataset, opened_index, recipe, settings)
+    with labelled_index(settings, dataset, generator, is_named=is_named) as labelled:
+        embedding = labelled.recipe.embedder
         calibration, weights, rows = fit_calibration(
             dataset,
-            index=opened_index,
-            embedder=recipe.embedder,
-            image_id_by_name=image_ids,
-            judge=load_judge(settings, recipe.embedder),
+            index=labelled.index,
+            embedder=embedding,
+            image_id_by_name=labelled.image_ids,
+            judge=load_judge(settings, embedding),
             on_step=lambda line: progress.print(line, markup=False),
         )
     kept: Path | None = None
     if not dry_run:
-        kept = save_calibration(calibration_folder(settings), recipe.embedder.fingerprint, calibration)
+        kept = save_calibration(calibration_folder(settings), embedding.fingerprint, calibration)
     if as_json:
         print_json(
             {
                 **asdict(calibration),
                 "weights": weights,
                 "presence": [asdict(row) for row in rows],
-                "embedder": recipe.embedder.name,
+                "embedder": embedding.name,
                 "file": None if kept is None else str(kept),
             }
         )

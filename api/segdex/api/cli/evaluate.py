@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +54,7 @@ from segdex.api.services import (
 )
 from segdex.core.protocols import SegmentIndex
 from segdex.core.settings import Settings
+from segdex.ingest.generate import GeneratorSettings
 from segdex.ingest.pipeline import Recipe
 
 DataArgument = Annotated[
@@ -173,26 +175,25 @@ def search_command(
     )
     before = None if compare is None else SearchReport.load(compare)
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
-    recipe = load_recipe(settings, settings.profile or DEFAULT_PROFILE, generator)
-    if index is None and "index" not in (context.obj or {}):
-        settings = with_kept_index(settings, data, recipe)
-    with opened(settings, create=True) as opened_index:
-        image_ids = ingested(dataset, opened_index, recipe, settings)
-        with _progress("queries", len({query.text for query in dataset.class_queries})) as advance:
-            report = evaluate_search(
-                dataset,
-                index=opened_index,
-                embedder=recipe.embedder,
-                image_id_by_name=image_ids,
-                judge=load_judge(settings, recipe.embedder),
-                exact=exact,
-                nested=nested,
-                on_query=lambda _: advance(),
-            )
+    is_named = index is not None or "index" in (context.obj or {})
+    with (
+        labelled_index(settings, dataset, generator, is_named=is_named) as labelled,
+        _progress("queries", len({query.text for query in dataset.class_queries})) as advance,
+    ):
+        report = evaluate_search(
+            dataset,
+            index=labelled.index,
+            embedder=labelled.recipe.embedder,
+            image_id_by_name=labelled.image_ids,
+            judge=load_judge(settings, labelled.recipe.embedder),
+            exact=exact,
+            nested=nested,
+            on_query=lambda _: advance(),
+        )
     if save is not None:
         report.save(save)
     gains = {} if before is None else report.compare(before)
-    figures = {**report.to_json(), **gains, "embedder": recipe.embedder.name, "exact": exact}
+    figures = {**report.to_json(), **gains, "embedder": labelled.recipe.embedder.name, "exact": exact}
     if as_json:
         print_json(figures)
     else:
@@ -233,11 +234,9 @@ def refine_command(
         quality=quality, select="ranked", segments_per_image=None, points_per_side=None, crop_layers=None
     )
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
-    recipe = load_recipe(settings, settings.profile or DEFAULT_PROFILE, generator)
-    if index is None and "index" not in (context.obj or {}):
-        settings = with_kept_index(settings, data, recipe)
-    with opened(settings, create=True) as opened_index:
-        image_ids = ingested(dataset, opened_index, recipe, settings)
+    is_named = index is not None or "index" in (context.obj or {})
+    with labelled_index(settings, dataset, generator, is_named=is_named) as labelled:
+        recipe = labelled.recipe
         plan_workers(settings.model_copy(update={"workers": 1}))  # all cores for one hit at a time
         judge = load_judge(settings, recipe.embedder)
         made = make_refiner(
@@ -246,10 +245,10 @@ def refine_command(
         with _progress("pictures", len(dataset.images)) as advance:
             report = evaluate_refine(
                 dataset,
-                index=opened_index,
+                index=labelled.index,
                 refiner=made,
                 judge=judge,
-                image_id_by_name=image_ids,
+                image_id_by_name=labelled.image_ids,
                 max_pixels=settings.max_pixels,
                 seed=seed,
                 on_image=advance,
@@ -290,13 +289,47 @@ def prompts_command(
     return 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledIndex:
+    """An index that holds the pictures of a labelled set.
+
+    Attributes:
+        index: Open.
+        recipe: What filled it.
+        image_ids: Of the pictures, by name.
+    """
+
+    index: SegmentIndex
+    recipe: Recipe
+    image_ids: Mapping[str, UUID]
+
+
+@contextmanager
+def labelled_index(
+    settings: Settings, dataset: EvalDataset, generator: GeneratorSettings, *, is_named: bool
+) -> Iterator[LabelledIndex]:
+    """Open an index, and ingest what it lacks of a labelled set.
+
+    Args:
+        settings: Models, limits and index.
+        dataset: The pictures.
+        generator: How they are segmented.
+        is_named: Whether the user named the index; else it is one in the cache folder.
+    """
+    recipe = load_recipe(settings, settings.profile or DEFAULT_PROFILE, generator)
+    if not is_named:
+        settings = with_kept_index(settings, dataset.path, recipe)
+    with opened(settings, create=True) as index:
+        yield LabelledIndex(index, recipe, _ingested(dataset, index, recipe, settings))
+
+
 def with_kept_index(settings: Settings, data: Path, recipe: Recipe) -> Settings:
     """Return settings with an index in the cache folder, one for each data set and recipe."""
     name = sha256(f"{data.absolute()}|{recipe.fingerprint()}".encode()).hexdigest()[:16]
     return settings.model_copy(update={"index": f"edge:{cache_folder(settings) / 'eval' / name}"})
 
 
-def ingested(
+def _ingested(
     dataset: EvalDataset, index: SegmentIndex, recipe: Recipe, settings: Settings
 ) -> dict[str, UUID]:
     """Ingest what is not there yet, and return the ids of the pictures by name."""

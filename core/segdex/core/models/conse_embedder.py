@@ -27,8 +27,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from segdex.core.errors import ModelInvalidError, ModelMissingError, QueryError
 from segdex.core.masks import BoolMask, cell_shares
 from segdex.core.models.devices import check_device
-from segdex.core.models.label_space import LABEL_SPACE_FILE, LABEL_WEIGHT, LabelHead, LabelSpace
+from segdex.core.models.label_space import LABEL_SPACE_FILE, LABEL_WEIGHT, LabelSpace
 from segdex.core.models.torch_batches import run_in_batches
+from segdex.core.networks import HiddenLayerNetwork
 from segdex.core.records import RGBImage, Vectors
 
 _ADAPTER_VERSION = 2
@@ -181,7 +182,7 @@ class ConseEmbedder:
         return vectors.astype(np.float32)
 
     def label_probabilities(
-        self, features: npt.NDArray[np.float32], head: LabelHead
+        self, features: npt.NDArray[np.float32], head: HiddenLayerNetwork
     ) -> npt.NDArray[np.float32]:
         """Return the (n, 1000 + m) probabilities of ImageNet's classes and of the labels of a head."""
         logits = self._classifier.classify(features)

@@ -25,7 +25,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from segdex.core.networks import Floats, HiddenLayerNetwork
 
 LABEL_SPACE_FILE = "data/label_space.npz"
 """Beside this file."""
@@ -35,34 +35,6 @@ _KERNEL_WIDTH = 0.05
 
 LABEL_WEIGHT = 1.0
 """Of the head's probabilities beside those of the classifier; .5 and 2 find less."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelHead:
-    """A network with one hidden layer of h units on f features, for m labels.
-
-    Attributes:
-        centre: (f,) mean of each feature.
-        scale: (f,) factor to a spread of about 1.
-        hidden_weight: (f, h)
-        hidden_bias: (h,)
-        weight: (h, m)
-        bias: (m,)
-    """
-
-    centre: Floats
-    scale: Floats
-    hidden_weight: Floats
-    hidden_bias: Floats
-    weight: Floats
-    bias: Floats
-
-    def probabilities(self, features: Floats) -> Floats:
-        """Return (n, m) values in 0..1 for (n, f) features; each label by itself."""
-        hidden = np.maximum((features - self.centre) * self.scale @ self.hidden_weight + self.hidden_bias, 0)
-        logits = (hidden @ self.weight + self.bias).clip(-30, 30)
-        probabilities: Floats = (1 / (1 + np.exp(-logits))).astype(np.float32)
-        return probabilities
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +49,7 @@ class LabelSpace:
         readout: (k, d) what a query takes of each label that it means.
     """
 
-    head: LabelHead
+    head: HiddenLayerNetwork
     landmarks: Floats
     stands_for: Floats
     label_landmarks: npt.NDArray[np.int64]
@@ -87,7 +59,7 @@ class LabelSpace:
     def fit(
         cls,
         *,
-        head: LabelHead,
+        head: HiddenLayerNetwork,
         landmarks: Floats,
         stands_for: Floats,
         label_landmarks: npt.NDArray[np.int64],
@@ -157,7 +129,7 @@ class LabelSpace:
             }
             stands_for = np.zeros((len(matrices["landmarks"]), len(matrices["readout"])), np.float32)
             stands_for[arrays["stands_for_text"], arrays["stands_for_label"]] = arrays["stands_for_share"]
-            head = LabelHead(
+            head = HiddenLayerNetwork(
                 **{name: arrays[name].astype(np.float32) for name in _HEAD_VECTORS},
                 **{name: matrices[name] for name in _HEAD_MATRICES},
             )
