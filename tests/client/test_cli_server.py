@@ -38,7 +38,6 @@ def _here(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
         monkeypatch.setattr(module, "opened", opened)
     monkeypatch.setattr(search_here, "load_embedder", lambda *_: ColourEmbedder())
     monkeypatch.setattr(search_here, "load_judge", lambda *_: service.loaded.judge)
-    monkeypatch.setattr(search_here, "calibration_of", lambda *_: service.loaded.judge.calibration)
     monkeypatch.setattr(segment, "load_segmenter", lambda *_: FloodSegmenter())
     return service
 
@@ -72,8 +71,8 @@ def without(value: Any, names: set[str]) -> Any:
     "question",
     [
         ("red",),
-        ("green", "red", "--weight", "9", "--weight", "0.5", "--limit", "1", "--per-image", "1"),
-        ("red", "green", "--not", "red", "--not-weight", "3", "--nested", "--exact"),
+        ("green", "--also", "red", "--weight", "9", "--weight", "0.5", "--limit", "1", "--per-image", "1"),
+        ("red", "green", "--also", "green", "--not", "red", "--not-weight", "3", "--nested", "--exact"),
         ("blue", "--view", "crop=0.7", "--min-score", "0.9"),
         ("blue", "--min-area", "0.01", "--max-area", "0.5", "--since", "2001-01-01", "--until", "2001-01-02"),
         ("green", "--source", "set"),
@@ -99,6 +98,13 @@ def test_a_search_answers_the_same_here_and_there(
     for name in ("answer", "profile", "hits", "refined"):
         assert local[name] == remote[name]
     assert [one.splitlines()[:-1] for one in lines[:1]] == [one.splitlines()[:-1] for one in lines[1:]]
+
+
+def test_words_without_quotes_are_one_question(here: Service, capsys: Capture) -> None:
+    plain = answer(capsys, "search", "red", "green", "--exact")
+
+    assert plain["hits"] == answer(capsys, "search", "red green", "--exact")["hits"]
+    assert plain["hits"] != answer(capsys, "search", "red", "--exact")["hits"]
 
 
 def test_a_segment_is_something_to_look_for_and_to_show(here: Service, capsys: Capture) -> None:

@@ -88,9 +88,10 @@ def test_words_find_things_and_their_masks_are_drawn(seen: Visit) -> None:
 
     seen.ask("blue")
 
-    expect(seen.status).to_have_text(re.compile(r"^\d+ things in 2 pictures for “blue”, \d+ ms, by colours$"))
-    things = int(seen.status.inner_text().split()[0])
-    expect(seen.hits).to_have_count(things)
+    expect(seen.status).to_have_text(re.compile(r"^\d+ objects in 1 picture for “blue”, \d+ ms, by colours$"))
+    objects = int(seen.status.inner_text().split()[0])
+    rows = seen.page.get_by_role("list", name="Hits").get_by_role("listitem")
+    expect(rows.nth(objects)).to_have_text("Weaker matches")  # what comes after it is not counted
     expect(seen.page.get_by_role("button", name="More", exact=True)).to_be_hidden()
     best = seen.hits.first
     expect(best).to_contain_text("a.png")
@@ -150,7 +151,6 @@ def test_further_hits_come_when_asked_for(seen: Visit) -> None:
 
     seen.page.get_by_role("button", name="More", exact=True).click()
 
-    expect(seen.status).to_contain_text("in 2 pictures")
     expect(seen.hits.nth(first)).to_be_focused()
     expect(seen.hits.nth(first)).to_contain_text("a.png")
 
@@ -163,7 +163,15 @@ def test_hits_can_be_grouped_by_picture(seen: Visit) -> None:
     seen.page.locator("#group").check()
 
     expect(seen.hits).to_have_count(2)
-    expect(seen.hits.first).to_contain_text("things")
+    expect(seen.hits.first).to_contain_text("objects")
+
+
+def test_the_level_says_whether_objects_or_parts_are_asked_for(seen: Visit) -> None:
+    for level, name in (("any", "objects and parts"), ("whole", "whole objects"), ("part", "parts")):
+        seen.page.get_by_label("level").select_option(name)
+        with seen.page.expect_request("**/v1/search") as request:
+            seen.ask("blue")
+        assert (request.value.post_data_json or {})["level"] == level
 
 
 def test_an_opened_hit_shows_the_thing_under_the_pointer(seen: Visit) -> None:
@@ -356,7 +364,7 @@ def test_a_chosen_picture_finds_its_like_and_is_then_added_and_found(own: Servic
 
     expect(seen.status).to_have_text("mine.png: added")
     seen.ask("purple")
-    expect(seen.status).to_contain_text("in 3 pictures")
+    expect(seen.status).to_contain_text("in 1 picture ")  # the others are weaker
     canvas = seen.hits.first.locator("canvas")
     seen.shows_tinted(canvas, (0.3, 0.4), "purple")
 
@@ -408,7 +416,7 @@ def test_a_job_ingests_a_folder_and_its_pictures_are_found(own: Service, visit: 
     expect(job.get_by_role("button")).to_have_count(0)  # nothing is left to be stopped
     seen.page.get_by_role("button", name="Close").click()
     seen.ask("purple")
-    expect(seen.status).to_contain_text("in 5 pictures")
+    expect(seen.status).to_contain_text("in 3 pictures")
     expect(seen.hits.first).to_contain_text(re.compile(r"\d\.png"))
 
 

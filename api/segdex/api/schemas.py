@@ -172,7 +172,7 @@ class SearchOptions(_In):
 
 
 class SearchRequest(SearchOptions):
-    """A question: texts, segments and regions to be near to, texts to be away from, and conditions."""
+    """A question: positive texts, segments and regions, negative texts, and conditions."""
 
     model_config = ConfigDict(
         json_schema_extra={

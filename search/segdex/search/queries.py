@@ -20,7 +20,7 @@ MAX_REFINED = 100
 """Hits that one request may refine."""
 
 DEFAULT_AWAY_WEIGHT = 0.5
-"""Weight of a term that hits should be away from, beside positive terms of weight 1 in all."""
+"""Weight of a negative term, beside positive terms of weight 1 in all."""
 
 DEFAULT_VIEW_WEIGHTS: Mapping[str, float] = MappingProxyType({"crop": 0.4, "mask": 0.6})
 """Share of each view in a score; measured with ``segdex eval search``, see docs/search.md."""
@@ -63,7 +63,7 @@ def clean_text(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TextTerm:
-    """A text that hits should be near to, or away from where the weight is negative."""
+    """A text that hits should match, or should not where the weight is negative."""
 
     text: str
     weight: float = 1.0

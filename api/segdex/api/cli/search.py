@@ -59,19 +59,21 @@ def register(app: typer.Typer) -> None:
 def search_command(
     context: typer.Context,
     text: Annotated[
-        list[str] | None, typer.Argument(help="What to look for, such as: 'red umbrella'.")
+        list[str] | None,
+        typer.Argument(help="What to look for, such as: red umbrella. All words are one question."),
+    ] = None,
+    also: Annotated[
+        list[str] | None, typer.Option("--also", help="Like this second text too; repeatable.")
     ] = None,
     image: Annotated[
-        list[Path] | None, typer.Option("--image", help="Things that look like this picture.")
+        list[Path] | None, typer.Option("--image", help="Objects that look like this picture.")
     ] = None,
-    segment: Annotated[
-        list[str] | None, typer.Option("--segment", help="Things like this segment id.")
-    ] = None,
-    away: Annotated[list[str] | None, typer.Option("--not", help="Away from this text; repeatable.")] = None,
+    segment: Annotated[list[str] | None, typer.Option("--segment", help="Objects like this segment.")] = None,
+    away: Annotated[list[str] | None, typer.Option("--not", help="Unlike this text; repeatable.")] = None,
     weight: Annotated[
         list[float] | None,
         typer.Option(
-            "--weight", help="Weight of each text, picture and segment, in this order. [default: 1]"
+            "--weight", help="Weight of each text, --also, --image and --segment, in this order. [default: 1]"
         ),
     ] = None,
     not_weight: Annotated[
@@ -157,10 +159,11 @@ def search_command(
         refine = DEFAULT_REFINED
     if refine is not None and not 1 <= refine <= MAX_REFINED:
         raise UsageError(f"--refine must be between 1 and {MAX_REFINED}, but got {refine}")
+    texts = [*([" ".join(text)] if text else []), *(also or [])]
     query = SearchQuery(
         terms=_terms(
             settings,
-            texts=text or [],
+            texts=texts,
             images=image or [],
             segments=segment or [],
             away=away or [],
@@ -184,7 +187,7 @@ def search_command(
         exact=exact,
     )
     judged = min_score == _AUTO
-    heading = ", ".join(text or [*map(str, image or []), *(segment or [])])
+    heading = ", ".join(texts or [*map(str, image or []), *(segment or [])])
     with _asked(settings, query, images=image or [], judged=judged, refined=refine is not None) as answer:
         console = console_out()
         if not as_json:

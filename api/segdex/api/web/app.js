@@ -1,4 +1,4 @@
-// Asking: by words, by a picture, by a thing; and what else the page has at its top.
+// Asking: by words, by a picture, by a segment; and what else the page has at its top.
 
 import { askAgain, bySearch, show } from "./hits.js";
 import "./jobs.js";
@@ -25,6 +25,7 @@ function conditions() {
     limit: PAGE,
     per_image: Number($("per-image").value) || 3,
     present: $("present").checked,
+    level: $("level").value,
     where: {
       min_area: share("min-area"),
       max_area: share("max-area"),
@@ -48,7 +49,7 @@ $("filters").addEventListener("submit", (event) => {
   $("search").requestSubmit();
 });
 document.addEventListener("find-similar", (event) => {
-  show("things like this one", bySearch({ ...conditions(), present: false, ...event.detail }));
+  show("objects like this one", bySearch({ ...conditions(), present: false, ...event.detail }));
 });
 
 // ---- pictures that are chosen or dropped
@@ -83,7 +84,7 @@ $("upload").addEventListener("click", async () => {
   $("upload").disabled = true;
   try {
     if (dropped.length === 1) {
-      tell("status", "Cutting the picture into things; this takes some seconds…");
+      tell("status", "Cutting the picture into segments; this takes some seconds…");
       const done = await upload(dropped[0], true);
       tell("status", `${dropped[0].name}: ${done.outcome}${done.detail ? `, ${done.detail}` : ""}`, !done.image_id);
     } else {
@@ -137,5 +138,5 @@ $("narrow").open = matchMedia("(min-width: 701px)").matches; // a phone shows hi
 const untouched = $("status").textContent;
 const first = (text, isError) => { if ($("status").textContent === untouched) tell("status", text, isError); };
 json("GET", "/v1/stats").then(({ images, segments, embedder }) => first(images
-  ? `${count(segments, "thing")} in ${count(images, "picture")}, embedded by ${embedder}. Ask for something.`
+  ? `${count(segments, "segment")} in ${count(images, "picture")}, embedded by ${embedder}. Ask for something.`
   : "The index is empty: add a picture, or let a job ingest a folder.")).catch((error) => first(error.message, error.status !== 503));

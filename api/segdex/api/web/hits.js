@@ -47,7 +47,7 @@ async function more() {
 
 const cardsOf = (answer) => [...$("hits").children].filter((item) => item.answer === answer);
 
-/** Draw the grid anew: a card for each thing, best first, or for each picture with all its things. */
+/** Draw the grid anew: a card for each segment, best first, or for each picture with all its segments. */
 export function render() {
   if (!shown.answers.length) return;
   shown.cards.clear();
@@ -60,21 +60,25 @@ export function render() {
     const made = cards.map(card);
     return weaker < 0 ? made : [...made.slice(0, weaker), divider(), ...made.slice(weaker)];
   });
-  const isThere = shown.answers.some((answer) => answer.hits.some((hit) => hit.is_match));
-  const things = shown.answers.flatMap((answer) => answer.hits.flatMap((hit) => hit.segments)).length;
-  const hits = shown.answers.flatMap((answer) => answer.hits).length;
-  const { timings_ms: timings, embedder } = shown.answers.at(-1);
-  const took = Object.values(timings).reduce((sum, ms) => sum + ms, 0);
-  tell("status", things && !isThere
-    ? `Not there: no picture stands out for ${shown.what}. The nearest, by ${embedder}:`
-    : things
-    ? `${count(things, "thing")} in ${count(hits, "picture")} for ${shown.what}, ${Math.round(took)} ms, by ${embedder}`
-    : $("present").checked
-      ? `Not there: no picture stands out for ${shown.what}.`
-      : `Nothing found for ${shown.what}; do the filters leave any picture?`);
+  const hits = shown.answers.flatMap((answer) => answer.hits);
+  tell("status", statusOf(hits));
   $("hits").replaceChildren(...items);
   $("more").hidden = !shown.answers.at(-1).next_cursor;
-  $("refine-hits").hidden = !things;
+  $("refine-hits").hidden = !hits.length;
+}
+
+/** Say what was found; weaker matches are shown and not counted. */
+function statusOf(hits) {
+  const { timings_ms: timings, embedder } = shown.answers.at(-1);
+  const matches = hits.filter((hit) => hit.is_match);
+  if (matches.length) {
+    const objects = matches.flatMap((hit) => hit.segments).length;
+    const took = Object.values(timings).reduce((sum, ms) => sum + ms, 0);
+    return `${count(objects, "object")} in ${count(matches.length, "picture")} for ${shown.what}, ${Math.round(took)} ms, by ${embedder}`;
+  }
+  if (hits.length) return `Not there: no picture stands out for ${shown.what}. The nearest, by ${embedder}:`;
+  if ($("present").checked) return `Not there: no picture stands out for ${shown.what}.`;
+  return `Nothing found for ${shown.what}; do the filters leave any picture?`;
 }
 
 /** What comes between the pictures that show it and those that are only nearest. */
@@ -98,11 +102,11 @@ function card({ hit, segments, answer }) {
   const label = document.createElement("span");
   label.className = "name";
   label.textContent = fileName(hit.image);
-  const things = document.createElement("span");
-  things.textContent = segments.length > 1 ? count(segments.length, "thing") : "";
+  const objects = document.createElement("span");
+  objects.textContent = segments.length > 1 ? count(segments.length, "object") : "";
   const caption = document.createElement("span");
   caption.className = "caption";
-  caption.append(score, things, label);
+  caption.append(score, objects, label);
   button.title = hit.image.path;
   button.append(canvas, caption);
   button.addEventListener("click", () => open(hit.image, segments, answer));

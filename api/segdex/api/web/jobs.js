@@ -30,7 +30,7 @@ async function show() {
     row.stop.setAttribute("aria-label", `Stop ${paths}`);
     const counts = Object.entries(job.counts).map(([name, count]) => `${count} ${name}`).join(", ");
     const left = job.status === "running" && job.left_s ? `, about ${Math.ceil(job.left_s)} s left` : "";
-    row.note.textContent = [`${job.status}: ${job.done} of ${job.total ?? "?"} files${left}`, counts, job.segments && `${job.segments} things`, job.detail].filter(Boolean).join("; ");
+    row.note.textContent = [`${job.status}: ${job.done} of ${job.total ?? "?"} files${left}`, counts, job.segments && `${job.segments} segments`, job.detail].filter(Boolean).join("; ");
   }
   const items = jobs.map((job) => rowOf(job.id).item);
   if (items.some((item, at) => $("job-list").children[at] !== item)) $("job-list").replaceChildren(...items);

@@ -1,6 +1,6 @@
 // COCO's compressed run-length code of masks (cocoapi, common/maskApi.c), drawn at any size.
 
-/** Return the lengths of the runs, of background and thing in turn, column by column. */
+/** Return the lengths of the runs, of background and object in turn, column by column. */
 export function runsOf(counts) {
   const runs = [];
   for (let at = 0; at < counts.length;) {
@@ -15,7 +15,7 @@ export function runsOf(counts) {
   return runs;
 }
 
-/** Return a Uint8Array of width x height, 1 where the thing is. */
+/** Return a Uint8Array of width x height, 1 where the object is. */
 export function maskOf(rle, width, height) {
   const [fullHeight, fullWidth] = rle.size;
   const mask = new Uint8Array(width * height);
@@ -42,7 +42,7 @@ export function maskOf(rle, width, height) {
   return mask;
 }
 
-/** Draw masks over what is on a canvas: tint and outline of the things, the rest darker, each where it is wanted. */
+/** Draw masks over what is on a canvas: tint and outline of the objects, the rest darker, each where it is wanted. */
 export function drawMasks(context, rles, { tint = true, outline = true } = {}) {
   if (!rles.length || !(tint || outline)) return;
   const { width, height } = context.canvas;

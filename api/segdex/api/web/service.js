@@ -81,5 +81,5 @@ export function tell(id, text, isError = false) {
 }
 
 export const $ = (id) => document.getElementById(id);
-export const count = (number, thing) => `${number.toLocaleString()} ${thing}${number === 1 ? "" : "s"}`;
+export const count = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
 export const fileName = (image) => image.path.split("/").pop();

@@ -1,4 +1,4 @@
-// One picture with its things: look, point, box, refine, save.
+// One picture with its segments: look, point, box, refine, save.
 
 import { drawMasks, maskOf } from "./rle.js";
 import { $, drawPicture, fileName, json, picture, tell } from "./service.js";
@@ -69,7 +69,7 @@ function place(event) {
 
 const mode = () => document.querySelector("input[name=mode]:checked").value;
 
-/** The smallest thing under the pointer. */
+/** The smallest segment under the pointer. */
 function under({ x, y }) {
   const { width, height } = $("canvas");
   const at = Math.floor((y / view.image.height) * height) * width + Math.floor((x / view.image.width) * width);
@@ -166,7 +166,7 @@ $("refine").addEventListener("click", async () => {
     const { refinements } = await json("POST", `/v1/search/${view.answer.id}/refine?first=${REFINED}`);
     if (view.current !== current) return;
     const mine = refinements.find((one) => one.segment_id === current.segment_id);
-    if (!mine) tell("about", `this thing is not among the first ${REFINED} hits`);
+    if (!mine) tell("about", `this segment is not among the first ${REFINED} hits`);
     else if (mine.answer === "kept") tell("about", `kept: ${mine.reason}`);
     else {
       view.current = { ...current, ...mine, note: `refined: ${mine.reason}` };
