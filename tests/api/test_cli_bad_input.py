@@ -66,6 +66,7 @@ def _fails(
         (["search", "--image", "no-such.jpg"], ("--image", "no-such.jpg")),
         (["search", "--segment", "17"], ("17", "segment id")),
         (["search", "cat", "--min-score", "low"], ("--min-score", "a number or auto", "low")),
+        (["ingest", ".", "--views", "half"], ("views", "crops", "pooled")),
         (["search", "cat", "--refine", "0"], ("--refine", "between 1 and 100")),
         (["search", "cat", "--refine", "101"], ("--refine", "between 1 and 100")),
         (["search", "a\u202eb"], ("U+202E",)),

@@ -102,6 +102,8 @@ class ColourEmbedder:
 class PoolingEmbedder(ColourEmbedder):
     """Also sees the pixels inside masks alone."""
 
+    region_share = 0.3
+
     def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
         return self._stack([self._embed_image(image[mask][None]) for mask in masks])
 

@@ -8,6 +8,7 @@ import pytest
 from tests.fakes.embedder import ColourEmbedder, PoolingEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 
+from segdex.core.errors import UsageError
 from segdex.core.masks import decode_mask
 from segdex.core.records import (
     SEGMENT_VIEWS,
@@ -18,10 +19,11 @@ from segdex.core.records import (
     make_image_id,
     make_segment_id,
 )
+from segdex.core.settings import ViewMode
 from segdex.ingest.generate import GeneratorSettings
 from segdex.ingest.pipeline import Recipe, analyse_image, build_records
 from segdex.ingest.tree import ancestors_of
-from segdex.ingest.views import POOL_SHARE, SegmentViews
+from segdex.ingest.views import SegmentViews
 
 # min_region_px fills the hole that the inner thing leaves in the outer one
 RECIPE = Recipe(
@@ -105,9 +107,7 @@ def test_where_the_embedder_can_pool_the_mask_view_is_a_mixture_of_the_blurred_c
     plain = analyse_image(image, RECIPE)
 
     masks = [decode_mask(segment.mask) for segment in analysed.segments]
-    mixed = (1 - POOL_SHARE) * plain.segment_vectors["mask"] + POOL_SHARE * embedder.embed_regions(
-        image, masks
-    )
+    mixed = 0.7 * plain.segment_vectors["mask"] + 0.3 * embedder.embed_regions(image, masks)
     expected = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
     assert [one.mask for one in analysed.segments] == [one.mask for one in plain.segments]
     np.testing.assert_allclose(analysed.segment_vectors["mask"], expected, atol=1e-6)
@@ -115,8 +115,35 @@ def test_where_the_embedder_can_pool_the_mask_view_is_a_mixture_of_the_blurred_c
     np.testing.assert_array_equal(analysed.segment_vectors["crop"], plain.segment_vectors["crop"])
 
 
-def test_a_picture_without_segments_still_has_its_own_vector() -> None:
-    recipe = replace(RECIPE, generator=replace(RECIPE.generator, min_area_px=10**9))
+class PoolingCounter(PoolingEmbedder, CountingEmbedder):
+    """Counts what it embeds, and pools."""
+
+
+def test_pooled_views_are_boxes_and_masks_of_one_pass_over_the_picture() -> None:
+    image, embedder = nested_picture(), PoolingCounter()
+    pooled = replace(RECIPE, embedder=embedder, views="pooled")
+
+    analysed = analyse_image(image, pooled)
+
+    assert embedder.calls == [1]  # the picture alone
+    masks = [decode_mask(segment.mask) for segment in analysed.segments]
+    np.testing.assert_array_equal(analysed.segment_vectors["mask"], embedder.embed_regions(image, masks))
+    crops = [SegmentViews.of(image).crop(segment.box) for segment in analysed.segments]
+    for row, crop in zip(analysed.segment_vectors["crop"], crops, strict=True):
+        whole = np.ones(crop.shape[:2], np.bool_)
+        np.testing.assert_allclose(row, embedder.embed_regions(crop, [whole])[0], atol=1e-6)
+    assert pooled.fingerprint() != replace(pooled, views="crops").fingerprint()
+
+
+def test_views_are_not_pooled_where_the_embedder_has_no_regions() -> None:
+    with pytest.raises(UsageError, match=r"cannot be pooled with .*; use --views crops"):
+        replace(RECIPE, views="pooled")
+
+
+@pytest.mark.parametrize("views", ["crops", "pooled"])
+def test_a_picture_without_segments_still_has_its_own_vector(views: ViewMode) -> None:
+    recipe = replace(RECIPE, embedder=PoolingEmbedder(), views=views)
+    recipe = replace(recipe, generator=replace(RECIPE.generator, min_area_px=10**9))
 
     analysed = analyse_image(nested_picture(), recipe)
 
@@ -184,8 +211,9 @@ class OtherSegmenter(FloodSegmenter):
         replace(RECIPE, segmenter=OtherSegmenter()),
         replace(RECIPE, embedder=ColourEmbedder(samples_per_side=16)),
         replace(RECIPE, generator=GeneratorSettings(points_per_side=5)),
+        replace(RECIPE, embedder=PoolingEmbedder()),
     ],
-    ids=["segmenter", "embedder", "generator"],
+    ids=["segmenter", "embedder", "generator", "regions"],
 )
 def test_every_part_changes_the_fingerprint_of_a_recipe(other: Recipe) -> None:
     assert other.fingerprint() != RECIPE.fingerprint()
@@ -197,7 +225,7 @@ def test_the_margins_of_the_views_change_the_fingerprint(monkeypatch: pytest.Mon
     before = RECIPE.fingerprint()
 
     for name in (
-        *("CROP_MARGIN", "BLUR_SHARE", "POOL_SHARE", "MIN_CROP_PX"),
+        *("CROP_MARGIN", "BLUR_SHARE", "MIN_CROP_PX"),
         *("VIEWS_VERSION", "SEGMENT_VIEWS"),
     ):
         with monkeypatch.context() as patched:

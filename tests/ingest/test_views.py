@@ -18,7 +18,6 @@ from segdex.ingest.views import (
     BLUR_SHARE,
     CROP_MARGIN,
     MIN_CROP_PX,
-    POOL_SHARE,
     SegmentViews,
     mask_view,
     region_vectors,
@@ -188,23 +187,25 @@ def test_a_large_blurred_crop_is_a_smaller_copy_of_the_same_and_the_crop_stays_a
     assert views.blur(almost, mask).shape == views.crop(almost).shape
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(0, 6))
-def test_the_mask_view_is_the_documented_mixture_in_unit_rows(seed: int, count: int) -> None:
+@given(st.integers(0, 2**32 - 1), st.integers(0, 6), st.floats(0, 1))
+def test_the_mask_view_is_the_documented_mixture_in_unit_rows(seed: int, count: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     blurred, regions = unit_rows(rng, count, 7), unit_rows(rng, count, 7)
 
-    view = mask_view(blurred, regions)
+    view = mask_view(blurred, regions, share=share)
 
-    mixed = (1 - POOL_SHARE) * blurred + POOL_SHARE * regions
+    mixed = (1 - share) * blurred + share * regions
     assert view.shape == (count, 7)
     assert view.dtype == np.float32
     np.testing.assert_allclose(view * np.linalg.norm(mixed, axis=1, keepdims=True), mixed, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(view, axis=1), 1, atol=1e-6)
-    np.testing.assert_array_equal(mask_view(blurred, None), blurred)
+    np.testing.assert_array_equal(mask_view(blurred, None, share=share), blurred)
 
 
 class PoolingEmbedder(ColourEmbedder):
     """Says how many pixels each mask has."""
+
+    region_share = 0.3
 
     def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
         return np.array([[mask.sum()] for mask in masks], np.float32).reshape(-1, 1)

@@ -32,7 +32,7 @@ from segdex.core.records import (
 )
 from segdex.ingest.pipeline import AnalysedImage, build_records
 from segdex.ingest.tree import find_parents
-from segdex.ingest.views import mask_view, segment_views
+from segdex.ingest.views import mask_view, region_share, segment_views
 
 HERE = Path(__file__).parent
 SUBSET = HERE / "subset.npz"
@@ -175,7 +175,10 @@ def fill(index: SegmentIndex, images: Sequence[SubsetImage], embedder: ConseEmbe
             segment_count=len(segments),
             recipe="subset",
         )
-        views = {"crop": vectors["crop"], "mask": mask_view(vectors["blur"], vectors["region"])}
+        views = {
+            "crop": vectors["crop"],
+            "mask": mask_view(vectors["blur"], vectors["region"], share=region_share(embedder)),
+        }
         analysed = AnalysedImage(segments, views, vectors["image"])
         index.upsert_segments(build_records(analysed, record))
         index.upsert_image(record, analysed.image_vector)

@@ -339,6 +339,7 @@ def load_recipe(settings: Settings, profile: ProfileName, generator: GeneratorSe
         segmenter=load_segmenter(settings, profile),
         embedder=load_embedder(settings, profile),
         generator=generator,
+        views=settings.views,
     )
 
 

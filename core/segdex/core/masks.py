@@ -86,7 +86,11 @@ def cell_shares(mask: BoolMask, cells_hw: tuple[int, int]) -> npt.NDArray[np.flo
     shares: npt.NDArray[np.float32] = np.asarray(
         pixels.resize((width, height), Image.Resampling.BOX), np.float32
     ) / np.float32(255)
-    return shares
+    if shares.any() or not mask.any():
+        return shares
+    # A mask of a few pixels in large cells: bytes round its shares to 0.
+    exact = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+    return np.asarray(exact, np.float32)
 
 
 def mask_box(mask: BoolMask) -> BoxXYXY:

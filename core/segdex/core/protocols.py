@@ -294,12 +294,23 @@ class Vocabulary(Protocol):
 class RegionEmbedder(Protocol):
     """An embedder that can also average one pass over a picture inside masks: a view of all for one price."""
 
+    @property
+    def region_share(self) -> float | None:
+        """Share of regions in the ``mask`` view, beside blurred crops, that was measured to be best, 0 to 1.
+
+        None where the architecture of the model has no regions.
+        """
+        ...
+
     def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
         """Return one unit row for each mask of a picture, (0, dim) for none.
 
         Args:
             image: (H, W, 3) uint8, the whole picture.
             masks: n masks (H, W), none empty; one is read at a time.
+
+        Raises:
+            ModelError: If ``region_share`` is None.
         """
         ...
 

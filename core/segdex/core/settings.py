@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 ProfileName = Literal["default", "offline"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+ViewMode = Literal["crops", "pooled"]
 LogFormat = Literal["auto", "text", "json"]
 
 
@@ -54,6 +55,10 @@ class Settings(BaseSettings):
     embedder: str | None = Field(
         None,
         description="Another embedder: a name of `segdex models list`, or MODEL:PRETRAINED of open_clip.",
+    )
+    views: ViewMode = Field(
+        "crops",
+        description="What an ingest embeds: crops, two for each segment; pooled: one pass over each picture.",
     )
     refiner: str | None = Field(
         None,

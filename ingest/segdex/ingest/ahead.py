@@ -11,9 +11,8 @@ from uuid import UUID
 import numpy as np
 
 from segdex.core.protocols import Embedder, PromptableSegmenter
-from segdex.core.records import RGBImage, Segment, Vectors
-from segdex.ingest.pipeline import AnalysedImage, Recipe, assemble, segment_image, views_to_embed
-from segdex.ingest.views import region_vectors
+from segdex.core.records import RGBImage
+from segdex.ingest.pipeline import AnalysedImage, ImageViews, Recipe, assemble, segment_image, views_of
 
 _CROPS_PER_CALL = 64
 """Fills the batches of an embedder, and is done in a second on a CPU, so that Ctrl-C is answered."""
@@ -91,22 +90,18 @@ class Analyses:
 
     def _analyse(self, pixels: RGBImage, future: Future[AnalysedImage]) -> None:
         try:
-            segments = segment_image(pixels, self._recipe)
-            crops = views_to_embed(pixels, segments)
-            regions = region_vectors(pixels, segments, self._recipe.embedder)
+            views = views_of(pixels, segment_image(pixels, self._recipe), self._recipe)
         except Exception as error:  # noqa: BLE001 - raised again by ``result``
             future.set_exception(error)
             return
-        self._batches.embed(_Waiting(segments, crops, regions, future))
+        self._batches.embed(_Waiting(views, future))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
     """A picture whose crops wait to be embedded."""
 
-    segments: Sequence[Segment]
-    crops: Sequence[RGBImage]
-    regions: Vectors | None
+    views: ImageViews
     future: Future[AnalysedImage]
 
 
@@ -140,7 +135,7 @@ class _SharedBatches:
             return taken
 
     def _embed_together(self, pictures: Sequence[_Waiting]) -> None:
-        crops = [crop for picture in pictures for crop in picture.crops]
+        crops = [crop for picture in pictures for crop in picture.views.crops]
         try:
             rows = np.concatenate(
                 [
@@ -148,11 +143,9 @@ class _SharedBatches:
                     for start in range(0, len(crops), _CROPS_PER_CALL)
                 ]
             )
-            ends = np.cumsum([len(picture.crops) for picture in pictures])
+            ends = np.cumsum([len(picture.views.crops) for picture in pictures])
             parts = np.split(rows, ends[:-1])
-            analysed = [
-                assemble(p.segments, part, p.regions) for p, part in zip(pictures, parts, strict=True)
-            ]
+            analysed = [assemble(picture.views, part) for picture, part in zip(pictures, parts, strict=True)]
         except Exception as error:  # noqa: BLE001 - raised again by ``Analyses.result``
             if len(pictures) == 1:
                 pictures[0].future.set_exception(error)

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from segdex.core.protocols import Embedder, PromptableSegmenter
+from segdex.core.errors import UsageError
+from segdex.core.protocols import Embedder, PromptableSegmenter, RegionEmbedder
 from segdex.core.records import (
     SEGMENT_VIEWS,
     EmbeddedSegments,
@@ -15,6 +16,7 @@ from segdex.core.records import (
     Vectors,
     make_segment_id,
 )
+from segdex.core.settings import ViewMode
 from segdex.ingest.generate import GeneratorSettings, generate_masks
 from segdex.ingest.ranker import ranker_fingerprint
 from segdex.ingest.tree import ancestors_of
@@ -22,9 +24,11 @@ from segdex.ingest.views import (
     BLUR_SHARE,
     CROP_MARGIN,
     MIN_CROP_PX,
-    POOL_SHARE,
     VIEWS_VERSION,
+    can_pool,
     mask_view,
+    pooled_views,
+    region_share,
     region_vectors,
     segment_views,
 )
@@ -32,15 +36,36 @@ from segdex.ingest.views import (
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The models and settings that turn a picture into what the index stores of it."""
+    """The models and settings that turn a picture into what the index stores of it.
+
+    Attributes:
+        segmenter: Cuts pictures.
+        embedder: Embeds pictures and segments.
+        generator: How much is looked for.
+        views: ``crops`` embeds two crops of each segment; ``pooled`` makes both views from one pass over the
+            picture, which costs a fraction and needs a ``RegionEmbedder``.
+
+    Raises:
+        UsageError: If the views are to be pooled and the embedder has no regions.
+    """
 
     segmenter: PromptableSegmenter
     embedder: Embedder
     generator: GeneratorSettings = field(default_factory=GeneratorSettings)
+    views: ViewMode = "crops"
+
+    def __post_init__(self) -> None:
+        if self.views == "pooled" and not can_pool(self.embedder):
+            raise UsageError(
+                f"views cannot be pooled with {self.embedder.name}: it has no map of a whole picture; "
+                "use --views crops"
+            )
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that differ whenever a stored segment or vector can differ."""
-        numbers = f"{CROP_MARGIN};{BLUR_SHARE:.6f};{POOL_SHARE};{MIN_CROP_PX}"
+        numbers = f"{CROP_MARGIN};{BLUR_SHARE:.6f};{region_share(self.embedder)};{MIN_CROP_PX}"
+        if self.views == "pooled":
+            numbers = f"pooled;{CROP_MARGIN};{MIN_CROP_PX}"
         views = f"views-v{VIEWS_VERSION}({','.join(SEGMENT_VIEWS)};{numbers})"
         ranker = f"ranker({ranker_fingerprint(self.segmenter.decoder_id)})"
         generator = self.generator.fingerprint()
@@ -65,36 +90,60 @@ class AnalysedImage:
 
 def analyse_image(image: RGBImage, recipe: Recipe) -> AnalysedImage:
     """Segment one picture and embed the picture and every view of every segment."""
-    segments = segment_image(image, recipe)
-    regions = region_vectors(image, segments, recipe.embedder)
-    return assemble(segments, recipe.embedder.embed_images(views_to_embed(image, segments)), regions)
+    views = views_of(image, segment_image(image, recipe), recipe)
+    return assemble(views, recipe.embedder.embed_images(views.crops))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageViews:
+    """A segmented picture as its embedder sees it.
+
+    Attributes:
+        segments: n segments, best score first.
+        crops: What ``Embedder.embed_images`` has to see: the picture; unless the views are pooled, also the
+            crops of all segments, then their blurred crops.
+        regions: (n, dim) of the masks, (2 n, dim) of boxes and masks where the views are pooled, or None.
+        region_share: What regions count in the ``mask`` view, 1 where the views are pooled.
+    """
+
+    segments: Sequence[Segment]
+    crops: Sequence[RGBImage]
+    regions: Vectors | None
+    region_share: float
 
 
 def segment_image(image: RGBImage, recipe: Recipe) -> list[Segment]:
-    """Return the segments of one picture, the first half of ``analyse_image``."""
+    """Return the segments of one picture."""
     return generate_masks(image, segmenter=recipe.segmenter, settings=recipe.generator)
 
 
-def views_to_embed(image: RGBImage, segments: Sequence[Segment]) -> list[RGBImage]:
-    """Return the picture, then the crops of all segments, then their blurred crops."""
-    return [image, *segment_views(image, segments)]
+def views_of(image: RGBImage, segments: Sequence[Segment], recipe: Recipe) -> ImageViews:
+    """Return what there is to embed of a segmented picture; regions are embedded here."""
+    embedder = recipe.embedder
+    if recipe.views == "pooled" and isinstance(embedder, RegionEmbedder):
+        return ImageViews(segments, [image], pooled_views(image, segments, embedder), region_share=1.0)
+    return ImageViews(
+        segments,
+        [image, *segment_views(image, segments)],
+        region_vectors(image, segments, embedder),
+        region_share=region_share(embedder),
+    )
 
 
-def assemble(segments: Sequence[Segment], rows: Vectors, regions: Vectors | None) -> AnalysedImage:
-    """Return what the embedder made of ``views_to_embed`` with the segments it belongs to.
+def assemble(views: ImageViews, rows: Vectors) -> AnalysedImage:
+    """Return the vectors of a picture and its segments.
 
     Args:
-        segments: n segments.
-        rows: (1 + 2 n, dim) what it made of them.
-        regions: (n, dim) of ``region_vectors``.
+        views: Of n segments.
+        rows: (len(views.crops), dim) unit rows of the crops.
     """
-    count = len(segments)
-    crops, blurred = rows[1 : 1 + count], rows[1 + count : 1 + 2 * count]
-    return AnalysedImage(
-        segments=segments,
-        segment_vectors={"crop": crops, "mask": mask_view(blurred, regions)},
-        image_vector=rows[:1],
-    )
+    count = len(views.segments)
+    if views.region_share == 1.0 and views.regions is not None:
+        vectors = {"crop": views.regions[:count], "mask": views.regions[count:]}
+    else:
+        mask = mask_view(rows[1 + count :], views.regions, share=views.region_share)
+        vectors = {"crop": rows[1 : 1 + count], "mask": mask}
+    return AnalysedImage(segments=views.segments, segment_vectors=vectors, image_vector=rows[:1])
 
 
 def build_records(analysed: AnalysedImage, image: ImageRecord) -> EmbeddedSegments:

@@ -1,6 +1,6 @@
 """What the embedder sees of a segment: pure functions on arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,34 +66,68 @@ class SegmentViews:
         return shown if factor < 2 else np.asarray(Image.fromarray(shown).reduce(factor))
 
     def _grown(self, box: BoxXYXY) -> BoxXYXY:
-        size_hw = (self.image.shape[0], self.image.shape[1])
-        return box.scale_about_centre(CROP_MARGIN, size_hw, min_side_px=MIN_CROP_PX)
+        return _grown(box, (self.image.shape[0], self.image.shape[1]))
 
 
-POOL_SHARE = 0.3
-"""Of the ``mask`` view, where the embedder can average one pass over the picture inside masks; the rest is
-the blurred crop. docs/search.md has what was tried."""
+def _grown(box: BoxXYXY, size_hw: tuple[int, int]) -> BoxXYXY:
+    return box.scale_about_centre(CROP_MARGIN, size_hw, min_side_px=MIN_CROP_PX)
 
 
-def mask_view(blurred: Vectors, regions: Vectors | None) -> Vectors:
+def mask_view(blurred: Vectors, regions: Vectors | None, *, share: float) -> Vectors:
     """Return (n, dim) unit rows of what masks show, from blurred crops and, where there are any, regions.
 
     Args:
         blurred: (n, dim) unit rows.
         regions: (n, dim) unit rows of ``RegionEmbedder.embed_regions``, or None.
+        share: ``RegionEmbedder.region_share``: what the regions count; the rest is the blurred crops.
     """
     if regions is None:
         return blurred
-    mixed = (1 - POOL_SHARE) * blurred + POOL_SHARE * regions
+    mixed = (1 - share) * blurred + share * regions
     view: Vectors = mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12)
     return view.astype(np.float32)
 
 
+def can_pool(embedder: Embedder) -> bool:
+    """Return whether an embedder can make views from one pass over a picture."""
+    return isinstance(embedder, RegionEmbedder) and embedder.region_share is not None
+
+
+def region_share(embedder: Embedder) -> float:
+    """Return what regions count in the ``mask`` view of an embedder, 0 where it has none."""
+    return (embedder.region_share or 0.0) if isinstance(embedder, RegionEmbedder) else 0.0
+
+
 def region_vectors(image: RGBImage, segments: Sequence[Segment], embedder: Embedder) -> Vectors | None:
-    """Return (n, dim) unit rows of the segments from one pass over their picture; None where it cannot."""
-    if not isinstance(embedder, RegionEmbedder):
+    """Return (n, dim) unit rows of the segments from one pass over their picture; None where they count 0."""
+    if not isinstance(embedder, RegionEmbedder) or not embedder.region_share:
         return None
     return embedder.embed_regions(image, (decode_mask(one.mask) for one in segments))
+
+
+def pooled_views(image: RGBImage, segments: Sequence[Segment], embedder: RegionEmbedder) -> Vectors:
+    """Return both views of the segments from one pass over their picture.
+
+    Args:
+        image: (H, W, 3) uint8.
+        segments: With masks of its size.
+        embedder: One whose ``region_share`` is not None.
+
+    Returns:
+        (2 n, dim) unit rows: the boxes with their margin, which stand for crops, then the masks.
+    """
+    size_hw = (image.shape[0], image.shape[1])
+
+    def masks() -> Iterator[BoolMask]:
+        for segment in segments:
+            box = _grown(segment.box, size_hw)
+            shown = np.zeros(size_hw, np.bool_)
+            shown[box.y1 : box.y2, box.x1 : box.x2] = True
+            yield shown
+        for segment in segments:
+            yield decode_mask(segment.mask)
+
+    return embedder.embed_regions(image, masks())
 
 
 def segment_views(image: RGBImage, segments: Sequence[Segment]) -> list[RGBImage]:

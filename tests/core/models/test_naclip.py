@@ -10,7 +10,7 @@ from tests.fakes.embedder import TINY_OPEN_CLIP, write_tiny_open_clip
 from torch.nn import functional
 
 from segdex.core.errors import ModelInvalidError
-from segdex.core.models.naclip import neighbourhood, patch_features
+from segdex.core.models.naclip import neighbourhood, patch_features, region_features
 from segdex.core.models.open_clip_embedder import OpenClipEmbedder
 
 
@@ -91,6 +91,53 @@ def test_the_map_of_the_picture_is_the_cosine_of_its_patches_and_the_texts(
     np.testing.assert_allclose(maps, wanted.numpy(), atol=1e-5)
 
 
+def values_by_hand(visual: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Return the (patches, width) values of the last block, from open_clip's own tokens."""
+    before = visual.forward_intermediates(
+        pixels, indices=[len(visual.transformer.resblocks) - 2], output_fmt="NLC", output_extra_tokens=True
+    )
+    tokens = before["image_intermediates"][0][0]
+    last = visual.transformer.resblocks[-1]
+    width = tokens.shape[1]
+    weight, bias = last.attn.in_proj_weight[2 * width :], last.attn.in_proj_bias[2 * width :]
+    return functional.linear(last.ln_1(tokens), weight, bias)
+
+
+@torch.inference_mode()
+def test_a_region_reads_its_patches_in_place_of_cls(visual: Any) -> None:
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randn(1, 3, 32, 32, generator=generator)
+    shares = torch.rand(5, 16, generator=generator) * (torch.rand(5, 16, generator=generator) > 0.6)
+    shares[:, 3] = 0.5  # none is empty
+
+    regions = region_features(visual, pixels, shares)
+
+    values, last = values_by_hand(visual, pixels), visual.transformer.resblocks[-1]
+    for row, share in zip(regions, shares, strict=True):
+        read = sum(share[i] * values[i] for i in range(16)) / share.sum()
+        wanted = functional.normalize(visual.ln_post(last.attn.out_proj(read)) @ visual.proj, dim=0)
+        torch.testing.assert_close(row, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_many_masks_of_a_picture_equal_each_alone_however_they_scale(embedder: OpenClipEmbedder) -> None:
+    rng = np.random.default_rng(2)
+    image = rng.integers(0, 255, (90, 60, 3)).astype(np.uint8)
+    masks = [rng.random((90, 60)) < density for density in (0.1, 0.5, 1.0)]
+    dot = np.zeros((90, 60), np.bool_)
+    dot[40, 30] = True  # far smaller than a cell
+
+    together = embedder.embed_regions(image, [*masks, dot])
+
+    assert together.shape == (4, embedder.dim)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    for row, mask in zip(together, [*masks, dot], strict=True):
+        np.testing.assert_allclose(row, embedder.embed_regions(image, [mask])[0], atol=1e-5)
+    assert embedder.embed_regions(image, []).shape == (0, embedder.dim)
+
+
 def test_another_architecture_is_refused() -> None:
+    linear = torch.nn.Linear(1, 1)
     with pytest.raises(ModelInvalidError, match="plain vision transformer, but this is Linear"):
-        patch_features(torch.nn.Linear(1, 1), torch.zeros(1, 3, 32, 32))
+        patch_features(linear, torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ModelInvalidError, match="plain vision transformer, but this is Linear"):
+        region_features(linear, torch.zeros(1, 3, 32, 32), torch.ones(1, 16))

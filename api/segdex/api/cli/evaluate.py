@@ -34,6 +34,7 @@ from segdex.api.cli.ingest import (
     GridOption,
     QualityOption,
     SelectOption,
+    ViewsOption,
     generator_settings,
 )
 from segdex.api.evaluation.dataset import EvalDataset, choose_source, sample_dataset
@@ -143,6 +144,7 @@ def search_command(
     segments_per_image: BudgetOption = None,
     points_per_side: GridOption = None,
     crop_layers: CropLayersOption = None,
+    views: ViewsOption = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Write every verdict to this JSON file, for --compare.")
     ] = None,
@@ -163,7 +165,13 @@ def search_command(
     a change of the ranking is judged without the models that segment and embed.
     """
     settings = settings_from(
-        context, profile=profile, index=index, device=device, segmenter=segmenter, embedder=embedder
+        context,
+        profile=profile,
+        index=index,
+        device=device,
+        segmenter=segmenter,
+        embedder=embedder,
+        views=views,
     )
     check_limit(limit)
     generator = generator_settings(

@@ -59,6 +59,8 @@ _LABEL_SPACE_PATH = Path(__file__).parent / LABEL_SPACE_FILE
 _POOL_PX = 672
 """Longer side of a picture whose cells are averaged over masks."""
 
+_REGION_SHARE = 0.3
+
 _MAX_WORD_PIECES = 256
 """``max_seq_length`` in ``sentence_bert_config.json`` of all-MiniLM-L6-v2, start and end marks included."""
 
@@ -189,6 +191,11 @@ class ConseEmbedder:
         shifted = np.exp((logits - logits.max(axis=1, keepdims=True)) / _TEMPERATURE)
         classes = shifted / shifted.sum(axis=1, keepdims=True)
         return np.concatenate([classes, LABEL_WEIGHT * head.probabilities(features)], axis=1)
+
+    @property
+    def region_share(self) -> float | None:
+        """See ``RegionEmbedder``; docs/search.md has what was tried."""
+        return _REGION_SHARE
 
     def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
         """Return (n, dim) unit rows of parts of a picture, see ``region_features``."""

@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -38,8 +38,9 @@ from segdex.core.errors import (
     QueryError,
     UsageError,
 )
+from segdex.core.masks import BoolMask, cell_shares
 from segdex.core.models.devices import ModelPrecision, check_device
-from segdex.core.models.naclip import patch_features
+from segdex.core.models.naclip import patch_features, plain_transformer, region_features
 from segdex.core.models.torch_batches import run_in_batches, upload
 from segdex.core.records import RGBImage, Vectors
 
@@ -96,6 +97,7 @@ class OpenClipEmbedder:
         prompt_template: str,
     ) -> None:
         self._model = model
+        self._visual: Any = model.visual
         self._preprocess = preprocess
         self._tokenizer = tokenizer
         self._name = name
@@ -221,11 +223,40 @@ class OpenClipEmbedder:
         Raises:
             ModelInvalidError: If the model is no plain vision transformer.
         """
-        visual: Any = self._model.visual
-        if not hasattr(visual, "patch_size"):
-            raise ModelInvalidError(
-                f"relevance maps need a plain vision transformer, but {self._name} has another picture side"
-            )
+        patches = patch_features(self._visual, self._dense_pixels(image))
+        maps: npt.NDArray[np.float32] = np.einsum("nd,hwd->nhw", texts, patches.cpu().numpy())
+        return maps
+
+    @property
+    def region_share(self) -> float | None:
+        """See ``RegionEmbedder``: not measured with CLIP, so 0. None if it is no plain vision transformer."""
+        try:
+            plain_transformer(self._visual)
+        except ModelInvalidError:
+            return None
+        return 0.0
+
+    @torch.inference_mode()
+    def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
+        """Return (n, dim) unit rows of regions of a picture, see ``naclip.region_features``.
+
+        The picture is squashed as for ``relevance``.
+
+        Raises:
+            ModelInvalidError: If the model is no plain vision transformer.
+        """
+        pixels = self._dense_pixels(image)
+        patch_h, patch_w = plain_transformer(self._visual).patch_size
+        cells_hw = (pixels.shape[2] // patch_h, pixels.shape[3] // patch_w)
+        shares = [cell_shares(mask, cells_hw).ravel() for mask in masks]
+        if not shares:
+            return np.zeros((0, self._dim), np.float32)
+        on_device = torch.from_numpy(np.stack(shares)).to(self._device)
+        rows: Vectors = region_features(self._visual, pixels, on_device).cpu().numpy()
+        return rows
+
+    def _dense_pixels(self, image: RGBImage) -> torch.Tensor:
+        visual = plain_transformer(self._visual)
         patch_h, patch_w = visual.patch_size
         longest = _DENSE_SCALE * max(visual.image_size) / max(image.shape[:2])
         height, width = (
@@ -234,11 +265,9 @@ class OpenClipEmbedder:
         )
         resized = _to_pil(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
         pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float() / 255
-        config = visual.preprocess_cfg
-        pixels = Normalize(config["mean"], config["std"])(pixels).to(self._device, self._input_dtype)
-        patches = patch_features(visual, pixels)
-        maps: npt.NDArray[np.float32] = np.einsum("nd,hwd->nhw", texts, patches.cpu().numpy())
-        return maps
+        config = self._visual.preprocess_cfg
+        normalized: torch.Tensor = Normalize(config["mean"], config["std"])(pixels)
+        return normalized.to(self._device, self._input_dtype)
 
     @torch.inference_mode()
     def _encode_images(self, images: Sequence[RGBImage]) -> torch.Tensor:
