@@ -243,7 +243,12 @@ def test_pictures_of_coco_json_elsewhere_have_to_be_named(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("segmentation", "said"),
-    [([1, 2, 3], "annotations.0.segmentation"), ([[1.0] * 7], "pairs of finite numbers")],
+    [
+        ([1, 2, 3], "annotations.0.segmentation"),
+        ([[1.0] * 7], "pairs of finite numbers"),
+        ([[0, 0, 1e12, 0, 1e12, 1e12]], "outside the picture"),
+        ([[0, 0, -1e300, 0, 5, 5]], "outside the picture"),
+    ],
 )
 def test_a_broken_annotation_is_named(tmp_path: Path, segmentation: object, said: str) -> None:
     with pytest.raises(UsageError, match=said):

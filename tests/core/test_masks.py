@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_mask
+from tests.fakes.hostile_masks import coco_counts, wrapping_runs
 
 from segdex.core.masks import (
+    MAX_SIDE_PX,
     BoolMask,
     MaskRLE,
     cell_shares,
@@ -100,6 +102,8 @@ def test_the_box_is_the_smallest_that_holds_every_pixel(mask: BoolMask) -> None:
 def test_a_code_that_cannot_be_a_mask_is_refused() -> None:
     with pytest.raises(ValueError, match="size_hw"):
         MaskRLE(size_hw=(0, 4), counts="")
+    with pytest.raises(ValueError, match="size_hw"):
+        MaskRLE(size_hw=(2**40, 2**40), counts="")
     with pytest.raises(ValueError, match="ASCII"):
         MaskRLE(size_hw=(2, 4), counts="é")
 
@@ -108,6 +112,33 @@ def test_a_code_that_cannot_be_a_mask_is_refused() -> None:
 def test_runs_that_do_not_add_up_to_the_size_are_refused(counts: str) -> None:
     with pytest.raises(ValueError, match="RLE"):
         decode_mask(MaskRLE(size_hw=(3, 3), counts=counts))
+
+
+@given(MASKS)
+def test_the_code_of_runs_is_that_of_pycocotools(mask: BoolMask) -> None:
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
+    runs = np.diff([0, *edges, flat.size]).tolist()
+
+    assert coco_counts(runs) == encode_mask(mask).counts
+
+
+@pytest.mark.parametrize("size_hw", [(64, 128), (6000, 6000), (MAX_SIDE_PX, MAX_SIDE_PX)])
+def test_runs_whose_sum_wraps_are_refused_by_everything_that_reads_them(size_hw: tuple[int, int]) -> None:
+    size_px = size_hw[0] * size_hw[1]
+    runs = wrapping_runs(size_px)
+    assert min(runs) >= 0
+    assert sum(runs) == 2**64 + size_px
+    hostile = MaskRLE(size_hw=size_hw, counts=coco_counts(runs))
+
+    for read in (
+        decode_mask,
+        rle_area_px,
+        lambda rle: rle_iou([rle], [rle]),
+        lambda rle: rle_containment([rle], [rle]),
+    ):
+        with pytest.raises(ValueError, match="the runs of an RLE must add up"):
+            read(hostile)
 
 
 @given(st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=12))
@@ -119,7 +150,7 @@ def test_a_code_decodes_only_where_pycocotools_counts_the_same_pixels(counts: st
         return
 
     assert mask.shape == (2, 3)
-    assert rle_area_px(rle) == mask.sum()
+    assert rle_area_px(rle) == coco_mask.area(rle.to_coco()) == mask.sum()
 
 
 @given(
@@ -145,3 +176,13 @@ def test_cells_smaller_than_pixels_are_those_of_their_pixel() -> None:
     mask = np.array([[True, False], [False, True]])
 
     np.testing.assert_array_equal(cell_shares(mask, (6, 4)), np.kron(mask, np.ones((3, 2))))
+
+
+def test_a_mask_far_smaller_than_a_cell_keeps_its_share() -> None:
+    mask = np.zeros((400, 300), np.bool_)
+    mask[110, 160] = True
+
+    shares = cell_shares(mask, (4, 3))
+
+    assert shares[1, 1] == pytest.approx(1e-4)
+    assert shares.sum() == shares[1, 1]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,10 @@ from segdex.core.geometry import BoxXYXY
 
 BoolMask = npt.NDArray[np.bool_]
 """(H, W) bool, rows first; True is the thing."""
+
+
+MAX_SIDE_PX = 1 << 20
+"""Longest side of a mask: more than any picture, and few enough that no sum of pixels wraps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +32,10 @@ class MaskRLE:
     counts: str
 
     def __post_init__(self) -> None:
-        if min(self.size_hw) < 1:
-            raise ValueError(f"size_hw must be two positive whole numbers, but got {self.size_hw}")
+        if min(self.size_hw) < 1 or max(self.size_hw) > MAX_SIDE_PX:
+            raise ValueError(
+                f"size_hw must be two whole numbers between 1 and {MAX_SIDE_PX:,}, but got {self.size_hw}"
+            )
         if not self.counts.isascii():
             raise ValueError("counts must be COCO's compressed ASCII code")
 
@@ -51,26 +58,35 @@ def decode_mask(rle: MaskRLE) -> BoolMask:
         ValueError: If the runs do not fit ``size_hw``.
     """
     height, width = rle.size_hw
-    runs = _runs_px(rle.counts)
-    # pycocotools notices runs that are too long; where they are too short it returns uninitialised memory.
-    if runs.min(initial=0) < 0 or int(runs.sum()) != height * width:
-        raise ValueError(f"the runs of an RLE must add up to its size_hw, {height} x {width}")
+    runs = _valid_runs_px(rle)
     column_major = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.ascontiguousarray(column_major.reshape(width, height).T)
 
 
 def rle_area_px(rle: MaskRLE) -> int:
-    """Return the number of pixels in the mask."""
-    return int(coco_mask.area(rle.to_coco()))
+    """Return the number of pixels in the mask.
+
+    Raises:
+        ValueError: If the runs do not fit ``size_hw``.
+    """
+    return int(_valid_runs_px(rle)[1::2].sum())
 
 
 def rle_iou(a: Sequence[MaskRLE], b: Sequence[MaskRLE]) -> npt.NDArray[np.float64]:
-    """Return the (len(a), len(b)) mask IoU; all masks must have one size."""
+    """Return the (len(a), len(b)) mask IoU; all masks must have one size.
+
+    Raises:
+        ValueError: If the runs of one do not fit ``size_hw``.
+    """
     return _rle_overlap(a, b, over_area_of_a=False)
 
 
 def rle_containment(a: Sequence[MaskRLE], b: Sequence[MaskRLE]) -> npt.NDArray[np.float64]:
-    """Return the (len(a), len(b)) share of each mask of ``a`` that lies inside each mask of ``b``."""
+    """Return the (len(a), len(b)) share of each mask of ``a`` that lies inside each mask of ``b``.
+
+    Raises:
+        ValueError: If the runs of one do not fit ``size_hw``.
+    """
     return _rle_overlap(a, b, over_area_of_a=True)
 
 
@@ -112,9 +128,31 @@ def _rle_overlap(
 ) -> npt.NDArray[np.float64]:
     if not a or not b:
         return np.zeros((len(a), len(b)))
+    for mask in {*a, *b}:
+        _check_runs(mask)
     # With iscrowd, pycocotools divides by the area of the first mask alone.
     iscrowd = [int(over_area_of_a)] * len(b)
     return np.asarray(coco_mask.iou([m.to_coco() for m in a], [m.to_coco() for m in b], iscrowd))
+
+
+@lru_cache(maxsize=4096)  # the masks of a picture are compared with each other again and again
+def _check_runs(rle: MaskRLE) -> None:
+    _valid_runs_px(rle)
+
+
+def _valid_runs_px(rle: MaskRLE) -> npt.NDArray[np.int64]:
+    """Return runs that are 0 or more and add up to the size of the mask.
+
+    Whatever repeats or writes runs in native code trusts them: runs whose sum wraps 2^64 end the process.
+    Each running total is compared, not the last alone: before one is above the size, none has wrapped.
+    """
+    height, width = rle.size_hw
+    runs = _runs_px(rle.counts)
+    size_px = height * width
+    totals = np.cumsum(np.clip(runs, -1, size_px + 1))
+    if runs.min(initial=0) < 0 or totals.max(initial=0) > size_px or int(runs.sum()) != size_px:
+        raise ValueError(f"the runs of an RLE must add up to its size_hw, {height} x {width}")
+    return runs
 
 
 def _runs_px(counts: str) -> npt.NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """The HTTP service over coloured boxes: what it answers, and everything that it refuses."""
 
 import json
+import math
 import threading
 import time
 from io import BytesIO
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from tests.fakes.hostile_masks import coco_counts, wrapping_runs
 from tests.fakes.service import HERE, Make, load, png, refused
 
 from segdex.api.app import build_app
@@ -301,6 +303,7 @@ def test_an_earlier_mask_is_improved_and_must_fit_the_picture(client: TestClient
         ({**rle, "counts": "0"}, "runs"),
         ({**rle, "counts": "\u20ac"}, "ASCII"),
         ({**rle, "counts": ""}, "runs"),
+        ({**rle, "counts": coco_counts(wrapping_runs(math.prod(rle["size"])))}, "runs"),
     ):
         refused(client.post("/v1/segment", json={**request, "mask": wrong}), 422, words)
     refused(client.post("/v1/segment", json={"image_id": image["image_id"], "mask": rle}), 422, "say where")

@@ -21,7 +21,7 @@ from segdex.api.evaluation.dataset import (
 )
 from segdex.core.errors import UsageError
 from segdex.core.images import read_image_file
-from segdex.core.masks import MaskRLE, decode_mask
+from segdex.core.masks import MaskRLE, decode_mask, rle_area_px
 
 SEGMENTS_FILE = "segments.jsonl"
 CLASS_QUERIES_FILE = "class_queries.jsonl"
@@ -280,7 +280,7 @@ def _validate(row_type: type[_AnyRow], data: bytes, *, place: str) -> _AnyRow:
 
 def _add(builder: _ImageBuilder, row: _SegmentRow, mask: MaskRLE, *, place: str) -> None:
     builder.sources.add(row.source)
-    area_px = int(coco_mask.area(mask.to_coco()))
+    area_px = rle_area_px(mask)
     if area_px == 0:
         return
     if row.instance_id in builder.instances or row.instance_id in builder.crowds:
@@ -324,6 +324,13 @@ def _coco_mask(
     for polygon in polygons:
         if len(polygon) % 2 or not np.isfinite(polygon).all():
             raise UsageError(f"{place}: a polygon must be pairs of finite numbers")
+        # pycocotools takes memory for every pixel along an edge, wherever it runs
+        xy, sides = np.reshape(polygon, (-1, 2)), np.array(size_hw[::-1])
+        if (xy < -sides).any() or (xy > 2 * sides).any():
+            raise UsageError(
+                f"{place}: a polygon reaches more than a picture's width or height outside the picture, "
+                f"{_show(size_hw)}; its points must be pixels of that picture"
+            )
     return _from_coco(coco_mask.merge(coco_mask.frPyObjects(polygons, *size_hw)), size_hw)
 
 
