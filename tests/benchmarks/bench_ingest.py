@@ -30,11 +30,10 @@ from segdex.core.index.edge import EdgeIndex
 from segdex.core.models.devices import fastest_precision
 from segdex.core.models.sam2_onnx import OnnxSam2
 from segdex.core.protocols import Embedder
-from segdex.core.records import SEGMENT_VIEWS, RGBImage
+from segdex.core.records import RGBImage
 from segdex.ingest.generate import GeneratorSettings, preset
-from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe, analyse_image
-from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
+from segdex.ingest.run import IngestOptions, ingest_into
 
 EMBEDDERS = ("conse", "clip-random")
 
@@ -58,19 +57,18 @@ def make_embedder(kind: str, folder: Path) -> Embedder:
 def run_ours(
     paths: list[Path], folder: Path, *, embedder: str, workers: int, settings: GeneratorSettings
 ) -> dict[str, float]:
-    """Ingest with ``ingest_files``; before the clock starts, one small picture has been analysed."""
+    """Ingest with ``ingest_into``; before the clock starts, one small picture has been analysed."""
     segmenter = OnnxSam2.load(*onnx_sam2_files(), precision=fastest_precision("cpu"))
     recipe = Recipe(segmenter, make_embedder(embedder, folder), settings)
     torch.set_num_threads(max((os.cpu_count() or 1) // workers, 1))
     analyse_image(_small_picture(), recipe)
     index = EdgeIndex(folder / "index", create=True)
     cpu, wall = time.process_time(), time.perf_counter()
-    prepare_index(index, recipe, profile="bench", views=SEGMENT_VIEWS)
-    report = ingest_files(
+    report = ingest_into(
+        index,
+        recipe,
         paths,
-        plan=WritingPlan(index, recipe),
-        ledger=Ledger(()),
-        recipe_fingerprint=recipe.fingerprint(),
+        profile="bench",
         options=IngestOptions(max_pixels=10**8, max_bytes=10**9, workers=workers),
     )
     figures = _figures(cpu, wall, pictures=len(paths), segments=report.segments)

@@ -8,11 +8,9 @@ from tests.fakes.segmenter import FloodSegmenter
 
 from segdex.api.services import build_settings, load_embedder, load_segmenter
 from segdex.core.index.edge import EdgeIndex
-from segdex.core.records import SEGMENT_VIEWS
 from segdex.ingest.generate import GeneratorSettings
-from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
-from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
+from segdex.ingest.run import IngestOptions, ingest_into
 from segdex.ingest.scan import scan_paths
 
 
@@ -30,12 +28,11 @@ def ingest_folder(kind: str, folder: Path, index_folder: Path) -> int:
     recipe = child_recipe(kind)
     index = EdgeIndex(index_folder, create=True)
     try:
-        prepare_index(index, recipe, profile="offline", views=SEGMENT_VIEWS)
-        report = ingest_files(
+        report = ingest_into(
+            index,
+            recipe,
             scan_paths([folder]).files,
-            plan=WritingPlan(index, recipe),
-            ledger=Ledger(index.scroll_images()),
-            recipe_fingerprint=recipe.fingerprint(),
+            profile="offline",
             options=IngestOptions(max_pixels=10**8, max_bytes=10**9),
         )
     finally:

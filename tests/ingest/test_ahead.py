@@ -23,10 +23,9 @@ from segdex.core.masks import encode_mask
 from segdex.core.records import SEGMENT_VIEWS, ImageRecord, RGBImage, Segment, Vectors
 from segdex.ingest import ahead
 from segdex.ingest.ahead import Analyses
-from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import AnalysedImage, Recipe, analyse_image
 from segdex.ingest.report import FileOutcome, IngestReport
-from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
+from segdex.ingest.run import IngestOptions, ingest_into
 
 SIDE = 24
 DONE_S = 30.0
@@ -134,12 +133,11 @@ def ingest(
     limit: int | None = None,
     on_file: Callable[[FileOutcome], None] = lambda _: None,
 ) -> IngestReport:
-    prepare_index(index, recipe, profile="test", views=SEGMENT_VIEWS)
-    return ingest_files(
+    return ingest_into(
+        index,
+        recipe,
         paths,
-        plan=WritingPlan(index, recipe),
-        ledger=Ledger(index.scroll_images()),
-        recipe_fingerprint=recipe.fingerprint(),
+        profile="test",
         options=IngestOptions(max_pixels=10_000, max_bytes=100_000, jobs=jobs, workers=workers, limit=limit),
         on_file=on_file,
     )

@@ -28,13 +28,14 @@ from segdex.core.records import (
     Vectors,
     make_image_id,
 )
-from segdex.core.uris import path_to_uri
+from segdex.core.uris import path_to_uri, uri_to_path
 from segdex.ingest.generate import GeneratorSettings
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
 from segdex.ingest.report import FileOutcome, IngestReport, Outcome
-from segdex.ingest.run import DryPlan, IngestOptions, Plan, WritingPlan, ingest_files, prepare_index
+from segdex.ingest.run import IngestOptions, ingest_files, prepare_index
 from segdex.ingest.sync import plan_sync
+from segdex.ingest.write import DryWriter, IndexWriter, Writer
 
 OPTIONS = IngestOptions(max_pixels=10_000, max_bytes=1_000_000)
 SETTINGS = GeneratorSettings(points_per_side=2, explained_above=1.0, crop_layers=0, redraws=False)
@@ -55,6 +56,20 @@ class CountingSegmenter(FloodSegmenter):
 
     def encode(self, images: Sequence[RGBImage], *, frame_px: int = FRAME_PX) -> list[ImageFeatures]:
         self.encoded += len(images)
+        return super().encode(images, frame_px=frame_px)
+
+
+class MeanwhileSegmenter(CountingSegmenter):
+    """Lets something happen when a picture is first encoded."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self.happens: Callable[[], None] | None = happens
+
+    def encode(self, images: Sequence[RGBImage], *, frame_px: int = FRAME_PX) -> list[ImageFeatures]:
+        happens, self.happens = self.happens, None
+        if happens is not None:
+            happens()
         return super().encode(images, frame_px=frame_px)
 
 
@@ -153,14 +168,14 @@ class Folder:
         self,
         *,
         paths: Sequence[Path] | None = None,
-        plan: Plan | None = None,
+        writer: Writer | None = None,
         on_file: Callable[[FileOutcome], None] = lambda _: None,
     ) -> IngestReport:
         """Ingest all files as a new process would."""
         prepare_index(self.index, self.recipe, profile="test", views=SEGMENT_VIEWS)
         return ingest_files(
             sorted(self.root.iterdir()) if paths is None else paths,
-            plan=plan or WritingPlan(self.index, self.recipe),
+            writer=writer or IndexWriter(self.index, self.recipe),
             ledger=Ledger(self.index.scroll_images()),
             recipe_fingerprint=self.recipe.fingerprint(),
             options=self.options,
@@ -389,6 +404,98 @@ def test_a_new_time_alone_is_noted_and_nothing_is_done_again(folder: Folder) -> 
     assert record.files[0].mtime_ns == 2000 * 10**9
 
 
+class Upload:
+    """Ingests another file with its own tag while somebody else's ingest runs."""
+
+    def __init__(self, folder: Folder, path: Path) -> None:
+        self.folder, self.path = folder, path
+
+    def __call__(self) -> None:
+        options, self.folder.options = self.folder.options, replace(OPTIONS, tags=("uploaded",))
+        report = self.folder.ingest(paths=[self.path])
+        self.folder.options = options
+        assert not report.interrupted
+
+
+@pytest.mark.parametrize("moment", ["after the ledger was read", "during the analysis", "of a known picture"])
+def test_what_another_writer_stores_meanwhile_is_kept(
+    folder: Folder, tmp_path_factory: pytest.TempPathFactory, moment: str
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("uploads") / "u.png"
+    elsewhere.write_bytes(folder.draw("a.png", "red").read_bytes())
+    upload = Upload(folder, elsewhere)
+    folder.options = replace(OPTIONS, tags=("mine",))
+    prepare_index(folder.index, folder.recipe, profile="test", views=SEGMENT_VIEWS)
+    recipe = folder.recipe
+    if moment == "of a known picture":
+        folder.ingest()
+        folder.touch(folder.root / "a.png", 2000)
+        folder.options = replace(OPTIONS, tags=("mine", "twice"))
+    stale = Ledger(folder.index.scroll_images())
+    if moment == "during the analysis":
+        recipe = replace(recipe, segmenter=MeanwhileSegmenter(upload))
+    else:
+        upload()
+
+    ingest_files(
+        [folder.root / "a.png"],
+        writer=IndexWriter(folder.index, recipe),
+        ledger=stale,
+        recipe_fingerprint=recipe.fingerprint(),
+        options=folder.options,
+    )
+
+    [record] = folder.index.scroll_images()
+    assert {uri_to_path(file.uri) for file in record.files} == {folder.root / "a.png", elsewhere}
+    assert {"mine", "uploaded"} <= set(record.tags)
+    for segment in folder.index.scroll_segments():
+        assert set(segment.tags) == set(record.tags)
+        assert set(segment.sources) == set(record.sources)
+    assert folder.index.counts().segments == record.segment_count > 0
+
+
+def test_a_picture_that_was_deleted_meanwhile_is_ingested_again(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    folder.ingest()
+    stale = Ledger(folder.index.scroll_images())
+    [record] = folder.index.scroll_images()
+    folder.index.delete_image(record.image_id)
+    folder.touch(folder.root / "a.png", 2000)
+
+    report = ingest_files(
+        [folder.root / "a.png"],
+        writer=IndexWriter(folder.index, folder.recipe),
+        ledger=stale,
+        recipe_fingerprint=folder.recipe.fingerprint(),
+        options=OPTIONS,
+    )
+
+    assert [file.outcome for file in report.files] == [Outcome.ADDED]
+    assert folder.index.counts().images == 1
+    assert folder.index.counts().segments > 0
+
+
+def test_a_file_that_changed_takes_no_file_of_another_writer_with_it(
+    folder: Folder, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("uploads") / "u.png"
+    elsewhere.write_bytes(folder.draw("a.png", "red").read_bytes())
+    folder.ingest()
+    stale = Ledger(folder.index.scroll_images())
+    Upload(folder, elsewhere)()
+    folder.draw("a.png", "blue", mtime_s=3000)
+
+    ingest_files(
+        [folder.root / "a.png"],
+        writer=IndexWriter(folder.index, folder.recipe),
+        ledger=stale,
+        recipe_fingerprint=folder.recipe.fingerprint(),
+        options=OPTIONS,
+    )
+
+    assert folder.stored_names() == {"red": {"u.png"}, "blue": {"a.png"}}
+
+
 def test_tags_of_a_second_run_are_added_to_pictures_and_segments(folder: Folder) -> None:
     folder.draw("a.png", "red")
     folder.options = replace(OPTIONS, tags=("b",))
@@ -463,7 +570,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(folder: Folder) -> None:
     before, encoded = everything_in(folder.index), folder.segmenter.encoded
 
     folder.index.restart(fails_at=1)
-    dry = folder.ingest(plan=DryPlan())
+    dry = folder.ingest(writer=DryWriter())
     after_dry = everything_in(folder.index)
     folder.index.restart()
     real = folder.ingest()

@@ -18,12 +18,10 @@ from segdex.api.demo_photos import DEMO_QUERIES, demo_photos
 from segdex.api.services import build_settings, load_recipe
 from segdex.core.index.memory import MemoryIndex
 from segdex.core.masks import MaskRLE, encode_mask, rle_iou
-from segdex.core.records import SEGMENT_VIEWS
 from segdex.core.uris import uri_to_path
 from segdex.ingest.generate import preset
-from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
-from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
+from segdex.ingest.run import IngestOptions, ingest_into
 from segdex.search.queries import Level, SearchQuery, TextTerm
 from segdex.search.service import search
 
@@ -41,12 +39,11 @@ def _recipe() -> Recipe:
 @pytest.fixture(name="index", scope="module")
 def _index(recipe: Recipe) -> Iterator[MemoryIndex]:
     index = MemoryIndex()
-    prepare_index(index, recipe, profile="offline", views=SEGMENT_VIEWS)
-    report = ingest_files(
+    report = ingest_into(
+        index,
+        recipe,
         demo_photos(),
-        plan=WritingPlan(index, recipe),
-        ledger=Ledger(()),
-        recipe_fingerprint=recipe.fingerprint(),
+        profile="offline",
         options=IngestOptions(max_pixels=10**7, max_bytes=10**8, workers=2),
     )
     assert report.segments

@@ -1,8 +1,9 @@
 """The composition root: the one place where settings become models and an index."""
 
 import os
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +21,8 @@ from segdex.core.protocols import (
 from segdex.core.records import SEGMENT_VIEWS, Vectors
 from segdex.core.settings import ProfileName, Settings
 from segdex.ingest.generate import GeneratorSettings, preset
-from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
-from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
+from segdex.ingest.run import IngestOptions, ingest_into, prepare_index
 from segdex.ingest.scan import scan_paths
 from segdex.search.calibration import calibration_file, load_calibration
 from segdex.search.refine.distractors import DISTRACTORS
@@ -255,9 +255,10 @@ def load_service(settings: Settings) -> "Loaded":
         )
         opened.pop_all()  # from here on they are the service's
     worker = ModelWorker(recipe.embedder, max_waiting=settings.max_waiting)
+    writing = RLock()
     job_worker = None
     if settings.jobs_by == "service":
-        run = job_runner(settings, index, recipe, profile)
+        run = job_runner(settings, index, recipe, profile, lock=writing)
         job_worker = JobWorker(jobs, run, nicely=True)
         job_worker.start()
     return Loaded(
@@ -270,6 +271,7 @@ def load_service(settings: Settings) -> "Loaded":
         refiner=refiner,
         jobs=jobs,
         job_worker=job_worker,
+        writing=writing,
     )
 
 
@@ -288,7 +290,13 @@ def open_jobs(settings: Settings) -> "Jobs":
 
 
 def job_runner(
-    settings: Settings, index: SegmentIndex, recipe: Recipe, profile: ProfileName, *, workers: int = 1
+    settings: Settings,
+    index: SegmentIndex,
+    recipe: Recipe,
+    profile: ProfileName,
+    *,
+    workers: int = 1,
+    lock: AbstractContextManager[object] | None = None,
 ) -> "Run":
     """Return what carries out an ingest: as ``segdex ingest``, below the allowed folders and of uploads.
 
@@ -298,6 +306,7 @@ def job_runner(
         recipe: The models.
         profile: Of the models.
         workers: Pictures segmented at a time.
+        lock: An ``RLock`` of all in this process that write to the index; None where nobody else does.
     """
     from segdex.api.serving.jobs import check_paths, inside
 
@@ -308,12 +317,12 @@ def job_runner(
         scan = scan_paths(job.paths)
         files = [path for path in scan.files if inside(path, roots)]
         progress.found(len(files), left_out=len(scan.files) - len(files))
-        prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
-        report = ingest_files(
+        report = ingest_into(
+            index,
+            recipe,
             files,
-            plan=WritingPlan(index, recipe),
-            ledger=Ledger(index.scroll_images()),
-            recipe_fingerprint=recipe.fingerprint(),
+            profile=profile,
+            lock=lock,
             options=IngestOptions(
                 max_pixels=settings.max_pixels,
                 max_bytes=settings.max_bytes,

@@ -7,18 +7,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 from uuid import UUID
 
 from segdex.core.errors import ImageError, ImageTooLargeError, NotAnImageError
 from segdex.core.images import DecodedImage, decode_image, read_image_bytes, sha256_hex
 from segdex.core.protocols import SegmentIndex
-from segdex.core.records import ImageFile, ImageRecord, IndexFingerprint, make_image_id
+from segdex.core.records import SEGMENT_VIEWS, ImageFile, ImageRecord, IndexFingerprint, make_image_id
 from segdex.core.uris import display_path, path_to_uri, uri_to_path
 from segdex.ingest.ahead import Analyses
 from segdex.ingest.ledger import Ledger
-from segdex.ingest.pipeline import AnalysedImage, Recipe, build_records
+from segdex.ingest.pipeline import AnalysedImage, Recipe
 from segdex.ingest.report import ANALYSED, FileOutcome, IngestReport, Outcome
+from segdex.ingest.write import IndexWriter, Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,84 +42,46 @@ class IngestOptions:
     tags: tuple[str, ...] = ()
 
 
-class Plan(Protocol):
-    """What to do with the files: really ingest them, or only say what would happen."""
+def ingest_into(
+    index: SegmentIndex,
+    recipe: Recipe,
+    paths: Sequence[Path],
+    *,
+    profile: str,
+    options: IngestOptions,
+    ledger: Ledger | None = None,
+    lock: AbstractContextManager[object] | None = None,
+    skipped_folders: Sequence[tuple[str, str]] = (),
+    on_file: Callable[[FileOutcome], None] = lambda _: None,
+) -> IngestReport:
+    """Bring an index up to date with the given files: what every ingest that writes calls.
 
-    @property
-    def recipe(self) -> Recipe | None:
-        """What pictures are analysed with, ahead of ``store``; None if they are not."""
-        ...
+    Args:
+        index: What to fill; created for the recipe if it is new.
+        recipe: The models and settings.
+        paths: The files, each once.
+        profile: Of the models, for the fingerprint of the index.
+        options: Limits, threads and tags.
+        ledger: What is known of the index's pictures; None reads it.
+        lock: An ``RLock`` of all in this process that write to the index; None where nobody else does.
+        skipped_folders: Handed on to the report.
+        on_file: Called after each file.
 
-    def store(self, record: ImageRecord, analysis: Callable[[], AnalysedImage]) -> ImageRecord:
-        """Store a picture; return its record with status and number of segments.
-
-        Args:
-            record: The picture.
-            analysis: Waits for what the recipe makes of it; raises what a model raised. Not to be called
-                without a recipe.
-        """
-        ...
-
-    def update(self, record: ImageRecord) -> None:
-        """Store a changed record of a known picture."""
-        ...
-
-    def delete(self, record: ImageRecord) -> None:
-        """Delete a picture and its segments."""
-        ...
-
-
-class WritingPlan:
-    """Ingest into an index."""
-
-    def __init__(self, index: SegmentIndex, recipe: Recipe) -> None:
-        self._index = index
-        self._recipe = recipe
-
-    @property
-    def recipe(self) -> Recipe:
-        """The models and settings."""
-        return self._recipe
-
-    def store(self, record: ImageRecord, analysis: Callable[[], AnalysedImage]) -> ImageRecord:
-        """Segments first, the line of the ledger last: a crash in between does the picture again."""
-        analysed = analysis()
-        count = len(analysed.segments)
-        record = replace(record, segment_count=count, status="done" if count else "no_segments")
-        # what an other recipe or an interrupted run left of the same picture
-        self._index.delete_segments(record.image_id)
-        if count:
-            self._index.upsert_segments(build_records(analysed, record))
-        self._index.upsert_image(record, analysed.image_vector)
-        return record
-
-    def update(self, record: ImageRecord) -> None:
-        """Change the payload in the index."""
-        self._index.update_image(record)
-
-    def delete(self, record: ImageRecord) -> None:
-        """Delete from the index."""
-        self._index.delete_image(record.image_id)
-
-
-class DryPlan:
-    """Say what an ingest would do, without models and without writing."""
-
-    @property
-    def recipe(self) -> None:
-        """Nothing is analysed."""
-        return None
-
-    def store(self, record: ImageRecord, analysis: Callable[[], AnalysedImage]) -> ImageRecord:
-        """Return the record as it is."""
-        del analysis
-        return record
-
-    def update(self, record: ImageRecord) -> None:
-        """Do nothing."""
-
-    def delete(self, record: ImageRecord) -> None:
-        """Do nothing."""
+    Raises:
+        IndexMismatchError: If another embedder filled the index.
+        SegmentIndexError: If the index fails; what was written before stays, and the next run goes on.
+        ModelError: If a model fails.
+    """
+    prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
+    return ingest_files(
+        paths,
+        writer=IndexWriter(index, recipe, lock=lock),
+        ledger=Ledger(index.scroll_images()) if ledger is None else ledger,
+        recipe_fingerprint=recipe.fingerprint(),
+        options=options,
+        skipped_folders=skipped_folders,
+        on_file=on_file,
+    )
 
 
 def prepare_index(index: SegmentIndex, recipe: Recipe, *, profile: str, views: tuple[str, ...]) -> None:
@@ -142,7 +104,7 @@ def prepare_index(index: SegmentIndex, recipe: Recipe, *, profile: str, views: t
 def ingest_files(
     paths: Sequence[Path],
     *,
-    plan: Plan,
+    writer: Writer,
     ledger: Ledger,
     recipe_fingerprint: str,
     options: IngestOptions,
@@ -158,7 +120,7 @@ def ingest_files(
 
     Args:
         paths: The files, each once.
-        plan: ``WritingPlan`` or ``DryPlan``.
+        writer: ``IndexWriter`` or ``DryWriter``.
         ledger: The pictures of the index; kept in step.
         recipe_fingerprint: ``Recipe.fingerprint``; pictures made by another recipe are done again.
         options: Limits, threads and tags.
@@ -179,11 +141,11 @@ def ingest_files(
         return known is not None and known.recipe == recipe_fingerprint
 
     ahead: AbstractContextManager[Analyses | None] = nullcontext()
-    if plan.recipe is not None:
-        ahead = Analyses(plan.recipe, workers=options.workers, is_stored=is_stored, limit=options.limit)
+    if writer.recipe is not None:
+        ahead = Analyses(writer.recipe, workers=options.workers, is_stored=is_stored, limit=options.limit)
     try:
         with ahead as analyses:
-            worker = _Worker(plan, ledger, recipe_fingerprint, options, analyses)
+            worker = _Worker(writer, ledger, recipe_fingerprint, options, analyses)
             files_ahead = options.jobs + 2 * options.workers
             with closing(_read_ahead(paths, worker.read, jobs=options.jobs, ahead=files_ahead)) as reads:
                 for path, prepared in reads:
@@ -219,9 +181,9 @@ class _Read:
 
 class _Worker:
     def __init__(
-        self, plan: Plan, ledger: Ledger, recipe: str, options: IngestOptions, analyses: Analyses | None
+        self, writer: Writer, ledger: Ledger, recipe: str, options: IngestOptions, analyses: Analyses | None
     ) -> None:
-        self._plan = plan
+        self._writer = writer
         self._ledger = ledger
         self._recipe = recipe
         self._options = options
@@ -257,9 +219,14 @@ class _Worker:
             return FileOutcome(read.uri, _refusal_outcome(read.refusal), str(read.refusal))
         image_id = make_image_id(read.sha256)
         known = self._ledger.get(image_id)
+        if known is None or known.recipe != self._recipe:
+            known = self._look_again(image_id)  # another writer may have stored it since
         replaced = [record for record in self._ledger.at(read.uri) if record.image_id != image_id]
         if known is not None and known.recipe == self._recipe:
-            outcome = self._recognise(read, known)
+            recognised = self._recognise(read, known)
+            if recognised is None:
+                return self.handle(path, self.read(path))
+            outcome = recognised
         else:
             image = read.image
             if image is None:  # the picture was known when it was read, and replaced since
@@ -267,15 +234,37 @@ class _Worker:
                 image = read.image
                 if image is None:
                     return self.handle(path, read)
-            outcome = self._ingest(read, image, known)
+            outcome = self._ingest(read, image)
         for record in replaced:
             self._forget_file(record, read.uri)
             if outcome.outcome is not Outcome.NO_SEGMENTS:
                 outcome = replace(outcome, outcome=Outcome.REPLACED)
         return outcome
 
-    def _recognise(self, read: _Read, known: ImageRecord) -> FileOutcome:
-        """The bytes are in the index already: note where they lie."""
+    def _look_again(self, image_id: UUID) -> ImageRecord | None:
+        """Return the record of a picture as the index has it now, and bring the ledger in step."""
+        record = self._writer.now(image_id, self._ledger.get(image_id))
+        if record is None:
+            self._ledger.remove(image_id)
+        else:
+            self._ledger.put(record)
+        return record
+
+    def _recognise(self, read: _Read, known: ImageRecord) -> FileOutcome | None:
+        """Note where bytes lie that are in the index already; None if somebody deleted them meanwhile."""
+        updated, outcome = self._recognised(read, known)
+        if updated != known:
+            with self._writer.alone():
+                record = self._look_again(known.image_id)
+                if record is None:
+                    return None
+                updated, outcome = self._recognised(read, record)
+                self._writer.update(updated)
+                self._ledger.put(updated)
+        return outcome
+
+    def _recognised(self, read: _Read, known: ImageRecord) -> tuple[ImageRecord, FileOutcome]:
+        """Return the record of known bytes with a file that holds them, and what became of the file."""
         here = ImageFile(read.uri, read.mtime_ns)
         others = [file for file in known.files if file.uri != read.uri]
         seen_here = len(others) < len(known.files)
@@ -284,18 +273,41 @@ class _Worker:
         files = tuple(sorted((*stay, here), key=lambda file: file.uri))
         tags = tuple(sorted({*known.tags, *self._options.tags}))
         updated = replace(known, files=files, tags=tags)
-        if updated != known:
-            self._plan.update(updated)
-            self._ledger.put(updated)
         if gone and not stay:
-            return FileOutcome(read.uri, Outcome.RENAMED, f"was {display_path(gone[0].uri)}")
+            return updated, FileOutcome(read.uri, Outcome.RENAMED, f"was {display_path(gone[0].uri)}")
         if not seen_here:
             same = display_path((stay or others)[0].uri)
-            return FileOutcome(read.uri, Outcome.UNCHANGED, f"same content as {same}")
-        return FileOutcome(read.uri, Outcome.UNCHANGED)
+            return updated, FileOutcome(read.uri, Outcome.UNCHANGED, f"same content as {same}")
+        return updated, FileOutcome(read.uri, Outcome.UNCHANGED)
 
-    def _ingest(self, read: _Read, image: DecodedImage, known: ImageRecord | None) -> FileOutcome:
-        """The bytes are new, or were ingested with an other recipe."""
+    def _ingest(self, read: _Read, image: DecodedImage) -> FileOutcome:
+        """Store bytes that are new, or that another recipe ingested."""
+        image_id = make_image_id(read.sha256)
+        if self._writer.recipe is not None:
+            self._analysis(image_id, image)  # takes seconds; nobody is kept waiting for them
+        try:
+            with self._writer.alone():
+                known = self._look_again(image_id)
+                if known is not None and known.recipe == self._recipe:  # somebody else was faster
+                    recognised = self._recognise(read, known)
+                    if recognised is not None:
+                        return recognised
+                record = self._writer.store(
+                    self._new_record(read, image, known), lambda: self._analysis(image_id, image)
+                )
+                self._ledger.put(record)
+        finally:
+            if self._analyses is not None:
+                self._analyses.forget(image_id)
+        if record.status == "no_segments":
+            return FileOutcome(read.uri, Outcome.NO_SEGMENTS)
+        outcome, detail = Outcome.ADDED, ""
+        if known is not None and known.recipe != self._recipe:
+            outcome, detail = Outcome.REPLACED, "made with other models or settings before"
+        return FileOutcome(read.uri, outcome, detail, segments=record.segment_count)
+
+    def _new_record(self, read: _Read, image: DecodedImage, known: ImageRecord | None) -> ImageRecord:
+        """Return the record of bytes to be stored, with the files and tags that the index has of them."""
         height, width = image.pixels.shape[:2]
         others = [
             file
@@ -303,7 +315,7 @@ class _Worker:
             if file.uri != read.uri and uri_to_path(file.uri).exists()
         ]
         files = tuple(sorted((*others, ImageFile(read.uri, read.mtime_ns)), key=lambda file: file.uri))
-        record = ImageRecord(
+        return ImageRecord(
             image_id=make_image_id(read.sha256),
             sha256=read.sha256,
             size_bytes=read.size_bytes,
@@ -317,31 +329,26 @@ class _Worker:
             segment_count=0,
             recipe=self._recipe,
         )
-        record = self._plan.store(record, lambda: self._analysis(record.image_id, image))
-        self._ledger.put(record)
-        if self._analyses is not None:
-            self._analyses.forget(record.image_id)
-        if record.status == "no_segments":
-            return FileOutcome(read.uri, Outcome.NO_SEGMENTS)
-        outcome = Outcome.ADDED if known is None else Outcome.REPLACED
-        detail = "" if known is None else "made with other models or settings before"
-        return FileOutcome(read.uri, outcome, detail, segments=record.segment_count)
 
     def _analysis(self, image_id: UUID, image: DecodedImage) -> AnalysedImage:
         if self._analyses is None:
-            raise ValueError("a plan without a recipe analyses nothing")
+            raise ValueError("without a recipe nothing is analysed")
         return self._analyses.result(image_id, image.pixels)
 
     def _forget_file(self, record: ImageRecord, uri: str) -> None:
         """A file no longer holds this picture: delete the picture, unless it lies elsewhere too."""
-        files = tuple(file for file in record.files if file.uri != uri)
-        if files:
-            updated = replace(record, files=files)
-            self._plan.update(updated)
-            self._ledger.put(updated)
-        else:
-            self._plan.delete(record)
-            self._ledger.remove(record.image_id)
+        with self._writer.alone():
+            now = self._look_again(record.image_id)
+            if now is None:
+                return
+            files = tuple(file for file in now.files if file.uri != uri)
+            if files:
+                updated = replace(now, files=files)
+                self._writer.update(updated)
+                self._ledger.put(updated)
+            else:
+                self._writer.delete(now)
+                self._ledger.remove(now.image_id)
 
 
 def _captured_s(read: _Read, image: DecodedImage, known: ImageRecord | None) -> float:

@@ -41,15 +41,15 @@ from segdex.api.cli.remote import OF_MODELS, connected, refuse_options
 from segdex.api.services import load_recipe, open_index, plan_workers, profile_of
 from segdex.core.errors import IndexMissingError, UsageError
 from segdex.core.protocols import SegmentIndex
-from segdex.core.records import SEGMENT_VIEWS
 from segdex.core.settings import ProfileName, Settings
 from segdex.core.uris import display_path
 from segdex.ingest.generate import GeneratorSettings, meta_settings, preset
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
 from segdex.ingest.report import ANALYSED, FAILED, FileOutcome, IngestReport
-from segdex.ingest.run import DryPlan, IngestOptions, WritingPlan, ingest_files, prepare_index
+from segdex.ingest.run import IngestOptions, ingest_files, ingest_into
 from segdex.ingest.scan import Scan, scan_paths
+from segdex.ingest.write import DryWriter
 
 SelectOption = Annotated[
     str,
@@ -239,10 +239,16 @@ def ingest(
     profile: ProfileName,
 ) -> IngestReport:
     """Ingest the files of a scan, with a progress bar."""
-    prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
-    report = _ingest_with_progress(
-        scan, WritingPlan(index, recipe), Ledger(index.scroll_images()), recipe.fingerprint(), options
-    )
+    with _progress(len(scan.files)) as on_file:
+        report = ingest_into(
+            index,
+            recipe,
+            scan.files,
+            profile=profile,
+            options=options,
+            skipped_folders=skipped_folders(scan),
+            on_file=on_file,
+        )
     if report.segments and not report.interrupted and index.counts().segments >= _GRAPH_FROM_SEGMENTS:
         with console_err().status("building the search graph"):
             index.optimize()
@@ -267,7 +273,16 @@ def dry_run_report(scan: Scan, settings: Settings, options: IngestOptions) -> In
             recipe = records[-1].recipe if records else ""
         finally:
             index.close()
-    return _ingest_with_progress(scan, DryPlan(), ledger, recipe, options)
+    with _progress(len(scan.files)) as on_file:
+        return ingest_files(
+            scan.files,
+            writer=DryWriter(),
+            ledger=ledger,
+            recipe_fingerprint=recipe,
+            options=options,
+            skipped_folders=skipped_folders(scan),
+            on_file=on_file,
+        )
 
 
 def print_report(report: IngestReport, console: Console, *, dry_run: bool = False) -> None:
@@ -310,21 +325,6 @@ class _RateColumn(ProgressColumn):
             return Text("-- files/s", style="progress.data.speed")
         text = f"{speed:.1f} files/s" if speed >= 1 else f"{1 / speed:.1f} s/file"
         return Text(text, style="progress.data.speed")
-
-
-def _ingest_with_progress(
-    scan: Scan, plan: WritingPlan | DryPlan, ledger: Ledger, recipe: str, options: IngestOptions
-) -> IngestReport:
-    with _progress(len(scan.files)) as on_file:
-        return ingest_files(
-            scan.files,
-            plan=plan,
-            ledger=ledger,
-            recipe_fingerprint=recipe,
-            options=options,
-            skipped_folders=skipped_folders(scan),
-            on_file=on_file,
-        )
 
 
 @contextmanager

@@ -13,12 +13,12 @@ from segdex.core.errors import ImageError, QueryError, UsageError
 from segdex.core.images import MAX_BYTES, MAX_PIXELS, read_image_file
 from segdex.core.masks import MaskRLE, rle_area_px, rle_iou
 from segdex.core.protocols import Embedder, SegmentIndex, Vocabulary
-from segdex.core.records import EVERYTHING, SEGMENT_VIEWS, SegmentFilter
+from segdex.core.records import EVERYTHING, SegmentFilter
 from segdex.core.uris import path_to_uri
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
 from segdex.ingest.report import FAILED, FileOutcome
-from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
+from segdex.ingest.run import IngestOptions, ingest_into
 from segdex.search.queries import (
     DEFAULT_VIEW_WEIGHTS,
     MAX_LIMIT,
@@ -60,13 +60,11 @@ def ingest_dataset(
     """
     if not (dataset.class_queries or dataset.refs or dataset.captions or dataset.pairs):
         raise _nothing_to_ask(dataset)  # before the work, not after it
-    prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
-    ledger = Ledger(index.scroll_images())
-    report = ingest_files(
+    report = ingest_into(
+        index,
+        recipe,
         [image.path for image in dataset.images],
-        plan=WritingPlan(index, recipe),
-        ledger=ledger,
-        recipe_fingerprint=recipe.fingerprint(),
+        profile=profile,
         options=IngestOptions(max_pixels=max_pixels, max_bytes=max_bytes, jobs=jobs, workers=workers),
         on_file=on_file,
     )
@@ -79,6 +77,7 @@ def ingest_dataset(
         )
     if report.segments:
         index.optimize()
+    ledger = Ledger(index.scroll_images())
     return {image.name: ledger.at(path_to_uri(image.path))[0].image_id for image in dataset.images}
 
 

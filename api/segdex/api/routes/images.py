@@ -23,10 +23,10 @@ from segdex.api.serving.problems import responses
 from segdex.core.errors import UsageError
 from segdex.core.images import decode_image, sha256_hex
 from segdex.core.masks import decode_mask
-from segdex.core.records import SEGMENT_VIEWS, SegmentFilter, make_image_id
+from segdex.core.records import SegmentFilter, make_image_id
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.report import FAILED
-from segdex.ingest.run import IngestOptions, WritingPlan, ingest_files, prepare_index
+from segdex.ingest.run import IngestOptions, ingest_into
 from segdex.search.service import require_filled
 
 router = APIRouter(prefix="/v1", tags=["pictures"], dependencies=[Depends(require("read"))])
@@ -90,12 +90,13 @@ def upload_image(
         job = loaded.jobs.add([str(path.resolve())], tags=tags)
         return Ingested(outcome="queued", detail="", image_id=image_id, job_id=job.id)
     with state.ingesting:
-        prepare_index(loaded.index, loaded.recipe, profile=loaded.profile, views=SEGMENT_VIEWS)
-        report = ingest_files(
+        report = ingest_into(
+            loaded.index,
+            loaded.recipe,
             [path],
-            plan=WritingPlan(loaded.index, loaded.recipe),
-            ledger=Ledger(loaded.index.get_images([image_id])),
-            recipe_fingerprint=loaded.recipe.fingerprint(),
+            profile=loaded.profile,
+            ledger=Ledger(()),  # its path is made of its bytes: no other picture was there
+            lock=loaded.writing,
             options=IngestOptions(
                 max_pixels=settings.max_pixels, max_bytes=settings.max_bytes, jobs=1, tags=tuple(tags)
             ),

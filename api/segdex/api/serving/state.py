@@ -6,7 +6,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 from segdex.api.serving.job_worker import JobWorker
@@ -46,6 +47,7 @@ class Loaded:
         refiner: Draws masks; only inside the worker.
         jobs: The queue of long ingests.
         job_worker: Carries them out; None where other processes do.
+        writing: Shared by all that write to the index in this process.
     """
 
     index: SegmentIndex
@@ -57,6 +59,7 @@ class Loaded:
     refiner: Refiner
     jobs: Jobs
     job_worker: JobWorker | None
+    writing: AbstractContextManager[object] = field(default_factory=threading.RLock)
 
     def close(self) -> None:
         """End jobs and worker, and release the index."""
