@@ -52,7 +52,7 @@ def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = Non
     ingest_dataset(dataset, index=index, recipe=recipe, profile="offline")
     worker = ModelWorker(EMBEDDER, max_waiting=max_waiting)
     chosen = settings or build_settings()
-    jobs = Jobs(sqlite_storage(folder.parent / "jobs.sqlite"))
+    jobs = Jobs(sqlite_storage(folder.parent / "jobs.sqlite", name="segdex-test"))
     job_worker = JobWorker(jobs, job_runner(chosen, index, recipe, "offline"))
     job_worker.start()
     return Loaded(

@@ -276,17 +276,18 @@ def load_service(settings: Settings) -> "Loaded":
 
 
 def open_jobs(settings: Settings) -> "Jobs":
-    """Return the queue of jobs: on Redis where an address is set, else in a SQLite file.
+    """Return the queue of jobs of the index: on Redis where an address is set, else in a SQLite file.
 
     Raises:
         UsageError: If the address is none.
         JobsUnavailableError: If no server answers there.
     """
-    from segdex.api.serving.jobs import Jobs, redis_storage, sqlite_storage
+    from segdex.api.serving.jobs import Jobs, queue_name, redis_storage, sqlite_storage
 
+    name = queue_name(settings.index, settings.index_collection)
     if settings.jobs_redis is not None:
-        return Jobs(redis_storage(settings.jobs_redis.get_secret_value()))
-    return Jobs(sqlite_storage(settings.jobs_file or cache_folder(settings) / "jobs.sqlite"))
+        return Jobs(redis_storage(settings.jobs_redis.get_secret_value(), name=name))
+    return Jobs(sqlite_storage(settings.jobs_file or cache_folder(settings) / "jobs.sqlite", name=name))
 
 
 def job_runner(

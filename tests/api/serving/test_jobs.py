@@ -17,6 +17,7 @@ from segdex.api.serving.job_worker import MAX_ATTEMPTS, JobWorker, Progress
 from segdex.api.serving.jobs import (
     Jobs,
     JobsUnavailableError,
+    queue_name,
     redis_storage,
     sqlite_storage,
 )
@@ -58,6 +59,9 @@ def file(number: int) -> FileOutcome:
     return FileOutcome(uri=f"file:///{number}.png", outcome=Outcome.ADDED, segments=3)
 
 
+NAME = queue_name("edge:index", "segdex")
+
+
 class Runner:
     """Carries jobs out, file by file; waits before each file until it may go on."""
 
@@ -86,10 +90,10 @@ def _storage(
     request: pytest.FixtureRequest, tmp_path: Path, redis_url: str
 ) -> Iterator[Callable[[], BaseStorage]]:
     if request.param == "sqlite":
-        yield lambda: sqlite_storage(tmp_path / "deep" / "jobs.sqlite")
+        yield lambda: sqlite_storage(tmp_path / "deep" / "jobs.sqlite", name=NAME)
     else:
-        yield lambda: redis_storage(redis_url)
-        redis_storage(redis_url).flush_all()
+        yield lambda: redis_storage(redis_url, name=NAME)
+        redis_storage(redis_url, name=NAME).flush_all()
 
 
 @pytest.fixture(name="open_jobs")
@@ -282,13 +286,52 @@ def test_old_jobs_are_forgotten_with_all_that_belongs_to_them(
     assert len({str(key).split(":")[1].rstrip("'") for key in kept.result_items()}) == 2
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_the_queues_of_two_indexes_in_one_place_share_nothing(
+    tmp_path: Path, redis_url: str, kind: str
+) -> None:
+    def opened(index: str) -> Jobs:
+        name = queue_name(index, "segdex")
+        if kind == "redis":
+            return Jobs(redis_storage(redis_url, name=name))
+        return Jobs(sqlite_storage(tmp_path / "jobs.sqlite", name=name))
+
+    ours, theirs = opened("edge:/one"), opened("edge:/two")
+    job = ours.add(["/1"])
+
+    assert theirs.take() is None
+    assert theirs.waiting == 0
+    assert theirs.all() == []
+    assert theirs.get(job.id) is None
+    assert theirs.stop(job.id) is None
+    taken = opened("edge:/one").take()
+    assert taken is not None
+    assert taken.id == job.id
+
+
+def test_an_index_has_one_queue_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link").symlink_to(tmp_path / "index")
+    folders = ("edge:index", f"edge:{tmp_path}/index", "edge:./other/../index", "edge:~/index", "edge:link")
+    servers = ("http://Qdrant:80/", "http://qdrant", "http://qdrant:80")
+
+    assert len({queue_name(one, "segdex") for one in folders}) == 1
+    assert len({queue_name(one, "segdex") for one in servers}) == 1
+    different = ("edge:index", "edge:index2", "http://qdrant", "https://qdrant", "http://qdrant:6333")
+    assert len({queue_name(one, "segdex") for one in different}) == len(different)
+    assert queue_name("http://qdrant", "segdex") != queue_name("http://qdrant", "segdex-2")
+
+
 def test_a_queue_that_is_away_says_so(tmp_path: Path, redis_url: str) -> None:
     nobody = "redis://127.0.0.1:1/0"
     with pytest.raises(JobsUnavailableError, match="does not answer"):
-        redis_storage(nobody)
+        redis_storage(nobody, name=NAME)
     with pytest.raises(UsageError, match="must be redis://"):
-        redis_storage("http://secret@host")
-    jobs = Jobs(redis_storage(redis_url))
+        redis_storage("http://secret@host", name=NAME)
+    jobs = Jobs(redis_storage(redis_url, name=NAME))
     jobs._storage.conn.connection_pool.connection_kwargs["port"] = 1
     jobs._storage.conn.connection_pool.reset()
     with pytest.raises(JobsUnavailableError, match="does not answer"):
