@@ -238,6 +238,30 @@ def test_a_click_cuts_out_what_is_there(seen: Visit) -> None:
     seen.shows_tinted(seen.picture, (0.1, 0.5), "red")
 
 
+def test_a_click_that_fails_late_leaves_what_a_newer_one_cut_out(seen: Visit) -> None:
+    open_first(seen, "blue")
+    seen.choose("point")
+    held: list[Route] = []
+
+    def hold_the_first(route: Route) -> None:
+        held.append(route)
+        if len(held) > 1:
+            route.continue_()
+
+    seen.page.route("**/v1/segment", hold_the_first)
+    seen.click(BLUE)
+    seen.click(RED)
+    expect(seen.about).to_contain_text("cut out by points")
+
+    with seen.page.expect_response("**/v1/segment"):
+        held[0].fulfill(status=503, json={"detail": "too many wait"})
+    seen.shows_tinted(seen.picture, (0.1, 0.5), "red")
+
+    expect(seen.about).to_contain_text("cut out by points")
+    expect(seen.about).not_to_contain_class("error")
+    seen.forgive("503")
+
+
 def test_a_box_cuts_out_what_is_in_it(seen: Visit) -> None:
     open_first(seen, "red")
     seen.choose("box")
@@ -362,11 +386,28 @@ def test_a_chosen_picture_finds_its_like_and_is_then_added_and_found(own: Servic
 
     seen.page.get_by_role("button", name="Add the picture to the index").click()
 
-    expect(seen.status).to_have_text("mine.png: added")
+    expect(seen.upload_status).to_have_text("mine.png: added")
     seen.ask("purple")
     expect(seen.status).to_contain_text("in 1 picture ")  # the others are weaker
     canvas = seen.hits.first.locator("canvas")
     seen.shows_tinted(canvas, (0.3, 0.4), "purple")
+
+
+def test_an_upload_that_ends_late_leaves_the_answer_to_a_newer_question(own: Service, visit: Open) -> None:
+    seen = visit(own)
+    seen.page.get_by_label("Picture…").set_input_files([upload("mine.png", png("purple"))])
+    expect(seen.status).to_contain_text("for the picture mine.png")
+    held: list[Route] = []
+    seen.page.route("**/v1/images", lambda route: held.append(route))  # noqa: PLW0108 - Playwright looks into it
+    seen.page.get_by_role("button", name="Add the picture to the index").click()
+    expect(seen.upload_status).to_contain_text("this takes some seconds")
+    seen.ask("blue")
+    expect(seen.status).to_contain_text("for “blue”")
+
+    held[0].continue_()
+
+    expect(seen.upload_status).to_have_text("mine.png: added")
+    expect(seen.status).to_contain_text("for “blue”")
 
 
 def test_a_dropped_picture_finds_its_like(seen: Visit) -> None:
@@ -383,7 +424,7 @@ def test_a_file_that_is_no_picture_is_an_error(seen: Visit) -> None:
 
     expect_error(seen.status, "the upload")
     seen.page.get_by_role("button", name="Add the picture to the index").click()
-    expect_error(seen.status, "the upload")
+    expect_error(seen.upload_status, "the upload")
     seen.forgive("415")
 
 
@@ -448,6 +489,50 @@ def test_a_folder_that_jobs_may_not_read_is_an_error(seen: Visit) -> None:
     seen.forgive("422")
 
 
+@pytest.mark.parametrize("late", ["GET", "POST"], ids=["look at the list", "older action"])
+def test_a_late_answer_about_jobs_does_not_wipe_the_error_of_a_newer_action(seen: Visit, late: str) -> None:
+    line = seen.page.locator("#job-status")
+    held: list[Route] = []
+
+    def hold_the_first(route: Route) -> None:
+        if route.request.method == late and not held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    seen.page.route("**/v1/jobs", hold_the_first)
+    start_job(seen, "/pictures")
+    if late == "POST":
+        seen.eventually(lambda: bool(held), "the first action is on its way")
+    else:
+        expect_error(line, "allowed folders")
+    seen.page.get_by_label("Folder on the service's machine").fill("/etc")
+    seen.page.keyboard.press("Enter")
+    expect_error(line, "allowed folders")
+
+    held[0].fulfill(json=[])
+    for _ in range(3):  # the late look, and two that begin after the action
+        with seen.page.expect_response("**/v1/jobs"):
+            pass
+
+    expect_error(line, "allowed folders")
+    seen.forgive("422")
+
+
+def test_a_list_of_jobs_that_could_not_be_read_is_an_error_until_it_can(seen: Visit) -> None:
+    line = seen.page.locator("#job-status")
+    problem = {"detail": "the queue of jobs does not answer"}
+    seen.page.route("**/v1/jobs", lambda route: route.fulfill(status=503, json=problem))
+    seen.page.get_by_role("button", name="Jobs…").click()
+    expect_error(line, "the queue of jobs does not answer")
+
+    seen.page.unroute("**/v1/jobs")
+
+    expect(line).not_to_contain_class("error")
+    expect(line).to_have_text(re.compile("^(No jobs yet.)?$"))  # others may have asked for some
+    seen.forgive("503")
+
+
 # ---- keys
 
 
@@ -482,7 +567,7 @@ def test_what_a_key_may_not_do_is_an_error(serve: Serve, visit: Open) -> None:
 
     seen.page.get_by_role("button", name="Add the picture to the index").click()
 
-    expect_error(seen.status, "needs write")
+    expect_error(seen.upload_status, "needs write")
     seen.forgive("401")
     seen.forgive("403")
 

@@ -58,6 +58,10 @@ class Visit:
         return self.page.locator("#status")
 
     @property
+    def upload_status(self) -> Locator:
+        return self.page.locator("#upload-status")
+
+    @property
     def about(self) -> Locator:
         return self.page.locator("#about")
 

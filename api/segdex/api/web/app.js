@@ -2,7 +2,7 @@
 
 import { askAgain, bySearch, show } from "./hits.js";
 import "./jobs.js";
-import { $, count, json, setKey, tell } from "./service.js";
+import { $, begin, count, json, setKey, tell } from "./service.js";
 
 const PAGE = 24;
 let dropped = []; // the files that were chosen last
@@ -41,7 +41,10 @@ $("search").addEventListener("submit", (event) => {
   event.preventDefault();
   if (!$("filters").reportValidity()) return;
   const asked = question($("text").value);
-  if (!asked.texts.length) return tell("status", "Say what to look for, such as: red umbrella", true);
+  if (!asked.texts.length) {
+    begin("hits"); // an answer that is on its way is not wanted any more
+    return tell("status", "Say what to look for, such as: red umbrella", true);
+  }
   show(`“${$("text").value.trim()}”`, bySearch({ ...conditions(), ...asked }));
 });
 $("filters").addEventListener("submit", (event) => {
@@ -58,6 +61,7 @@ function choose(files) {
   dropped = [...files];
   if (!dropped.length) return;
   $("upload").hidden = false;
+  if (!$("upload").disabled) tell("upload-status", "");
   $("upload").textContent = dropped.length > 1 ? `Add the ${dropped.length} pictures to the index` : "Add the picture to the index";
   const [file] = dropped;
   const { texts, away } = question($("text").value);
@@ -84,20 +88,20 @@ $("upload").addEventListener("click", async () => {
   $("upload").disabled = true;
   try {
     if (dropped.length === 1) {
-      tell("status", "Cutting the picture into segments; this takes some seconds…");
+      tell("upload-status", "Cutting the picture into segments; this takes some seconds…");
       const done = await upload(dropped[0], true);
-      tell("status", `${dropped[0].name}: ${done.outcome}${done.detail ? `, ${done.detail}` : ""}`, !done.image_id);
+      tell("upload-status", `${dropped[0].name}: ${done.outcome}${done.detail ? `, ${done.detail}` : ""}`, !done.image_id);
     } else {
       for (const [at, file] of dropped.entries()) {
-        tell("status", `Sending ${at + 1} of ${dropped.length}: ${file.name}`);
+        tell("upload-status", `Sending ${at + 1} of ${dropped.length}: ${file.name}`);
         await upload(file, false).catch((error) => {
           throw new Error(`${file.name}: ${error.message}; ${at} of ${dropped.length} pictures were sent before it`);
         });
       }
-      tell("status", `${dropped.length} pictures wait as jobs; “Jobs…” shows how far they are`);
+      tell("upload-status", `${dropped.length} pictures wait as jobs; “Jobs…” shows how far they are`);
     }
   } catch (error) {
-    tell("status", error.message, true);
+    tell("upload-status", error.message, true);
   } finally {
     $("upload").disabled = false;
   }

@@ -1,26 +1,25 @@
 // The grid of hits.
 
 import { drawMasks } from "./rle.js";
-import { $, count, drawPicture, events, fileName, json, tell } from "./service.js";
+import { $, begin, count, drawPicture, events, fileName, json, tell, watch } from "./service.js";
 import { look, open } from "./viewer.js";
 
 const GRID_PX = 400, REFINED = 5;
 const shown = { answers: [], more: null, cards: new Map() }; // segment id to its redraw
-let asked = 0; // answers to earlier questions are dropped
 
 /** Show the answer to a question in place of what is there.
  * @param what the question in words
  * @param ask returns the promise of a page of the answer, given its cursor */
 export async function show(what, ask) {
-  const mine = ++asked;
+  const isNewest = begin("hits");
   tell("status", "Searching…");
   try {
     const answer = await ask(null);
-    if (mine !== asked) return;
+    if (!isNewest()) return;
     Object.assign(shown, { answers: [answer], what, ask, refused: null });
     render();
   } catch (error) {
-    if (mine !== asked) return;
+    if (!isNewest()) return;
     tell("status", error.message, true);
     shown.refused = error.status === 401 ? () => show(what, ask) : null;
   }
@@ -30,16 +29,16 @@ export async function show(what, ask) {
 export const askAgain = () => shown.refused?.();
 
 async function more() {
-  const mine = asked, last = shown.answers.at(-1);
+  const isAsked = watch("hits"), last = shown.answers.at(-1);
   $("more").disabled = true;
   try {
     const answer = await shown.ask(last.next_cursor);
-    if (mine !== asked) return;
+    if (!isAsked()) return;
     shown.answers.push(answer);
     render();
     cardsOf(answer)[0]?.querySelector("button").focus();
   } catch (error) {
-    if (mine === asked) tell("status", error.message, true);
+    if (isAsked()) tell("status", error.message, true);
   } finally {
     $("more").disabled = false;
   }
@@ -135,21 +134,21 @@ function card({ hit, segments, answer }) {
 }
 
 async function refineHits() {
-  const mine = asked, [answer] = shown.answers;
+  const isAsked = watch("hits"), [answer] = shown.answers;
   $("refine-hits").disabled = true;
   const found = { refined: 0, kept: 0 };
   try {
     for await (const { name, data } of events(`/v1/search/${answer.id}/refinements?first=${REFINED}`)) {
-      if (mine !== asked) return;
+      if (!isAsked()) return;
       if (name === "error") throw new Error(data.detail);
       if (name !== "refinement") continue;
       found[data.answer]++;
       tell("status", `Refining: ${found.refined} masks re-decoded, ${found.kept} kept`);
       if (data.answer === "refined") shown.cards.get(data.segment_id)?.(data);
     }
-    tell("status", `${found.refined} masks re-decoded, ${found.kept} kept as they were`);
+    if (isAsked()) tell("status", `${found.refined} masks re-decoded, ${found.kept} kept as they were`);
   } catch (error) {
-    if (mine === asked) tell("status", error.message, true);
+    if (isAsked()) tell("status", error.message, true);
   } finally {
     $("refine-hits").disabled = false;
   }

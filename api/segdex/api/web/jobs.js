@@ -1,6 +1,6 @@
 // The jobs of the service, while their window is open.
 
-import { $, json, tell } from "./service.js";
+import { $, begin, json, tell, watch } from "./service.js";
 
 const LOOK_EVERY_MS = 1000;
 const rows = new Map(); // id to the parts of its line
@@ -18,8 +18,25 @@ function rowOf(id) {
   return rows.get(id);
 }
 
-async function show() {
-  const jobs = await json("GET", "/v1/jobs");
+let failed = false; // whether the line says that the list could not be read
+
+/** Read the list again. The line below the form is left to an action that has begun since, and to its error. */
+async function refresh() {
+  const isNewest = begin("job-list"), isQuiet = watch("job-status");
+  try {
+    const jobs = await json("GET", "/v1/jobs");
+    if (!isNewest()) return;
+    list(jobs);
+    if (isQuiet() && (failed || !$("job-status").classList.contains("error"))) tell("job-status", jobs.length ? "" : "No jobs yet.");
+    failed = false;
+  } catch (error) {
+    if (!isNewest() || !isQuiet()) return;
+    failed = true;
+    tell("job-status", error.message, true);
+  }
+}
+
+function list(jobs) {
   for (const job of jobs) {
     const row = rowOf(job.id), paths = job.paths.join(", ");
     row.title.textContent = paths;
@@ -34,25 +51,27 @@ async function show() {
   }
   const items = jobs.map((job) => rowOf(job.id).item);
   if (items.some((item, at) => $("job-list").children[at] !== item)) $("job-list").replaceChildren(...items);
-  if (!$("job-status").classList.contains("error")) tell("job-status", jobs.length ? "" : "No jobs yet.");
 }
 
 async function act(promise) {
+  const isNewest = begin("job-status");
+  failed = false;
   try {
     await promise;
-    tell("job-status", "");
-    await show();
+    if (isNewest()) tell("job-status", "");
   } catch (error) {
-    tell("job-status", error.message, true);
+    if (isNewest()) tell("job-status", error.message, true);
   }
+  await refresh();
 }
 
 $("show-jobs").addEventListener("click", () => {
+  begin("job-status"); // what was said before is over
   tell("job-status", "");
   $("jobs").showModal();
+  const isNewest = begin("jobs");
   const again = () => {
-    if (!$("jobs").open) return;
-    show().catch((error) => tell("job-status", error.message, true)).finally(() => setTimeout(again, LOOK_EVERY_MS));
+    if ($("jobs").open && isNewest()) refresh().finally(() => setTimeout(again, LOOK_EVERY_MS));
   };
   again();
 });

@@ -80,6 +80,22 @@ export function tell(id, text, isError = false) {
   line.classList.toggle("error", isError);
 }
 
+const turns = new Map(); // part of the page to the number of actions on it
+
+/** Begin an action whose answer comes later. Returns a function that says whether it is still the newest on its part of
+ * the page: answers may overtake each other, and a late one must not replace what is newer. */
+export function begin(part) {
+  const mine = (turns.get(part) ?? 0) + 1;
+  turns.set(part, mine);
+  return () => turns.get(part) === mine;
+}
+
+/** Return a function that says whether no action on a part of the page has begun since now. */
+export function watch(part) {
+  const seen = turns.get(part);
+  return () => turns.get(part) === seen;
+}
+
 export const $ = (id) => document.getElementById(id);
 export const count = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
 export const fileName = (image) => image.path.split("/").pop();

@@ -1,16 +1,18 @@
 // One picture with its segments: look, point, box, refine, save.
 
 import { drawMasks, maskOf } from "./rle.js";
-import { $, drawPicture, fileName, json, picture, tell } from "./service.js";
+import { $, begin, drawPicture, fileName, json, picture, tell } from "./service.js";
 
 const VIEW_PX = 1024, REFINED = 20;
-const view = { image: null, segments: [], current: null, answer: null, points: [], drag: null, masks: null, prompts: 0 };
+const view = { image: null, segments: [], current: null, answer: null, points: [], drag: null, masks: null };
 
 /** How masks are to be drawn. */
 export const look = () => ({ tint: $("masks").checked, outline: $("outlines").checked });
 
 /** Open a picture at the first of its hits. */
 export async function open(image, hits, answer) {
+  const isNewest = begin("viewer");
+  begin("about"); // answers for the picture before come too late
   Object.assign(view, { image, segments: hits, current: hits[0], answer, points: [], drag: null, masks: null });
   const scale = Math.min(1, VIEW_PX / Math.max(image.width, image.height));
   $("canvas").width = Math.max(1, Math.round(image.width * scale));
@@ -20,12 +22,12 @@ export async function open(image, hits, answer) {
   try {
     await redraw();
     const all = await json("GET", `/v1/images/${image.image_id}/segments`);
-    if (view.image !== image) return;
+    if (!isNewest()) return;
     const known = new Set(hits.map((one) => one.segment_id));
     view.segments = [...hits, ...all.filter((one) => !known.has(one.segment_id))];
     view.masks = new Map(); // made when the pointer first asks
   } catch (error) {
-    tell("about", error.message, true);
+    if (isNewest()) tell("about", error.message, true);
   }
 }
 
@@ -84,18 +86,18 @@ function under({ x, y }) {
 }
 
 async function prompt(request, note, onFailure = () => {}) {
-  const { image } = view, mine = ++view.prompts; // answers may overtake each other
+  const { image } = view, isNewest = begin("about");
   tell("about", "Cutting out…");
   try {
     const answer = await json("POST", "/v1/segment", { image_id: image.image_id, ...request });
-    if (view.image !== image || mine !== view.prompts) return;
+    if (!isNewest()) return;
     view.current = { ...answer.masks[0], note };
     await redraw();
   } catch (error) {
     if (view.image !== image) return;
     onFailure();
     await redraw();
-    tell("about", error.message, true);
+    if (isNewest()) tell("about", error.message, true);
   }
 }
 
@@ -118,8 +120,9 @@ $("canvas").addEventListener("pointerdown", (event) => {
     view.drag = [x, y, x, y];
     $("canvas").setPointerCapture(event.pointerId);
   } else if (mode() !== "look") {
-    view.points.push({ x, y, label: mode() === "point" ? 1 : 0 });
-    prompt({ points: view.points }, "cut out by points", () => view.points.pop());
+    const point = { x, y, label: mode() === "point" ? 1 : 0 };
+    view.points.push(point);
+    prompt({ points: view.points }, "cut out by points", () => { view.points = view.points.filter((one) => one !== point); });
   }
 });
 $("canvas").addEventListener("pointerup", () => {
@@ -160,11 +163,11 @@ $("similar").addEventListener("click", () => {
   document.dispatchEvent(new CustomEvent("find-similar", { detail: question }));
 });
 $("refine").addEventListener("click", async () => {
-  const { current } = view;
+  const { current } = view, isNewest = begin("about");
   tell("about", "Refining…");
   try {
     const { refinements } = await json("POST", `/v1/search/${view.answer.id}/refine?first=${REFINED}`);
-    if (view.current !== current) return;
+    if (!isNewest() || view.current !== current) return;
     const mine = refinements.find((one) => one.segment_id === current.segment_id);
     if (!mine) tell("about", `this segment is not among the first ${REFINED} hits`);
     else if (mine.answer === "kept") tell("about", `kept: ${mine.reason}`);
@@ -173,7 +176,7 @@ $("refine").addEventListener("click", async () => {
       await redraw();
     }
   } catch (error) {
-    tell("about", error.message, true);
+    if (isNewest()) tell("about", error.message, true);
   }
 });
 
