@@ -102,14 +102,16 @@ class ImageViews:
         segments: n segments, best score first.
         crops: What ``Embedder.embed_images`` has to see: the picture; unless the views are pooled, also the
             crops of all segments, then their blurred crops.
-        regions: (n, dim) of the masks, (2 n, dim) of boxes and masks where the views are pooled, or None.
-        region_share: What regions count in the ``mask`` view, 1 where the views are pooled.
+        regions: (n, dim) of the masks, or None; where the views are pooled (2 n, dim) of boxes, then masks.
+        region_share: What regions of masks count in the ``mask`` view.
+        pooled: Whether the regions are the views.
     """
 
     segments: Sequence[Segment]
     crops: Sequence[RGBImage]
     regions: Vectors | None
-    region_share: float
+    region_share: float = 0.0
+    pooled: bool = False
 
 
 def segment_image(image: RGBImage, recipe: Recipe) -> list[Segment]:
@@ -121,7 +123,7 @@ def views_of(image: RGBImage, segments: Sequence[Segment], recipe: Recipe) -> Im
     """Return what there is to embed of a segmented picture; regions are embedded here."""
     embedder = recipe.embedder
     if recipe.views == "pooled" and isinstance(embedder, RegionEmbedder):
-        return ImageViews(segments, [image], pooled_views(image, segments, embedder), region_share=1.0)
+        return ImageViews(segments, [image], pooled_views(image, segments, embedder), pooled=True)
     return ImageViews(
         segments,
         [image, *segment_views(image, segments)],
@@ -138,7 +140,7 @@ def assemble(views: ImageViews, rows: Vectors) -> AnalysedImage:
         rows: (len(views.crops), dim) unit rows of the crops.
     """
     count = len(views.segments)
-    if views.region_share == 1.0 and views.regions is not None:
+    if views.pooled and views.regions is not None:
         vectors = {"crop": views.regions[:count], "mask": views.regions[count:]}
     else:
         mask = mask_view(rows[1 + count :], views.regions, share=views.region_share)
