@@ -48,13 +48,8 @@ from PIL import (
 
 from segdex.core.errors import ImageError, ImageTooLargeError, ImageUnreadableError, NotAnImageError
 from segdex.core.exif import captured_s_of, orientation_of, place_of
+from segdex.core.limits import MAX_BYTES, MAX_PIXELS
 from segdex.core.records import RGBImage
-
-MAX_PIXELS = 100_000_000
-"""Default of ``--max-pixels``: width times height; about 0.8 GB while decoding, more than any phone takes."""
-
-MAX_BYTES = 1_000_000_000
-"""Default limit on the length of a file; it bounds memory before the header is known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from segdex.core.limits import MAX_BYTES, MAX_PIXELS
+
 ProfileName = Literal["default", "offline"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -95,8 +97,8 @@ class Settings(BaseSettings):
     log_format: LogFormat = Field(
         "auto", description="Log of the service: text, json, or auto: text at a terminal, else JSON lines."
     )
-    max_pixels: int = Field(100_000_000, ge=1, description="Pictures with more pixels are too large.")
-    max_bytes: int = Field(500_000_000, ge=1, description="Files with more bytes are too large.")
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="Pictures with more pixels are too large.")
+    max_bytes: int = Field(MAX_BYTES, ge=1, description="Files with more bytes are too large.")
     jobs: int = Field(2, ge=1, le=64, description="Threads that read and decode ahead.")
     workers: int | None = Field(
         None,

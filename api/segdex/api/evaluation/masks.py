@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from segdex.api.evaluation.dataset import EvalDataset, sample_images
 from segdex.api.evaluation.metrics import Floats, MaskFigures, best_ious, check_size, score_masks
 from segdex.core.errors import UsageError
-from segdex.core.images import MAX_PIXELS, read_image_file
+from segdex.core.images import read_image_file
+from segdex.core.limits import MAX_PIXELS
 from segdex.core.protocols import PromptableSegmenter
 from segdex.ingest.generate import GeneratorSettings, generate_masks
 

@@ -9,7 +9,8 @@ from scipy import ndimage
 from segdex.api.evaluation.dataset import EvalDataset, sample_images
 from segdex.api.evaluation.metrics import LARGE_FROM_PX, SMALL_BELOW_PX, Floats, check_size, mask_iou
 from segdex.core.errors import UsageError
-from segdex.core.images import MAX_PIXELS, read_image_file
+from segdex.core.images import read_image_file
+from segdex.core.limits import MAX_PIXELS
 from segdex.core.masks import BoolMask, decode_mask, mask_box
 from segdex.core.protocols import FOREGROUND, PromptableSegmenter
 from segdex.search.prompting import ThingPrompt, segment_thing

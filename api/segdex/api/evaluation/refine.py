@@ -11,7 +11,8 @@ from segdex.api.evaluation.dataset import EvalDataset, EvalImage, EvalInstance
 from segdex.api.evaluation.metrics import LARGE_FROM_PX, RIGHT_IOU, SMALL_BELOW_PX, Floats, mask_iou
 from segdex.api.evaluation.search import class_truth
 from segdex.core.errors import QueryError, UsageError
-from segdex.core.images import MAX_PIXELS, read_image_file
+from segdex.core.images import read_image_file
+from segdex.core.limits import MAX_PIXELS
 from segdex.core.masks import MaskRLE
 from segdex.core.protocols import SegmentIndex
 from segdex.core.records import RGBImage, SegmentFilter

@@ -10,7 +10,8 @@ from segdex.api.evaluation.dataset import EvalDataset, EvalInstance
 from segdex.api.evaluation.metrics import RIGHT_IOU, FoundMask, ImageTruth, judge_hits, mask_iou
 from segdex.api.evaluation.search_report import QueryRecord, SearchReport, TextRecord
 from segdex.core.errors import ImageError, QueryError, UsageError
-from segdex.core.images import MAX_BYTES, MAX_PIXELS, read_image_file
+from segdex.core.images import read_image_file
+from segdex.core.limits import MAX_BYTES, MAX_PIXELS
 from segdex.core.masks import MaskRLE, rle_area_px, rle_iou
 from segdex.core.protocols import Embedder, SegmentIndex, Vocabulary
 from segdex.core.records import EVERYTHING, SegmentFilter
