@@ -14,6 +14,7 @@ from segdex.ingest.generate import generate_masks, meta_settings
 pytestmark = pytest.mark.models
 
 
+@pytest.mark.slow
 def test_metas_masks_and_ours_are_the_same() -> None:
     """Both have a twin of IoU .9 for 97 % of the other's masks, with the same scores.
 
