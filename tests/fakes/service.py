@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from threading import RLock
 
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -52,8 +53,9 @@ def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = Non
     ingest_dataset(dataset, index=index, recipe=recipe, profile="offline")
     worker = ModelWorker(EMBEDDER, max_waiting=max_waiting)
     chosen = settings or build_settings()
-    jobs = Jobs(sqlite_storage(folder.parent / "jobs.sqlite", name="segdex-test"))
-    job_worker = JobWorker(jobs, job_runner(chosen, index, recipe, "offline"))
+    jobs = Jobs(sqlite_storage(folder.parent / "jobs.sqlite", index_key="test"))
+    writing = RLock()
+    job_worker = JobWorker(jobs, job_runner(chosen, index, recipe, "offline", lock=writing))
     job_worker.start()
     return Loaded(
         index=index,
@@ -71,6 +73,7 @@ def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = Non
         ),
         jobs=jobs,
         job_worker=job_worker,
+        writing=writing,
     )
 
 

@@ -33,7 +33,7 @@ from segdex.ingest.generate import GeneratorSettings
 from segdex.ingest.ledger import Ledger
 from segdex.ingest.pipeline import Recipe
 from segdex.ingest.report import FileOutcome, IngestReport, Outcome
-from segdex.ingest.run import IngestOptions, ingest_files, prepare_index
+from segdex.ingest.run import IngestOptions, ingest_files, ingest_into, prepare_index
 from segdex.ingest.sync import plan_sync
 from segdex.ingest.write import DryWriter, IndexWriter, Writer
 
@@ -452,6 +452,29 @@ def test_what_another_writer_stores_meanwhile_is_kept(
         assert set(segment.tags) == set(record.tags)
         assert set(segment.sources) == set(record.sources)
     assert folder.index.counts().segments == record.segment_count > 0
+
+
+def test_known_bytes_at_a_new_place_call_no_model(
+    folder: Folder, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("uploads") / "u.png"
+    elsewhere.write_bytes(folder.draw("a.png", "red").read_bytes())
+    folder.ingest()
+    [record] = folder.index.scroll_images()
+    encoded = folder.segmenter.encoded
+
+    report = ingest_into(
+        folder.index,
+        folder.recipe,
+        [elsewhere],
+        profile="test",
+        options=OPTIONS,
+        known_ids=[record.image_id],
+    )
+
+    assert [file.outcome for file in report.files] == [Outcome.UNCHANGED]
+    assert folder.segmenter.encoded == encoded
+    assert folder.stored_names() == {"red": {"a.png", "u.png"}}
 
 
 def test_a_picture_that_was_deleted_meanwhile_is_ingested_again(folder: Folder) -> None:

@@ -153,6 +153,7 @@ def test_further_hits_come_when_asked_for(seen: Visit) -> None:
 
     expect(seen.hits.nth(first)).to_be_focused()
     expect(seen.hits.nth(first)).to_contain_text("a.png")
+    expect(seen.status).to_contain_text("in 1 picture ")  # a.png is a weaker match
 
 
 def test_hits_can_be_grouped_by_picture(seen: Visit) -> None:

@@ -95,7 +95,7 @@ class WeightedText(_In):
 
 
 class WeightedSegment(_In):
-    """Likewise a segment of the index."""
+    """A segment of the index that counts more or less than the other terms."""
 
     segment_id: UUID
     weight: Weight
@@ -313,7 +313,7 @@ class PointIn(_In):
 
 
 class PromptOptions(_In):
-    """What is said about one thing in a picture."""
+    """What is said about one object in a picture."""
 
     points: Annotated[list[PointIn], Field(max_length=MAX_POINTS)] = []
     box_xyxy: tuple[float, float, float, float] | None = None
@@ -326,7 +326,7 @@ class PromptOptions(_In):
 
 
 class SegmentRequest(PromptOptions):
-    """Likewise, in a picture of the index."""
+    """What is said about one object in a picture of the index."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -282,12 +282,12 @@ def open_jobs(settings: Settings) -> "Jobs":
         UsageError: If the address is none.
         JobsUnavailableError: If no server answers there.
     """
-    from segdex.api.serving.jobs import Jobs, queue_name, redis_storage, sqlite_storage
+    from segdex.api.serving.jobs import Jobs, redis_storage, sqlite_storage
 
-    name = queue_name(settings.index, settings.index_collection)
+    key = settings.index_key()
     if settings.jobs_redis is not None:
-        return Jobs(redis_storage(settings.jobs_redis.get_secret_value(), name=name))
-    return Jobs(sqlite_storage(settings.jobs_file or cache_folder(settings) / "jobs.sqlite", name=name))
+        return Jobs(redis_storage(settings.jobs_redis.get_secret_value(), index_key=key))
+    return Jobs(sqlite_storage(settings.jobs_file or cache_folder(settings) / "jobs.sqlite", index_key=key))
 
 
 def job_runner(

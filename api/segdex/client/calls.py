@@ -192,7 +192,7 @@ def refine(answer_id: str, first: int) -> Call[Refinements]:
 
 
 def refinements(answer_id: str, first: int) -> Call[bytes]:
-    """Likewise as events."""
+    """Ask for the re-decoded masks of the first hits of an answer, as server-sent events."""
     return Call(
         "GET",
         f"/v1/search/{_part(answer_id)}/refinements",

@@ -73,7 +73,7 @@ class IndexMissingError(SegmentIndexError):
 
 
 class IndexMismatchError(SegmentIndexError):
-    """The index was filled by other models, views or an other schema."""
+    """The index was filled with other models, other views or another schema."""
 
 
 class IndexLockedError(SegmentIndexError):

@@ -1,7 +1,9 @@
 """Settings: built once from the environment and the command line, then passed as values."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -109,3 +111,18 @@ class Settings(BaseSettings):
     cache_dir: Path | None = Field(
         None, description="Where models from package registries are kept; unset: the user's cache folder."
     )
+
+    def index_key(self) -> str:
+        """Return 16 hexadecimal digits that name the index, however its location is written.
+
+        What several indexes share, such as a file of job queues, is keyed by it. A service and its workers
+        must write the same host: two host names of one machine are two indexes.
+        """
+        if self.index.startswith("edge:"):
+            place = str(Path(self.index.removeprefix("edge:")).expanduser().resolve())
+        else:
+            url = urlsplit(self.index)
+            port = url.port or {"https": 443}.get(url.scheme, 80)
+            host = f"{url.scheme}://{(url.hostname or '').lower()}:{port}"
+            place = f"{host}{url.path.rstrip('/')}#{self.index_collection}"
+        return sha256(place.encode()).hexdigest()[:16]

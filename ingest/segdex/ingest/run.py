@@ -16,7 +16,7 @@ from segdex.core.records import SEGMENT_VIEWS, ImageFile, ImageRecord, IndexFing
 from segdex.core.uris import display_path, path_to_uri, uri_to_path
 from segdex.ingest.ahead import Analyses
 from segdex.ingest.ledger import Ledger
-from segdex.ingest.pipeline import AnalysedImage, Recipe
+from segdex.ingest.pipeline import Recipe
 from segdex.ingest.report import ANALYSED, FileOutcome, IngestReport, Outcome
 from segdex.ingest.write import IndexWriter, Writer
 
@@ -49,7 +49,7 @@ def ingest_into(
     *,
     profile: str,
     options: IngestOptions,
-    ledger: Ledger | None = None,
+    known_ids: Sequence[UUID] | None = None,
     lock: AbstractContextManager[object] | None = None,
     skipped_folders: Sequence[tuple[str, str]] = (),
     on_file: Callable[[FileOutcome], None] = lambda _: None,
@@ -62,7 +62,7 @@ def ingest_into(
         paths: The files, each once.
         profile: Of the models, for the fingerprint of the index.
         options: Limits, threads and tags.
-        ledger: What is known of the index's pictures; None reads it.
+        known_ids: The only pictures that the files can be, where the caller has hashed them; None for any.
         lock: An ``RLock`` of all in this process that write to the index; None where nobody else does.
         skipped_folders: Handed on to the report.
         on_file: Called after each file.
@@ -76,7 +76,7 @@ def ingest_into(
     return ingest_files(
         paths,
         writer=IndexWriter(index, recipe, lock=lock),
-        ledger=Ledger(index.scroll_images()) if ledger is None else ledger,
+        ledger=Ledger(index.scroll_images() if known_ids is None else index.get_images(known_ids)),
         recipe_fingerprint=recipe.fingerprint(),
         options=options,
         skipped_folders=skipped_folders,
@@ -220,7 +220,7 @@ class _Worker:
         image_id = make_image_id(read.sha256)
         known = self._ledger.get(image_id)
         if known is None or known.recipe != self._recipe:
-            known = self._look_again(image_id)  # another writer may have stored it since
+            known = self._refresh(image_id)  # another writer may have stored it since
         replaced = [record for record in self._ledger.at(read.uri) if record.image_id != image_id]
         if known is not None and known.recipe == self._recipe:
             recognised = self._recognise(read, known)
@@ -241,9 +241,9 @@ class _Worker:
                 outcome = replace(outcome, outcome=Outcome.REPLACED)
         return outcome
 
-    def _look_again(self, image_id: UUID) -> ImageRecord | None:
+    def _refresh(self, image_id: UUID) -> ImageRecord | None:
         """Return the record of a picture as the index has it now, and bring the ledger in step."""
-        record = self._writer.now(image_id, self._ledger.get(image_id))
+        record = self._writer.current(image_id, self._ledger.get(image_id))
         if record is None:
             self._ledger.remove(image_id)
         else:
@@ -254,8 +254,8 @@ class _Worker:
         """Note where bytes lie that are in the index already; None if somebody deleted them meanwhile."""
         updated, outcome = self._recognised(read, known)
         if updated != known:
-            with self._writer.alone():
-                record = self._look_again(known.image_id)
+            with self._writer.exclusive():
+                record = self._refresh(known.image_id)
                 if record is None:
                     return None
                 updated, outcome = self._recognised(read, record)
@@ -283,18 +283,17 @@ class _Worker:
     def _ingest(self, read: _Read, image: DecodedImage) -> FileOutcome:
         """Store bytes that are new, or that another recipe ingested."""
         image_id = make_image_id(read.sha256)
-        if self._writer.recipe is not None:
-            self._analysis(image_id, image)  # takes seconds; nobody is kept waiting for them
+        analysed = None
+        if self._analyses is not None:
+            analysed = self._analyses.result(image_id, image.pixels)  # seconds, so outside of the lock
         try:
-            with self._writer.alone():
-                known = self._look_again(image_id)
+            with self._writer.exclusive():
+                known = self._refresh(image_id)
                 if known is not None and known.recipe == self._recipe:  # somebody else was faster
                     recognised = self._recognise(read, known)
                     if recognised is not None:
                         return recognised
-                record = self._writer.store(
-                    self._new_record(read, image, known), lambda: self._analysis(image_id, image)
-                )
+                record = self._writer.store(self._new_record(read, image, known), analysed)
                 self._ledger.put(record)
         finally:
             if self._analyses is not None:
@@ -330,15 +329,10 @@ class _Worker:
             recipe=self._recipe,
         )
 
-    def _analysis(self, image_id: UUID, image: DecodedImage) -> AnalysedImage:
-        if self._analyses is None:
-            raise ValueError("without a recipe nothing is analysed")
-        return self._analyses.result(image_id, image.pixels)
-
     def _forget_file(self, record: ImageRecord, uri: str) -> None:
         """A file no longer holds this picture: delete the picture, unless it lies elsewhere too."""
-        with self._writer.alone():
-            now = self._look_again(record.image_id)
+        with self._writer.exclusive():
+            now = self._refresh(record.image_id)
             if now is None:
                 return
             files = tuple(file for file in now.files if file.uri != uri)

@@ -4,7 +4,6 @@ Others may write to the same index meanwhile: an upload beside a job, a worker o
 is read from the index right before it is changed, whatever was known of it when the ingest began.
 """
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from threading import RLock
@@ -17,19 +16,19 @@ from segdex.ingest.pipeline import AnalysedImage, Recipe, build_records
 
 
 class Writer(Protocol):
-    """What becomes of the files: they are really ingested, or it is only said what would happen."""
+    """Writes what an ingest makes of pictures, or only pretends to."""
 
     @property
     def recipe(self) -> Recipe | None:
-        """What pictures are analysed with; None if they are not."""
+        """What pictures are analysed with; None if no picture is analysed."""
         ...
 
-    def alone(self) -> AbstractContextManager[object]:
-        """Keep other writers of this process away between ``now`` and a change."""
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Keep other writers of this process away between ``current`` and a change."""
         ...
 
-    def now(self, image_id: UUID, known: ImageRecord | None) -> ImageRecord | None:
-        """Return the record of a picture as the index has it now; None if it has none.
+    def current(self, image_id: UUID, known: ImageRecord | None) -> ImageRecord | None:
+        """Return the record of a picture as it is in the index; None if there is none.
 
         Args:
             image_id: The picture.
@@ -37,12 +36,12 @@ class Writer(Protocol):
         """
         ...
 
-    def store(self, record: ImageRecord, analysis: Callable[[], AnalysedImage]) -> ImageRecord:
+    def store(self, record: ImageRecord, analysed: AnalysedImage | None) -> ImageRecord:
         """Store a picture; return its record with status and number of segments.
 
         Args:
             record: The picture.
-            analysis: Returns what the recipe makes of it. Not to be called without a recipe.
+            analysed: What the recipe makes of it; None where the writer has no recipe.
         """
         ...
 
@@ -56,10 +55,10 @@ class Writer(Protocol):
 
 
 class IndexWriter:
-    """Ingest into an index.
+    """Writes into an index.
 
-    Two processes may change one picture at the same time. Between reading and writing a record are
-    milliseconds, in which a change of the other process to the same picture is lost.
+    The lock holds within one process. What another process changes in the same picture between ``current``
+    and the end of the change is overwritten.
 
     Args:
         index: What to fill.
@@ -79,18 +78,23 @@ class IndexWriter:
         """The models and settings."""
         return self._recipe
 
-    def alone(self) -> AbstractContextManager[object]:
+    def exclusive(self) -> AbstractContextManager[object]:
         """See ``Writer``."""
         return self._lock
 
-    def now(self, image_id: UUID, known: ImageRecord | None) -> ImageRecord | None:
+    def current(self, image_id: UUID, known: ImageRecord | None) -> ImageRecord | None:
         """See ``Writer``."""
         del known
         return next(iter(self._index.get_images([image_id])), None)
 
-    def store(self, record: ImageRecord, analysis: Callable[[], AnalysedImage]) -> ImageRecord:
-        """Segments first, the picture's record last: a crash in between does the picture again."""
-        analysed = analysis()
+    def store(self, record: ImageRecord, analysed: AnalysedImage | None) -> ImageRecord:
+        """Write the segments first and the picture's record last: after a crash the picture is done again.
+
+        Raises:
+            ValueError: If the picture was not analysed.
+        """
+        if analysed is None:
+            raise ValueError("a picture that was not analysed cannot be stored")
         count = len(analysed.segments)
         record = replace(record, segment_count=count, status="done" if count else "no_segments")
         # what another recipe or an interrupted run left of the same picture
@@ -110,25 +114,25 @@ class IndexWriter:
 
 
 class DryWriter:
-    """Say what an ingest would do, without models and without writing."""
+    """Pretends to write, so that an ingest says what it would do."""
 
     @property
     def recipe(self) -> None:
         """Nothing is analysed."""
         return None
 
-    def alone(self) -> AbstractContextManager[object]:
-        """Nobody is disturbed."""
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Return a context that does nothing."""
         return nullcontext()
 
-    def now(self, image_id: UUID, known: ImageRecord | None) -> ImageRecord | None:
-        """Return what was known."""
+    def current(self, image_id: UUID, known: ImageRecord | None) -> ImageRecord | None:
+        """Return the record that was known."""
         del image_id
         return known
 
-    def store(self, record: ImageRecord, analysis: Callable[[], AnalysedImage]) -> ImageRecord:
+    def store(self, record: ImageRecord, analysed: AnalysedImage | None) -> ImageRecord:
         """Return the record as it is."""
-        del analysis
+        del analysed
         return record
 
     def update(self, record: ImageRecord) -> None:

@@ -132,6 +132,19 @@ def test_pages_follow_each_other_by_cursor_and_only_for_their_own_question(clien
     refused(client.post("/v1/search/by-image", files=file, data={"request": again}), 422, "next_cursor")
 
 
+@pytest.mark.parametrize(
+    "other", [{"index": "edge:/two"}, {"index_collection": "two"}], ids=["place", "collection"]
+)
+def test_a_cursor_of_one_index_is_none_of_another(make: Make, other: dict[str, str]) -> None:
+    question = {"texts": ["red"], "limit": 1}
+    place = {"index": "http://qdrant:6333", "index_collection": "one"}
+    first, second = make(**place), make(**{**place, **other})
+    cursor = first.post("/v1/search", json=question).json()["next_cursor"]
+
+    assert first.post("/v1/search", json={**question, "cursor": cursor}).json()["hits"][0]["rank"] == 2
+    refused(second.post("/v1/search", json={**question, "cursor": cursor}), 422, "next_cursor")
+
+
 def test_weights_and_boxes_in_pictures_reach_the_search_and_are_explained(client: TestClient) -> None:
     image, segment, _ = first_hit(client, "blue")
     box = {"image_id": image["image_id"], "box_xyxy": segment["box_xyxy"]}

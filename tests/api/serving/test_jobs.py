@@ -12,12 +12,12 @@ import pytest
 from fakeredis import TcpFakeServer
 from huey.storage import BaseStorage
 
+from segdex.api import services
 from segdex.api.job_schemas import ENDED, Job
 from segdex.api.serving.job_worker import MAX_ATTEMPTS, JobWorker, Progress
 from segdex.api.serving.jobs import (
     Jobs,
     JobsUnavailableError,
-    queue_name,
     redis_storage,
     sqlite_storage,
 )
@@ -59,7 +59,7 @@ def file(number: int) -> FileOutcome:
     return FileOutcome(uri=f"file:///{number}.png", outcome=Outcome.ADDED, segments=3)
 
 
-NAME = queue_name("edge:index", "segdex")
+KEY = "0123456789abcdef"
 
 
 class Runner:
@@ -90,10 +90,10 @@ def _storage(
     request: pytest.FixtureRequest, tmp_path: Path, redis_url: str
 ) -> Iterator[Callable[[], BaseStorage]]:
     if request.param == "sqlite":
-        yield lambda: sqlite_storage(tmp_path / "deep" / "jobs.sqlite", name=NAME)
+        yield lambda: sqlite_storage(tmp_path / "deep" / "jobs.sqlite", index_key=KEY)
     else:
-        yield lambda: redis_storage(redis_url, name=NAME)
-        redis_storage(redis_url, name=NAME).flush_all()
+        yield lambda: redis_storage(redis_url, index_key=KEY)
+        redis_storage(redis_url, index_key=KEY).flush_all()
 
 
 @pytest.fixture(name="open_jobs")
@@ -291,10 +291,9 @@ def test_the_queues_of_two_indexes_in_one_place_share_nothing(
     tmp_path: Path, redis_url: str, kind: str
 ) -> None:
     def opened(index: str) -> Jobs:
-        name = queue_name(index, "segdex")
         if kind == "redis":
-            return Jobs(redis_storage(redis_url, name=name))
-        return Jobs(sqlite_storage(tmp_path / "jobs.sqlite", name=name))
+            return services.open_jobs(services.build_settings(index=index, jobs_redis=redis_url))
+        return services.open_jobs(services.build_settings(index=index, jobs_file=tmp_path / "jobs.sqlite"))
 
     ours, theirs = opened("edge:/one"), opened("edge:/two")
     job = ours.add(["/1"])
@@ -309,29 +308,13 @@ def test_the_queues_of_two_indexes_in_one_place_share_nothing(
     assert taken.id == job.id
 
 
-def test_an_index_has_one_queue_however_it_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "link").symlink_to(tmp_path / "index")
-    folders = ("edge:index", f"edge:{tmp_path}/index", "edge:./other/../index", "edge:~/index", "edge:link")
-    servers = ("http://Qdrant:80/", "http://qdrant", "http://qdrant:80")
-
-    assert len({queue_name(one, "segdex") for one in folders}) == 1
-    assert len({queue_name(one, "segdex") for one in servers}) == 1
-    different = ("edge:index", "edge:index2", "http://qdrant", "https://qdrant", "http://qdrant:6333")
-    assert len({queue_name(one, "segdex") for one in different}) == len(different)
-    assert queue_name("http://qdrant", "segdex") != queue_name("http://qdrant", "segdex-2")
-
-
 def test_a_queue_that_is_away_says_so(tmp_path: Path, redis_url: str) -> None:
     nobody = "redis://127.0.0.1:1/0"
     with pytest.raises(JobsUnavailableError, match="does not answer"):
-        redis_storage(nobody, name=NAME)
+        redis_storage(nobody, index_key=KEY)
     with pytest.raises(UsageError, match="must be redis://"):
-        redis_storage("http://secret@host", name=NAME)
-    jobs = Jobs(redis_storage(redis_url, name=NAME))
+        redis_storage("http://secret@host", index_key=KEY)
+    jobs = Jobs(redis_storage(redis_url, index_key=KEY))
     jobs._storage.conn.connection_pool.connection_kwargs["port"] = 1
     jobs._storage.conn.connection_pool.reset()
     with pytest.raises(JobsUnavailableError, match="does not answer"):

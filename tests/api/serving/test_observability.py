@@ -48,7 +48,7 @@ SECRET = "purple unicorn of the neighbours"  # noqa: S105 - a query text
 
 @pytest.fixture(name="make")
 def _make(make: Make) -> Make:
-    """Likewise, with paths that go wrong."""
+    """Make services that also have paths that go wrong."""
     return partial(make, extend=add_probes)
 
 
@@ -111,7 +111,7 @@ def lines(log: StringIO, *, logger: str = "segdex.access") -> list[dict[str, Any
 
 
 def figures(client: TestClient, **headers: str) -> dict[str, float]:
-    """Return every sample of /metrics that is not nought, by name and labels as they are written."""
+    """Return every sample of /metrics that is not 0, by name and labels as they are written."""
     answer = client.get("/metrics", headers=headers)
     assert answer.status_code == 200
     return {
@@ -328,7 +328,7 @@ def test_encodings_queue_and_readiness_are_read_when_they_are_asked_for(client: 
     assert after['segdex_encodings_total{"result": "miss"}'] == 1
     assert after['segdex_encodings_total{"result": "hit"}'] == 1
     assert after["segdex_worker_calls_max"] == 64
-    assert "segdex_worker_calls" not in after  # nought
+    assert "segdex_worker_calls" not in after  # 0
     assert after["segdex_ready"] == 1
 
 

@@ -24,7 +24,6 @@ from segdex.core.errors import UsageError
 from segdex.core.images import decode_image, sha256_hex
 from segdex.core.masks import decode_mask
 from segdex.core.records import SegmentFilter, make_image_id
-from segdex.ingest.ledger import Ledger
 from segdex.ingest.report import FAILED
 from segdex.ingest.run import IngestOptions, ingest_into
 from segdex.search.service import require_filled
@@ -95,7 +94,7 @@ def upload_image(
             loaded.recipe,
             [path],
             profile=loaded.profile,
-            ledger=Ledger(()),  # its path is made of its bytes: no other picture was there
+            known_ids=[image_id],  # no other picture can have been there: its path is made of its bytes
             lock=loaded.writing,
             options=IngestOptions(
                 max_pixels=settings.max_pixels, max_bytes=settings.max_bytes, jobs=1, tags=tuple(tags)

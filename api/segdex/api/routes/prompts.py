@@ -45,7 +45,7 @@ def segment_upload(
         str, Form(max_length=11_000_000, description="As JSON: a SegmentRequest without the image_id.")
     ],
 ) -> MasksOut:
-    """Likewise in a picture that is sent; sent again, it is not encoded again for a while."""
+    """Cut out of a picture that is sent; its encoding is kept, so that it may be sent again soon."""
     options = read_form(request, PromptOptions)
     data = read_upload(file, state.settings)
     pixels = decode_image(data, name=UPLOAD, max_pixels=state.settings.max_pixels).pixels

@@ -110,7 +110,7 @@ def _answer(
         return pixels if region.box_xyxy is None else _part(pixels, BoxXYXY(*region.box_xyxy))
 
     asked = request.model_dump_json(exclude={"cursor", "limit", "explain"}) + cursor_salt
-    asked += loaded.index.location  # a page of one index is none of another
+    asked += state.settings.index_key()  # no page of one index goes on in another
     offset = read_cursor(request.cursor, asked)
     last_page = {"limit": min(request.limit, MAX_LIMIT - offset)}
     query = request.model_copy(update=last_page).to_query(pixels_of, *sent, offset=offset)

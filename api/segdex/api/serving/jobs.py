@@ -8,10 +8,8 @@ write to the queue could use to run code, and the consumer wants the main thread
 import sqlite3
 import time
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from huey.constants import EmptyData
@@ -20,6 +18,7 @@ from huey.storage import BaseStorage, RedisStorage, SqliteStorage
 from segdex.api.job_schemas import ENDED, Job
 from segdex.core.errors import SegdexError, UsageError
 
+_NAME = "segdex-{}"
 _KEPT_JOBS = 1_000
 _REDIS_TIMEOUT_S = 5.0
 
@@ -28,34 +27,23 @@ class JobsUnavailableError(SegdexError):
     """The queue cannot be reached."""
 
 
-def queue_name(index: str, collection: str) -> str:
-    """Return the name of the queue of an index: several queues may lie in one file or on one server.
+def sqlite_storage(file: Path, *, index_key: str) -> BaseStorage:
+    """Return the queue of an index in a file, made if it is not there; processes of one machine share it.
 
     Args:
-        index: Its location as in ``Settings.index``. A service and its workers have to name it alike.
-        collection: Prefix of the collections on a server.
+        file: Of the queues of any number of indexes.
+        index_key: ``Settings.index_key``.
     """
-    if index.startswith("edge:"):
-        place = str(Path(index.removeprefix("edge:")).expanduser().resolve())
-    else:
-        url = urlsplit(index)
-        port = url.port or {"https": 443}.get(url.scheme, 80)
-        place = f"{url.scheme}://{(url.hostname or '').lower()}:{port}{url.path.rstrip('/')}#{collection}"
-    return f"segdex-{sha256(place.encode()).hexdigest()[:16]}"
-
-
-def sqlite_storage(file: Path, *, name: str) -> BaseStorage:
-    """Return a queue in a file, made if it is not there; processes of one machine share it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    return SqliteStorage(name, filename=str(file), strict_fifo=True)
+    return SqliteStorage(_NAME.format(index_key), filename=str(file), strict_fifo=True)
 
 
-def redis_storage(url: str, *, name: str) -> BaseStorage:
-    """Return a queue on a Redis server, which machines share.
+def redis_storage(url: str, *, index_key: str) -> BaseStorage:
+    """Return the queue of an index on a Redis server, which machines share.
 
     Args:
         url: ``redis://[:password@]host:port/number``, or ``rediss://`` for TLS.
-        name: Of the queue, see ``queue_name``.
+        index_key: ``Settings.index_key``.
 
     Raises:
         UsageError: If the package is not installed, or the address is none.
@@ -71,7 +59,7 @@ def redis_storage(url: str, *, name: str) -> BaseStorage:
         )
     except ValueError as error:  # its text may show the password
         raise UsageError("SEGDEX_JOBS_REDIS must be redis://[:password@]host:port/number") from error
-    storage = RedisStorage(name, blocking=False, connection_pool=pool)
+    storage = RedisStorage(_NAME.format(index_key), blocking=False, connection_pool=pool)
     try:
         storage.conn.ping()
     except redis.exceptions.RedisError as error:

@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import uuid4
 
 from segdex.api.serving.job_worker import JobWorker
@@ -59,7 +59,7 @@ class Loaded:
     refiner: Refiner
     jobs: Jobs
     job_worker: JobWorker | None
-    writing: AbstractContextManager[object] = field(default_factory=threading.RLock)
+    writing: AbstractContextManager[object]
 
     def close(self) -> None:
         """End jobs and worker, and release the index."""

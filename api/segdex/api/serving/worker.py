@@ -21,7 +21,7 @@ MAX_TEXTS = 64
 """Texts that are embedded in one call."""
 
 MAX_IMAGES = 16
-"""Pictures likewise: sixteen take 0.15 s with the offline embedder on two cores."""
+"""Pictures that are embedded in one call: sixteen take 0.15 s with the offline embedder on two cores."""
 
 
 class BusyError(SegdexError):

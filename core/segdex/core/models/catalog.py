@@ -19,7 +19,7 @@ class ModelFile:
     Attributes:
         path: Its path in the hub repository, in the npm archive, or in the installed Python packages.
         sha256: Lower-case hex checksum; None where the file has not been at hand to compute it.
-        size_bytes: Its size; None likewise.
+        size_bytes: Its size in bytes; None where the file has not been at hand to measure it.
     """
 
     path: str

@@ -62,7 +62,7 @@ class DecoderImage:
         embed: (c, 256) image embedding, cell by cell, without the dense prompt.
         positions: (c, 256) position features of the cells.
         high_res_2: (c, 4, 64) the features of the 2x2 pixels of each cell, bias of the layer included.
-        high_res_4: (c, 4, 4, 32) those of its 4x4 pixels, likewise.
+        high_res_4: (c, 4, 4, 32) the features of the 4x4 pixels of each cell, bias of the layer included.
         unmasked: Layer 0 for prompts without a mask.
     """
 

@@ -61,7 +61,7 @@ class Refinement:
         decision: Whether the mask replaces the stored one, and why.
         proposal: What was drawn; shown instead of the stored mask where it was accepted.
         relevance: The map; None where the text was decoded by EVF-SAM2.
-        prompt: What the map became; likewise.
+        prompt: What the map became; None where the text was decoded by EVF-SAM2.
         timings_ms: Wall milliseconds by stage: encode (0 when the picture was kept), map, decode.
     """
 
@@ -110,7 +110,7 @@ class Refiner:
     def encode_for_text(
         self, segmenter: TextSegmenter, image_id: UUID | None, read: Callable[[], RGBImage]
     ) -> TextFeatures:
-        """Return a picture as the text-prompted segmenter encoded it, likewise."""
+        """Return a picture as the text-prompted segmenter encoded it; one without an id is not kept."""
 
         def encode() -> TextFeatures:
             return segmenter.encode([read()])[0]
