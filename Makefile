@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-CODE   := core ingest search api tests
+CODE   := core backends ingest search api tests
 
 # The longest wait for one answer of the package index, in seconds; uv's own 30 is too short on a slow line.
 export UV_HTTP_TIMEOUT ?= 300

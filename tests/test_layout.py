@@ -14,40 +14,46 @@ from hatchling.builders.wheel import WheelBuilder
 from pydantic_core import PydanticUndefined
 from tests.needs import ROOT
 
-from segdex.core.settings import Settings
+from segdex_core.settings import Settings
 
-SOURCE_ROOTS = ("core", "ingest", "search", "api")
+PACKAGES = {
+    "core": "segdex_core",
+    "backends": "segdex_backends",
+    "ingest": "segdex_ingest",
+    "search": "segdex_search",
+    "api": "segdex",
+}
+"""The one ordinary package of each source root."""
 ENV_EXAMPLE = ROOT / "deploy" / ".env.example"
 
 
-@pytest.mark.parametrize("root", SOURCE_ROOTS)
-def test_every_source_root_holds_its_typed_packages_of_the_namespace(root: str) -> None:
-    entries = {path.name for path in (ROOT / root).iterdir()} - {"__pycache__"}
-    packages = {path.name for path in (ROOT / root / "segdex").iterdir()} - {"__pycache__"}
+@pytest.mark.parametrize(("root", "package"), PACKAGES.items())
+def test_every_source_root_holds_one_typed_package(root: str, package: str) -> None:
+    folder = ROOT / root / package
+    with_code = {path.parent for path in folder.rglob("*.py")}
 
-    assert entries == {"segdex"}
-    # so no segdex/__init__.py, which would hide the other three
-    assert packages == ({"api", "client"} if root == "api" else {root})
-    for package in packages:
-        assert (ROOT / root / "segdex" / package / "__init__.py").is_file()
-        assert (ROOT / root / "segdex" / package / "py.typed").is_file()
+    assert {path.name for path in (ROOT / root).iterdir()} - {"__pycache__"} == {package}
+    assert (folder / "py.typed").is_file()
+    assert {path for path in with_code if not (path / "__init__.py").is_file()} == set()
 
 
 def test_the_project_file_lists_the_source_roots_wherever_a_tool_needs_them() -> None:
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     wheel = tool["hatch"]["build"]["targets"]["wheel"]
-    roots = list(SOURCE_ROOTS)
+    roots = list(PACKAGES)
 
-    assert wheel["only-include"] == wheel["sources"] == wheel["dev-mode-dirs"] == roots
+    assert wheel["packages"] == [f"{root}/{package}" for root, package in PACKAGES.items()]
+    assert wheel["dev-mode-dirs"] == roots
     assert tool["ruff"]["src"] == roots
     assert tool["mypy"]["mypy_path"].split(":") == roots
     assert set(roots) < set(tool["hatch"]["build"]["targets"]["sdist"]["include"])
+    assert set(tool["importlinter"]["root_packages"]) == set(PACKAGES.values())
 
 
 def test_the_wheel_ships_the_packages_and_nothing_else(tmp_path: Path) -> None:
     expected = {
         path.relative_to(ROOT / root).as_posix()
-        for root in SOURCE_ROOTS
+        for root in PACKAGES
         for path in (ROOT / root).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

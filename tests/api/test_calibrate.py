@@ -7,12 +7,12 @@ from tests.api.test_evaluation_search import PICTURES, recipe
 from tests.fakes.dataset import write_colour_set
 from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
 
-from segdex.api.evaluation.calibrate import PresenceScores, fit_calibration
-from segdex.api.evaluation.load import load_dataset
-from segdex.api.evaluation.search import ingest_dataset
-from segdex.core.index.memory import MemoryIndex
-from segdex.search.calibration import Calibration
-from segdex.search.refine.presence import PresenceJudge
+from segdex.evaluation.calibrate import PresenceScores, fit_calibration
+from segdex.evaluation.load import load_dataset
+from segdex.evaluation.search import ingest_dataset
+from segdex_backends.index.memory import MemoryIndex
+from segdex_search.calibrate import Calibration
+from segdex_search.presence import PresenceJudge
 
 
 def test_the_best_score_is_of_the_first_page_and_of_the_pictures_that_were_drawn() -> None:

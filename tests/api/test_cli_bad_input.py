@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from segdex.api.cli.main import run
-from segdex.core.index.edge import EdgeIndex
-from segdex.core.records import SEGMENT_VIEWS, IndexFingerprint
+from segdex.cli.main import run
+from segdex_backends.index.edge import EdgeIndex
+from segdex_core.records import SEGMENT_VIEWS, IndexFingerprint
 
 
 @pytest.fixture(name="filled")

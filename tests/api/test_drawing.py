@@ -9,11 +9,11 @@ from PIL import Image
 from scipy import ndimage
 from tests import needs
 
-from segdex.api.drawing import HIGHLIGHT, SheetRow, Tile, contact_sheet, cutout_png, draw_mask, mask_png
-from segdex.core.geometry import BoxXYXY
-from segdex.core.images import read_image_file
-from segdex.core.masks import BoolMask, encode_mask, mask_box
-from segdex.core.records import RGBImage
+from segdex.render.drawing import HIGHLIGHT, SheetRow, Tile, contact_sheet, cutout_png, draw_mask, mask_png
+from segdex_core.geometry import BoxXYXY
+from segdex_core.masks import BoolMask, encode_mask, mask_box
+from segdex_core.media.decode import read_image_file
+from segdex_core.records import RGBImage
 
 
 def noise(height: int = 40, width: int = 60) -> RGBImage:

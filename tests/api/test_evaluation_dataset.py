@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from tests.fakes.dataset import SIZE_HW, box_rle, write_colour_set, write_lines
 from tests.needs import shared
 
-from segdex.api.evaluation.dataset import (
+from segdex.evaluation.dataset import (
     DEFAULT_SOURCE,
     Caption,
     EvalDataset,
@@ -21,10 +21,10 @@ from segdex.api.evaluation.dataset import (
     sample_dataset,
     sample_images,
 )
-from segdex.api.evaluation.load import load_dataset
-from segdex.core.errors import UsageError
-from segdex.core.geometry import BoxXYXY
-from segdex.core.masks import decode_mask
+from segdex.evaluation.load import load_dataset
+from segdex_core.errors import UsageError
+from segdex_core.geometry import BoxXYXY
+from segdex_core.masks import decode_mask
 
 BOX = BoxXYXY(10, 20, 50, 60)
 OTHER = BoxXYXY(70, 30, 150, 110)

@@ -7,12 +7,12 @@ from PIL import Image
 from tests.fakes.dataset import SIZE_HW, write_colour_set
 from tests.fakes.segmenter import FloodSegmenter
 
-from segdex.api.evaluation.dataset import choose_source
-from segdex.api.evaluation.load import load_dataset
-from segdex.api.evaluation.masks import ImageMasks, evaluate_masks
-from segdex.core.errors import ImageTooLargeError, UsageError
-from segdex.core.geometry import BoxXYXY
-from segdex.ingest.generate import GeneratorSettings
+from segdex.evaluation.dataset import choose_source
+from segdex.evaluation.load import load_dataset
+from segdex.evaluation.masks import ImageMasks, evaluate_masks
+from segdex_core.errors import ImageTooLargeError, UsageError
+from segdex_core.geometry import BoxXYXY
+from segdex_ingest.masks.generate import GeneratorSettings
 
 SMALL, MEDIUM, LARGE = BoxXYXY(14, 8, 40, 32), BoxXYXY(60, 10, 120, 40), BoxXYXY(5, 50, 155, 118)
 SETTINGS = GeneratorSettings(points_per_side=3)

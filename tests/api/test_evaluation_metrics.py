@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from segdex.api.evaluation.metrics import (
+from segdex.evaluation.metrics import (
     FoundMask,
     ImageTruth,
     best_ious,
     judge_hits,
     score_masks,
 )
-from segdex.core.errors import UsageError
-from segdex.core.geometry import BoxXYXY
-from segdex.core.masks import BoolMask, MaskRLE, encode_mask
+from segdex_core.errors import UsageError
+from segdex_core.geometry import BoxXYXY
+from segdex_core.masks import BoolMask, MaskRLE, encode_mask
 
 SIZE_HW = (20, 30)
 HERE, ELSEWHERE = UUID(int=1), UUID(int=2)

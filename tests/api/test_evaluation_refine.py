@@ -8,21 +8,21 @@ from tests.fakes.dataset import write_colour_set, write_lines
 from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 
-from segdex.api.evaluation.dataset import EvalDataset
-from segdex.api.evaluation.load import load_dataset
-from segdex.api.evaluation.prompts import centre_point, evaluate_prompts, true_prompts
-from segdex.api.evaluation.refine import RefineReport, absent_texts, evaluate_refine
-from segdex.api.evaluation.search import ingest_dataset
-from segdex.core.errors import UsageError
-from segdex.core.geometry import BoxXYXY
-from segdex.core.index.memory import MemoryIndex
-from segdex.ingest.generate import GeneratorSettings
-from segdex.ingest.pipeline import Recipe
-from segdex.search.calibration import Calibration
-from segdex.search.refine.encodings import EncodingCache
-from segdex.search.refine.gate import GateSettings
-from segdex.search.refine.presence import PresenceJudge
-from segdex.search.refine.service import Refiner
+from segdex.evaluation.dataset import EvalDataset
+from segdex.evaluation.load import load_dataset
+from segdex.evaluation.prompts import centre_point, evaluate_prompts, true_prompts
+from segdex.evaluation.refine import RefineReport, absent_texts, evaluate_refine
+from segdex.evaluation.search import ingest_dataset
+from segdex_backends.index.memory import MemoryIndex
+from segdex_core.errors import UsageError
+from segdex_core.geometry import BoxXYXY
+from segdex_ingest.analyse import Recipe
+from segdex_ingest.masks.generate import GeneratorSettings
+from segdex_search.calibrate import Calibration
+from segdex_search.presence import PresenceJudge
+from segdex_search.refine.encodings import EncodingCache
+from segdex_search.refine.gate import GateSettings
+from segdex_search.refine.refiner import Refiner
 
 LEFT, RIGHT = BoxXYXY(8, 30, 58, 90), BoxXYXY(96, 30, 152, 90)
 PICTURES = {"a.png": [("red", LEFT), ("blue", RIGHT)], "b.png": [("green", LEFT)]}

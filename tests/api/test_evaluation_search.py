@@ -13,21 +13,21 @@ from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 from tests.needs import shared
 
-from segdex.api.evaluation.dataset import EvalDataset, sample_dataset
-from segdex.api.evaluation.load import load_dataset
-from segdex.api.evaluation.search import class_truth, evaluate_search, ingest_dataset, record_of
-from segdex.api.evaluation.search_report import QueryRecord, SearchReport
-from segdex.core.errors import ImageError, IndexMismatchError, QueryError, UsageError
-from segdex.core.geometry import BoxXYXY
-from segdex.core.index.memory import MemoryIndex
-from segdex.core.records import Vectors
-from segdex.ingest.generate import GeneratorSettings
-from segdex.ingest.pipeline import Recipe
-from segdex.ingest.report import FileOutcome, Outcome
-from segdex.search.calibration import Calibration
-from segdex.search.queries import SearchQuery, TextTerm
-from segdex.search.refine.presence import PresenceJudge
-from segdex.search.service import search
+from segdex.evaluation.dataset import EvalDataset, sample_dataset
+from segdex.evaluation.load import load_dataset
+from segdex.evaluation.search import class_truth, evaluate_search, ingest_dataset, record_of
+from segdex.evaluation.search_report import QueryRecord, SearchReport
+from segdex_backends.index.memory import MemoryIndex
+from segdex_core.errors import ImageError, IndexMismatchError, QueryError, UsageError
+from segdex_core.geometry import BoxXYXY
+from segdex_core.records import Vectors
+from segdex_ingest.analyse import Recipe
+from segdex_ingest.masks.generate import GeneratorSettings
+from segdex_ingest.report import FileOutcome, Outcome
+from segdex_search.answer import search
+from segdex_search.calibrate import Calibration
+from segdex_search.presence import PresenceJudge
+from segdex_search.queries import SearchQuery, TextTerm
 
 LEFT, MIDDLE, RIGHT = BoxXYXY(8, 30, 48, 80), BoxXYXY(60, 30, 100, 80), BoxXYXY(112, 30, 152, 80)
 PICTURES = {

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segdex.api.evaluation.search_report import IMAGE_RANKS, QueryRecord, SearchReport, TextRecord
-from segdex.core.errors import UsageError
+from segdex.evaluation.search_report import IMAGE_RANKS, QueryRecord, SearchReport, TextRecord
+from segdex_core.errors import UsageError
 
 SIZES = {"": (0, 10**9), "_small": (0, 32**2), "_medium": (32**2, 96**2), "_large": (96**2, 10**9)}
 

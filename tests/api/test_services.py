@@ -9,18 +9,18 @@ import pytest
 import torch
 from tests.fakes.embedder import ColourEmbedder
 
-from segdex.api import services
-from segdex.api.services import build_settings, calibration_folder, load_judge, plan_workers
-from segdex.core.errors import UsageError
-from segdex.core.models import devices
-from segdex.core.records import Vectors
-from segdex.search.calibration import (
+from segdex import wiring as services
+from segdex.wiring import build_settings, calibration_folder, load_judge, plan_workers
+from segdex_backends.models import devices
+from segdex_core.errors import UsageError
+from segdex_core.records import Vectors
+from segdex_search.calibrate import (
     UNKNOWN,
     Calibration,
     calibration_file,
     save_calibration,
 )
-from segdex.search.refine.distractors import DISTRACTORS
+from segdex_search.distractors import DISTRACTORS
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from tests.needs import in_ci, missing
 
-from segdex.core.masks import encode_mask
+from segdex_core.masks import encode_mask
 
-MODULE = Path(__file__).parents[2] / "api/segdex/api/web/rle.js"
+MODULE = Path(__file__).parents[2] / "api/segdex/web/rle.js"
 SCRIPT = """
 import { maskOf } from "MODULE";
 let text = "";

@@ -15,14 +15,14 @@ from tests.needs import photo
 from tests.real_models import onnx_sam2, onnx_sam2_files, sam2_folder
 from transformers import Sam2Model
 
-from segdex.core.models.devices import ModelPrecision, fastest_precision
-from segdex.core.models.sam2_checkpoint import load_folder
-from segdex.core.models.sam2_preprocess import preprocess
-from segdex.core.models.sam2_transformers import TransformersSam2
-from segdex.core.protocols import Prompts
-from segdex.core.records import RGBImage
-from segdex.ingest.candidates import Floors, decode_near_points, decode_points
-from segdex.ingest.prompts import point_grid
+from segdex_backends.models.devices import ModelPrecision, fastest_precision
+from segdex_backends.models.sam2.checkpoint import load_folder
+from segdex_backends.models.sam2.hub_weights import TransformersSam2
+from segdex_backends.models.sam2.preprocess import preprocess
+from segdex_core.ports.segmenter import Prompts
+from segdex_core.records import RGBImage
+from segdex_ingest.masks.decode import Floors, decode_near_points, decode_points
+from segdex_ingest.masks.grid import point_grid
 
 _NAMES = ("image_embed", "high_res_feats_0", "high_res_feats_1")
 _FRAMES_PX = (1024, 896, 672)

@@ -25,15 +25,15 @@ import torch
 from tests.benchmarks.harness import RESULTS, describe_machine
 from tests.real_models import onnx_sam2_files, sam2_folder
 
-from segdex.core.images import read_image_file
-from segdex.core.index.edge import EdgeIndex
-from segdex.core.models.devices import fastest_precision
-from segdex.core.models.sam2_onnx import OnnxSam2
-from segdex.core.protocols import Embedder
-from segdex.core.records import RGBImage
-from segdex.ingest.generate import GeneratorSettings, preset
-from segdex.ingest.pipeline import Recipe, analyse_image
-from segdex.ingest.run import IngestOptions, ingest_into
+from segdex_backends.index.edge import EdgeIndex
+from segdex_backends.models.devices import fastest_precision
+from segdex_backends.models.sam2.onnx_export import OnnxSam2
+from segdex_core.media.decode import read_image_file
+from segdex_core.ports.embedder import Embedder
+from segdex_core.records import RGBImage
+from segdex_ingest.analyse import Recipe, analyse_image
+from segdex_ingest.masks.generate import GeneratorSettings, preset
+from segdex_ingest.run import IngestOptions, ingest_into
 
 EMBEDDERS = ("conse", "clip-random")
 
@@ -41,12 +41,12 @@ EMBEDDERS = ("conse", "clip-random")
 def make_embedder(kind: str, folder: Path) -> Embedder:
     """Return the offline embedder, or OpenCLIP's ViT-B/32 with random weights, for timing alone."""
     if kind == "conse":
-        from segdex.core.models.conse_embedder import ConseEmbedder
+        from segdex_backends.models.conse.embedder import ConseEmbedder
 
         return ConseEmbedder.load()
     import open_clip
 
-    from segdex.core.models.open_clip_embedder import OpenClipEmbedder
+    from segdex_backends.models.open_clip.embedder import OpenClipEmbedder
 
     logging.disable(logging.WARNING)  # open_clip warns of random weights
     checkpoint = folder / "random.pt"

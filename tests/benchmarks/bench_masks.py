@@ -29,16 +29,16 @@ from tests.benchmarks.harness import RESULTS, describe_machine
 from tests.needs import photo
 from tests.real_models import onnx_sam2_files, sam2_folder
 
-from segdex.api.evaluation.dataset import EvalImage, choose_source, sample_images
-from segdex.api.evaluation.load import load_dataset
-from segdex.api.evaluation.metrics import MaskFigures, best_ious, score_masks
-from segdex.core.images import read_image_file
-from segdex.core.masks import MaskRLE, encode_mask
-from segdex.core.models.devices import ModelPrecision, fastest_precision
-from segdex.core.models.sam2_checkpoint import load_folder
-from segdex.core.models.sam2_onnx import OnnxSam2
-from segdex.core.records import RGBImage
-from segdex.ingest.generate import GeneratorSettings, Quality, generate_masks, preset
+from segdex.evaluation.dataset import EvalImage, choose_source, sample_images
+from segdex.evaluation.load import load_dataset
+from segdex.evaluation.metrics import MaskFigures, best_ious, score_masks
+from segdex_backends.models.devices import ModelPrecision, fastest_precision
+from segdex_backends.models.sam2.checkpoint import load_folder
+from segdex_backends.models.sam2.onnx_export import OnnxSam2
+from segdex_core.masks import MaskRLE, encode_mask
+from segdex_core.media.decode import read_image_file
+from segdex_core.records import RGBImage
+from segdex_ingest.masks.generate import GeneratorSettings, Quality, generate_masks, preset
 
 Generator = Callable[[RGBImage], list[MaskRLE]]
 

@@ -30,18 +30,18 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 import psutil
+from tests.backends.index.stored_samples import FINGERPRINT, FOLDERS, VIEWS, Picture, make_picture, unit_rows
 from tests.benchmarks.harness import RESULTS, describe_machine
-from tests.core.index.stored_samples import FINGERPRINT, FOLDERS, VIEWS, Picture, make_picture, unit_rows
 from tests.qdrant_server import QdrantServer, running_server
 
-from segdex.core.index.edge import EdgeIndex
-from segdex.core.index.server import ServerIndex
-from segdex.core.masks import MaskRLE
-from segdex.core.protocols import SegmentIndex
-from segdex.core.records import EmbeddedSegments, RGBImage, SegmentFilter, SegmentRecord, Vectors
-from segdex.search.calibration import shipped_calibration
-from segdex.search.queries import DEFAULT_VIEW_WEIGHTS, SearchQuery, TextTerm
-from segdex.search.service import search
+from segdex_backends.index.edge import EdgeIndex
+from segdex_backends.index.server import ServerIndex
+from segdex_core.masks import MaskRLE
+from segdex_core.ports.index import SegmentIndex
+from segdex_core.records import EmbeddedSegments, RGBImage, SegmentFilter, SegmentRecord, Vectors
+from segdex_search.answer import search
+from segdex_search.calibrate import shipped_calibration
+from segdex_search.queries import DEFAULT_VIEW_WEIGHTS, SearchQuery, TextTerm
 
 _DIM = 512
 _SEGMENTS_PER_PICTURE = 100

@@ -33,9 +33,9 @@ import numpy as np
 import psutil
 from tests.benchmarks.harness import RESULTS, describe_machine
 
-from segdex.api.services import build_settings, open_index
-from segdex.core.index.edge import EdgeIndex
-from segdex.core.records import EmbeddedSegments, SegmentFilter, Vectors, make_image_id, make_segment_id
+from segdex.wiring import build_settings, open_index
+from segdex_backends.index.edge import EdgeIndex
+from segdex_core.records import EmbeddedSegments, SegmentFilter, Vectors, make_image_id, make_segment_id
 
 _PORT = 8640
 _NOISE = 0.5

@@ -11,10 +11,10 @@ import uvicorn
 from fastapi import FastAPI
 from tests.fakes.service import load
 
-from segdex.api.app import build_app
-from segdex.api.services import build_settings
-from segdex.api.serving.keys import ApiKey
-from segdex.api.serving.state import Loaded, ServiceState
+from segdex.http.app import build_app
+from segdex.http.keys import ApiKey
+from segdex.http.state import Loaded, ServiceState
+from segdex.wiring import build_settings
 
 
 @dataclass(frozen=True, slots=True)

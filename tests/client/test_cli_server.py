@@ -13,10 +13,10 @@ from tests.fakes.embedder import ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 from tests.fakes.service import png
 
-from segdex.api.cli import manage, search_here, segment, show
-from segdex.api.cli.main import run
-from segdex.api.serving.keys import make_key
-from segdex.core.protocols import SegmentIndex
+from segdex.cli import manage, search_here, segment, show
+from segdex.cli.main import run
+from segdex.http.keys import make_key
+from segdex_core.ports.index import SegmentIndex
 
 Capture = pytest.CaptureFixture[str]
 

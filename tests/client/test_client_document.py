@@ -14,10 +14,6 @@ from uuid import UUID
 import httpx
 import pytest
 
-from segdex.api.app import build_app
-from segdex.api.schemas import SearchRequest, SegmentRequest
-from segdex.api.services import build_settings
-from segdex.api.serving.state import Loaded, ServiceState
 from segdex.client import (
     AsyncClient,
     Client,
@@ -30,6 +26,10 @@ from segdex.client import (
     WeightedText,
     Where,
 )
+from segdex.http.app import build_app
+from segdex.http.schemas import SearchRequest, SegmentRequest
+from segdex.http.state import Loaded, ServiceState
+from segdex.wiring import build_settings
 
 SERVER = "http://127.0.0.1:8600"
 ONE = UUID("6f1c0b7e-6a55-5e0a-9f0e-2f4f5d6b7a11")

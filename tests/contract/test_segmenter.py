@@ -11,9 +11,9 @@ from tests.fakes.segmenter import FloodSegmenter
 from tests.needs import photo
 from tests.real_models import onnx_sam2, torch_sam2
 
-from segdex.core.geometry import BoxXYXY
-from segdex.core.protocols import DecodedMasks, ImageFeatures, PromptableSegmenter, Prompts
-from segdex.core.records import RGBImage
+from segdex_core.geometry import BoxXYXY
+from segdex_core.ports.segmenter import DecodedMasks, ImageFeatures, PromptableSegmenter, Prompts
+from segdex_core.records import RGBImage
 
 # Clicks and boxes on the cat of chelsea.png (451x300), in pixels.
 CLICKS = np.array([[[200, 150]], [[60, 40]], [[420, 280]]], np.float32)

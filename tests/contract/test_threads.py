@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tests.core.models.tiny_sam2 import tiny_sam2
+from tests.backends.models.tiny_sam2 import tiny_sam2
 from tests.fakes.embedder import TINY_OPEN_CLIP, write_tiny_open_clip
 
-from segdex.core.models.open_clip_embedder import OpenClipEmbedder
-from segdex.core.models.sam2_torch import TorchSam2
-from segdex.core.protocols import FOREGROUND, Prompts
-from segdex.core.records import RGBImage
+from segdex_backends.models.open_clip.embedder import OpenClipEmbedder
+from segdex_backends.models.sam2.segmenter import TorchSam2
+from segdex_core.ports.segmenter import FOREGROUND, Prompts
+from segdex_core.records import RGBImage
 
 IMAGES = [
     np.random.default_rng(seed).integers(0, 256, (30 + 7 * seed, 50, 3)).astype(np.uint8) for seed in range(8)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segdex.core.geometry import BoxesXYXY, BoxXYXY, box_iou, box_nms
+from segdex_core.geometry import BoxesXYXY, BoxXYXY, box_iou, box_nms
 
 SIDE = 12
 

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_mask
 from tests.fakes.hostile_masks import coco_counts, wrapping_runs
 
-from segdex.core.masks import (
+from segdex_core.masks import (
     MAX_SIDE_PX,
     BoolMask,
     MaskRLE,

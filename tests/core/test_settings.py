@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from segdex.core.settings import Settings
+from segdex_core.settings import Settings
 
 
 def key(index: str, collection: str = "segdex") -> str:

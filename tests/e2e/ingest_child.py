@@ -6,12 +6,12 @@ from pathlib import Path
 from tests.fakes.embedder import ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 
-from segdex.api.services import build_settings, load_embedder, load_segmenter
-from segdex.core.index.edge import EdgeIndex
-from segdex.ingest.generate import GeneratorSettings
-from segdex.ingest.pipeline import Recipe
-from segdex.ingest.run import IngestOptions, ingest_into
-from segdex.ingest.scan import scan_paths
+from segdex.wiring import build_settings, load_embedder, load_segmenter
+from segdex_backends.index.edge import EdgeIndex
+from segdex_ingest.analyse import Recipe
+from segdex_ingest.masks.generate import GeneratorSettings
+from segdex_ingest.run import IngestOptions, ingest_into
+from segdex_ingest.scan import scan_paths
 
 
 def child_recipe(kind: str) -> Recipe:

@@ -9,8 +9,8 @@ from PIL import Image
 from tests.needs import package, photo
 from tests.real_models import onnx_sam2_files
 
-from segdex.api.cli.main import run
-from segdex.core.masks import MaskRLE, decode_mask
+from segdex.cli.main import run
+from segdex_core.masks import MaskRLE, decode_mask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.models]
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.e2e.ingest_child import ingest_folder
 from tests.needs import ROOT, photo
 
-from segdex.core.index.edge import EdgeIndex
+from segdex_backends.index.edge import EdgeIndex
 
 KILLS = 10
 

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from tests.fakes.embedder import COLOURS_RGB
 
-from segdex.core.geometry import BoxXYXY
-from segdex.core.masks import encode_mask
+from segdex_core.geometry import BoxXYXY
+from segdex_core.masks import encode_mask
 
 SIZE_HW = (120, 160)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segdex.core.errors import QueryError
-from segdex.core.masks import BoolMask
-from segdex.core.records import RGBImage, Vectors
+from segdex_core.errors import QueryError
+from segdex_core.masks import BoolMask
+from segdex_core.records import RGBImage, Vectors
 
 COLOURS_RGB = {
     "red": (220, 30, 30),

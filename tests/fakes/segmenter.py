@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from segdex.core.geometry import BoxXYXY
-from segdex.core.masks import BoolMask, mask_box
-from segdex.core.protocols import (
+from segdex_core.geometry import BoxXYXY
+from segdex_core.masks import BoolMask, mask_box
+from segdex_core.ports.segmenter import (
     BACKGROUND,
     BOX_BOTTOM_RIGHT,
     BOX_TOP_LEFT,
@@ -21,7 +21,7 @@ from segdex.core.protocols import (
     ImageFeatures,
     Prompts,
 )
-from segdex.core.records import RGBImage
+from segdex_core.records import RGBImage
 
 TIGHT, LOOSE = 8, 40
 """Tolerances in levels of 0..255: how far a channel may be from the colour at the point."""

@@ -11,23 +11,23 @@ from tests.fakes.dataset import write_colour_set
 from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 
-from segdex.api.evaluation.load import load_dataset
-from segdex.api.evaluation.search import ingest_dataset
-from segdex.api.services import build_settings, job_runner
-from segdex.api.serving.job_worker import JobWorker
-from segdex.api.serving.jobs import Jobs, sqlite_storage
-from segdex.api.serving.state import Loaded
-from segdex.api.serving.worker import ModelWorker, QueuedEmbedder
-from segdex.core.geometry import BoxXYXY
-from segdex.core.index.memory import MemoryIndex
-from segdex.core.settings import Settings
-from segdex.ingest.generate import GeneratorSettings
-from segdex.ingest.pipeline import Recipe
-from segdex.search.calibration import Calibration
-from segdex.search.refine.encodings import EncodingCache
-from segdex.search.refine.gate import GateSettings
-from segdex.search.refine.presence import PresenceJudge
-from segdex.search.refine.service import Refiner
+from segdex.evaluation.load import load_dataset
+from segdex.evaluation.search import ingest_dataset
+from segdex.http.model_worker import ModelWorker, QueuedEmbedder
+from segdex.http.state import Loaded
+from segdex.jobs.queue import Jobs, sqlite_storage
+from segdex.jobs.worker import JobWorker
+from segdex.wiring import build_settings, job_runner
+from segdex_backends.index.memory import MemoryIndex
+from segdex_core.geometry import BoxXYXY
+from segdex_core.settings import Settings
+from segdex_ingest.analyse import Recipe
+from segdex_ingest.masks.generate import GeneratorSettings
+from segdex_search.calibrate import Calibration
+from segdex_search.presence import PresenceJudge
+from segdex_search.refine.encodings import EncodingCache
+from segdex_search.refine.gate import GateSettings
+from segdex_search.refine.refiner import Refiner
 
 HERE = "http://127.0.0.1:8600"
 

@@ -10,10 +10,10 @@ from PIL import Image
 from tests.needs import photo
 from tests.real_models import sam2_folder
 
-from segdex.core.models.devices import ModelPrecision, fastest_precision
-from segdex.core.models.sam2_transformers import TransformersSam2
-from segdex.core.protocols import DecodedMasks, Prompts
-from segdex.core.records import RGBImage
+from segdex_backends.models.devices import ModelPrecision, fastest_precision
+from segdex_backends.models.sam2.hub_weights import TransformersSam2
+from segdex_core.ports.segmenter import DecodedMasks, Prompts
+from segdex_core.records import RGBImage
 
 SURE = 0.8
 """Only masks with at least this predicted IoU are compared: rounding decides what the others are."""

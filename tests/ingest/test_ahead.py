@@ -16,16 +16,16 @@ from PIL import Image
 from tests.fakes.embedder import ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 
-from segdex.core.errors import ModelInvalidError
-from segdex.core.geometry import BoxXYXY
-from segdex.core.index.memory import MemoryIndex
-from segdex.core.masks import encode_mask
-from segdex.core.records import SEGMENT_VIEWS, ImageRecord, RGBImage, Segment, Vectors
-from segdex.ingest import ahead
-from segdex.ingest.ahead import Analyses
-from segdex.ingest.pipeline import AnalysedImage, Recipe, analyse_image
-from segdex.ingest.report import FileOutcome, IngestReport
-from segdex.ingest.run import IngestOptions, ingest_into
+from segdex_backends.index.memory import MemoryIndex
+from segdex_core.errors import ModelInvalidError
+from segdex_core.geometry import BoxXYXY
+from segdex_core.masks import encode_mask
+from segdex_core.records import SEGMENT_VIEWS, ImageRecord, RGBImage, Segment, Vectors
+from segdex_ingest import ahead
+from segdex_ingest.ahead import Analyses
+from segdex_ingest.analyse import AnalysedImage, Recipe, analyse_image
+from segdex_ingest.report import FileOutcome, IngestReport
+from segdex_ingest.run import IngestOptions, ingest_into
 
 SIDE = 24
 DONE_S = 30.0
@@ -362,7 +362,7 @@ def test_crops_of_several_pictures_are_embedded_together(stage: Stage) -> None:
     crops = 1 + 2 * len(SEGMENT_VIEWS)
     assert embedder.calls == [crops, 9 * crops]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("segdex.ingest.pipeline.segment_image", stage.segment)
+        patched.setattr("segdex_ingest.analyse.segment_image", stage.segment)
         for number, result in results.items():
             assert_same(result, analyse_image(picture(number), recipe))
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from segdex.ingest.report import FAILED, FileOutcome, IngestReport, Outcome
+from segdex_ingest.report import FAILED, FileOutcome, IngestReport, Outcome
 
 
 def report_of(*outcomes: Outcome, interrupted: bool = False, skipped: bool = False) -> IngestReport:

@@ -14,10 +14,11 @@ from PIL import Image
 from tests.fakes.embedder import ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 
-from segdex.core.errors import IndexMismatchError, IndexUnavailableError
-from segdex.core.index.memory import MemoryIndex
-from segdex.core.protocols import FRAME_PX, ImageFeatures
-from segdex.core.records import (
+from segdex_backends.index.memory import MemoryIndex
+from segdex_core.errors import IndexMismatchError, IndexUnavailableError
+from segdex_core.media.uris import path_to_uri, uri_to_path
+from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures
+from segdex_core.records import (
     IMAGE_VIEW,
     SEGMENT_VIEWS,
     EmbeddedSegments,
@@ -28,14 +29,13 @@ from segdex.core.records import (
     Vectors,
     make_image_id,
 )
-from segdex.core.uris import path_to_uri, uri_to_path
-from segdex.ingest.generate import GeneratorSettings
-from segdex.ingest.ledger import Ledger
-from segdex.ingest.pipeline import Recipe
-from segdex.ingest.report import FileOutcome, IngestReport, Outcome
-from segdex.ingest.run import IngestOptions, ingest_files, ingest_into, prepare_index
-from segdex.ingest.sync import plan_sync
-from segdex.ingest.write import DryWriter, IndexWriter, Writer
+from segdex_ingest.analyse import Recipe
+from segdex_ingest.ledger import Ledger
+from segdex_ingest.masks.generate import GeneratorSettings
+from segdex_ingest.report import FileOutcome, IngestReport, Outcome
+from segdex_ingest.run import IngestOptions, ingest_files, ingest_into, prepare_index
+from segdex_ingest.sync import plan_sync
+from segdex_ingest.write import DryWriter, IndexWriter, Writer
 
 OPTIONS = IngestOptions(max_pixels=10_000, max_bytes=1_000_000)
 SETTINGS = GeneratorSettings(points_per_side=2, explained_above=1.0, crop_layers=0, redraws=False)

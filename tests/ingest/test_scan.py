@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from segdex.core.errors import UsageError
-from segdex.core.uris import path_to_uri, uri_to_path
-from segdex.ingest.scan import scan_paths
+from segdex_core.errors import UsageError
+from segdex_core.media.uris import path_to_uri, uri_to_path
+from segdex_ingest.scan import scan_paths
 
 
 def make(folder: Path, *names: str) -> Path:

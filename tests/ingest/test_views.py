@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
-from tests.core.index.stored_samples import unit_rows
+from tests.backends.index.stored_samples import unit_rows
 from tests.fakes.embedder import ColourEmbedder
 
-from segdex.core.geometry import BoxXYXY
-from segdex.core.masks import BoolMask, encode_mask, mask_box
-from segdex.core.protocols import RegionEmbedder
-from segdex.core.records import RGBImage, Segment, Vectors
-from segdex.ingest.views import (
+from segdex_core.geometry import BoxXYXY
+from segdex_core.masks import BoolMask, encode_mask, mask_box
+from segdex_core.ports.embedder import RegionEmbedder
+from segdex_core.records import RGBImage, Segment, Vectors
+from segdex_ingest.views import (
     BLUR_SHARE,
     CROP_MARGIN,
     MIN_CROP_PX,

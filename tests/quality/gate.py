@@ -13,13 +13,13 @@ from pathlib import Path
 
 from tests.quality.subset import HERE, SUBSET, fill, load, subset_of
 
-from segdex.api.evaluation.load import load_dataset
-from segdex.api.evaluation.search import evaluate_search
-from segdex.api.evaluation.search_report import SearchReport
-from segdex.core.index.memory import MemoryIndex
-from segdex.core.models.conse_embedder import ConseEmbedder
-from segdex.core.records import make_image_id
-from segdex.search.refine.presence import PresenceJudge
+from segdex.evaluation.load import load_dataset
+from segdex.evaluation.search import evaluate_search
+from segdex.evaluation.search_report import SearchReport
+from segdex_backends.index.memory import MemoryIndex
+from segdex_backends.models.conse.embedder import ConseEmbedder
+from segdex_core.records import make_image_id
+from segdex_search.presence import PresenceJudge
 
 COMMITTED = HERE / "committed.json"
 GUARDED = ("map", "p_at_1", "right_in_picture", "image_recall_1")

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from segdex.api.evaluation.dataset import EvalDataset, choose_source, sample_dataset, sample_images
-from segdex.api.evaluation.load import load_dataset
-from segdex.core.images import read_image_file
-from segdex.core.masks import MaskRLE, decode_mask, mask_box, rle_area_px
-from segdex.core.models.conse_embedder import ConseEmbedder
-from segdex.core.protocols import SegmentIndex
-from segdex.core.records import (
+from segdex.evaluation.dataset import EvalDataset, choose_source, sample_dataset, sample_images
+from segdex.evaluation.load import load_dataset
+from segdex_backends.models.conse.embedder import ConseEmbedder
+from segdex_core.masks import MaskRLE, decode_mask, mask_box, rle_area_px
+from segdex_core.media.decode import read_image_file
+from segdex_core.ports.index import SegmentIndex
+from segdex_core.records import (
     SEGMENT_VIEWS,
     ImageFile,
     ImageRecord,
@@ -30,9 +30,9 @@ from segdex.core.records import (
     Segment,
     make_image_id,
 )
-from segdex.ingest.pipeline import AnalysedImage, build_records
-from segdex.ingest.tree import find_parents
-from segdex.ingest.views import mask_view, region_share, segment_views
+from segdex_ingest.analyse import AnalysedImage, build_records
+from segdex_ingest.masks.tree import find_parents
+from segdex_ingest.views import mask_view, region_share, segment_views
 
 HERE = Path(__file__).parent
 SUBSET = HERE / "subset.npz"
@@ -187,9 +187,9 @@ def fill(index: SegmentIndex, images: Sequence[SubsetImage], embedder: ConseEmbe
 
 def main() -> None:
     """Segment and embed the pictures, and write the subset."""
-    from segdex.api.services import build_settings, load_recipe
-    from segdex.ingest.generate import preset
-    from segdex.ingest.pipeline import segment_image
+    from segdex.wiring import build_settings, load_recipe
+    from segdex_ingest.analyse import segment_image
+    from segdex_ingest.masks.generate import preset
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)

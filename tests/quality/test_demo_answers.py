@@ -14,16 +14,16 @@ import pytest
 from PIL import Image, ImageDraw
 from tests.real_models import onnx_sam2_files
 
-from segdex.api.demo_photos import DEMO_QUERIES, demo_photos
-from segdex.api.services import build_settings, load_recipe
-from segdex.core.index.memory import MemoryIndex
-from segdex.core.masks import MaskRLE, encode_mask, rle_iou
-from segdex.core.uris import uri_to_path
-from segdex.ingest.generate import preset
-from segdex.ingest.pipeline import Recipe
-from segdex.ingest.run import IngestOptions, ingest_into
-from segdex.search.queries import Level, SearchQuery, TextTerm
-from segdex.search.service import search
+from segdex.cli.demo_photos import DEMO_QUERIES, demo_photos
+from segdex.wiring import build_settings, load_recipe
+from segdex_backends.index.memory import MemoryIndex
+from segdex_core.masks import MaskRLE, encode_mask, rle_iou
+from segdex_core.media.uris import uri_to_path
+from segdex_ingest.analyse import Recipe
+from segdex_ingest.masks.generate import preset
+from segdex_ingest.run import IngestOptions, ingest_into
+from segdex_search.answer import search
+from segdex_search.queries import Level, SearchQuery, TextTerm
 
 pytestmark = [pytest.mark.models, pytest.mark.slow, pytest.mark.timeout(1800)]
 

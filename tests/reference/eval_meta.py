@@ -22,13 +22,13 @@ from tests.needs import shared
 from tests.real_models import onnx_sam2
 from tests.reference.meta_sam2 import build_meta_sam2
 
-from segdex.api.evaluation.dataset import choose_source, sample_images
-from segdex.api.evaluation.load import load_dataset
-from segdex.api.evaluation.metrics import best_ious, score_masks
-from segdex.core.images import read_image_file
-from segdex.core.masks import MaskRLE, rle_iou
-from segdex.core.protocols import Prompts
-from segdex.ingest.generate import generate_masks, meta_settings
+from segdex.evaluation.dataset import choose_source, sample_images
+from segdex.evaluation.load import load_dataset
+from segdex.evaluation.metrics import best_ious, score_masks
+from segdex_core.masks import MaskRLE, rle_iou
+from segdex_core.media.decode import read_image_file
+from segdex_core.ports.segmenter import Prompts
+from segdex_ingest.masks.generate import generate_masks, meta_settings
 
 
 class OnnxPredictor:

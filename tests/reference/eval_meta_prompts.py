@@ -13,11 +13,11 @@ import numpy as np
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 from tests.reference.meta_sam2 import build_meta_sam2
 
-from segdex.api.evaluation.dataset import choose_source, sample_images
-from segdex.api.evaluation.load import load_dataset
-from segdex.api.evaluation.prompts import KINDS, PromptsReport, true_prompts
-from segdex.core.images import read_image_file
-from segdex.core.masks import decode_mask
+from segdex.evaluation.dataset import choose_source, sample_images
+from segdex.evaluation.load import load_dataset
+from segdex.evaluation.prompts import KINDS, PromptsReport, true_prompts
+from segdex_core.masks import decode_mask
+from segdex_core.media.decode import read_image_file
 
 
 def main() -> None:

@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-import segdex.core.models.conse_embedder
-from segdex.core.models.conse_embedder import ConseEmbedder
-from segdex.core.models.label_space import LABEL_SPACE_FILE, LabelSpace
-from segdex.core.networks import HiddenLayerNetwork
+import segdex_backends.models.conse.embedder
+from segdex_backends.models.conse.embedder import ConseEmbedder
+from segdex_backends.models.conse.label_space import LABEL_SPACE_FILE, LabelSpace
+from segdex_core.networks import HiddenLayerNetwork
 
 Floats = npt.NDArray[np.float32]
 
@@ -205,7 +205,7 @@ def main() -> None:
 
     labels = arguments.labels.read_text().splitlines()
     texts, stands_for = landmarks_of(IMAGENET_CLASSNAMES, labels, read_hypernyms(arguments.wordnet))
-    path = Path(segdex.core.models.conse_embedder.__file__).parent / LABEL_SPACE_FILE
+    path = Path(segdex_backends.models.conse.embedder.__file__).parent / LABEL_SPACE_FILE
     path.parent.mkdir(exist_ok=True)
     path.touch()  # a part of the embedder's fingerprint, even where it is made here
     embedder = ConseEmbedder.load()

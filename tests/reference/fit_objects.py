@@ -1,4 +1,4 @@
-"""Fit the ranker of finished masks (``segdex.ingest.objects``) of a decoder on annotated pictures.
+"""Fit the ranker of finished masks (``segdex_ingest.masks.objects``) of a decoder on annotated pictures.
 
 Run it from the root of the repository::
 
@@ -23,19 +23,19 @@ import torch
 from tests.real_models import onnx_sam2_files
 from tests.reference.fit_ranker import best_iou_of_each, fit, fit_network, target_of, things_of
 
-import segdex.ingest.ranker
-from segdex.api.evaluation.dataset import EvalImage, choose_source, sample_images
-from segdex.api.evaluation.load import load_dataset
-from segdex.core.images import read_image_file
-from segdex.core.masks import decode_mask, rle_iou
-from segdex.core.models.devices import fastest_precision
-from segdex.core.models.sam2_onnx import OnnxSam2
-from segdex.core.networks import HiddenLayerNetwork
-from segdex.ingest.canvas import alike_pairs, lay_out
-from segdex.ingest.finish import FullSize
-from segdex.ingest.generate import finish_best, preset, window_candidates, windows_of
-from segdex.ingest.objects import object_features, selection_scores
-from segdex.ingest.ranker import ranked_scores, ranking_features
+import segdex_ingest.masks.rank
+from segdex.evaluation.dataset import EvalImage, choose_source, sample_images
+from segdex.evaluation.load import load_dataset
+from segdex_backends.models.devices import fastest_precision
+from segdex_backends.models.sam2.onnx_export import OnnxSam2
+from segdex_core.masks import decode_mask, rle_iou
+from segdex_core.media.decode import read_image_file
+from segdex_core.networks import HiddenLayerNetwork
+from segdex_ingest.masks.compare import alike_pairs, lay_out
+from segdex_ingest.masks.finish import FullSize
+from segdex_ingest.masks.generate import finish_best, preset, window_candidates, windows_of
+from segdex_ingest.masks.objects import object_features, selection_scores
+from segdex_ingest.masks.rank import ranked_scores, ranking_features
 
 Floats = npt.NDArray[np.float32]
 
@@ -207,7 +207,7 @@ def main() -> None:
         check(examples)
         return
     ranker = fit_objects(examples)
-    path = Path(segdex.ingest.ranker.__file__).parent / "rankers" / f"{segmenter.decoder_id}-objects.npz"
+    path = Path(segdex_ingest.masks.rank.__file__).parent / "rankers" / f"{segmenter.decoder_id}-objects.npz"
     arrays = {field.name: getattr(ranker, field.name).astype(np.float16) for field in fields(ranker)}
     np.savez(path, **arrays)
     masks = sum(len(one.best_iou) for one in examples)

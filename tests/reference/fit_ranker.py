@@ -20,19 +20,19 @@ import numpy.typing as npt
 import torch
 from tests.real_models import onnx_sam2_files
 
-import segdex.ingest.ranker
-from segdex.api.evaluation.dataset import DEFAULT_SOURCE, EvalImage, choose_source, sample_images
-from segdex.api.evaluation.load import load_dataset
-from segdex.core.images import read_image_file
-from segdex.core.masks import MaskRLE, decode_mask
-from segdex.core.models.devices import fastest_precision
-from segdex.core.models.sam2_onnx import OnnxSam2
-from segdex.core.networks import HiddenLayerNetwork
-from segdex.core.protocols import PromptableSegmenter
-from segdex.core.records import RGBImage
-from segdex.ingest.canvas import CanvasMasks, alike_pairs, lay_out
-from segdex.ingest.generate import GeneratorSettings, preset, window_candidates, windows_of
-from segdex.ingest.ranker import ranking_features
+import segdex_ingest.masks.rank
+from segdex.evaluation.dataset import DEFAULT_SOURCE, EvalImage, choose_source, sample_images
+from segdex.evaluation.load import load_dataset
+from segdex_backends.models.devices import fastest_precision
+from segdex_backends.models.sam2.onnx_export import OnnxSam2
+from segdex_core.masks import MaskRLE, decode_mask
+from segdex_core.media.decode import read_image_file
+from segdex_core.networks import HiddenLayerNetwork
+from segdex_core.ports.segmenter import PromptableSegmenter
+from segdex_core.records import RGBImage
+from segdex_ingest.masks.compare import CanvasMasks, alike_pairs, lay_out
+from segdex_ingest.masks.generate import GeneratorSettings, preset, window_candidates, windows_of
+from segdex_ingest.masks.rank import ranking_features
 
 Floats = npt.NDArray[np.float32]
 
@@ -171,7 +171,7 @@ def main() -> None:
             kept.append((arrays["features"].astype(np.float32), arrays["best_iou"]))
     features, best_iou = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     ranker = fit(features, best_iou)
-    folder = Path(segdex.ingest.ranker.__file__).parent / "rankers"
+    folder = Path(segdex_ingest.masks.rank.__file__).parent / "rankers"
     folder.mkdir(exist_ok=True)
     path = folder / f"{segmenter.decoder_id}.npz"
     arrays = {field.name: getattr(ranker, field.name).astype(np.float16) for field in fields(ranker)}

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from segdex.api.cli.evaluate import with_kept_index
-from segdex.api.evaluation.load import load_dataset
-from segdex.api.evaluation.refine import RefinedHit, evaluate_refine
-from segdex.api.evaluation.search import ingest_dataset
-from segdex.api.services import (
+from segdex.cli.evaluate import with_kept_index
+from segdex.evaluation.load import load_dataset
+from segdex.evaluation.refine import RefinedHit, evaluate_refine
+from segdex.evaluation.search import ingest_dataset
+from segdex.wiring import (
     build_settings,
     load_recipe,
     make_refiner,
     open_index,
     plan_workers,
 )
-from segdex.ingest.generate import preset
-from segdex.search.refine.presence import PresenceJudge
+from segdex_ingest.masks.generate import preset
+from segdex_search.presence import PresenceJudge
 
 GAINS = (-1.0, -0.02, 0.0, 0.01, 0.02, 0.03, 0.05, 0.1)
 RESULTS = Path("tests/benchmarks/results")

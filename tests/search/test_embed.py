@@ -6,13 +6,13 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.core.index.stored_samples import DIM, FINGERPRINT, VIEWS, make_picture
+from tests.backends.index.stored_samples import DIM, FINGERPRINT, VIEWS, make_picture
 
-from segdex.core.errors import QueryError
-from segdex.core.index.memory import MemoryIndex
-from segdex.core.records import RGBImage, Vectors
-from segdex.search.embed import Vector, embed_query
-from segdex.search.queries import ImageTerm, SegmentTerm, Term, TextTerm
+from segdex_backends.index.memory import MemoryIndex
+from segdex_core.errors import QueryError
+from segdex_core.records import RGBImage, Vectors
+from segdex_search.embed import Vector, embed_query
+from segdex_search.queries import ImageTerm, SegmentTerm, Term, TextTerm
 
 
 class RandomEmbedder:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segdex.core.errors import QueryError
-from segdex.core.records import SEGMENT_VIEWS
-from segdex.search.queries import (
+from segdex_core.errors import QueryError
+from segdex_core.records import SEGMENT_VIEWS
+from segdex_search.queries import (
     DEFAULT_VIEW_WEIGHTS,
     MAX_LIMIT,
     MAX_PER_IMAGE,

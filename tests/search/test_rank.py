@@ -8,13 +8,13 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.index.stored_samples import FINGERPRINT, make_picture, unit_rows
+from tests.backends.index.stored_samples import FINGERPRINT, make_picture, unit_rows
 
-from segdex.core.geometry import BoxXYXY
-from segdex.core.index.memory import MemoryIndex
-from segdex.core.masks import MaskRLE
-from segdex.core.records import SegmentRecord, ViewedSegment
-from segdex.search.rank import HitSegment, SearchHit, drop_nested, fuse_views, group_by_image
+from segdex_backends.index.memory import MemoryIndex
+from segdex_core.geometry import BoxXYXY
+from segdex_core.masks import MaskRLE
+from segdex_core.records import SegmentRecord, ViewedSegment
+from segdex_search.rank import HitSegment, SearchHit, drop_nested, fuse_views, group_by_image
 
 Vectors = dict[UUID, dict[str, npt.NDArray[np.float32]]]
 

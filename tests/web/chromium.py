@@ -12,8 +12,8 @@ from pathlib import Path
 from filelock import FileLock
 from tests.needs import in_ci, missing
 
-from segdex.core.errors import ModelMissingError, ModelUnavailableError
-from segdex.core.models.npm import fetch_npm_files
+from segdex_backends.models.npm import fetch_npm_files
+from segdex_core.errors import ModelMissingError, ModelUnavailableError
 
 _CHROMIUM = ("@sparticuz/chromium", "153.0.0")
 _PROGRAM, _LIBRARIES, _FONTS = (f"package/bin/{name}.br" for name in ("chromium", "al2023.tar", "fonts.tar"))

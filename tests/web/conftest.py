@@ -16,10 +16,10 @@ from tests.fakes.service import load
 from tests.web.chromium import chromium
 from tests.web.visit import WAIT_MS, Visit
 
-from segdex.api.app import build_app
-from segdex.api.services import build_settings
-from segdex.api.serving.keys import ApiKey
-from segdex.api.serving.state import Loaded, ServiceState
+from segdex.http.app import build_app
+from segdex.http.keys import ApiKey
+from segdex.http.state import Loaded, ServiceState
+from segdex.wiring import build_settings
 
 WINDOW, PHONE = (1100, 800), (390, 844)
 """Width and height of what is looked at."""

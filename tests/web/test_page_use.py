@@ -15,9 +15,9 @@ from tests.fakes.embedder import COLOURS_RGB
 from tests.web.conftest import Open, Serve, Service
 from tests.web.visit import Visit, expect_error
 
-from segdex.api.serving.keys import make_key
-from segdex.api.serving.state import Loaded
-from segdex.core.errors import IndexUnavailableError
+from segdex.http.keys import make_key
+from segdex.http.state import Loaded
+from segdex_core.errors import IndexUnavailableError
 
 pytestmark = pytest.mark.browser
 

@@ -7,15 +7,6 @@ Example:
     ...         print(hit.score, hit.image.path)
 """
 
-from segdex.api.schemas import (
-    PointIn,
-    Region,
-    Rle,
-    ViewWeights,
-    WeightedSegment,
-    WeightedText,
-    Where,
-)
 from segdex.client.asynchronous import AsyncClient
 from segdex.client.errors import (
     AccessError,
@@ -26,6 +17,15 @@ from segdex.client.errors import (
     UnreachableError,
 )
 from segdex.client.synchronous import Client
+from segdex.http.schemas import (
+    PointIn,
+    Region,
+    Rle,
+    ViewWeights,
+    WeightedSegment,
+    WeightedText,
+    Where,
+)
 
 __all__ = [
     "AccessError",

@@ -12,8 +12,17 @@ import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from segdex.api.job_schemas import Job
-from segdex.api.schemas import (
+from segdex.client.errors import (
+    AccessError,
+    BusyError,
+    NotThereError,
+    RequestError,
+    ServiceError,
+    UnreachableError,
+)
+from segdex.client.events import Event
+from segdex.http.job_schemas import Job
+from segdex.http.schemas import (
     Health,
     ImageOut,
     Ingested,
@@ -32,15 +41,6 @@ from segdex.api.schemas import (
     WeightedText,
     Where,
 )
-from segdex.client.errors import (
-    AccessError,
-    BusyError,
-    NotThereError,
-    RequestError,
-    ServiceError,
-    UnreachableError,
-)
-from segdex.client.events import Event
 
 T = TypeVar("T")
 

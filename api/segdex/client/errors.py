@@ -11,7 +11,7 @@
         └── UnreachableError     nobody answered, or the answer broke off
 """
 
-from segdex.core.errors import SegdexError
+from segdex_core.errors import SegdexError
 
 
 class ServiceError(SegdexError):

@@ -10,7 +10,7 @@ from tenacity.retry import retry_base
 from tenacity.stop import stop_base
 
 from segdex.client.errors import BusyError, UnreachableError
-from segdex.core.errors import UsageError
+from segdex_core.errors import UsageError
 
 TIMEOUT_S = 60.0
 RETRIES = 2

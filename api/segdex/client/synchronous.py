@@ -8,8 +8,13 @@ from typing import Self, TypeVar, Unpack
 import httpx
 from tenacity import Retrying
 
-from segdex.api.job_schemas import ENDED, Job
-from segdex.api.schemas import (
+from segdex.client import calls
+from segdex.client.calls import Call, Id, Picture, PromptFields, SearchFields
+from segdex.client.errors import ServiceError
+from segdex.client.events import Event, EventParser
+from segdex.client.sending import RETRIES, TIMEOUT_S, http_options, retry_options
+from segdex.http.job_schemas import ENDED, Job
+from segdex.http.schemas import (
     ImageOut,
     Ingested,
     MasksOut,
@@ -21,11 +26,6 @@ from segdex.api.schemas import (
     Stats,
     WeightedText,
 )
-from segdex.client import calls
-from segdex.client.calls import Call, Id, Picture, PromptFields, SearchFields
-from segdex.client.errors import ServiceError
-from segdex.client.events import Event, EventParser
-from segdex.client.sending import RETRIES, TIMEOUT_S, http_options, retry_options
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segdex.search.refine.encodings import EncodingCache, EncodingFiles
+from segdex_search.refine.encodings import EncodingCache, EncodingFiles
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segdex.core.masks import MaskRLE, encode_mask
-from segdex.search.refine.gate import Decision, GateSettings, decide
+from segdex_core.masks import MaskRLE, encode_mask
+from segdex_search.refine.gate import Decision, GateSettings, decide
 
 SETTINGS = GateSettings()
 

@@ -1,0 +1,1 @@
+"""Find the objects in your pictures."""

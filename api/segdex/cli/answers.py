@@ -1,0 +1,133 @@
+"""Answers as the command line shows them, whether they came from an index here or from a service.
+
+Both come in the form of the HTTP interface, so that there is one way to print them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+from rich.console import Console
+from rich.text import Text
+
+from segdex.http.schemas import HitOut, HitSegmentOut, RefinementOut, SearchResponse
+from segdex.render.drawing import SheetRow
+
+
+class Answer(Protocol):
+    """A question that was answered.
+
+    Attributes:
+        response: The hits.
+    """
+
+    @property
+    def response(self) -> SearchResponse:
+        """See above."""
+        ...
+
+    def refine(self, first: int) -> Iterator[RefinementOut]:
+        """Re-decode the first hits; ``sheet_row`` shows them from then on."""
+        ...
+
+    def sheet_row(self, heading: str) -> SheetRow:
+        """Return the best segments as tiles of a contact sheet."""
+        ...
+
+
+def print_answer(response: SearchResponse, console: Console, *, judged: bool) -> None:
+    """Print the hits, and what it cost.
+
+    Args:
+        response: The answer.
+        console: Where to.
+        judged: Whether pictures that do not show it were left out.
+    """
+    matches = [hit for hit in response.hits if hit.is_match]
+    weaker = [hit for hit in response.hits if not hit.is_match]
+    if matches or not (weaker or judged):
+        print_found(matches, console)
+    else:
+        console.print("not there: no picture stands out for this")
+    if weaker:
+        console.print(Text("\nweaker matches (--min-score auto leaves them out)", style="dim"))
+        print_found(weaker, console)
+    stages = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in response.timings_ms.items())
+    line = f"{len(matches)} pictures; scored by {response.embedder}; {stages}"
+    console.print(Text(line, style="dim"))
+
+
+def print_found(hits: Sequence[HitOut], console: Console) -> None:
+    """Print a line for each segment, its picture named in the first; lines are never cut or wrapped."""
+    if not hits:
+        console.print("nothing found")
+        return
+    rows = [("rank", "score", "area", "box x1,y1-x2,y2", "segment", "picture")]
+    for hit in hits:
+        for position, found in enumerate(hit.segments):
+            x1, y1, x2, y2 = found.box_xyxy
+            rows.append(
+                (
+                    "" if position else str(hit.rank),
+                    f"{found.score:.3f}",
+                    f"{found.area_fraction:.1%}",
+                    f"{x1},{y1}-{x2},{y2}",
+                    str(found.segment_id),
+                    "" if position else _shown_path(hit.image.path),
+                )
+            )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for number, row in enumerate(rows):
+        cells = [
+            cell.rjust(width) if column < _RIGHT_ALIGNED else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        console.print(Text("  ".join((*cells, row[-1])), style="" if number else "dim"), no_wrap=True)
+
+
+_RIGHT_ALIGNED = 3  # rank, score and area
+
+
+def print_refined(refined: RefinementOut, console: Console) -> None:
+    """Print one line: the segment, the answer and why."""
+    stages = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in refined.timings_ms.items())
+    line = f"{refined.answer:<8} {refined.segment_id}  {refined.reason} ({refined.made_by}; {stages})"
+    console.print(Text(line), no_wrap=True)
+
+
+def answer_to_json(answer: Answer, refined: Mapping[UUID, RefinementOut]) -> dict[str, object]:
+    """Return all of an answer as JSON values."""
+    response = answer.response
+    return {
+        "models": {"embedder": response.embedder, "segmenter": response.segmenter},
+        "profile": response.profile,
+        "timings_ms": response.timings_ms,
+        "answer": response.answer,
+        "hits": [_hit_to_json(hit) for hit in response.hits],
+        "refined": {
+            str(key): one.model_dump(mode="json", exclude={"segment_id"}) for key, one in refined.items()
+        },
+    }
+
+
+def _hit_to_json(hit: HitOut) -> dict[str, object]:
+    return {
+        "rank": hit.rank,
+        "score": hit.score,
+        "presence": hit.presence,
+        "is_match": hit.is_match,
+        **hit.image.model_dump(mode="json"),
+        "segments": [_segment_to_json(one) for one in hit.segments],
+    }
+
+
+def _segment_to_json(segment: HitSegmentOut) -> dict[str, object]:
+    values = segment.model_dump(mode="json", exclude={"image_id", "terms"})
+    return {"score": values.pop("score"), "view_scores": values.pop("view_scores"), **values}
+
+
+def _shown_path(path: str) -> str:
+    """Return the path of a picture, relative to the working folder where it lies below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

@@ -1,0 +1,107 @@
+"""``segdex calibrate``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segdex.cli.common import (
+    DeviceOption,
+    EmbedderOption,
+    IndexOption,
+    JsonOption,
+    ProfileOption,
+    SegmenterOption,
+    check_limit,
+    console_err,
+    console_out,
+    print_json,
+    settings_from,
+)
+from segdex.cli.evaluate import (
+    DataArgument,
+    ImagesOption,
+    LimitOption,
+    SeedOption,
+    labelled_index,
+)
+from segdex.cli.ingest import QualityOption, generator_settings
+from segdex.evaluation.calibrate import fit_calibration
+from segdex.evaluation.dataset import sample_dataset
+from segdex.evaluation.load import load_dataset
+from segdex.wiring import calibration_folder, load_judge
+from segdex_search.calibrate import save_calibration
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("calibrate")(calibrate_command)
+
+
+def calibrate_command(
+    context: typer.Context,
+    data: DataArgument,
+    images: ImagesOption = None,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    quality: QualityOption = "balanced",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be kept, and keep nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    segmenter: SegmenterOption = None,
+    embedder: EmbedderOption = None,
+    profile: ProfileOption = None,
+    index: IndexOption = None,
+    device: DeviceOption = None,
+) -> int:
+    """Fit what the scores of an embedder mean, on labelled pictures, and keep it for every later search.
+
+    The pictures are ingested as by `eval search`, into the same index.
+    """
+    settings = settings_from(
+        context, profile=profile, index=index, device=device, segmenter=segmenter, embedder=embedder
+    )
+    check_limit(limit)
+    generator = generator_settings(
+        quality=quality, select="ranked", segments_per_image=None, points_per_side=None, crop_layers=None
+    )
+    dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
+    is_named = index is not None or "index" in (context.obj or {})
+    progress = console_err()
+    with labelled_index(settings, dataset, generator, is_named=is_named) as labelled:
+        embedding = labelled.recipe.embedder
+        calibration, weights, rows = fit_calibration(
+            dataset,
+            index=labelled.index,
+            embedder=embedding,
+            image_id_by_name=labelled.image_ids,
+            judge=load_judge(settings, embedding),
+            on_step=lambda line: progress.print(line, markup=False),
+        )
+    kept: Path | None = None
+    if not dry_run:
+        kept = save_calibration(calibration_folder(settings), embedding.fingerprint, calibration)
+    if as_json:
+        print_json(
+            {
+                **asdict(calibration),
+                "weights": weights,
+                "presence": [asdict(row) for row in rows],
+                "embedder": embedding.name,
+                "file": None if kept is None else str(kept),
+            }
+        )
+        return 0
+    console = console_out()
+    for name, value in asdict(calibration).items():
+        console.print(f"{name:<15} {value:.4g}", markup=False)
+    for row in rows:
+        console.print(
+            f'{row.pictures:>6,} pictures: threshold {row.threshold:.2f}, "not there" is said of '
+            f"{row.absent_true:.1%} of what is absent and {row.absent_false:.1%} of what is there",
+            markup=False,
+        )
+    console.print("kept nothing" if kept is None else f"kept in {kept}", markup=False)
+    return 0

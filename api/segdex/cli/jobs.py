@@ -1,0 +1,167 @@
+"""``segdex jobs``: ingests of folders on a service's machine."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
+
+from segdex.cli.common import (
+    JsonOption,
+    ServerOption,
+    console_err,
+    console_out,
+    print_json,
+    settings_from,
+)
+from segdex.cli.remote import connected
+from segdex.http.job_schemas import Job
+from segdex_core.errors import UsageError
+from segdex_core.media.uris import display_path
+from segdex_core.settings import Settings
+from segdex_ingest.report import FAILED
+
+JobArgument = Annotated[str, typer.Argument(help="Id of a job, as `segdex jobs list` prints it.")]
+TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Label for every file; repeatable.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    jobs = typer.Typer(help="Ingests of folders on a service's machine.", no_args_is_help=True)
+    jobs.command("add")(add_command)
+    jobs.command("list")(list_command)
+    jobs.command("watch")(watch_command)
+    jobs.command("stop")(stop_command)
+    app.add_typer(jobs, name="jobs")
+
+
+def add_command(
+    context: typer.Context,
+    paths: Annotated[list[str], typer.Argument(help="Folders or files on the service's machine.")],
+    tag: TagOption = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay and show how it goes on.")] = False,
+    as_json: JsonOption = False,
+    server: ServerOption = None,
+) -> int:
+    """Queue an ingest of what lies on the service's machine."""
+    settings = settings_from(context, server=server)
+    with connected(settings, _server(settings)) as client:
+        job = client.add_job(paths, tags=tag or [])
+        return _watch(client.watch_job(job.id), as_json=as_json) if watch else _show(job, as_json=as_json)
+
+
+def list_command(context: typer.Context, as_json: JsonOption = False, server: ServerOption = None) -> int:
+    """List the last jobs, newest first."""
+    settings = settings_from(context, server=server)
+    with connected(settings, _server(settings)) as client:
+        jobs = client.jobs()
+    if as_json:
+        print_json([job.model_dump(mode="json") for job in jobs])
+        return 0
+    if not jobs:
+        console_out().print("no jobs")
+        return 0
+    rows = [("job", "status", "files", "segments", "asked for (UTC)", "paths"), *map(_row, jobs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    console = console_out()
+    for number, row in enumerate(rows):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        console.print(Text("  ".join((*cells, row[-1])), style="" if number else "dim"), no_wrap=True)
+    return 0
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    total = "?" if job.total is None else f"{job.total:,}"
+    created = datetime.fromtimestamp(job.created_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    paths = ", ".join(job.paths)
+    return job.id, job.status, f"{job.done:,} of {total}", f"{job.segments:,}", created, paths
+
+
+def watch_command(
+    context: typer.Context, job: JobArgument, as_json: JsonOption = False, server: ServerOption = None
+) -> int:
+    """Show how a job goes on, until it ended; Ctrl-C leaves it alone."""
+    settings = settings_from(context, server=server)
+    with connected(settings, _server(settings)) as client:
+        return _watch(client.watch_job(job), as_json=as_json)
+
+
+def stop_command(
+    context: typer.Context, job: JobArgument, as_json: JsonOption = False, server: ServerOption = None
+) -> int:
+    """Stop a job after the file that is being written; what it finished is kept."""
+    settings = settings_from(context, server=server)
+    with connected(settings, _server(settings)) as client:
+        stopped = client.stop_job(job)
+    _show(stopped, as_json=as_json)
+    return 0
+
+
+def _server(settings: Settings) -> str:
+    if settings.server is None:
+        raise UsageError("jobs are carried out by a service: name it with --server URL, or SEGDEX_SERVER")
+    return settings.server
+
+
+def _watch(states: Iterable[Job], *, as_json: bool) -> int:
+    """Show a job while it changes, then what became of it; return the exit code."""
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.fields[status]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.description}", markup=False),
+        console=console_err(),
+        transient=True,
+    )
+    last: Job | None = None
+    with progress:
+        task = progress.add_task("", total=None, status="waiting", rate="")
+        for last in states:
+            progress.update(
+                task,
+                total=last.total,
+                completed=last.done,
+                status=last.status,
+                rate=_rate(last),
+                description=_newest(last),
+            )
+    if last is None:
+        raise UsageError("the service keeps this job no longer; see `segdex jobs list`")
+    return _show(last, as_json=as_json)
+
+
+def _rate(job: Job) -> str:
+    parts = []
+    if job.files_per_s:
+        parts.append(f"{job.files_per_s:.2f} files/s")
+    if job.left_s is not None and job.status == "running":
+        parts.append(f"{job.left_s:.0f} s left")
+    return ", ".join(parts)
+
+
+def _newest(job: Job) -> str:
+    if not job.last:
+        return ""
+    newest = job.last[-1]
+    return f"{display_path(newest.uri).rsplit('/', 1)[-1]}: {newest.outcome}"
+
+
+def _show(job: Job, *, as_json: bool) -> int:
+    """Print a job and return the exit code: 1 if it failed or some of its files did."""
+    failed = job.status == "failed" or any(job.counts.get(outcome) for outcome in FAILED)
+    if as_json:
+        print_json(job.model_dump(mode="json"))
+        return int(failed)
+    console = console_out()
+    for one in job.last:
+        if one.outcome in set(FAILED):
+            console.print(Text(f"{one.outcome}: {one.detail}", style="yellow"))
+    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in job.counts.items() if count)
+    console.print(f"job {job.id}  {job.status}  {counts or 'nothing yet'}", markup=False)
+    if job.detail:
+        console.print(Text(job.detail, style="yellow"))
+    return int(failed)

@@ -1,0 +1,152 @@
+"""``segdex``: the commands, and the one place where errors become a line and an exit code."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import typer
+from typer.exceptions import Abort, Exit, TyperException
+
+from segdex.cli import (
+    calibrate,
+    demo,
+    evaluate,
+    ingest,
+    jobs,
+    manage,
+    models,
+    search,
+    segment,
+    serve,
+    show,
+    worker,
+)
+from segdex.cli.common import DeviceOption, IndexOption, ProfileOption, ServerOption
+from segdex.cli.refine import with_refine_default
+from segdex_core.errors import SegdexError, UsageError
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
+
+_OF_A_SERVICE = ("search", "show", "stats", "delete", "segment", "ingest", "jobs")
+"""Verbs that a service can answer."""
+
+
+def build_app() -> typer.Typer:
+    """Return the command line application."""
+    app = typer.Typer(
+        name="segdex",
+        help="Find the things in your pictures: SAM 2 segments, CLIP vectors, a Qdrant index, text queries.",
+        epilog="Exit codes: 0 ok, 1 some files failed, 2 usage, 3 the index or a model is not usable.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_global_options)
+    ingest.register(app)
+    search.register(app)
+    segment.register(app)
+    show.register(app)
+    manage.register(app)
+    jobs.register(app)
+    models.register(app)
+    evaluate.register(app)
+    calibrate.register(app)
+    serve.register(app)
+    worker.register(app)
+    demo.register(app)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    _quieten_libraries()
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code; errors are one line on standard error."""
+    try:
+        completed = with_refine_default(arguments)
+        result = build_app()(args=completed, prog_name="segdex", standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except SegdexError as error:
+        code = _fail(str(error), error.exit_code)
+    except TyperException as error:
+        code = _fail(_explain(error), EXIT_USAGE)
+    except Exit as error:
+        code = error.exit_code
+    except (KeyboardInterrupt, Abort):
+        code = _fail("interrupted; what was finished is kept", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # the reader of our output went away, as `head` does; python must not complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:  # the process boundary: the user sees one line, the log all
+        logging.getLogger(__name__).debug("unexpected error", exc_info=True)
+        code = _fail(
+            f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; this is a bug of segdex, "
+            "SEGDEX_LOG=debug shows where",
+            EXIT_BUG,
+        )
+    return code
+
+
+def _global_options(
+    context: typer.Context,
+    profile: ProfileOption = None,
+    index: IndexOption = None,
+    server: ServerOption = None,
+    device: DeviceOption = None,
+    show_version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> None:
+    if show_version:
+        typer.echo(f"segdex {version('segdex')}")
+        raise Exit(0)
+    verb = context.invoked_subcommand
+    if server is not None and verb is not None and verb not in _OF_A_SERVICE:
+        raise UsageError(_not_of_a_service(verb))
+    given = {"profile": profile, "index": index, "server": server, "device": device}
+    context.obj = {name: value for name, value in given.items() if value is not None}
+
+
+def _explain(error: TyperException) -> str:
+    if getattr(error, "option_name", None) == "--server":
+        context = getattr(error, "ctx", None)
+        return _not_of_a_service(str(getattr(context, "command_path", "this")).removeprefix("segdex "))
+    return error.format_message() or "say what to do: segdex --help"
+
+
+def _not_of_a_service(verb: str) -> str:
+    return (
+        f"`{verb}` works on this machine alone: leave --server out, and name an index with --index where it "
+        f"needs one; a service answers {', '.join(_OF_A_SERVICE)}"
+    )
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    sys.stderr.write(f"segdex: {line}\n")
+    return code
+
+
+def _quieten_libraries() -> None:
+    """Keep warnings and logs of libraries from the user's terminal; ``SEGDEX_LOG`` brings them back."""
+    given = os.environ.pop("SEGDEX_LOG", "").upper()
+    level = given if given in logging.getLevelNamesMapping() else "ERROR"
+    logging.basicConfig(level=level)
+    if given == level:
+        logging.getLogger("segdex").setLevel(level)  # said so: `segdex serve` has a default of its own
+    if level in {"ERROR", "CRITICAL"}:
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""``segdex serve`` and ``segdex keys``."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from segdex.cli.common import (
+    DeviceOption,
+    EmbedderOption,
+    IndexOption,
+    ProfileOption,
+    RefinerOption,
+    SegmenterOption,
+    console_out,
+    settings_from,
+)
+from segdex_core.errors import UsageError
+
+_log = logging.getLogger(__name__)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("serve")(serve_command)
+    app.command("keys")(keys_command)
+
+
+def serve_command(
+    context: typer.Context,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 8600,
+    api_keys: Annotated[
+        Path | None,
+        typer.Option("--api-keys", help="File of keys; needed to listen elsewhere than on loopback."),
+    ] = None,
+    uploads: Annotated[Path | None, typer.Option("--uploads", help="Folder for uploaded pictures.")] = None,
+    segmenter: SegmenterOption = None,
+    embedder: EmbedderOption = None,
+    refiner: RefinerOption = None,
+    profile: ProfileOption = None,
+    index: IndexOption = None,
+    device: DeviceOption = None,
+) -> int:
+    """Answer over HTTP: a REST API under /v1 and a page at /."""
+    import uvicorn
+
+    from segdex.http.app import build_app
+    from segdex.http.keys import check_exposure, read_keys
+    from segdex.http.logs import start_logging
+    from segdex.http.state import ServiceState
+    from segdex.http.tracing import start_tracing
+    from segdex.wiring import load_service
+
+    settings = settings_from(
+        context,
+        profile=profile,
+        index=index,
+        device=device,
+        segmenter=segmenter,
+        embedder=embedder,
+        refiner=refiner,
+        api_keys=api_keys,
+        uploads=uploads,
+    )
+    if not 1 <= port <= 65535:
+        raise UsageError(f"--port must be between 1 and 65,535, but got {port}")
+    keys = () if settings.api_keys is None else read_keys(settings.api_keys)
+    check_exposure(host, keys)
+    state = ServiceState(settings, keys, lambda: load_service(settings))
+    start_logging(settings.log_format)
+    tracing = start_tracing(os.environ)
+    _log.info("segdex at http://%s:%d (the models are being loaded)", host, port)
+    app = build_app(state, tracing=tracing)
+    # uvicorn's records go where all go; the lines of requests are our own
+    uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, server_header=False)
+    return 0
+
+
+def keys_command(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    role: Annotated[str, typer.Option("--role", metavar="read|write|admin", help="What it may do.")] = "read",
+) -> int:
+    """Make an API key: the key is shown once, its line goes into the file of SEGDEX_API_KEYS."""
+    from segdex.http.keys import Role, make_key
+
+    if not name.strip() or not name.isprintable():
+        raise UsageError(f"the name of a key must be printable text, but is {name!r}")
+    for known in get_args(Role):
+        if role == known:
+            key, kept = make_key(name.strip(), known)
+            console_out().print(f"key   {key}\nline  {kept.to_line()}", markup=False)
+            return 0
+    raise UsageError(f"--role must be read, write or admin, but is {role!r}")

@@ -1,0 +1,81 @@
+"""``segdex worker``."""
+
+import logging
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from segdex.cli.common import (
+    DeviceOption,
+    EmbedderOption,
+    IndexOption,
+    ProfileOption,
+    SegmenterOption,
+    opened,
+    settings_from,
+)
+from segdex_core.errors import UsageError
+
+_log = logging.getLogger(__name__)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("worker")(worker_command)
+
+
+def worker_command(
+    context: typer.Context,
+    job_root: Annotated[
+        list[Path] | None,
+        typer.Option("--job-root", help="Folder whose pictures may be ingested; repeatable."),
+    ] = None,
+    segmenter: SegmenterOption = None,
+    embedder: EmbedderOption = None,
+    profile: ProfileOption = None,
+    index: IndexOption = None,
+    device: DeviceOption = None,
+) -> int:
+    """Carry out the jobs that a service with SEGDEX_JOBS_BY=worker queues; ends on SIGTERM or Ctrl-C."""
+    from segdex.http.logs import start_logging
+    from segdex.jobs.worker import JobWorker
+    from segdex.wiring import job_runner, load_recipe, open_jobs, plan_workers, profile_of
+    from segdex_ingest.masks.generate import preset
+
+    settings = settings_from(
+        context,
+        profile=profile,
+        index=index,
+        device=device,
+        segmenter=segmenter,
+        embedder=embedder,
+        job_roots=tuple(job_root) if job_root else None,
+    )
+    if not settings.job_roots and settings.uploads is None:
+        raise UsageError(
+            "a worker needs folders that it may read: --job-root, SEGDEX_JOB_ROOTS or SEGDEX_UPLOADS"
+        )
+    start_logging(settings.log_format)
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    with opened(settings, create=True) as opened_index:
+        chosen = profile_of(settings, opened_index)
+        workers = plan_workers(settings)
+        recipe = load_recipe(settings, chosen, preset("balanced"))
+        jobs = open_jobs(settings)
+        worker = JobWorker(jobs, job_runner(settings, opened_index, recipe, chosen, workers=workers))
+        worker.start()
+        _log.info("segdex worker waits for jobs")
+        ended.wait()
+        worker.close()
+        jobs.close()
+    return 0

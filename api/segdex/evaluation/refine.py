@@ -1,0 +1,258 @@
+"""``segdex eval refine``: what drawing hits again gains, and whether "not there" is said where it is true."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+
+from segdex.evaluation.dataset import EvalDataset, EvalImage, EvalInstance
+from segdex.evaluation.metrics import LARGE_FROM_PX, RIGHT_IOU, SMALL_BELOW_PX, Floats, mask_iou
+from segdex.evaluation.search import class_truth
+from segdex_core.errors import QueryError, UsageError
+from segdex_core.masks import MaskRLE
+from segdex_core.media.decode import read_image_file
+from segdex_core.media.limits import MAX_PIXELS
+from segdex_core.ports.index import SegmentIndex
+from segdex_core.records import RGBImage, SegmentFilter
+from segdex_search.answer import SearchAnswer, search
+from segdex_search.presence import PresenceJudge
+from segdex_search.queries import DEFAULT_VIEW_WEIGHTS, SearchQuery, TextTerm
+from segdex_search.rank import HitSegment
+from segdex_search.refine.refiner import Refiner
+
+FIRST_HITS = 5
+"""A query counts where the right segment is among so many of its picture."""
+
+WORSE_BY = 0.05
+"""An answer is made worse when it loses more than this much IoU."""
+
+ABSENT_TEXTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RefinedHit:
+    """A right hit, and what refining made of it.
+
+    Attributes:
+        text: The question.
+        area_px: Pixels of the true mask.
+        stored_iou: IoU of the stored mask and the true one.
+        refined_iou: Of the answer: the new mask where the gate let it pass, else the stored one.
+        proposed_iou: Of the new mask, whatever the gate said.
+        accepted: What the gate said.
+        same_iou: IoU of the new mask and the stored one.
+        gain: New less stored predicted IoU.
+        source: How the new mask was made.
+        decode_ms: Wall milliseconds without encoding the picture.
+    """
+
+    text: str
+    area_px: int
+    stored_iou: float
+    refined_iou: float
+    proposed_iou: float
+    accepted: bool
+    same_iou: float
+    gain: float
+    source: str
+    decode_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class RefineReport:
+    """The figures.
+
+    Attributes:
+        hits: The queries whose right segment was found.
+        present: Presence scores of texts for things that are in the picture.
+        absent: Of texts for things that are not.
+        threshold: Below it the answer is "not there".
+    """
+
+    hits: tuple[RefinedHit, ...]
+    present: tuple[float, ...]
+    absent: tuple[float, ...]
+    threshold: float
+
+    def to_json(self) -> dict[str, int | float | None]:
+        """Return the figures as JSON values."""
+        values: dict[str, int | float | None] = {"queries": len(self.hits)}
+        areas = np.array([hit.area_px for hit in self.hits])
+        sizes = {
+            "": areas > 0,
+            "_small": areas < SMALL_BELOW_PX,
+            "_medium": (areas >= SMALL_BELOW_PX) & (areas < LARGE_FROM_PX),
+            "_large": areas >= LARGE_FROM_PX,
+        }
+        for suffix, chosen in sizes.items():
+            some = [hit for hit, take in zip(self.hits, chosen, strict=True) if take]
+            values[f"queries{suffix}"] = len(some)
+            values[f"stored_iou{suffix}"] = _mean([hit.stored_iou for hit in some])
+            values[f"refined_iou{suffix}"] = _mean([hit.refined_iou for hit in some])
+            values[f"proposed_iou{suffix}"] = _mean([hit.proposed_iou for hit in some])
+        changes = [hit.refined_iou - hit.stored_iou for hit in self.hits]
+        values["accepted"] = _mean([hit.accepted for hit in self.hits])
+        values["worse"] = _mean([change < -WORSE_BY for change in changes])
+        values["better"] = _mean([change > WORSE_BY for change in changes])
+        values["decode_p50_ms"] = _percentile([hit.decode_ms for hit in self.hits], 50)
+        values["decode_p95_ms"] = _percentile([hit.decode_ms for hit in self.hits], 95)
+        values["present_texts"], values["absent_texts"] = len(self.present), len(self.absent)
+        values["absent_true"] = _mean([score < self.threshold for score in self.absent])
+        values["absent_false"] = _mean([score < self.threshold for score in self.present])
+        return values
+
+
+def evaluate_refine(
+    dataset: EvalDataset,
+    *,
+    index: SegmentIndex,
+    refiner: Refiner,
+    judge: PresenceJudge,
+    image_id_by_name: Mapping[str, UUID],
+    max_pixels: int = MAX_PIXELS,
+    seed: int = 0,
+    on_image: Callable[[], None] = lambda: None,
+) -> RefineReport:
+    """Ask each picture for its unique classes and expressions, refine the right hits, and judge presence.
+
+    Args:
+        dataset: With all its sources.
+        index: Holds its pictures.
+        refiner: What refines.
+        judge: Says whether a text is there.
+        image_id_by_name: From ``ingest_dataset``.
+        max_pixels: Larger pictures are refused.
+        seed: Chooses the class names that are absent.
+        on_image: Called after each picture.
+
+    Raises:
+        UsageError: If the set has neither class queries nor expressions.
+    """
+    if not dataset.class_queries and not dataset.refs:
+        raise UsageError(f"{dataset.path} has neither class queries nor refs; eval refine needs one of them")
+    asker = _Asker(index, refiner, judge, image_id_by_name)
+    absent = absent_texts(dataset, seed=seed, count=ABSENT_TEXTS)
+    hits: list[RefinedHit] = []
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    for image in dataset.images:
+        pixels: RGBImage | None = None
+        for text, instance in _questions(dataset, image):
+            answer = asker.ask(image, text)
+            found = None if answer is None else _right_hit(answer, instance.mask)
+            if answer is not None and found is not None:
+                if pixels is None:
+                    pixels = read_image_file(image.path, max_pixels=max_pixels).pixels
+                hits.append(asker.refine(answer, found, instance, pixels, text))
+        for text, is_there in (
+            *((query.text, True) for query in dataset.class_queries if query.image == image.name),
+            *((text, False) for text in absent.get(image.name, ())),
+        ):
+            scores[is_there].append(asker.presence(image, text))
+        on_image()
+    return RefineReport(
+        tuple(hits), tuple(scores[True]), tuple(scores[False]), judge.calibration.threshold_of(1)
+    )
+
+
+def absent_texts(dataset: EvalDataset, *, seed: int, count: int) -> dict[str, list[str]]:
+    """Return class names that are not in a picture, and the expressions that fit nothing, by picture.
+
+    A class is taken where its picture is annotated exhaustively for it, see ``class_truth``.
+    """
+    pairs = [
+        (name, text)
+        for text in dataset.class_names
+        for name, truth in sorted(class_truth(dataset, text).items())
+        if not truth.has_class
+    ]
+    chosen = random.Random(seed).sample(pairs, min(count, len(pairs)))  # noqa: S311 - not for secrets
+    chosen += [(ref.image, ref.text) for ref in dataset.refs if ref.is_absent]
+    by_image: dict[str, list[str]] = {}
+    for name, text in chosen:
+        by_image.setdefault(name, []).append(text)
+    return by_image
+
+
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    index: SegmentIndex
+    refiner: Refiner
+    judge: PresenceJudge
+    image_id_by_name: Mapping[str, UUID]
+
+    def ask(self, image: EvalImage, text: str, *, per_image: int = FIRST_HITS) -> SearchAnswer | None:
+        """Return the best segments of one picture; None where the model cannot read the text."""
+        query = SearchQuery(
+            terms=(TextTerm(text),),
+            where=SegmentFilter(image_ids=(self.image_id_by_name[image.name],)),
+            limit=1,
+            per_image=per_image,
+        )
+        try:
+            return search(query, index=self.index, embedder=self.refiner.embedder)
+        except QueryError:
+            return None
+
+    def presence(self, image: EvalImage, text: str) -> float:
+        answer = self.ask(image, text)
+        if answer is None or not answer.hits:
+            return float("-inf")
+        [score] = self.judge.scores(
+            answer.hits[:1], answer.query_vectors, index=self.index, weights=DEFAULT_VIEW_WEIGHTS
+        )
+        return score
+
+    def refine(
+        self, answer: SearchAnswer, hit: HitSegment, instance: EvalInstance, pixels: RGBImage, text: str
+    ) -> RefinedHit:
+        refined = self.refiner.refine(hit, pixels, query=answer.question, text=text)
+        stored_iou = mask_iou(hit.record.mask, instance.mask)
+        proposed_iou = mask_iou(refined.proposal.mask.mask, instance.mask)
+        return RefinedHit(
+            text=text,
+            area_px=instance.area_px,
+            stored_iou=stored_iou,
+            refined_iou=proposed_iou if refined.decision.accepted else stored_iou,
+            proposed_iou=proposed_iou,
+            accepted=refined.decision.accepted,
+            same_iou=refined.decision.iou,
+            gain=refined.decision.gain,
+            source=refined.proposal.source,
+            decode_ms=sum(ms for stage, ms in refined.timings_ms.items() if stage != "encode"),
+        )
+
+
+def _questions(dataset: EvalDataset, image: EvalImage) -> list[tuple[str, EvalInstance]]:
+    """Return the texts that mean exactly one instance of a picture."""
+    by_id = {one.id: one for one in image.instances}
+    asked = [
+        (query.text, by_id[query.instance_ids[0]])
+        for query in dataset.class_queries
+        if query.image == image.name and query.is_unique
+    ]
+    asked += [
+        (ref.text, by_id[ref.instance_id])
+        for ref in dataset.refs
+        if ref.image == image.name and ref.instance_id is not None
+    ]
+    return asked
+
+
+def _right_hit(answer: SearchAnswer, truth: MaskRLE) -> HitSegment | None:
+    """Return the first of the first hits that is right."""
+    for hit in answer.hits:
+        for segment in hit.segments[:FIRST_HITS]:
+            if mask_iou(segment.record.mask, truth) >= RIGHT_IOU:
+                return segment
+    return None
+
+
+def _mean(values: Sequence[float] | Sequence[bool]) -> float | None:
+    return round(float(np.mean(values)), 4) if values else None
+
+
+def _percentile(values: Sequence[float], share: int) -> float | None:
+    found: Floats = np.percentile(values, [share]) if values else np.zeros(0)
+    return round(float(found[0]), 1) if len(found) else None

@@ -1,0 +1,330 @@
+"""``segdex eval search``: how well class names find their instances, and texts and pictures their picture."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from segdex.evaluation.dataset import EvalDataset, EvalInstance
+from segdex.evaluation.metrics import RIGHT_IOU, FoundMask, ImageTruth, judge_hits, mask_iou
+from segdex.evaluation.search_report import QueryRecord, SearchReport, TextRecord
+from segdex_core.errors import ImageError, QueryError, UsageError
+from segdex_core.masks import MaskRLE, rle_area_px, rle_iou
+from segdex_core.media.decode import read_image_file
+from segdex_core.media.limits import MAX_BYTES, MAX_PIXELS
+from segdex_core.media.uris import path_to_uri
+from segdex_core.ports.embedder import Embedder, Vocabulary
+from segdex_core.ports.index import SegmentIndex
+from segdex_core.records import EVERYTHING, SegmentFilter
+from segdex_ingest.analyse import Recipe
+from segdex_ingest.ledger import Ledger
+from segdex_ingest.report import FAILED, FileOutcome
+from segdex_ingest.run import IngestOptions, ingest_into
+from segdex_search.answer import SearchAnswer, check_embedder, search
+from segdex_search.presence import PresenceJudge
+from segdex_search.queries import (
+    DEFAULT_VIEW_WEIGHTS,
+    MAX_LIMIT,
+    ImageTerm,
+    SearchQuery,
+    Term,
+    TextTerm,
+    clean_text,
+)
+from segdex_search.rank import SearchHit
+
+MAX_HITS = 1_000
+"""Length of the ranked list that is judged."""
+
+
+def ingest_dataset(
+    dataset: EvalDataset,
+    *,
+    index: SegmentIndex,
+    recipe: Recipe,
+    profile: str,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+    jobs: int = 2,
+    workers: int = 1,
+    on_file: Callable[[FileOutcome], None] = lambda _: None,
+) -> dict[str, UUID]:
+    """Bring an index up to date with the pictures of a data set, and return their ids by name.
+
+    What the same recipe made before is left as it is.
+
+    Raises:
+        UsageError: If the set has nothing to ask for.
+        ImageError: If a picture could not be ingested; the others were.
+        IndexMismatchError: If the index was filled by another embedder.
+        KeyboardInterrupt: If the user stopped it; the next run goes on.
+    """
+    if not (dataset.class_queries or dataset.refs or dataset.captions or dataset.pairs):
+        raise _nothing_to_ask(dataset)  # before the work, not after it
+    report = ingest_into(
+        index,
+        recipe,
+        [image.path for image in dataset.images],
+        profile=profile,
+        options=IngestOptions(max_pixels=max_pixels, max_bytes=max_bytes, jobs=jobs, workers=workers),
+        on_file=on_file,
+    )
+    if report.interrupted:
+        raise KeyboardInterrupt
+    failed = [file for file in report.files if file.outcome in FAILED]
+    if failed:
+        raise ImageError(
+            f"{len(failed):,} of {len(report.files):,} pictures could not be ingested: {failed[0].detail}"
+        )
+    if report.segments:
+        index.optimize()
+    ledger = Ledger(index.scroll_images())
+    return {image.name: ledger.at(path_to_uri(image.path))[0].image_id for image in dataset.images}
+
+
+def evaluate_search(
+    dataset: EvalDataset,
+    *,
+    index: SegmentIndex,
+    embedder: Embedder,
+    image_id_by_name: Mapping[str, UUID],
+    judge: PresenceJudge,
+    exact: bool = False,
+    nested: bool = False,
+    per_image: int = 20,
+    view_weights: Mapping[str, float] = DEFAULT_VIEW_WEIGHTS,
+    on_query: Callable[[QueryRecord], None] = lambda _: None,
+) -> SearchReport:
+    """Ask for every class name of a data set over all its pictures; then for its longer texts.
+
+    ``class_truth`` says which pictures count for a class, ``judge_hits`` which hits are right. A text that
+    the embedder cannot embed finds nothing.
+
+    Args:
+        dataset: With all its sources.
+        index: Holds the pictures of the data set; others in it are not searched.
+        embedder: What filled the index.
+        image_id_by_name: From ``ingest_dataset``.
+        judge: Says whether a class is there.
+        exact: Compare with every vector instead of walking the HNSW graph.
+        nested: Keep hits that lie inside, or around, a better hit of the same picture.
+        per_image: How many hits of one picture to take, 1 to 100.
+        view_weights: Share of each view in a score.
+        on_query: Called after each class name.
+
+    Raises:
+        UsageError: If the set has nothing to ask, or masks do not have the size of the true ones.
+        IndexMismatchError: If another embedder filled the index.
+    """
+    check_embedder(index, embedder)
+    image_ids = tuple(sorted({image_id_by_name[image.name] for image in dataset.images}))
+    others = index.counts().images > len(image_ids)
+    asker = _Asker(
+        index=index,
+        embedder=embedder,
+        judge=judge,
+        where=SegmentFilter(image_ids=image_ids) if others else EVERYTHING,
+        names={image_id_by_name[image.name]: image.name for image in reversed(dataset.images)},
+        options={"view_weights": view_weights, "nested": nested, "exact": exact},
+    )
+    queries: list[QueryRecord] = []
+    for text in dataset.class_names:
+        truth = class_truth(dataset, text)
+        if any(image.instances for image in truth.values()):
+            queries.append(asker.ask_class(text, truth, per_image=per_image))
+            on_query(queries[-1])
+    texts = [*asker.ask_refs(dataset), *asker.ask_captions(dataset), *asker.ask_pairs(dataset)]
+    if not queries and not texts:
+        raise _nothing_to_ask(dataset)
+    return SearchReport(
+        images=tuple(sorted(set(asker.names.values()))), queries=tuple(queries), texts=tuple(texts)
+    )
+
+
+JUDGED_PICTURES = 10
+"""Pictures that "not there" is said of: those of the first page."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asker:
+    index: SegmentIndex
+    embedder: Embedder
+    judge: PresenceJudge
+    where: SegmentFilter
+    names: Mapping[UUID, str]
+    options: Mapping[str, Any]
+
+    def answer(
+        self, term: Term, *, per_image: int = 1, where: SegmentFilter | None = None
+    ) -> SearchAnswer | None:
+        """Return the answer over all pictures; None where the model cannot read the text."""
+        query = SearchQuery(
+            terms=(term,),
+            where=where or self.where,
+            limit=min(len(self.names), MAX_LIMIT),
+            per_image=per_image,
+            **self.options,
+        )
+        try:
+            return search(query, index=self.index, embedder=self.embedder, calibration=self.judge.calibration)
+        except QueryError:
+            return None
+
+    def ask_class(self, text: str, truth: Mapping[str, ImageTruth], *, per_image: int) -> QueryRecord:
+        """Return how a class name fares."""
+        started = time.perf_counter()
+        answer = self.answer(TextTerm(text), per_image=per_image)
+        elapsed_ms = (time.perf_counter() - started) * 1000
+        knows = self.embedder.knows(text) if isinstance(self.embedder, Vocabulary) else None
+        hits = () if answer is None else answer.hits
+        record = record_of(text, hits, truth, names=self.names, is_known=knows, elapsed_ms=elapsed_ms)
+        if answer is None:
+            return record
+        without = [hit for hit in hits if not _has_class(truth, self.names[hit.image.image_id])]
+        return replace(
+            record,
+            said_absent=self._absent(answer, hits, len(self.names)),
+            said_absent_without=self._absent(answer, without, len(without)) if without else None,
+        )
+
+    def _absent(self, answer: SearchAnswer, hits: Sequence[SearchHit], pictures: int) -> bool:
+        scores = self.judge.scores(
+            hits[:JUDGED_PICTURES],
+            answer.query_vectors,
+            index=self.index,
+            weights=self.options["view_weights"],
+        )
+        return max(scores, default=float("-inf")) < self.judge.calibration.threshold_of(pictures)
+
+    def ask_refs(self, dataset: EvalDataset) -> Iterator[TextRecord]:
+        """Yield how the expressions for one thing fare."""
+        masks = {(image.name, one.id): one.mask for image in dataset.images for one in image.instances}
+        for ref in dataset.refs:
+            if ref.instance_id is None:
+                continue
+            answer = self.answer(TextTerm(ref.text))
+            hit = self._hit_of(answer, ref.image)
+            right = hit is not None and (
+                mask_iou(hit[1].segments[0].record.mask, masks[ref.image, ref.instance_id]) >= RIGHT_IOU
+            )
+            yield TextRecord("ref", ref.image, None if hit is None else hit[0], is_right=right)
+
+    def ask_captions(self, dataset: EvalDataset) -> Iterator[TextRecord]:
+        """Yield how captions find their picture, by the vectors of whole pictures."""
+        for caption in dataset.captions:
+            try:
+                [vector] = self.embedder.embed_texts([clean_text(caption.text)])
+            except QueryError:
+                yield TextRecord("caption", caption.image, None)
+                continue
+            found = self.index.query_images(vector, limit=self.index.counts().images, exact=True)
+            order = [self.names[one.record.image_id] for one in found if one.record.image_id in self.names]
+            yield TextRecord("caption", caption.image, order.index(caption.image) + 1)
+
+    def ask_pairs(self, dataset: EvalDataset) -> Iterator[TextRecord]:
+        """Yield how a picture of a thing, and its name, find the picture that shows it."""
+        for pair in dataset.pairs:
+            pixels = read_image_file(pair.query_path).pixels
+            for kind, term in (("pair_picture", ImageTerm(pixels)), ("pair_text", TextTerm(pair.text))):
+                hit = self._hit_of(self.answer(term), pair.image)
+                yield TextRecord(kind, pair.image, None if hit is None else hit[0])
+
+    def _hit_of(self, answer: SearchAnswer | None, image: str) -> tuple[int, SearchHit] | None:
+        """Return the rank of a picture in an answer, and the picture."""
+        for rank, hit in enumerate(() if answer is None else answer.hits, 1):
+            if self.names[hit.image.image_id] == image:
+                return rank, hit
+        return None
+
+
+def _has_class(truth: Mapping[str, ImageTruth], name: str) -> bool:
+    # a picture that is not annotated for the class may show it
+    return name not in truth or truth[name].has_class
+
+
+def class_truth(dataset: EvalDataset, category: str) -> dict[str, ImageTruth]:
+    """Return by name every picture that is annotated exhaustively for a class, with the class in it.
+
+    What a source annotates is read from the data: a class is stuff if any of its instances is marked so, and
+    a source annotates things (stuff) if it has any thing (stuff) anywhere in the set. A picture counts for a
+    class if one of its sources annotates that kind; whatever of the class is not in it then is not there.
+    For COCO: both ``coco-instances-2017`` and ``coco-panoptic-2017`` annotate all things, only the latter
+    stuff. Where a picture has several such sources, one counts, so that nothing is there twice: the first by
+    name that uses the class anywhere in the set.
+    """
+    is_stuff = any(label.is_stuff for label in dataset.labels if label.category == category)
+    able = {label.source for label in dataset.labels if label.is_stuff == is_stuff}
+    using = {label.source for label in dataset.labels if label.category == category}
+    truth: dict[str, ImageTruth] = {}
+    for image in dataset.images:
+        sources = [source for source in image.sources if source in able]
+        if sources:
+            source = min(sources, key=lambda name: (name not in using, name))
+            truth[image.name] = ImageTruth(
+                name=str(image.path),
+                size_hw=image.size_hw,
+                instances=_masks(image.instances, category, source),
+                crowds=_masks(image.crowds, category, source),
+            )
+    return truth
+
+
+def record_of(
+    text: str,
+    hits: Sequence[SearchHit],
+    truth: Mapping[str, ImageTruth],
+    *,
+    names: Mapping[UUID, str],
+    is_known: bool | None = None,
+    elapsed_ms: float = 0.0,
+) -> QueryRecord:
+    """Return what one answer got right; presence is not judged.
+
+    Args:
+        text: The class name.
+        hits: Pictures, best first, with their segments.
+        truth: The pictures that count by name, with at least one instance.
+        names: Of the pictures.
+        is_known: Whether the embedder has the word.
+        elapsed_ms: Wall milliseconds that the answer took.
+    """
+    segments = [segment for hit in hits for segment in hit.segments]
+    segments.sort(key=lambda segment: (-segment.score, segment.record.segment_id))
+    by_id = {image_id: truth[name] for image_id, name in names.items() if name in truth}
+    shown = segments[:MAX_HITS]
+    verdicts = judge_hits((FoundMask(one.record.image_id, one.record.mask) for one in shown), by_id)
+    with_instances = {name: image for name, image in truth.items() if image.instances}
+    first_right = dict.fromkeys(with_instances, False)
+    for hit in hits:
+        name = names[hit.image.image_id]
+        if name in with_instances:
+            best = rle_iou([hit.segments[0].record.mask], with_instances[name].instances)
+            first_right[name] = bool(best.max() >= RIGHT_IOU)
+    return QueryRecord(
+        text=text,
+        is_known=is_known,
+        instances={name: len(image.instances) for name, image in with_instances.items()},
+        hits=tuple((names[image_id], is_right) for image_id, is_right in verdicts),
+        pictures=tuple(
+            (names[hit.image.image_id], truth[names[hit.image.image_id]].has_class)
+            for hit in hits
+            if names[hit.image.image_id] in truth
+        ),
+        first_right=first_right,
+        largest_px={name: max(map(rle_area_px, image.instances)) for name, image in with_instances.items()},
+        said_absent=not hits,
+        said_absent_without=True if not hits else None,
+        elapsed_ms=elapsed_ms,
+    )
+
+
+def _nothing_to_ask(dataset: EvalDataset) -> UsageError:
+    return UsageError(
+        f"{dataset.path} has nothing to ask for; eval search needs class_queries.jsonl (image, text, "
+        f"instance_ids), refs.jsonl, captions.jsonl or pairs.jsonl, or a COCO JSON file"
+    )
+
+
+def _masks(instances: tuple[EvalInstance, ...], category: str, source: str) -> tuple[MaskRLE, ...]:
+    return tuple(one.mask for one in instances if one.category == category and one.source == source)

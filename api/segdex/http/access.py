@@ -1,0 +1,75 @@
+"""Who asks: keys, roles and rates, as dependencies of the paths."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Header, HTTPException, Request
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from segdex.http.keys import LOOPBACK, ApiKey, Role, find_key
+from segdex.http.state import ServiceState
+
+
+def state_of(request: Request) -> ServiceState:
+    """Return the state of the service."""
+    state: ServiceState = request.app.state.service
+    return state
+
+
+State = Annotated[ServiceState, Depends(state_of)]
+
+
+def require(role: Role) -> Callable[..., ApiKey]:
+    """Return a dependency that lets only keys with a role pass, and not too often."""
+
+    def check(
+        request: Request,
+        state: State,
+        authorization: Annotated[str | None, Header()] = None,
+    ) -> ApiKey:
+        key = LOOPBACK
+        if state.keys:
+            scheme, _, given = (authorization or "").partition(" ")
+            found = find_key(state.keys, given.strip()) if scheme.lower() == "bearer" else None
+            if found is None:
+                raise HTTPException(
+                    401,
+                    "send a key as `Authorization: Bearer KEY`",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+            key = found
+        request.state.key_name = key.name  # for the log
+        if not key.may(role):
+            raise HTTPException(403, f"the key {key.name!r} may {key.role}, but this needs {role}")
+        limiter: RateLimiter = request.app.state.limiter
+        is_counted = getattr(request.state, "is_counted", False)  # by the dependency of the whole router
+        request.state.is_counted = True
+        wait_s = 0 if is_counted else limiter.wait_s(key.name)
+        if wait_s:
+            raise HTTPException(
+                429,
+                f"more than {limiter.per_minute} requests in a minute",
+                headers={"Retry-After": str(wait_s)},
+            )
+        return key
+
+    return check
+
+
+class RateLimiter:
+    """A moving window of a minute for each key."""
+
+    def __init__(self, per_minute: int) -> None:
+        self.per_minute = per_minute
+        self._window = RateLimitItemPerMinute(per_minute)
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def wait_s(self, name: str) -> int:
+        """Count a request; return 0 if it may pass, else after how many seconds to try again."""
+        if self._limiter.hit(self._window, name):
+            return 0
+        reset_s, _ = self._limiter.get_window_stats(self._window, name)
+        return max(int(reset_s - time.time()) + 1, 1)

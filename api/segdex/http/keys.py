@@ -1,0 +1,113 @@
+"""API keys: made once, kept as hashes, compared in constant time."""
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from segdex_core.errors import UsageError
+
+Role = Literal["read", "write", "admin"]
+"""``read`` searches and looks, ``write`` also changes the index, ``admin`` also sees the metrics."""
+
+_RANKS: dict[Role, int] = {"read": 0, "write": 1, "admin": 2}
+_PREFIX = "segdex_"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """Who may do what.
+
+    Attributes:
+        name: For people and logs.
+        role: What it may do.
+        sha256: Of the key, hexadecimal. A key is 256 random bits, so that a slow hash would add nothing.
+    """
+
+    name: str
+    role: Role
+    sha256: str
+
+    def may(self, role: Role) -> bool:
+        """Whether the key has at least this role."""
+        return _RANKS[self.role] >= _RANKS[role]
+
+    def to_line(self) -> str:
+        """Return the line of the file of keys."""
+        return f"{self.role} {self.sha256} {self.name}"
+
+
+LOOPBACK = ApiKey("loopback", "admin", "")
+"""Who asks without keys, where there are none: the service then listens on loopback alone."""
+
+
+def make_key(name: str, role: Role) -> tuple[str, ApiKey]:
+    """Return a new key, which is shown once, and what is kept of it."""
+    key = _PREFIX + secrets.token_urlsafe(32)
+    return key, ApiKey(name, role, _hash(key))
+
+
+def read_keys(path: Path) -> tuple[ApiKey, ...]:
+    """Return the keys of a file: on each line role, SHA-256 and name; ``#`` starts a comment.
+
+    Raises:
+        UsageError: If it cannot be read, or a line is something else.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"SEGDEX_API_KEYS: {path} cannot be read: {error}") from error
+    keys = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        role, _, rest = line.strip().partition(" ")
+        sha256, _, name = rest.partition(" ")
+        for known in get_args(Role):
+            if role == known and len(sha256) == 64 and name:
+                keys.append(ApiKey(name, known, sha256.lower()))
+                break
+        else:
+            raise UsageError(
+                f"SEGDEX_API_KEYS: {path}, line {number} must be a role (read, write, admin), the SHA-256 of "
+                "a key and a name, as `segdex keys` prints it"
+            )
+    return tuple(keys)
+
+
+def find_key(keys: tuple[ApiKey, ...], given: str) -> ApiKey | None:
+    """Return whose key it is; takes as long for a wrong one as for a right one."""
+    hashed = _hash(given)
+    found = None
+    for key in keys:
+        if hmac.compare_digest(key.sha256, hashed):
+            found = key
+    return found
+
+
+def check_exposure(host: str, keys: tuple[ApiKey, ...]) -> None:
+    """Refuse to listen where others can connect while nobody needs a key.
+
+    Raises:
+        UsageError: If ``host`` is not loopback and there are no keys.
+    """
+    if not keys and not is_loopback(host):
+        raise UsageError(
+            f"--host {host} can be reached from elsewhere, and no key is needed: make keys with "
+            "`segdex keys`, name their file in SEGDEX_API_KEYS, or listen on 127.0.0.1"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is that of this machine to itself."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

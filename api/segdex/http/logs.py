@@ -1,0 +1,225 @@
+"""The log of the service: a line for each request and for all else that is said, with the request's id."""
+
+import logging
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import uuid4
+
+from pythonjsonlogger.json import JsonFormatter
+
+from segdex_core.settings import LogFormat
+
+QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked for by machines, again and again: their lines are at debug, and they have no spans."""
+
+Refusal = Literal["busy", "key", "loading", "rate", "site"]
+"""Why a request was turned away: too many calls wait for the models, no key or one that may not, models that
+are not loaded, too many requests of a key, a page of another site or a name that was made to lead here."""
+
+Refined = Literal["refined", "kept"]
+"""Whether a re-decoded mask replaced the stored one."""
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+_access = logging.getLogger("segdex.access")
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Timings of an answer.
+
+    Attributes:
+        ended_ns: When the last stage had ended, in nanoseconds since 1970.
+        timings_ms: Wall milliseconds by stage, in their order.
+    """
+
+    ended_ns: int
+    timings_ms: Mapping[str, float]
+
+
+@dataclass(slots=True, eq=False)
+class RequestRecord:
+    """What is known about a request; filled while it is answered, then logged, counted and traced.
+
+    Attributes:
+        request_id: The sender's, if it is a sound one, else made here.
+        method: Of HTTP, or ``other``.
+        path: As it was asked for, quoted, without the query.
+        client: Address of who is connected.
+        started_ns: When it came, in nanoseconds since 1970.
+        trace_id: Of OpenTelemetry, where that is used.
+        route: Template of the path, or ``other``.
+        status: Of the answer; 499 when the client went away before there was one.
+        key: Name of the key.
+        refused: Why it was turned away, if it was.
+        error: Class of the error, if it ended in one.
+        stages: Of its answers; a stream has several.
+        refinements: For each re-decoded mask, whether it replaced the stored one.
+        outcomes: Of the files that it gave to an ingest.
+    """
+
+    request_id: str
+    method: str
+    path: str
+    client: str
+    started_ns: int = field(default_factory=time.time_ns)
+    trace_id: str | None = None
+    route: str = "other"
+    status: int = 499
+    key: str | None = None
+    refused: Refusal | None = None
+    error: str | None = None
+    stages: list[Stages] = field(default_factory=list)
+    refinements: list[Refined] = field(default_factory=list)
+    outcomes: list[str] = field(default_factory=list)
+
+    @property
+    def timings_ms(self) -> dict[str, float]:
+        """Wall milliseconds by stage, over all answers."""
+        sums: dict[str, float] = {}
+        for one in self.stages:
+            for stage, ms in one.timings_ms.items():
+                sums[stage] = round(sums.get(stage, 0.0) + ms, 2)
+        return sums
+
+
+_current: ContextVar[RequestRecord | None] = ContextVar("segdex_request", default=None)
+
+
+def current_request() -> RequestRecord | None:
+    """Return the record of the request that is being answered, also in the threads that answer it."""
+    return _current.get()
+
+
+@contextmanager
+def recording(record: RequestRecord) -> Iterator[None]:
+    """Make a record the current one within a block."""
+    token = _current.set(record)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def note_stages(timings_ms: Mapping[str, float]) -> None:
+    """Give the current request the stages of an answer that was just made; for its line, figures and trace.
+
+    Args:
+        timings_ms: Wall milliseconds by stage, in their order.
+    """
+    request = _current.get()
+    if request is not None:
+        request.stages.append(Stages(time.time_ns(), dict(timings_ms)))
+
+
+def note_refinement(answer: Refined) -> None:
+    """Note a re-decoded mask of the current request, for the metrics."""
+    request = _current.get()
+    if request is not None:
+        request.refinements.append(answer)
+
+
+def note_outcome(outcome: str) -> None:
+    """Give the current request what became of a file, as the report of an ingest says; for the figures."""
+    request = _current.get()
+    if request is not None:
+        request.outcomes.append(outcome)
+
+
+def note_refusal(reason: Refusal) -> None:
+    """Say why the current request is turned away; for its line and the figures."""
+    request = _current.get()
+    if request is not None:
+        request.refused = reason
+
+
+def sound_request_id(given: str | None) -> str:
+    """Return a sender's id if it is 1 to 128 letters, digits, dots, lines and underscores, else a new one."""
+    return given if given is not None and _ID.fullmatch(given) else uuid4().hex
+
+
+def log_request(record: RequestRecord, seconds: float) -> None:
+    """Write the line of a request: never its query, its body, or its key."""
+    level = logging.INFO if record.status < 500 and record.error is None else logging.WARNING
+    if record.path in QUIET_PATHS and record.status < 400:
+        level = logging.DEBUG
+    if not _access.isEnabledFor(level):
+        return
+    duration_ms = round(seconds * 1000, 1)
+    fields = {
+        "method": record.method,
+        "route": record.route,
+        "path": record.path,
+        "status": record.status,
+        "duration_ms": duration_ms,
+        "key": record.key,
+        "client": record.client,
+        "refused": record.refused,
+        "error": record.error,
+        "stages_ms": record.timings_ms or None,
+    }
+    known = {name: value for name, value in fields.items() if value is not None}
+    _access.log(
+        level, "%s %s %d %.1f ms", record.method, record.path, record.status, duration_ms, extra=known
+    )
+
+
+def start_logging(log_format: LogFormat) -> None:
+    """Write all records of the process to standard error, in one format; called once, by the command.
+
+    The level is that of the command line. Where ``SEGDEX_LOG`` is not set, the records of segdex itself are
+    written from info, and those of uvicorn from warning.
+    """
+    as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
+    handler = logging.StreamHandler()
+    handler.setFormatter(text_formatter() if as_text else json_formatter())
+    handler.addFilter(add_request)
+    root = logging.getLogger()
+    logging.basicConfig(handlers=[handler], level=root.level, force=True)
+    logging.captureWarnings(True)
+    if logging.getLogger("segdex").level == logging.NOTSET:
+        logging.getLogger("segdex").setLevel(logging.INFO)
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+def add_request(record: logging.LogRecord) -> bool:
+    """Give a record the ids of the request that it belongs to; a filter that lets all pass."""
+    request = _current.get()
+    if request is not None:
+        record.request_id = request.request_id
+        if request.trace_id is not None:
+            record.trace_id = request.trace_id
+    return True
+
+
+def text_formatter() -> logging.Formatter:
+    """Return the format for people."""
+    return logging.Formatter(
+        "%(asctime)s %(levelname)s %(name)s: %(message)s [%(request_id)s]", defaults={"request_id": "-"}
+    )
+
+
+def json_formatter() -> logging.Formatter:
+    """Return the format for machines: an object in a line; the stack of an exception is one field."""
+    return _JsonLines(
+        ("asctime", "levelname", "name", "message"),
+        rename_fields={
+            "asctime": "time",
+            "levelname": "level",
+            "name": "logger",
+            "exc_info": "exception",
+            "stack_info": "stack",
+        },
+    )
+
+
+class _JsonLines(JsonFormatter):
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002
+        return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,147 @@
+"""Errors as problem+json (RFC 9457): one clear line, and the status that fits."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+
+from segdex.http.logs import Refusal, current_request, note_refusal
+from segdex.http.model_worker import BusyError
+from segdex.http.state import NotReadyError
+from segdex.jobs.queue import JobsUnavailableError
+from segdex_core.errors import (
+    ImageError,
+    ImageGoneError,
+    ImageTooLargeError,
+    IndexMissingError,
+    ModelError,
+    NotAnImageError,
+    QueryError,
+    SegdexError,
+    SegmentIndexError,
+    UsageError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+
+_STATUS: tuple[tuple[type[SegdexError], int], ...] = (
+    (BusyError, 503),
+    (JobsUnavailableError, 503),
+    (ImageTooLargeError, 413),
+    (NotAnImageError, 415),
+    (ImageGoneError, 410),
+    (ImageError, 422),
+    (QueryError, 422),
+    (UsageError, 422),
+    (IndexMissingError, 503),
+    (SegmentIndexError, 503),
+    (ModelError, 503),
+)
+_REFUSALS: dict[int, Refusal] = {401: "key", 403: "key", 429: "rate"}
+
+_log = logging.getLogger(__name__)
+
+
+class Problem(BaseModel):
+    """An error.
+
+    Attributes:
+        title: The kind of error.
+        status: The HTTP status.
+        detail: What was wrong, and what to change.
+        request_id: What the log calls the request.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"title": "Unprocessable", "status": 422, "detail": "the query text is empty"}]
+        }
+    )
+
+    title: str
+    status: int
+    detail: str
+    request_id: str | None = None
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """Return the documentation of the errors of a path."""
+    return {
+        status: {
+            "description": _TITLES[status],
+            "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+_TITLES = {
+    400: "Bad request",
+    401: "A key is needed",
+    403: "The key may not do this",
+    404: "Not there",
+    405: "Another method is needed",
+    406: "No such form",
+    410: "Its file is gone",
+    411: "The length is needed",
+    413: "Too large",
+    415: "Not a picture",
+    422: "Cannot be answered",
+    429: "Too many requests",
+    500: "A bug of segdex",
+    503: "Not ready or busy",
+}
+
+
+def problem(status: int, detail: str, *, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return an error as a response."""
+    request = current_request()
+    content = Problem(
+        title=_TITLES.get(status, "Error"),
+        status=status,
+        detail=detail,
+        request_id=None if request is None else request.request_id,
+    )
+    return JSONResponse(
+        content.model_dump(exclude_none=True), status_code=status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def bug(error: Exception) -> JSONResponse:
+    """Return the response to an error that nobody expected, and log it with its stack."""
+    request = current_request()
+    _log.error("unexpected %s; this is a bug of segdex", type(error).__name__, exc_info=error)
+    name = "" if request is None else f", request {request.request_id}"
+    return problem(500, f"a bug of segdex; see the log of the service{name}")
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer errors of segdex, of the framework and of requests with problems."""
+
+    @app.exception_handler(SegdexError)
+    async def on_segdex(request: Request, error: SegdexError) -> JSONResponse:  # noqa: ARG001
+        status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+        if isinstance(error, BusyError):
+            note_refusal("loading" if isinstance(error, NotReadyError) else "busy")
+        record = current_request()
+        if record is not None and status >= 500:
+            record.error = type(error).__name__  # its text may be a query's
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
+        return problem(status, str(error), headers=headers)
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> JSONResponse:  # noqa: ARG001
+        if error.status_code in _REFUSALS:
+            note_refusal(_REFUSALS[error.status_code])
+        headers = None if error.headers is None else dict(error.headers)
+        return problem(error.status_code, str(error.detail), headers=headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:  # noqa: ARG001
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return problem(422, f"{where}: {first['msg']}")

@@ -1,0 +1,36 @@
+"""Whether the service lives, whether it can answer, and its figures for Prometheus."""
+
+from fastapi import APIRouter, Depends, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from segdex.http.access import State, require
+from segdex.http.metrics import Metrics, metrics_of
+from segdex.http.problems import responses
+from segdex.http.schemas import Health
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+def healthz() -> Health:
+    """Say that the process answers."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", responses=responses(503))
+def readyz(state: State) -> Health:
+    """Say that models and index answer."""
+    state.loaded().index.counts()
+    return Health(status="ok")
+
+
+@router.get(
+    "/metrics",
+    dependencies=[Depends(require("admin"))],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **responses(401, 403, 429)},
+)
+def metrics(state: State, found: Metrics = Depends(metrics_of)) -> Response:  # noqa: B008 - FastAPI's way
+    """Return the figures of the process."""
+    found.observe(state)
+    return Response(generate_latest(found.registry), media_type=CONTENT_TYPE_LATEST)

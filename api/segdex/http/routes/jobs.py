@@ -1,0 +1,96 @@
+"""``/v1/jobs``: ingests of folders on the service's own machine."""
+
+import time
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Depends, HTTPException
+from fastapi.responses import StreamingResponse
+
+from segdex.http.access import State, require
+from segdex.http.job_schemas import ENDED, Job, JobRequest
+from segdex.http.problems import responses
+from segdex.http.state import ServiceState
+from segdex.jobs.queue import Jobs, check_paths
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require("read"))])
+
+_EVENT_EVERY_S = 0.5
+_ALIVE_EVERY_S = 15.0
+_EVENTS_FOR_S = 3_600.0  # a client that wants more asks again
+
+
+@router.post(
+    "",
+    status_code=202,
+    dependencies=[Depends(require("write"))],
+    responses=responses(400, 401, 403, 411, 413, 422, 429, 503),
+)
+def add_job(request: JobRequest, state: State) -> Job:
+    """Put an ingest into the queue."""
+    check_paths(request.paths, state.settings.job_roots)
+    return _jobs(state).add(request.paths, tags=request.tags)
+
+
+@router.get("", responses=responses(401, 403, 429, 503))
+def list_jobs(state: State) -> list[Job]:
+    """Return the last jobs, newest first."""
+    return _jobs(state).all()
+
+
+@router.get("/{job_id}", responses=responses(401, 403, 404, 422, 429, 503))
+def get_job(job_id: str, state: State) -> Job:
+    """Return a job with its progress."""
+    return _job(state, job_id)
+
+
+@router.delete(
+    "/{job_id}",
+    dependencies=[Depends(require("write"))],
+    responses=responses(401, 403, 404, 422, 429, 503),
+)
+def stop_job(job_id: str, state: State) -> Job:
+    """Stop a job; what it finished is kept. One that ended stays as it is."""
+    _job(state, job_id)
+    return _jobs(state).stop(job_id) or _job(state, job_id)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "The job, whenever it changes."},
+        **responses(401, 403, 404, 422, 429, 503),
+    },
+)
+def job_events(job_id: str, state: State) -> StreamingResponse:
+    """Send the job whenever it changes, until it ends."""
+    _job(state, job_id)
+
+    def events() -> Iterator[str]:
+        last, sent_s, until = None, time.monotonic(), time.monotonic() + _EVENTS_FOR_S
+        while time.monotonic() < until:
+            job = _jobs(state).get(job_id)
+            if job is None:
+                return
+            if job != last:
+                yield f"event: job\ndata: {job.model_dump_json()}\n\n"
+                last, sent_s = job, time.monotonic()
+            if job.status in ENDED:
+                return
+            if time.monotonic() - sent_s > _ALIVE_EVERY_S:
+                yield ": alive\n\n"  # a comment: proxies and clients see that nothing broke
+                sent_s = time.monotonic()
+            time.sleep(_EVENT_EVERY_S)
+
+    return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+def _jobs(state: ServiceState) -> Jobs:
+    return state.loaded().jobs
+
+
+def _job(state: ServiceState, job_id: str) -> Job:
+    job = _jobs(state).get(job_id)
+    if job is None:
+        raise HTTPException(404, f"there is no job {job_id!r}")
+    return job

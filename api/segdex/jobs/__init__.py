@@ -1,0 +1,1 @@
+"""The queue of long ingests, and who carries them out."""

@@ -1,0 +1,217 @@
+"""The queue of long ingests, as those see it who ask for them: add, look, stop.
+
+Queue and records are kept by huey's storages: SQLite in one file, or Redis, each with atomic operations that
+several processes share. Its tasks and its consumer are not used: tasks travel as pickles, which whoever may
+write to the queue could use to run code, and the consumer wants the main thread, which is the web server's.
+"""
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from huey.constants import EmptyData
+from huey.storage import BaseStorage, RedisStorage, SqliteStorage
+
+from segdex.http.job_schemas import ENDED, Job
+from segdex_core.errors import SegdexError, UsageError
+
+_NAME = "segdex-{}"
+_KEPT_JOBS = 1_000
+_REDIS_TIMEOUT_S = 5.0
+
+
+class JobsUnavailableError(SegdexError):
+    """The queue cannot be reached."""
+
+
+def sqlite_storage(file: Path, *, index_key: str) -> BaseStorage:
+    """Return the queue of an index in a file, made if it is not there; processes of one machine share it.
+
+    Args:
+        file: Of the queues of any number of indexes.
+        index_key: ``Settings.index_key``.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return SqliteStorage(_NAME.format(index_key), filename=str(file), strict_fifo=True)
+
+
+def redis_storage(url: str, *, index_key: str) -> BaseStorage:
+    """Return the queue of an index on a Redis server, which machines share.
+
+    Args:
+        url: ``redis://[:password@]host:port/number``, or ``rediss://`` for TLS.
+        index_key: ``Settings.index_key``.
+
+    Raises:
+        UsageError: If the package is not installed, or the address is none.
+        JobsUnavailableError: If no server answers.
+    """
+    try:
+        import redis
+    except ImportError as error:
+        raise UsageError("SEGDEX_JOBS_REDIS needs a package: pip install 'segdex[redis]'") from error
+    try:
+        pool = redis.ConnectionPool.from_url(
+            url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
+        )
+    except ValueError as error:  # its text may show the password
+        raise UsageError("SEGDEX_JOBS_REDIS must be redis://[:password@]host:port/number") from error
+    storage = RedisStorage(_NAME.format(index_key), blocking=False, connection_pool=pool)
+    try:
+        storage.conn.ping()
+    except redis.exceptions.RedisError as error:
+        raise JobsUnavailableError(f"SEGDEX_JOBS_REDIS: the server does not answer: {error}") from error
+    return storage
+
+
+class Jobs:
+    """The queue; threads and processes may share it.
+
+    A job is carried out by whoever claims it first, see ``claim``.
+
+    Args:
+        storage: Where it is kept.
+
+    All raise ``JobsUnavailableError`` where that does not answer.
+    """
+
+    def __init__(self, storage: BaseStorage) -> None:
+        self._storage = storage
+        self._errors = _errors_of(storage)
+
+    def close(self) -> None:
+        """Release the storage."""
+        self._storage.close()
+
+    def add(self, paths: Sequence[str], *, tags: Sequence[str] = ()) -> Job:
+        """Put a job into the queue."""
+        job = Job(id=uuid4().hex, paths=list(paths), tags=list(tags), created_s=time.time())
+        self.save(job)
+        self.put(job.id)
+        return job
+
+    def all(self) -> list[Job]:
+        """Return the last jobs, newest first."""
+        items = self._ask("result_items")
+        jobs = [Job.model_validate_json(value) for key, value in items.items() if _text(key).startswith(_JOB)]
+        jobs.sort(key=lambda job: job.created_s, reverse=True)
+        for old in jobs[_KEPT_JOBS:]:
+            if old.status in ENDED:
+                self._forget(old)
+        return jobs[:_KEPT_JOBS]
+
+    def get(self, job_id: str) -> Job | None:
+        """Return a job."""
+        value = self._ask("peek_data", _JOB + job_id)
+        return None if value is EmptyData else Job.model_validate_json(_text(value))
+
+    def stop(self, job_id: str) -> Job | None:
+        """Stop a job after the file that is being written; what was finished is kept."""
+        job = self.get(job_id)
+        if job is None or job.status in ENDED:
+            return job
+        self._ask("put_data", _STOP + job_id, b"1")
+        if job.status == "waiting" and self.claim(job):
+            job = job.model_copy(update={"status": "stopped", "ended_s": time.time()})
+            self.save(job)
+        return job
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait."""
+        return int(self._ask("queue_size"))
+
+    # What workers need beside that.
+
+    def take(self) -> Job | None:
+        """Return the next job, which is the caller's alone; None if none waits."""
+        while (message := self._ask("dequeue")) is not None:
+            job = self.get(_text(message))
+            if job is not None and job.status == "waiting" and self.claim(job):
+                return job
+        return None
+
+    def put(self, job_id: str) -> None:
+        """Say that a job waits; saying it twice does no harm."""
+        self._ask("enqueue", job_id.encode())
+
+    def claim(self, job: Job) -> bool:
+        """Whether the caller is the first who wants this attempt of a job."""
+        return bool(self._ask("put_if_empty", f"{_CLAIM}{job.id}:{job.attempt}", b"1"))
+
+    def begin_anew(self, job: Job) -> None:
+        """Let a job wait again whose worker ended; only one of several callers succeeds."""
+        if self._ask("put_if_empty", f"{_ANEW}{job.id}:{job.attempt}", b"1"):
+            self.save(job.anew())
+            self.put(job.id)
+
+    def save(self, job: Job) -> None:
+        """Keep a job as it is now."""
+        self._ask("put_data", _JOB + job.id, job.model_dump_json().encode())
+
+    def is_stopped(self, job_id: str) -> bool:
+        """Whether somebody wants a job to stop."""
+        return bool(self._ask("has_data_for_key", _STOP + job_id))
+
+    def beat(self, job_id: str) -> None:
+        """Say that a job's worker lives."""
+        self._ask("put_data", _BEAT + job_id, uuid4().bytes)
+
+    def last_beat(self, job_id: str) -> bytes:
+        """Return something that differs after each beat."""
+        value = self._ask("peek_data", _BEAT + job_id)
+        return b"" if value is EmptyData else bytes(value)
+
+    def _ask(self, what: str, *values: object) -> Any:
+        try:
+            return getattr(self._storage, what)(*values)
+        except self._errors as error:
+            raise JobsUnavailableError(f"the queue of jobs does not answer: {error}") from error
+
+    def _forget(self, job: Job) -> None:
+        keys = [_JOB + job.id, _STOP + job.id, _BEAT + job.id]
+        keys += [f"{kind}{job.id}:{n}" for kind in (_CLAIM, _ANEW) for n in range(job.attempt + 1)]
+        for key in keys:
+            self._ask("delete_data", key)
+
+
+_JOB, _STOP, _BEAT, _CLAIM, _ANEW = "job:", "stop:", "beat:", "claim:", "anew:"
+
+
+def _errors_of(storage: BaseStorage) -> tuple[type[Exception], ...]:
+    if isinstance(storage, RedisStorage):
+        import redis
+
+        return (redis.exceptions.RedisError,)
+    return (sqlite3.Error,)
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else bytes(value).decode()
+
+
+def inside(path: Path, roots: Sequence[Path]) -> bool:
+    """Whether a path, with its links resolved, lies in one of the folders."""
+    try:
+        found = path.resolve(strict=True)
+    except OSError:
+        return False
+    return any(found.is_relative_to(root.resolve()) for root in roots)
+
+
+def check_paths(paths: Sequence[str], roots: Sequence[Path]) -> None:
+    """Refuse paths outside the allowed folders.
+
+    Raises:
+        UsageError: If there are no folders, or a path is not in one; whether it exists is not said.
+    """
+    if not roots:
+        raise UsageError("jobs are not allowed here: the service has no SEGDEX_JOB_ROOTS")
+    for path in paths:
+        if not Path(path).is_absolute() or not inside(Path(path), roots):
+            raise UsageError(
+                f"{path!r} is no folder or file below one of the allowed folders of this service"
+            )

@@ -1,0 +1,1 @@
+"""Masks, cut-outs and sheets as pictures; records as answers."""

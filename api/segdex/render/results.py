@@ -1,0 +1,185 @@
+"""Records in the form of answers, and hits as tiles of a contact sheet."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from segdex.http.schemas import (
+    HitOut,
+    HitSegmentOut,
+    ImageOut,
+    RefinementOut,
+    Rle,
+    SegmentOut,
+    TermScore,
+)
+from segdex.render.drawing import SheetRow, Tile
+from segdex_core.errors import ImageError, ImageGoneError
+from segdex_core.masks import MaskRLE
+from segdex_core.media.decode import read_image_file
+from segdex_core.media.uris import display_path, uri_to_path
+from segdex_core.records import ImageRecord, RGBImage, SegmentRecord
+from segdex_search.rank import HitSegment, SearchHit
+from segdex_search.refine.refiner import Refinement
+
+TILES_PER_ROW = 5
+
+
+def hit_out(
+    hit: SearchHit, *, rank: int, terms: Mapping[UUID, list[TermScore]] = MappingProxyType({})
+) -> HitOut:
+    """Return a picture with its matching segments as answers show it.
+
+    Args:
+        hit: The picture.
+        rank: Its place in the answer, from 1.
+        terms: What each term alone scores, by segment, where that is explained.
+    """
+    return HitOut(
+        rank=rank,
+        score=hit.score,
+        presence=hit.presence,
+        is_match=hit.is_match,
+        image=image_out(hit.image),
+        segments=[
+            HitSegmentOut(
+                **_segment_values(one.record),
+                score=one.score,
+                view_scores=dict(one.view_scores),
+                terms=terms.get(one.segment_id),
+            )
+            for one in hit.segments
+        ],
+    )
+
+
+def image_out(image: ImageRecord) -> ImageOut:
+    """Return what a user may want to know of a picture."""
+    return ImageOut(
+        image_id=image.image_id,
+        path=display_path(image.files[0].uri),
+        uris=[file.uri for file in image.files],
+        segment_count=image.segment_count,
+        width=image.width,
+        height=image.height,
+        captured_s=image.captured_s,
+        place_lat_lon=image.place_lat_lon,
+        tags=list(image.tags),
+    )
+
+
+def segment_out(record: SegmentRecord) -> SegmentOut:
+    """Return a segment with its mask as COCO run-length code."""
+    return SegmentOut(**_segment_values(record))
+
+
+def _segment_values(record: SegmentRecord) -> dict[str, Any]:
+    return {
+        "segment_id": record.segment_id,
+        "image_id": record.image_id,
+        "box_xyxy": record.box,
+        "area_px": record.area_px,
+        "area_fraction": record.area_fraction,
+        "predicted_iou": record.predicted_iou,
+        "stability": record.stability,
+        "object_score": record.object_score,
+        "touches_border": record.touches_border,
+        "parent_id": record.parent_id,
+        "depth": record.depth,
+        "rle": rle_out(record.mask),
+    }
+
+
+def rle_out(mask: MaskRLE) -> Rle:
+    """Return a mask as answers show it."""
+    return Rle(size=mask.size_hw, counts=mask.counts)
+
+
+def refinement_out(refined: Refinement) -> RefinementOut:
+    """Return what became of a hit, with the new mask whatever the gate said."""
+    mask, decision = refined.proposal.mask, refined.decision
+    return RefinementOut(
+        segment_id=refined.segment_id,
+        answer="refined" if decision.accepted else "kept",
+        reason=decision.reason,
+        made_by=refined.proposal.source,
+        iou_with_stored=decision.iou,
+        gain=decision.gain,
+        agreement=refined.proposal.agreement,
+        predicted_iou=mask.predicted_iou,
+        box_xyxy=mask.box,
+        area_px=mask.area_px,
+        rle=rle_out(mask.mask),
+        timings_ms=dict(refined.timings_ms),
+    )
+
+
+def sheet_row(heading: str, hits: Sequence[SearchHit], *, max_pixels: int) -> SheetRow:
+    """Return the first tiles of an answer: the best segments of its pictures, best first."""
+    best = sorted(
+        ((found, hit.image) for hit in hits for found in hit.segments), key=lambda item: -item[0].score
+    )
+    return SheetRow(
+        heading=heading,
+        tiles=[
+            _tile(found, image, rank=rank, max_pixels=max_pixels)
+            for rank, (found, image) in enumerate(best[:TILES_PER_ROW], 1)
+        ],
+    )
+
+
+def read_picture(image: ImageRecord, *, max_pixels: int) -> RGBImage:
+    """Return the pixels of a stored picture from the first of its files that still holds it.
+
+    Raises:
+        ImageGoneError: If none is there, or their size is not the stored one.
+        ImageError: If one cannot be read.
+    """
+    for file in image.files:
+        path = uri_to_path(file.uri)
+        if path.exists():
+            pixels = read_image_file(path, max_pixels=max_pixels).pixels
+            if pixels.shape[:2] == image.size_hw:
+                return pixels
+    raise ImageGoneError(
+        f"{display_path(image.files[0].uri)}: is gone or has changed; bring the index up to date with "
+        "`segdex ingest`, or forget it with `segdex sync`"
+    )
+
+
+def hit_tile(
+    pixels: RGBImage | None, mask: MaskRLE, *, rank: int, score: float, path: str, share: float
+) -> Tile:
+    """Return a segment of an answer as a tile of a contact sheet.
+
+    Args:
+        pixels: (H, W, 3) uint8 of the picture at any size; None where its file is gone.
+        mask: At the size of the picture.
+        rank: Its place in the answer, from 1.
+        score: Of the segment.
+        path: Of the picture.
+        share: Of its pixels.
+    """
+    name = path.rsplit("/", 1)[-1]
+    if pixels is None:
+        grey = np.full((*mask.size_hw, 3), 128, dtype=np.uint8)
+        return Tile(image=grey, mask=mask, caption=f"{rank}.  {score:.3f}\n{name}: file is gone")
+    return Tile(image=pixels, mask=mask, caption=f"{rank}.  {score:.3f}\n{name}  {share:.1%}")
+
+
+def _tile(found: HitSegment, image: ImageRecord, *, rank: int, max_pixels: int) -> Tile:
+    try:
+        pixels = read_picture(image, max_pixels=max_pixels)
+    except ImageError:
+        pixels = None
+    return hit_tile(
+        pixels,
+        found.record.mask,
+        rank=rank,
+        score=found.score,
+        path=display_path(image.files[0].uri),
+        share=found.record.area_fraction,
+    )

@@ -1,0 +1,332 @@
+"""What an index stores: records and fingerprints as plain payloads and back, and what may be stored at all.
+
+A payload is JSON, and its names are fixed for one ``SCHEMA_VERSION``; a field that a reader does not know is
+ignored. A float is stored twice: as a number, for filters and other readers, and as text under its name with
+``_text``, which is what is read. Qdrant Edge 0.9 reads numbers of more than 15 digits back one unit in the
+last place off, and then a record would differ from the one that was written.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, TypeVar
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from segdex_core.errors import IndexMismatchError, IndexVersionError, SegmentIndexError
+from segdex_core.geometry import BoxXYXY
+from segdex_core.masks import MaskRLE
+from segdex_core.records import (
+    SCHEMA_VERSION,
+    EmbeddedSegments,
+    ImageFile,
+    ImageRecord,
+    ImageStatus,
+    IndexFingerprint,
+    SegmentRecord,
+    Vectors,
+)
+
+FILTER_FIELDS: Mapping[str, Literal["uuid", "keyword", "float"]] = {
+    "image_id": "uuid",
+    "sources": "keyword",
+    "tags": "keyword",
+    "area_fraction": "float",
+    "depth": "float",
+    "captured_s": "float",
+}
+"""The fields of a segment's payload that ``SegmentFilter`` asks for, and so the ones with a payload index."""
+
+_TEXT = "_text"  # ending of the name of a field that has a float, or a list of floats, as text
+_FINGERPRINT = TypeAdapter(IndexFingerprint)
+
+
+class _Stored(BaseModel):
+    """A NaN or an infinity would come back as null, so it is refused when it is written."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    schema_version: int = SCHEMA_VERSION
+
+    def to_payload(self) -> dict[str, object]:
+        payload = self.model_dump(mode="json")
+        return payload | _float_texts(payload)
+
+
+_StoredT = TypeVar("_StoredT", bound=_Stored)
+
+
+class _SegmentPayload(_Stored):
+    image_id: UUID
+    parent_id: UUID | None  # repeats ancestor_ids[0], for other readers of the index
+    depth: int  # repeats len(ancestor_ids), for filters and other readers of the index
+    ancestor_ids: tuple[UUID, ...]
+    box_xyxy: tuple[int, int, int, int]
+    rle_counts: str
+    rle_size_hw: tuple[int, int]
+    area_px: int
+    area_fraction: float
+    predicted_iou: float
+    stability: float
+    object_score: float
+    touches_border: bool
+    sources: tuple[str, ...]
+    tags: tuple[str, ...]
+    captured_s: float
+
+
+class _FilePayload(BaseModel):
+    uri: str
+    mtime_ns: int
+
+
+class _ImagePayload(_Stored):
+    sha256: str
+    size_bytes: int
+    files: tuple[_FilePayload, ...]
+    width: int
+    height: int
+    captured_s: float
+    place_lat_lon: tuple[float, float] | None
+    tags: tuple[str, ...]
+    status: ImageStatus
+    segment_count: int
+    recipe: str
+
+
+def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
+    """Return what is stored with the vectors of a segment; its id is the id of the point.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
+    return _SegmentPayload(
+        image_id=record.image_id,
+        parent_id=record.parent_id,
+        depth=record.depth,
+        ancestor_ids=record.ancestor_ids,
+        box_xyxy=record.box,
+        rle_counts=record.mask.counts,
+        rle_size_hw=record.mask.size_hw,
+        area_px=record.area_px,
+        area_fraction=record.area_fraction,
+        predicted_iou=record.predicted_iou,
+        stability=record.stability,
+        object_score=record.object_score,
+        touches_border=record.touches_border,
+        sources=record.sources,
+        tags=record.tags,
+        captured_s=record.captured_s,
+    ).to_payload()
+
+
+def segment_from_payload(point_id: object, payload: Mapping[str, object] | None, place: str) -> SegmentRecord:
+    """Return the segment that was stored under ``point_id`` in the index at ``place``.
+
+    Raises:
+        IndexVersionError: If a newer segdex wrote it.
+        SegmentIndexError: If it is no segment of segdex.
+    """
+    what = f"segment {point_id} in {place}"
+    stored = _parse(_SegmentPayload, payload, what)
+    try:
+        return SegmentRecord(
+            segment_id=UUID(str(point_id)),
+            image_id=stored.image_id,
+            box=BoxXYXY(*stored.box_xyxy),
+            mask=MaskRLE(size_hw=stored.rle_size_hw, counts=stored.rle_counts),
+            area_px=stored.area_px,
+            area_fraction=stored.area_fraction,
+            predicted_iou=stored.predicted_iou,
+            stability=stored.stability,
+            object_score=stored.object_score,
+            touches_border=stored.touches_border,
+            ancestor_ids=stored.ancestor_ids,
+            sources=stored.sources,
+            tags=stored.tags,
+            captured_s=stored.captured_s,
+        )
+    except ValueError as error:
+        raise _unreadable(what, error) from error
+
+
+def image_to_payload(record: ImageRecord) -> dict[str, object]:
+    """Return what is stored with the vector of a whole picture; its id is the id of the point.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
+    return _ImagePayload(
+        sha256=record.sha256,
+        size_bytes=record.size_bytes,
+        files=tuple(_FilePayload(uri=file.uri, mtime_ns=file.mtime_ns) for file in record.files),
+        width=record.width,
+        height=record.height,
+        captured_s=record.captured_s,
+        place_lat_lon=record.place_lat_lon,
+        tags=record.tags,
+        status=record.status,
+        segment_count=record.segment_count,
+        recipe=record.recipe,
+    ).to_payload()
+
+
+def image_from_payload(point_id: object, payload: Mapping[str, object] | None, place: str) -> ImageRecord:
+    """Return the line of the ledger that was stored under ``point_id`` in the index at ``place``.
+
+    Raises:
+        IndexVersionError: If a newer segdex wrote it.
+        SegmentIndexError: If it is no picture of segdex.
+    """
+    what = f"picture {point_id} in {place}"
+    stored = _parse(_ImagePayload, payload, what)
+    try:
+        return ImageRecord(
+            image_id=UUID(str(point_id)),
+            sha256=stored.sha256,
+            size_bytes=stored.size_bytes,
+            files=tuple(ImageFile(uri=file.uri, mtime_ns=file.mtime_ns) for file in stored.files),
+            width=stored.width,
+            height=stored.height,
+            captured_s=stored.captured_s,
+            place_lat_lon=stored.place_lat_lon,
+            tags=stored.tags,
+            status=stored.status,
+            segment_count=stored.segment_count,
+            recipe=stored.recipe,
+        )
+    except ValueError as error:
+        raise _unreadable(what, error) from error
+
+
+def repeated_payload(record: ImageRecord) -> dict[str, object]:
+    """Return the part of a picture's record that each of its segments repeats, as payload."""
+    payload: dict[str, object] = {
+        "sources": list(record.sources),
+        "tags": list(record.tags),
+        "captured_s": record.captured_s,
+    }
+    return payload | _float_texts(payload)
+
+
+def fingerprint_to_payload(fingerprint: IndexFingerprint) -> dict[str, object]:
+    """Return the fingerprint as JSON data."""
+    payload: dict[str, object] = _FINGERPRINT.dump_python(fingerprint, mode="json")
+    return payload
+
+
+def fingerprint_from_payload(payload: object, place: str) -> IndexFingerprint:
+    """Return the fingerprint of the index at ``place``.
+
+    Raises:
+        IndexVersionError: If a newer or an older segdex made the index.
+        SegmentIndexError: If it is no fingerprint.
+    """
+    what = f"the description of {place}"
+    _check_version(payload, what)
+    try:
+        found = _FINGERPRINT.validate_python(payload)
+    except ValueError as error:
+        raise _unreadable(what, error) from error
+    if found.schema_version < SCHEMA_VERSION:
+        raise IndexVersionError(
+            f"{what} has schema {found.schema_version}, but this segdex reads {SCHEMA_VERSION}: make it anew "
+            f"under another name: segdex --index NEW --profile {found.profile} ingest FOLDER"
+        )
+    return found
+
+
+def check_fingerprint(stored: IndexFingerprint, wanted: IndexFingerprint, place: str) -> None:
+    """Check that vectors made under ``wanted`` may go into the index at ``place``.
+
+    Raises:
+        IndexMismatchError: If it was filled by another embedder, or with other views.
+        IndexVersionError: If a newer segdex made the index.
+    """
+    _check_version({"schema_version": stored.schema_version}, f"the description of {place}")
+    reason = stored.describe_mismatch(wanted)
+    if reason is not None:
+        raise IndexMismatchError(
+            f"{place} was filled by other models: {reason}; use --profile {stored.profile} with it, "
+            "or ingest the pictures again into a new index with another --index"
+        )
+
+
+def check_segments(segments: EmbeddedSegments, fingerprint: IndexFingerprint) -> None:
+    """Check that the vectors are the ones the index holds.
+
+    Raises:
+        ValueError: If the views or a shape differ from the fingerprint's, or a number is not finite.
+    """
+    if set(segments.vectors) != set(fingerprint.views):
+        raise ValueError(f"views must be {fingerprint.views}, but got {tuple(segments.vectors)}")
+    for view, rows in segments.vectors.items():
+        check_vectors(rows, (len(segments.records), fingerprint.dim), f"vectors of view {view!r}")
+
+
+def check_vectors(vectors: Vectors, shape: tuple[int, ...], what: str) -> None:
+    """Check the shape of an array, and that all its numbers are finite.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if vectors.shape != shape:
+        raise ValueError(f"{what} must have shape {shape}, but got {vectors.shape}")
+    if not np.isfinite(vectors).all():
+        raise ValueError(f"{what} must be finite")
+
+
+def check_query(
+    vector: npt.NDArray[np.float32], limit: int, fingerprint: IndexFingerprint, view: str | None = None
+) -> None:
+    """Check a query; ``view`` is None for a query over whole pictures.
+
+    Raises:
+        ValueError: If the view is unknown, the vector has another shape or the limit is below 1.
+    """
+    if view is not None and view not in fingerprint.views:
+        raise ValueError(f"view must be one of {fingerprint.views}, but got {view!r}")
+    check_vectors(vector, (fingerprint.dim,), "the query")
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, but got {limit}")
+
+
+def _parse(model: type[_StoredT], payload: Mapping[str, object] | None, what: str) -> _StoredT:
+    _check_version(payload, what)
+    try:
+        return model.model_validate(_with_exact_floats(payload))
+    except ValueError as error:  # pydantic's ValidationError is one
+        raise _unreadable(what, error) from error
+
+
+def _float_texts(payload: Mapping[str, object]) -> dict[str, object]:
+    texts: dict[str, object] = {}
+    for name, value in payload.items():
+        if isinstance(value, float):
+            texts[name + _TEXT] = repr(value)
+        elif isinstance(value, list) and value and isinstance(value[0], float):
+            texts[name + _TEXT] = [repr(each) for each in value]
+    return texts
+
+
+def _with_exact_floats(payload: Mapping[str, object] | None) -> Mapping[str, object] | None:
+    """Put the texts of floats into their fields, where pydantic parses them."""
+    if payload is None:
+        return None
+    texts = {name.removesuffix(_TEXT): text for name, text in payload.items() if name.endswith(_TEXT)}
+    return {**payload, **texts}
+
+
+def _check_version(payload: object, what: str) -> None:
+    version = payload.get("schema_version") if isinstance(payload, Mapping) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise IndexVersionError(
+            f"{what} has schema {version}, but this segdex reads up to {SCHEMA_VERSION}: "
+            "upgrade segdex, or use another --index"
+        )
+
+
+def _unreadable(what: str, error: ValueError) -> SegmentIndexError:
+    reason = "; ".join(line.strip() for line in str(error).splitlines() if "errors.pydantic.dev" not in line)
+    return SegmentIndexError(f"{what} cannot be read, ingest into a new --index: {reason}")

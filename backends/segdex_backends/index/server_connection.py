@@ -1,0 +1,181 @@
+"""The connection to a Qdrant server: its address, its version, its errors, and when to try again."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from grpc import RpcError, StatusCode  # type: ignore[import-untyped]
+from qdrant_client import QdrantClient
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ApiException
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential
+
+from segdex_core.errors import (
+    IndexMissingError,
+    IndexStorageError,
+    IndexUnavailableError,
+    IndexVersionError,
+    SegmentIndexError,
+    UsageError,
+)
+
+MIN_SERVER_VERSION = (1, 16)
+"""The first Qdrant that keeps metadata with a collection, where the fingerprint is stored."""
+
+_DEFAULT_PORT = 6333  # of Qdrant; gRPC listens on the next port
+_PROBE_TIMEOUT_S = 3  # nobody waits longer to learn that there is no server
+_WRITE_ATTEMPTS = 5  # with pauses of 0.5, 1, 2 and 4 s: a server that restarts is back by then
+_TRANSIENT = (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED)
+_STORAGE_SIGNS = (
+    "no space left",
+    "available disk space",
+    "disk quota",
+    "read-only file",
+    "permission denied",
+)
+
+
+class ServerConnection:
+    """A client of one server, whose version was checked.
+
+    Args:
+        url: ``http://HOST:PORT`` or ``https://HOST:PORT``; the port is 6333 when it is left out.
+        api_key: Sent with each request when there is one.
+        timeout_s: Longest time for one request, seconds; rounded up to whole ones.
+        grpc_port: Port of gRPC; None for the one after the port of ``url``.
+
+    Raises:
+        UsageError: If ``url`` is not of that form.
+        IndexUnavailableError: If no server answers within three seconds.
+        IndexVersionError: If it is older than ``MIN_SERVER_VERSION``.
+        SegmentIndexError: If what answers is not Qdrant, or refuses the key.
+    """
+
+    def __init__(self, url: str, *, api_key: str | None, timeout_s: float, grpc_port: int | None) -> None:
+        scheme, host, port = _parse_url(url)
+        self.location = f"{scheme}://{host}:{port}"
+        self._grpc_port = grpc_port if grpc_port is not None else port + 1
+        self._timeout_s = timeout_s
+        # In the headers, because as `api_key` it causes a warning on every http:// connection.
+        self._headers = {"api-key": api_key} if api_key else {}
+        self._check_version()
+        self.client = self._make_client(prefer_grpc=True, timeout_s=timeout_s)
+
+    @property
+    def request_timeout_s(self) -> int:
+        """Longest time for one request, whole seconds."""
+        return max(1, math.ceil(self._timeout_s))
+
+    def write(self, call: Callable[[], object]) -> None:
+        """Carry out an idempotent write, again when it failed for a reason that passes."""
+        retrying = Retrying(
+            retry=retry_if_exception(_is_transient),
+            stop=stop_after_attempt(_WRITE_ATTEMPTS) | stop_after_delay(self._timeout_s),
+            wait=wait_exponential(multiplier=0.5),
+            reraise=True,
+        )
+        with self.translated():
+            retrying(call)
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Turn errors of Qdrant and of gRPC into ones of segdex."""
+        try:
+            yield
+        except RpcError as error:
+            raise self._translate_grpc(error.code(), " ".join(error.details().split())) from error
+        except ResourceExhaustedResponse as error:
+            raise IndexUnavailableError(f"{self.location} is overloaded: {error}; try again later") from error
+        except ApiException as error:
+            reason = " ".join(str(error).split())
+            raise SegmentIndexError(f"{self.location} does not work: {reason}") from error
+
+    def missing(self) -> IndexMissingError:
+        """Return the error that there is no index on this server."""
+        return IndexMissingError(
+            f"there is no index at {self.location}: segdex ingest PATH --index {self.location} makes one"
+        )
+
+    def close(self) -> None:
+        """Close the connection; calling it twice is harmless."""
+        self.client.close()
+
+    def _make_client(self, *, prefer_grpc: bool, timeout_s: float) -> QdrantClient:
+        return QdrantClient(
+            url=self.location,
+            grpc_port=self._grpc_port,
+            prefer_grpc=prefer_grpc,
+            timeout=max(1, math.ceil(timeout_s)),
+            headers=dict(self._headers),
+            check_compatibility=False,  # it would warn of a difference in versions that does no harm
+        )
+
+    def _check_version(self) -> None:
+        probe = self._make_client(prefer_grpc=False, timeout_s=min(self._timeout_s, _PROBE_TIMEOUT_S))
+        try:
+            version = probe.info().version
+            found = tuple(int(part) for part in version.split(".")[:2])
+        except ApiException as error:
+            cause = getattr(
+                error, "source", None
+            )  # an error of the HTTP client, for which there is no answer
+            if isinstance(cause, OSError) or type(cause).__module__.startswith("httpx"):
+                raise IndexUnavailableError(
+                    f"no Qdrant server answers at {self.location} ({cause}); start one, or use another "
+                    "--index, such as --index edge:PATH"
+                ) from error
+            raise self._not_qdrant(str(error)) from error
+        except ValueError as error:
+            raise self._not_qdrant(str(error)) from error
+        finally:
+            probe.close()
+        if found < MIN_SERVER_VERSION:
+            needed = ".".join(map(str, MIN_SERVER_VERSION))
+            raise IndexVersionError(
+                f"{self.location} runs Qdrant {version}, but segdex needs {needed} or newer: "
+                "upgrade the server, or use another --index"
+            )
+
+    def _not_qdrant(self, reason: str) -> SegmentIndexError:
+        return SegmentIndexError(
+            f"what answers at {self.location} is not a Qdrant server, or refuses the API key; check --index: "
+            + " ".join(reason.split())
+        )
+
+    def _translate_grpc(self, code: StatusCode, reason: str) -> SegmentIndexError:
+        if any(sign in reason.lower() for sign in _STORAGE_SIGNS) and "http" not in reason.lower():
+            return IndexStorageError(
+                f"{self.location} cannot write: {reason}; make room on the server's disk"
+            )
+        if code == StatusCode.NOT_FOUND and "Collection" in reason:
+            return self.missing()
+        if code in _TRANSIENT:
+            return IndexUnavailableError(
+                f"{self.location} does not answer over gRPC on port {self._grpc_port}: {reason}; check that "
+                "the server runs and that this port is open"
+            )
+        if code in (StatusCode.UNAUTHENTICATED, StatusCode.PERMISSION_DENIED):
+            return SegmentIndexError(f"{self.location} refuses the API key: {reason}")
+        return SegmentIndexError(f"{self.location} does not work: {code.name}: {reason}")
+
+
+def _parse_url(url: str) -> tuple[str, str, int]:
+    """Return scheme, host (in brackets for IPv6) and port."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _DEFAULT_PORT
+    except ValueError as error:
+        raise UsageError(
+            f"--index must be http://HOST:PORT or edge:PATH, but got {url!r}: {error}"
+        ) from error
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+        raise UsageError(f"--index must be http://HOST:PORT or edge:PATH, but got {url!r}")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return parts.scheme, host, port
+
+
+def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, RpcError):
+        return error.code() in _TRANSIENT
+    return isinstance(error, ResourceExhaustedResponse)

@@ -1,0 +1,1 @@
+"""Models behind the ports, one folder for each library."""

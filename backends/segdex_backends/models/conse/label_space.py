@@ -1,0 +1,164 @@
+"""What the offline embedder knows of words: labels beside ImageNet's classes, and which labels a text means.
+
+ConSE (see ``conse_embedder``) puts a picture at the mean of the text vectors of its labels. Three things are
+added to the paper:
+
+* a **head** on the classifier's features, with everyday labels that ImageNet lacks (person, tree, sky, road);
+* **centred** label vectors: what all have in common ("a photo of a") says nothing, and hides a weak picture;
+* a **readout** for texts. A text is near to many labels, most of them wrong, so its own vector finds what is
+  a little like everything. It is compared with names that stand for labels (``landmarks``, with hypernyms:
+  "dog" stands for a husky) under a narrow kernel, and the query is the vector that ridge regression finds
+  to score pictures by the labels that it means.
+
+All of it is fitted by ``tests/reference/fit_label_head.py``; docs/label-head.md says on what, and where it
+fails.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+from typing import Self
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from segdex_core.networks import Floats, HiddenLayerNetwork
+
+LABEL_SPACE_FILE = "data/label_space.npz"
+"""Beside this file."""
+
+_KERNEL_WIDTH = 0.05
+"""Cosines; chosen on true boxes of COCO among .03 to .2, docs/label-head.md."""
+
+LABEL_WEIGHT = 1.0
+"""Of the head's probabilities beside those of the classifier; .5 and 2 find less."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelSpace:
+    """c classes of the classifier and m labels of the head, c + m = k labels in all; vectors have d numbers.
+
+    Attributes:
+        head: For the m labels.
+        landmarks: (t, d) unit vectors of the texts that stand for labels.
+        stands_for: (t, k) how far each text stands for each label, 0 to 1; mostly 0.
+        label_landmarks: (k,) which landmark is the name of each label.
+        readout: (k, d) what a query takes of each label that it means.
+    """
+
+    head: HiddenLayerNetwork
+    landmarks: Floats
+    stands_for: Floats
+    label_landmarks: npt.NDArray[np.int64]
+    readout: Floats
+
+    @classmethod
+    def fit(
+        cls,
+        *,
+        head: HiddenLayerNetwork,
+        landmarks: Floats,
+        stands_for: Floats,
+        label_landmarks: npt.NDArray[np.int64],
+        label_probabilities: Floats,
+        ridge: float,
+    ) -> Self:
+        """Return the space whose readout scores pictures best by the labels that a text means.
+
+        Args:
+            head: For the labels that the classifier lacks.
+            landmarks: (t, d) unit vectors.
+            stands_for: (t, k).
+            label_landmarks: (k,)
+            label_probabilities: (n, k) of n pictures, classes first.
+            ridge: Added to the diagonal of the covariance of their vectors, above 0.
+        """
+        vectors = _centred(landmarks, label_landmarks)
+        sums = label_probabilities.astype(np.float64) @ vectors
+        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+        rows = sums / lengths
+        covariance = rows.T @ rows / len(rows) + ridge * np.eye(rows.shape[1])
+        shares = label_probabilities / lengths
+        readout = np.linalg.solve(covariance, rows.T @ shares / len(rows)).T.astype(np.float32)
+        return cls(head, landmarks, stands_for, label_landmarks, readout)
+
+    @property
+    def label_vectors(self) -> Floats:
+        """(k, d) the vectors of the labels, centred."""
+        return _centred(self.landmarks, self.label_landmarks)
+
+    def query(self, texts: Floats) -> Floats:
+        """Return (n, d) unit rows to score pictures by, for (n, d) unit vectors of texts."""
+        # the largest is 1, so that a text far from everything still means the nearest names
+        nearness = texts @ self.landmarks.T
+        kernel = np.exp((nearness - nearness.max(axis=1, keepdims=True)) / _KERNEL_WIDTH)
+        rows = kernel @ self.stands_for @ self.readout
+        queries: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        return queries
+
+    def save(self, path: Path) -> None:
+        """Write everything; matrices in 8 bits with a scale for each row."""
+        arrays: dict[str, npt.NDArray[np.generic]] = {
+            "label_landmarks": self.label_landmarks.astype(np.int16)
+        }
+        for name, matrix in self._matrices().items():
+            arrays[name], arrays[f"{name}_scale"] = quantize_rows(matrix)
+        for name in _HEAD_VECTORS:
+            arrays[name] = getattr(self.head, name).astype(np.float32)
+        text, label = np.nonzero(self.stands_for)
+        arrays["stands_for_text"], arrays["stands_for_label"] = text.astype(np.int16), label.astype(np.int16)
+        arrays["stands_for_share"] = self.stands_for[text, label].astype(np.float16)
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, content: bytes) -> Self:
+        """Return what ``save`` wrote.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            matrices = {
+                name: arrays[name].astype(np.float32) * arrays[f"{name}_scale"][:, None]
+                for name in ("landmarks", "readout", *_HEAD_MATRICES)
+            }
+            stands_for = np.zeros((len(matrices["landmarks"]), len(matrices["readout"])), np.float32)
+            stands_for[arrays["stands_for_text"], arrays["stands_for_label"]] = arrays["stands_for_share"]
+            head = HiddenLayerNetwork(
+                **{name: arrays[name].astype(np.float32) for name in _HEAD_VECTORS},
+                **{name: matrices[name] for name in _HEAD_MATRICES},
+            )
+            place = arrays["label_landmarks"].astype(np.int64)
+        except (KeyError, OSError, EOFError, ValueError, BadZipFile, TokenError) as error:
+            raise ValueError(f"this is no label space: {error}") from error
+        return cls(head, matrices["landmarks"], stands_for, place, matrices["readout"])
+
+    def _matrices(self) -> Mapping[str, Floats]:
+        heads = {name: getattr(self.head, name) for name in _HEAD_MATRICES}
+        return {"landmarks": self.landmarks, "readout": self.readout, **heads}
+
+
+_HEAD_VECTORS = ("centre", "scale", "hidden_bias", "bias")
+_HEAD_MATRICES = ("hidden_weight", "weight")
+
+
+def quantize_rows(matrix: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Return (n, d) int8 and the (n,) factor of each row that gives its floats back.
+
+    Example:
+        >>> quantize_rows(np.array([[0.5, -1.0]], np.float32))[0].tolist()
+        [[64, -127]]
+    """
+    scale = np.maximum(np.abs(matrix).max(axis=1), 1e-12) / 127
+    return np.round(matrix / scale[:, None]).astype(np.int8), scale.astype(np.float32)
+
+
+def _centred(landmarks: Floats, label_landmarks: npt.NDArray[np.int64]) -> Floats:
+    vectors = landmarks[label_landmarks]
+    centred: Floats = (vectors - vectors.mean(axis=0)).astype(np.float32)
+    return centred

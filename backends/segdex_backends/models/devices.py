@@ -1,0 +1,50 @@
+"""Where a torch model runs, and in which precision."""
+
+from typing import Literal, get_args
+
+import torch
+
+from segdex_core.errors import UsageError
+
+ModelPrecision = Literal["fp32", "bf16", "fp16"]
+"""bf16 on a CPU is fast where it has matrix units for it (Intel AMX), else five times slower than fp32."""
+
+TORCH_TYPES: dict[ModelPrecision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+def fastest_precision(device: str) -> ModelPrecision:
+    """Return bf16 on CUDA and on a CPU with matrix units for it, else fp32."""
+    if torch.device(device).type == "cuda":
+        return "bf16"
+    return "bf16" if torch.cpu.get_capabilities().get("amx_bf16") else "fp32"
+
+
+def check_device(device: str, precision: ModelPrecision = "fp32") -> None:
+    """Refuse a device that is not there, and a precision that it does not have.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
+
+    Raises:
+        UsageError: If it cannot be.
+    """
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"--device {device!r} is not a device; allowed: cpu, cuda, cuda:N") from error
+    if wanted.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {device!r} is not a device; allowed: cpu, cuda, cuda:N")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"--device {device} is not there: torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use --device cpu"
+        )
+    if precision not in get_args(ModelPrecision):
+        raise UsageError(f"SEGDEX_PRECISION must be fp32, bf16 or fp16, but is {precision}")
+    if precision == "fp16" and wanted.type != "cuda":
+        raise UsageError(f"SEGDEX_PRECISION={precision} needs --device cuda; on {device} use bf16 or fp32")

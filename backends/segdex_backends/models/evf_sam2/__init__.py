@@ -1,0 +1,1 @@
+"""EVF-SAM2: masks of what a text names."""

@@ -1,0 +1,343 @@
+"""EVF-SAM2 (Zhang et al. 2024, arXiv 2406.20076): masks of what a text names.
+
+BEiT-3 reads picture and text together; its [CLS] token, through two layers, is the one prompt token of
+SAM 2's mask decoder. The facts are those of the published code, commit 9935dc52: ``model/evf_sam2.py``,
+``inference.py``.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segdex_backends.models.devices import TORCH_TYPES, ModelPrecision, check_device
+from segdex_backends.models.evf_sam2.beit3 import IMAGE_PX, Beit3
+from segdex_backends.models.evf_sam2.text import ADDED_TOKENS_FILE, SENTENCE_PIECE_FILE, EvfTokenizer, pad_ids
+from segdex_backends.models.hub import fetch_hub_folder
+from segdex_backends.models.npm import file_sha256
+from segdex_backends.models.sam2.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_state
+from segdex_backends.models.sam2.segmenter import TorchSam2
+from segdex_core.errors import ModelInvalidError, ModelMissingError
+from segdex_core.ports.segmenter import FRAME_PX, DecodedMasks, ImageFeatures
+from segdex_core.ports.text_segmenter import TextFeatures
+from segdex_core.records import RGBImage
+
+DecodeRule = Literal["single", "best"]
+"""``single``: SAM 2's single mask, or the best of three where it is not stable. ``best``: of three masks the
+one of the highest predicted IoU. Each checkpoint was trained and evaluated by one of them."""
+
+_ADAPTER_VERSION = 1
+_BEIT3, _PROJECTION, _SAM2 = "mm_extractor.beit3.", "text_hidden_fcs.0.", "visual_model."
+_HEADS = {"base": 12, "large": 16}  # torchscale's BEiT3 of EVF, model/unilm/beit3/modeling_utils.py
+_PIXELS_MEAN, _PIXELS_STD = 0.5, 0.5
+# ImageNet's in units of bytes, inference.py:44-72
+_SAM_MEAN, _SAM_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvfFeatures:
+    """A picture as EVF-SAM2 encoded it.
+
+    Attributes:
+        sam2: For the mask decoder.
+        pixels: (1, 3, 224, 224) float32 for BEiT-3, -1 to 1: it reads the picture anew with each text.
+    """
+
+    sam2: ImageFeatures
+    pixels: Tensor
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in pixels of the picture."""
+        return self.sam2.size_hw
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it holds."""
+        return self.sam2.nbytes + self.pixels.nbytes
+
+
+class EvfSam2:
+    """Text-prompted masks on a CPU or a CUDA device. Made by ``load``."""
+
+    def __init__(
+        self,
+        beit3: Beit3,
+        projection: nn.Module,
+        sam2: TorchSam2,
+        tokenizer: EvfTokenizer | None,
+        *,
+        name: str,
+        fingerprint: str,
+        decode_rule: DecodeRule,
+        device: str,
+        dtype: torch.dtype,
+    ) -> None:
+        self._beit3 = beit3.to(device=device, dtype=dtype)
+        self._projection = projection.to(device=device, dtype=dtype)
+        self._sam2 = sam2
+        self._tokenizer = tokenizer
+        self._name = name
+        self._fingerprint = fingerprint
+        self._device, self._dtype = device, dtype
+        self.decode_rule: DecodeRule = decode_rule
+
+    @classmethod
+    def load(
+        cls,
+        source: str,
+        *,
+        device: str = "cpu",
+        precision: ModelPrecision = "fp32",
+        revision: str | None = None,
+        decode_rule: DecodeRule | None = None,
+        sam2_folder: Path | None = None,
+    ) -> Self:
+        """Return the model of a hub repository or a folder.
+
+        Args:
+            source: ``YxZhang/evf-sam2-multitask``, ``YxZhang/evf-sam2`` or a folder with their files.
+            device: ``cpu``, ``cuda`` or ``cuda:N``.
+            precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
+            revision: Commit, tag or branch of the hub repository; None for its main branch.
+            decode_rule: None for the checkpoint's own: ``best`` where ``[semantic]`` is one of its tokens
+                (the multitask ones), else ``single``.
+            sam2_folder: SAM 2 for a checkpoint without ``visual_model`` weights, in the hub's layout.
+
+        Raises:
+            UsageError: If the device is not there, or cannot compute in that precision.
+            ModelMissingError: If the folder, or a file of it, does not exist.
+            ModelUnavailableError: If the hub does not answer and nothing is cached.
+            ModelInvalidError: If it is no EVF-SAM2 checkpoint.
+        """
+        check_device(device, precision)
+        folder = Path(source) if Path(source).is_dir() else _fetch(source, revision=revision)
+        config = _read_config(folder / CONFIG_FILE)
+        state = _read_state(folder / WEIGHTS_FILE)
+        checksum = file_sha256(folder / WEIGHTS_FILE)[:16]
+        has_text = (folder / SENTENCE_PIECE_FILE).is_file()
+        tokenizer = EvfTokenizer.load(folder) if has_text else None
+        own_rule: DecodeRule = (
+            "best" if tokenizer is not None and tokenizer.semantic_id is not None else "single"
+        )
+        rule = decode_rule or own_rule
+        fingerprint = f"evf-sam2:{checksum}:{precision}:{rule}:v{_ADAPTER_VERSION}"
+        return cls(
+            _beit3(state, config, where=folder),
+            _projection(state, where=folder),
+            _sam2(
+                state,
+                sam2_folder,
+                where=folder,
+                weights_id=fingerprint,
+                device=device,
+                precision=precision,
+            ),
+            tokenizer,
+            name=f"EVF-SAM2 {Path(source).name} ({precision}, {device})",
+            fingerprint=fingerprint,
+            decode_rule=rule,
+            device=device,
+            dtype=TORCH_TYPES[precision],
+        )
+
+    @property
+    def name(self) -> str:
+        """Short name of model and source, for people."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the masks can change."""
+        return self._fingerprint
+
+    def encode(self, images: Sequence[RGBImage]) -> list[EvfFeatures]:
+        """Return the features of each picture; each serves any number of texts."""
+        encoded = self._sam2.encode(images)
+        return [
+            EvfFeatures(features, beit3_pixels(image))
+            for features, image in zip(encoded, images, strict=True)
+        ]
+
+    def decode(
+        self, features: Sequence[TextFeatures], texts: Sequence[str], *, semantic: bool = False
+    ) -> DecodedMasks:
+        """Return one mask for each pair of a picture and a text.
+
+        Args:
+            features: n pictures; the same one may come several times.
+            texts: n texts.
+            semantic: Ask for all things of a kind instead of one.
+
+        Raises:
+            QueryError: If a text is empty or too long.
+            ModelMissingError: If the checkpoint has no tokenizer.
+            ValueError: If ``features`` come from another segmenter.
+        """
+        if self._tokenizer is None:
+            raise ModelMissingError(
+                f"{self._name} has no {SENTENCE_PIECE_FILE}: put the checkpoint's own beside {WEIGHTS_FILE}"
+            )
+        own = [one for one in features if isinstance(one, EvfFeatures)]
+        if len(own) != len(features):
+            raise ValueError("the features come from another segmenter: encode the picture with this one")
+        ids, real = pad_ids([self._tokenizer.encode(text, semantic=semantic) for text in texts])
+        return self.decode_ids(own, torch.from_numpy(ids), torch.from_numpy(real))
+
+    def decode_ids(self, features: Sequence[EvfFeatures], token_ids: Tensor, real: Tensor) -> DecodedMasks:
+        """Return one mask for each pair of a picture and (n, t) padded token ids, (n, t) real or padding."""
+        tokens = self.prompt_tokens(features, token_ids, real)
+        parts = [
+            self._sam2.decode_tokens(one.sam2, token[None, None], multimask=self.decode_rule == "best")
+            for one, token in zip(features, tokens, strict=True)
+        ]
+        return DecodedMasks.join([_best_of(part) for part in parts])
+
+    @torch.inference_mode()
+    def prompt_tokens(self, features: Sequence[EvfFeatures], token_ids: Tensor, real: Tensor) -> Tensor:
+        """Return the (n, 256) prompt tokens of pairs of a picture and padded token ids."""
+        pixels = torch.cat([one.pixels for one in features]).to(self._device, self._dtype)
+        cls_tokens = self._beit3(pixels, token_ids.to(self._device), real.to(self._device))
+        tokens: Tensor = self._projection(cls_tokens)
+        return tokens
+
+
+def beit3_pixels(image: RGBImage) -> Tensor:
+    """Return the (1, 3, 224, 224) float32 input of BEiT-3: squashed, bicubic, not antialiased, -1 to 1."""
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(torch.float32) / 255
+    squashed = functional.interpolate(
+        pixels, size=(IMAGE_PX, IMAGE_PX), mode="bicubic", align_corners=False, antialias=False
+    )
+    return (squashed - _PIXELS_MEAN) / _PIXELS_STD
+
+
+def evf_preprocess(image: RGBImage, *, frame_px: int = FRAME_PX, device: str = "cpu") -> Tensor:
+    """Return the (1, 3, s, s) float32 input of EVF-SAM2's SAM 2: bytes squashed without antialiasing.
+
+    Not what SAM 2 itself was trained with; the text token was.
+    """
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+    squashed = functional.interpolate(
+        pixels, size=(frame_px, frame_px), mode="bilinear", align_corners=False
+    ).to(torch.float32)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (_SAM_MEAN, _SAM_STD))
+    return ((squashed - mean) / std).to(device)
+
+
+def _best_of(masks: DecodedMasks) -> DecodedMasks:
+    """Keep of one prompt's masks the one of the highest predicted IoU."""
+    best = slice(int(masks.predicted_iou[0].argmax()), int(masks.predicted_iou[0].argmax()) + 1)
+    return DecodedMasks(masks.logits[:, best], masks.predicted_iou[:, best], masks.tokens[:, best])
+
+
+def _fetch(repository: str, *, revision: str | None) -> Path:
+    return fetch_hub_folder(
+        repository,
+        (CONFIG_FILE, WEIGHTS_FILE, SENTENCE_PIECE_FILE),
+        optional=(ADDED_TOKENS_FILE,),
+        kind="EVF-SAM2 checkpoint",
+        revision=revision,
+        way_out="give the path of a folder with its files, or leave SEGDEX_REFINER unset",
+    )
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise ModelMissingError(
+            f"{path.parent} has no {CONFIG_FILE}: an EVF-SAM2 folder holds {CONFIG_FILE}, {WEIGHTS_FILE} and "
+            f"{SENTENCE_PIECE_FILE}"
+        )
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ModelInvalidError(f"{path} is not JSON: {error}") from error
+    config: dict[str, Any] = content if isinstance(content, dict) else {}
+    found = config.get("model_type")
+    if found != "evf":
+        raise ModelInvalidError(f"{path} is of a model of type {found}, but EVF-SAM2's is evf")
+    if "EvfSam2Model" not in (config.get("architectures") or ["EvfSam2Model"]):
+        raise ModelInvalidError(
+            f"{path} is of {', '.join(config['architectures'])}, which is on another SAM; "
+            "EVF-SAM2 is YxZhang/evf-sam2-multitask or YxZhang/evf-sam2"
+        )
+    return config
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ModelMissingError(f"{path.parent} has no {WEIGHTS_FILE}")
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise ModelInvalidError(f"{path} cannot be read as safetensors: {error}") from error
+    if not any(key.startswith(_BEIT3) for key in state):
+        raise ModelInvalidError(f"{path} is no EVF-SAM2 checkpoint: it has no weights {_BEIT3}*")
+    return state
+
+
+def _beit3(state: Mapping[str, Tensor], config: Mapping[str, Any], *, where: Path) -> Beit3:
+    heads = config.get("encoder_attention_heads") or _HEADS.get(config.get("mm_extractor_scale", ""))
+    if not isinstance(heads, int):
+        raise ModelInvalidError(
+            f"{where / CONFIG_FILE} must give mm_extractor_scale as one of {', '.join(_HEADS)}, "
+            f"but has {config.get('mm_extractor_scale')!r}"
+        )
+    try:
+        return Beit3.from_state(_part(state, _BEIT3), heads=heads)
+    except (KeyError, RuntimeError) as error:
+        raise ModelInvalidError(f"{where} lacks weights of BEiT-3: {_last_line(error)}") from error
+
+
+def _projection(state: Mapping[str, Tensor], *, where: Path) -> nn.Module:
+    weights = _part(state, _PROJECTION)
+    try:
+        hidden, dim = weights["0.weight"].shape
+        out = weights["2.weight"].shape[0]
+        projection = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, out))
+        projection.load_state_dict(weights)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ModelInvalidError(f"{where} lacks weights {_PROJECTION}*: {_last_line(error)}") from error
+    return projection.requires_grad_(requires_grad=False)
+
+
+def _sam2(
+    state: Mapping[str, Tensor],
+    folder: Path | None,
+    *,
+    where: Path,
+    weights_id: str,
+    device: str,
+    precision: ModelPrecision,
+) -> TorchSam2:
+    own = _part(state, _SAM2)
+    if not own and folder is None:
+        raise ModelInvalidError(f"{where} has no weights {_SAM2}*, the SAM 2 that its text prompts are for")
+    model = load_meta_state(own, where=where) if own or folder is None else load_folder(folder)
+    return TorchSam2(
+        model,
+        name=f"SAM 2 of {where.name}",
+        weights_id=weights_id,
+        device=device,
+        precision=precision,
+        preprocess=evf_preprocess,
+    )
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the weights under a prefix, without it, in float32: the published files mix precisions."""
+    return {
+        key.removeprefix(prefix): value.to(torch.float32)
+        for key, value in state.items()
+        if key.startswith(prefix)
+    }
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).splitlines()[-1].strip() if str(error) else type(error).__name__

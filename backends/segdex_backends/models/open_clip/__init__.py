@@ -1,0 +1,1 @@
+"""CLIP models that OpenCLIP knows."""

@@ -1,0 +1,454 @@
+"""OpenCLIP behind the ``Embedder`` port: any built-in open_clip model, with hub weights or a local file."""
+
+import difflib
+import hashlib
+import json
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import open_clip
+import torch
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+
+# The base class of every transport error of the HTTP library that this huggingface_hub uses.
+from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError  # type: ignore[attr-defined]
+from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+from open_clip.pretrained import get_pretrained_cfg
+from open_clip.transform import CenterCropOrPad, MaybeConvertMode, MaybeToTensor
+from PIL import Image
+from safetensors import SafetensorError
+from torchvision.transforms import CenterCrop, Normalize, Resize
+
+from segdex_backends.models.devices import ModelPrecision, check_device
+from segdex_backends.models.open_clip.naclip import patch_features, plain_transformer, region_features
+from segdex_backends.models.torch_batches import run_in_batches, upload
+from segdex_core.errors import (
+    ModelInvalidError,
+    ModelMissingError,
+    ModelUnavailableError,
+    QueryError,
+    UsageError,
+)
+from segdex_core.masks import BoolMask, cell_shares
+from segdex_core.records import RGBImage, Vectors
+
+_ADAPTER_VERSION = 1
+"""Raised whenever this file makes other vectors from the same weights."""
+
+_HUB_TIMEOUT_S = 5.0
+"""How long the hub may take to answer at all; huggingface_hub itself would retry for about 25 s a file."""
+
+_MAX_ASPECT = 16
+"""A longer crop is cut to its middle first: open_clip would blow a 1x5000 line up to 224x1120000 pixels."""
+
+_PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
+
+_UNREADABLE = (
+    RuntimeError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    OSError,
+    EOFError,
+    StopIteration,
+    AttributeError,
+    AssertionError,
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+)
+"""What ``torch.load`` and open_clip raise for a file that is damaged or is a checkpoint of another model."""
+
+
+_DENSE_SCALE = 2
+"""Side of a picture whose patches are compared with texts, over the side that the model was trained on."""
+
+
+class OpenClipEmbedder:
+    """Pictures and texts in the space of one OpenCLIP model. Made by ``load``.
+
+    The vectors are those of open_clip by hand (its ``preprocess_val``, ``encode_image``, ``encode_text``), in
+    float32 and of unit length. On CUDA its ``preprocess_val`` runs there, and rounds some pixels otherwise.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        preprocess: Callable[[Image.Image], torch.Tensor],
+        *,
+        tokenizer: "open_clip.SimpleTokenizer | open_clip.HFTokenizer",
+        name: str,
+        fingerprint: str,
+        dim: int,
+        batch_size: int,
+        precision: ModelPrecision,
+        prompt_template: str,
+    ) -> None:
+        self._model = model
+        self._visual: Any = model.visual
+        self._preprocess = preprocess
+        self._tokenizer = tokenizer
+        self._name = name
+        self._fingerprint = fingerprint
+        self._dim = dim
+        self._batch_size = batch_size
+        self._input_dtype: torch.dtype | None = open_clip.get_input_dtype(precision)
+        self._prompt_template = prompt_template
+        self._device = next(model.parameters()).device
+        self._device_steps = _DeviceSteps.of(preprocess) if self._device.type != "cpu" else None
+
+    @classmethod
+    def load(
+        cls,
+        model_name: str,
+        *,
+        pretrained: str,
+        device: str = "cpu",
+        batch_size: int = 16,
+        precision: ModelPrecision = "fp32",
+        prompt_template: str = "a photo of a {}.",
+    ) -> Self:
+        """Return a model that is ready to embed; downloads its weights if they are not in the hub's cache.
+
+        Args:
+            model_name: One of ``open_clip.list_models()``, such as ``ViT-B-32``.
+            pretrained: A tag of that model (``open_clip.list_pretrained_tags_by_model``), or the path of a
+                checkpoint file. Only a tag is looked for on the hub.
+            device: ``cpu``, ``cuda``, ``cuda:1`` and so on.
+            batch_size: Pictures or texts in one forward pass.
+            precision: ``fp16`` and ``bf16`` only on CUDA.
+            prompt_template: A text is put in place of ``{}``; ``"{}"`` embeds it as it is. The default is the
+                first of the prompts of Radford et al. 2021, section 3.1.4.
+
+        Raises:
+            UsageError: If device, precision or template do not fit.
+            ModelUnavailableError: If the hub does not answer and the files are not in its cache.
+            ModelMissingError: If ``pretrained`` is the path of a file that is not there.
+            ModelInvalidError: If the model or tag is unknown, or the file is no checkpoint of that model.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
+        check_device(device, precision)
+        if prompt_template.count("{}") != 1:
+            raise UsageError(f"the prompt template must contain {{}} once, but is {prompt_template!r}")
+        model_name = model_name.replace("/", "-")  # as open_clip does: ViT-B/32
+        if model_name not in open_clip.list_models():
+            near = difflib.get_close_matches(model_name, open_clip.list_models(), n=3, cutoff=0.3)
+            raise ModelInvalidError(f"open_clip has no model {model_name!r}; near names: {', '.join(near)}")
+
+        checkpoint, weights_id = _find_checkpoint(model_name, pretrained)
+        tokenizer = _load_tokenizer(model_name, pretrained)
+        tag_config = get_pretrained_cfg(model_name, pretrained)
+        try:
+            model, _, preprocess = open_clip.create_model_and_transforms(
+                model_name,
+                pretrained=str(checkpoint),
+                precision=precision,
+                device=device,
+                # ViT-B-32 with the tag `openai` is wrong without QuickGELU; open_clip only warns.
+                force_quick_gelu=bool(tag_config.get("quick_gelu", False)),
+                **_preprocess_options(model_name, tag_config),
+            )
+        except _UNREADABLE as error:
+            reason = _one_line(error)
+            raise ModelInvalidError(
+                f"{checkpoint} is no usable checkpoint of {model_name}: {reason}"
+            ) from error
+        model.eval()
+        preprocess_config = json.dumps(model.visual.preprocess_cfg, sort_keys=True)
+        return cls(
+            model,
+            preprocess,
+            tokenizer=tokenizer,
+            name=f"open_clip {model_name} {Path(pretrained).name}",
+            fingerprint=(
+                f"open_clip/{_ADAPTER_VERSION} {model_name} {weights_id} {precision} {prompt_template!r} "
+                f"preprocess:{hashlib.sha256(preprocess_config.encode()).hexdigest()[:16]}"
+            ),
+            dim=int(open_clip.get_model_config(model_name)["embed_dim"]),
+            batch_size=batch_size,
+            precision=precision,
+            prompt_template=prompt_template,
+        )
+
+    @property
+    def name(self) -> str:
+        """Model and weights, for people."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """Model, tag or SHA-256 of the file, precision, template and preprocessing, on one line."""
+        return self._fingerprint
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self._dim
+
+    def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
+        """Return (n, dim) unit rows; a crop longer than 16:1 is seen by its middle (see ``_MAX_ASPECT``)."""
+        rows = run_in_batches(
+            self._encode_images, [_cut_middle(image) for image in images], batch_size=self._batch_size
+        )
+        return self._unit_rows(rows)
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """Return (n, dim) unit rows of the texts, each put into the prompt template.
+
+        Raises:
+            QueryError: If a text is empty, not valid Unicode, or has more tokens than the model reads.
+        """
+        prompts = [self._make_prompt(text) for text in texts]
+        return self._unit_rows(run_in_batches(self._encode_texts, prompts, batch_size=self._batch_size))
+
+    @torch.inference_mode()
+    def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
+        """Return the (n, h, w) cosines of texts and patches, see ``naclip``.
+
+        The picture is squashed to twice the model's own side on its longer side, in whole patches.
+
+        Raises:
+            ModelInvalidError: If the model is no plain vision transformer.
+        """
+        patches = patch_features(self._visual, self._dense_pixels(image))
+        maps: npt.NDArray[np.float32] = np.einsum("nd,hwd->nhw", texts, patches.cpu().numpy())
+        return maps
+
+    @property
+    def region_share(self) -> float | None:
+        """See ``RegionEmbedder``: not measured with CLIP, so 0. None if it is no plain vision transformer."""
+        try:
+            plain_transformer(self._visual)
+        except ModelInvalidError:
+            return None
+        return 0.0
+
+    @torch.inference_mode()
+    def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
+        """Return (n, dim) unit rows of regions of a picture, see ``naclip.region_features``.
+
+        The picture is squashed as for ``relevance``.
+
+        Raises:
+            ModelInvalidError: If the model is no plain vision transformer.
+        """
+        pixels = self._dense_pixels(image)
+        patch_h, patch_w = plain_transformer(self._visual).patch_size
+        cells_hw = (pixels.shape[2] // patch_h, pixels.shape[3] // patch_w)
+        shares = [cell_shares(mask, cells_hw).ravel() for mask in masks]
+        if not shares:
+            return np.zeros((0, self._dim), np.float32)
+        on_device = torch.from_numpy(np.stack(shares)).to(self._device)
+        rows: Vectors = region_features(self._visual, pixels, on_device).cpu().numpy()
+        return rows
+
+    def _dense_pixels(self, image: RGBImage) -> torch.Tensor:
+        visual = plain_transformer(self._visual)
+        patch_h, patch_w = visual.patch_size
+        longest = _DENSE_SCALE * max(visual.image_size) / max(image.shape[:2])
+        height, width = (
+            max(round(side * longest / patch), 1) * patch
+            for side, patch in zip(image.shape[:2], (patch_h, patch_w), strict=True)
+        )
+        resized = _to_pil(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float() / 255
+        config = self._visual.preprocess_cfg
+        normalized: torch.Tensor = Normalize(config["mean"], config["std"])(pixels)
+        return normalized.to(self._device, self._input_dtype)
+
+    @torch.inference_mode()
+    def _encode_images(self, images: Sequence[RGBImage]) -> torch.Tensor:
+        if self._device_steps is None:
+            pixels = torch.stack([self._preprocess(_to_pil(image)) for image in images])
+        else:
+            pixels = self._device_steps.run(upload(images, self._device))
+        rows: torch.Tensor = self._model.encode_image(pixels.to(self._device, self._input_dtype))  # type: ignore[operator]
+        return rows
+
+    @torch.inference_mode()
+    def _encode_texts(self, prompts: Sequence[str]) -> torch.Tensor:
+        rows: torch.Tensor = self._model.encode_text(self._tokenizer(list(prompts)).to(self._device))  # type: ignore[operator]
+        return rows
+
+    def _unit_rows(self, rows: list[torch.Tensor]) -> Vectors:
+        if not rows:
+            return np.zeros((0, self._dim), np.float32)
+        vectors: Vectors = torch.nn.functional.normalize(torch.cat(rows).float(), dim=-1).cpu().numpy()
+        return vectors
+
+    def _make_prompt(self, text: str) -> str:
+        if not text.strip():
+            raise QueryError("the query text is empty: say what to look for")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # a lone surrogate, as from an undecodable command line
+            raise QueryError(f"the query text is not valid Unicode: {text!a}") from error
+        prompt = self._prompt_template.replace("{}", text.strip())
+        count = _count_tokens(self._tokenizer, prompt)
+        allowed = self._tokenizer.context_length
+        if count > allowed:
+            raise QueryError(
+                f"the query text has {count} tokens within the template {self._prompt_template!r}, but "
+                f"{self._name} reads at most {allowed}: shorten it"
+            )
+        return prompt
+
+
+def _cut_middle(image: RGBImage) -> RGBImage:
+    """Return the middle of a very long crop, all others as they are; a centre crop sees no more of it."""
+    height, width = image.shape[:2]
+    longest = _MAX_ASPECT * min(height, width)
+    top, left = max(height - longest, 0) // 2, max(width - longest, 0) // 2
+    return image[top : height - top, left : width - left]
+
+
+def _to_pil(image: RGBImage) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(image))
+
+
+@dataclass(frozen=True, slots=True)
+class _DeviceSteps:
+    """open_clip's preprocessing on tensors, on the device that they are on."""
+
+    shape: Sequence[Callable[[torch.Tensor], torch.Tensor]]
+    normalize: Normalize
+
+    @classmethod
+    def of(cls, preprocess: object) -> "_DeviceSteps | None":
+        """Return the steps of ``preprocess_val``; None if there is one that only Pillow can do."""
+        *shape, convert, to_tensor, normalize = getattr(preprocess, "transforms", (None,) * 3)
+        if (
+            all(isinstance(step, Resize | CenterCrop | CenterCropOrPad) for step in shape)
+            and isinstance(convert, MaybeConvertMode)
+            and isinstance(to_tensor, MaybeToTensor)
+            and isinstance(normalize, Normalize)
+        ):
+            return cls(shape, normalize)
+        return None
+
+    def run(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return (n, 3, side, side) float32 of n (3, H, W) uint8, rounded to bytes between as Pillow does."""
+        shaped = torch.stack(
+            [reduce(lambda pixels, step: step(pixels), self.shape, image) for image in images]
+        )
+        normalized: torch.Tensor = self.normalize(shaped.float() / 255)
+        return normalized
+
+
+def _count_tokens(tokenizer: "open_clip.SimpleTokenizer | open_clip.HFTokenizer", prompt: str) -> int:
+    """Return the number of tokens with start and end marks; open_clip itself truncates without a word."""
+    if isinstance(tokenizer, open_clip.SimpleTokenizer):
+        return len(tokenizer.encode(prompt)) + 2  # start and end
+    clean = tokenizer.clean_fn(prompt)
+    if tokenizer.tokenizer_mode == "clips":
+        return len(tokenizer.tokenizer(clean, add_special_tokens=False, verbose=False).input_ids) + 3
+    return len(tokenizer.tokenizer(clean, verbose=False).input_ids)
+
+
+def _preprocess_options(model_name: str, tag_config: dict[str, Any]) -> dict[str, object]:
+    """Return the preprocessing of the tag; for a local file that of the model's tags where they agree.
+
+    open_clip would use CLIP's mean and standard deviation for any local file, which is wrong for SigLIP.
+    """
+    configs = [tag_config] if tag_config else _tag_configs(model_name)
+    options: dict[str, object] = {}
+    for key in _PREPROCESS_KEYS:
+        values = [config.get(key) for config in configs]
+        if values and all(value == values[0] for value in values):
+            options[f"image_{key}"] = values[0]
+    return options
+
+
+def _tag_configs(model_name: str) -> list[dict[str, Any]]:
+    return [
+        get_pretrained_cfg(model_name, tag) for tag in open_clip.list_pretrained_tags_by_model(model_name)
+    ]
+
+
+def _find_checkpoint(model_name: str, pretrained: str) -> tuple[Path, str]:
+    """Return the checkpoint file, and what the fingerprint calls it: the tag, or the SHA-256 of the file."""
+    config = get_pretrained_cfg(model_name, pretrained)
+    if config:
+        repo, _, filename = str(config["hf_hub"]).rpartition("/")
+        filename = filename or HF_WEIGHTS_NAME
+        safe = HF_SAFE_WEIGHTS_NAME if filename == HF_WEIGHTS_NAME else f"{Path(filename).stem}.safetensors"
+        return _fetch(
+            repo, tuple(dict.fromkeys((safe, filename))), _wanted(model_name, pretrained)
+        ), pretrained
+    path = Path(pretrained)
+    if path.is_file():
+        try:
+            with path.open("rb") as file:
+                return path, f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+        except OSError as error:
+            raise ModelMissingError(f"{path} cannot be read: {error.strerror}") from error
+    if path.suffix or path.name != pretrained:
+        raise ModelMissingError(f"there is no checkpoint file {path} for {model_name}")
+    tags = ", ".join(open_clip.list_pretrained_tags_by_model(model_name)) or "none, give a checkpoint file"
+    raise ModelInvalidError(f"{model_name} has no weights {pretrained!r}; it has: {tags}")
+
+
+def _load_tokenizer(model_name: str, pretrained: str) -> "open_clip.SimpleTokenizer | open_clip.HFTokenizer":
+    """Return the tokenizer; what it or the text side needs from the hub is looked for first, to fail fast."""
+    text_config = open_clip.get_model_config(model_name)["text_cfg"]
+    wanted = _wanted(model_name, pretrained)
+    for key, filenames in (
+        ("hf_tokenizer_name", ("tokenizer_config.json", "tokenizer.json", "config.json")),
+        ("hf_model_name", ("config.json",)),
+    ):
+        repo = text_config.get(key)
+        if repo and not Path(repo).is_dir():
+            _fetch(repo, filenames, wanted)
+    try:
+        return open_clip.get_tokenizer(model_name)
+    except (HTTPError, OSError, ValueError) as error:
+        raise _unavailable(text_config["hf_tokenizer_name"], wanted, _one_line(error)) from error
+
+
+def _wanted(model_name: str, pretrained: str) -> str:
+    return f"{model_name} with weights {pretrained!r}"
+
+
+def _fetch(repo: str, filenames: tuple[str, ...], wanted: str) -> Path:
+    """Return the first of the files that the repository has; one in the cache is used without asking."""
+    for filename in filenames:
+        cached = try_to_load_from_cache(repo, filename)
+        if isinstance(cached, str):
+            return Path(cached)
+    reason = f"it has none of {', '.join(filenames)}"
+    for filename in filenames:
+        try:
+            # One request without retries: hf_hub_download repeats a failed one for 25 s.
+            get_hf_file_metadata(hf_hub_url(repo, filename), timeout=_HUB_TIMEOUT_S)
+            return Path(hf_hub_download(repo, filename))
+        except RemoteEntryNotFoundError:
+            continue
+        except (HTTPError, OSError) as error:
+            reason = _one_line(error)
+            raise _unavailable(repo, wanted, reason) from error
+    raise _unavailable(repo, wanted, reason)
+
+
+def _unavailable(repo: str, wanted: str, reason: str) -> ModelUnavailableError:
+    return ModelUnavailableError(
+        f"{wanted} needs {repo} from the Hugging Face hub, which does not give it ({reason}): copy it into "
+        f"{constants.HF_HUB_CACHE}, give a checkpoint file's path as the weights, or use --profile offline"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 240 else f"{text[:237]}..."

@@ -1,1 +1,0 @@
-"""Values, ports and adapters that ingest and search share."""

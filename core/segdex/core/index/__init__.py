@@ -1,1 +1,0 @@
-"""Index adapters: one file each; only the composition root imports them."""

@@ -1,1 +1,0 @@
-"""Model adapters: one file each; only the composition root imports them."""

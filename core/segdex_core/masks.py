@@ -1,0 +1,176 @@
+"""Masks and their COCO run-length code (pycocotools): pure functions on numpy arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from segdex_core.geometry import BoxXYXY
+
+BoolMask = npt.NDArray[np.bool_]
+"""(H, W) bool, rows first; True is the thing."""
+
+
+MAX_SIDE_PX = 1 << 20
+"""Longest side of a mask: more than any picture, and few enough that no sum of pixels wraps."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskRLE:
+    """A mask in COCO's compressed run-length code: column-major runs, as pycocotools writes them.
+
+    Attributes:
+        size_hw: Height and width of the mask in pixels.
+        counts: The compressed runs, ASCII text (``counts`` of a COCO annotation).
+    """
+
+    size_hw: tuple[int, int]
+    counts: str
+
+    def __post_init__(self) -> None:
+        if min(self.size_hw) < 1 or max(self.size_hw) > MAX_SIDE_PX:
+            raise ValueError(
+                f"size_hw must be two whole numbers between 1 and {MAX_SIDE_PX:,}, but got {self.size_hw}"
+            )
+        if not self.counts.isascii():
+            raise ValueError("counts must be COCO's compressed ASCII code")
+
+    def to_coco(self) -> dict[str, object]:
+        """Return the dictionary that pycocotools and COCO JSON use."""
+        return {"size": list(self.size_hw), "counts": self.counts}
+
+
+def encode_mask(mask: BoolMask) -> MaskRLE:
+    """Return the run-length code of a mask."""
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    height, width = mask.shape
+    return MaskRLE(size_hw=(height, width), counts=rle["counts"].decode("ascii"))
+
+
+def decode_mask(rle: MaskRLE) -> BoolMask:
+    """Return the (H, W) bool mask of a run-length code.
+
+    Raises:
+        ValueError: If the runs do not fit ``size_hw``.
+    """
+    height, width = rle.size_hw
+    runs = _valid_runs_px(rle)
+    column_major = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.ascontiguousarray(column_major.reshape(width, height).T)
+
+
+def rle_area_px(rle: MaskRLE) -> int:
+    """Return the number of pixels in the mask.
+
+    Raises:
+        ValueError: If the runs do not fit ``size_hw``.
+    """
+    return int(_valid_runs_px(rle)[1::2].sum())
+
+
+def rle_iou(a: Sequence[MaskRLE], b: Sequence[MaskRLE]) -> npt.NDArray[np.float64]:
+    """Return the (len(a), len(b)) mask IoU; all masks must have one size.
+
+    Raises:
+        ValueError: If the runs of one do not fit ``size_hw``.
+    """
+    return _rle_overlap(a, b, over_area_of_a=False)
+
+
+def rle_containment(a: Sequence[MaskRLE], b: Sequence[MaskRLE]) -> npt.NDArray[np.float64]:
+    """Return the (len(a), len(b)) share of each mask of ``a`` that lies inside each mask of ``b``.
+
+    Raises:
+        ValueError: If the runs of one do not fit ``size_hw``.
+    """
+    return _rle_overlap(a, b, over_area_of_a=True)
+
+
+def cell_shares(mask: BoolMask, cells_hw: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Return the (h, w) share of each cell that a mask covers, 0 to 1, for cells that divide it evenly.
+
+    Args:
+        mask: (H, W) bool, larger or smaller than the grid of cells.
+        cells_hw: Cells down and across.
+    """
+    height, width = cells_hw
+    pixels = Image.fromarray(mask.astype(np.uint8) * 255)
+    shares: npt.NDArray[np.float32] = np.asarray(
+        pixels.resize((width, height), Image.Resampling.BOX), np.float32
+    ) / np.float32(255)
+    if shares.any() or not mask.any():
+        return shares
+    # A mask of a few pixels in large cells: bytes round its shares to 0.
+    exact = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+    return np.asarray(exact, np.float32)
+
+
+def mask_box(mask: BoolMask) -> BoxXYXY:
+    """Return the tight box of a mask, ``BoxXYXY(0, 0, 0, 0)`` when it is empty.
+
+    Example:
+        >>> mask_box(np.array([[0, 0, 0], [0, 1, 1]], dtype=bool))
+        BoxXYXY(x1=1, y1=1, x2=3, y2=2)
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    columns = np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        return BoxXYXY(0, 0, 0, 0)
+    return BoxXYXY(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+def _rle_overlap(
+    a: Sequence[MaskRLE], b: Sequence[MaskRLE], *, over_area_of_a: bool
+) -> npt.NDArray[np.float64]:
+    if not a or not b:
+        return np.zeros((len(a), len(b)))
+    for mask in {*a, *b}:
+        _check_runs(mask)
+    # With iscrowd, pycocotools divides by the area of the first mask alone.
+    iscrowd = [int(over_area_of_a)] * len(b)
+    return np.asarray(coco_mask.iou([m.to_coco() for m in a], [m.to_coco() for m in b], iscrowd))
+
+
+@lru_cache(maxsize=4096)  # the masks of a picture are compared with each other again and again
+def _check_runs(rle: MaskRLE) -> None:
+    _valid_runs_px(rle)
+
+
+def _valid_runs_px(rle: MaskRLE) -> npt.NDArray[np.int64]:
+    """Return runs that are 0 or more and add up to the size of the mask.
+
+    Whatever repeats or writes runs in native code trusts them: runs whose sum wraps 2^64 end the process.
+    Each running total is compared, not the last alone: before one is above the size, none has wrapped.
+    """
+    height, width = rle.size_hw
+    runs = _runs_px(rle.counts)
+    size_px = height * width
+    totals = np.cumsum(np.clip(runs, -1, size_px + 1))
+    if runs.min(initial=0) < 0 or totals.max(initial=0) > size_px or int(runs.sum()) != size_px:
+        raise ValueError(f"the runs of an RLE must add up to its size_hw, {height} x {width}")
+    return runs
+
+
+def _runs_px(counts: str) -> npt.NDArray[np.int64]:
+    """Return the lengths of the runs: COCO's ``rleFrString`` (cocoapi, ``common/maskApi.c``), vectorised.
+
+    A number is base 32, lowest digit first, with a bit for "more follows" and the sign in the last digit;
+    from the fourth number on it is the difference to the run before the last.
+    """
+    digits = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - 48
+    is_last = digits & 32 == 0
+    starts = np.flatnonzero(np.concatenate([[True], is_last[:-1]])[: len(digits)])
+    place = np.arange(len(digits)) - np.repeat(starts, np.diff(starts, append=len(digits)))
+    if not len(digits) or not is_last[-1] or place.max() > 7:  # 8 digits: 40 bits, more than any picture
+        return np.array([-1])
+    value = (digits & 31) << (5 * place)
+    is_negative = is_last & (digits & 16 != 0)
+    value[is_negative] -= 1 << (5 * (place[is_negative] + 1))
+    runs: npt.NDArray[np.int64] = np.add.reduceat(value, starts)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs

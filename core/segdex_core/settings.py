@@ -1,0 +1,128 @@
+"""Settings: built once from the environment and the command line, then passed as values."""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from segdex_core.media.limits import MAX_BYTES, MAX_PIXELS
+
+ProfileName = Literal["default", "offline"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+ViewMode = Literal["crops", "pooled"]
+LogFormat = Literal["auto", "text", "json"]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, also as environment variables ``SEGDEX_<NAME>``; values never change.
+
+    ``deploy/.env.example`` lists them all; a test compares it with this class.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="SEGDEX_", frozen=True, extra="forbid")
+
+    profile: ProfileName | None = Field(
+        None, description="Models: default (SAM 2.1, OpenCLIP) or offline; unset: what filled the index."
+    )
+    index: str = Field(
+        "edge:segdex-index", description="Where the index is: edge:PATH or http(s)://HOST:PORT."
+    )
+    index_api_key: SecretStr | None = Field(None, description="API key of the Qdrant server.")
+    index_grpc_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="gRPC port of the Qdrant server; unset: the HTTP port plus 1."
+    )
+    index_timeout_s: float = Field(30.0, gt=0, le=3600, description="Seconds to wait for the server.")
+    index_collection: str = Field(
+        "segdex", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Prefix of the two collections on a server."
+    )
+    server: str | None = Field(
+        None, description="A segdex service to ask instead of an index here: http(s)://HOST:PORT."
+    )
+    server_key: SecretStr | None = Field(None, description="API key of that service.")
+    device: Device = Field("auto", description="auto takes CUDA where there is one.")
+    precision: Precision = Field(
+        "auto",
+        description="auto: bf16 on CUDA, and for SAM 2 on a CPU with AMX; else fp32. fp16 needs CUDA.",
+    )
+    compile_models: bool = Field(
+        default=False,
+        description="Compile SAM 2's encoder: faster after a first minute or more; needs a C++ compiler.",
+    )
+    segmenter: str | None = Field(
+        None,
+        description="Another SAM 2 model: a name of `segdex models list`, a hub name, folder or .pt file.",
+    )
+    embedder: str | None = Field(
+        None,
+        description="Another embedder: a name of `segdex models list`, or MODEL:PRETRAINED of open_clip.",
+    )
+    views: ViewMode = Field(
+        "crops",
+        description="What an ingest embeds: crops, two for each segment; pooled: one pass over each picture.",
+    )
+    refiner: str | None = Field(
+        None,
+        description="EVF-SAM2 for refining: a name of `segdex models list`, hub name or folder; unset: none.",
+    )
+    encodings_mib: int = Field(
+        512, ge=0, le=1 << 20, description="Memory for encoded pictures that are kept for the next question."
+    )
+    encodings_dir: Path | None = Field(
+        None, description="Folder for encoded pictures that later commands go on with; unset: none."
+    )
+    encodings_dir_mib: int = Field(2_048, ge=1, description="Room for them on the disk.")
+    api_keys: Path | None = Field(
+        None, description="File of API keys, as `segdex keys` prints its lines; unset: loopback without keys."
+    )
+    rate_per_minute: int = Field(600, ge=1, description="Requests a minute for each API key.")
+    max_upload_bytes: int = Field(50_000_000, ge=1, description="Uploads with more bytes are refused.")
+    max_waiting: int = Field(64, ge=1, description="Calls that wait for the models; further ones get a 503.")
+    uploads: Path | None = Field(
+        None, description="Folder for uploaded pictures; unset: pictures cannot be uploaded."
+    )
+    job_roots: tuple[Path, ...] = Field(
+        (), description="Folders whose pictures jobs may ingest, as a JSON list; none: no jobs."
+    )
+    jobs_file: Path | None = Field(
+        None, description="SQLite file of the queue of jobs; unset: in the user's cache folder."
+    )
+    jobs_redis: SecretStr | None = Field(
+        None, description="Redis server for the queue instead: redis://[:PASSWORD@]HOST:PORT/NUMBER."
+    )
+    jobs_by: Literal["service", "worker"] = Field(
+        "service", description="Who carries jobs out: the service itself, or `segdex worker` beside it."
+    )
+    log_format: LogFormat = Field(
+        "auto", description="Log of the service: text, json, or auto: text at a terminal, else JSON lines."
+    )
+    max_pixels: int = Field(MAX_PIXELS, ge=1, description="Pictures with more pixels are too large.")
+    max_bytes: int = Field(MAX_BYTES, ge=1, description="Files with more bytes are too large.")
+    jobs: int = Field(2, ge=1, le=64, description="Threads that read and decode ahead.")
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Pictures segmented at a time, with one copy of the models; unset: cores, at most 4.",
+    )
+    cache_dir: Path | None = Field(
+        None, description="Where models from package registries are kept; unset: the user's cache folder."
+    )
+
+    def index_key(self) -> str:
+        """Return 16 hexadecimal digits that name the index, however its location is written.
+
+        What several indexes share, such as a file of job queues, is keyed by it. A service and its workers
+        must write the same host: two host names of one machine are two indexes.
+        """
+        if self.index.startswith("edge:"):
+            place = str(Path(self.index.removeprefix("edge:")).expanduser().resolve())
+        else:
+            url = urlsplit(self.index)
+            port = url.port or {"https": 443}.get(url.scheme, 80)
+            host = f"{url.scheme}://{(url.hostname or '').lower()}:{port}"
+            place = f"{host}{url.path.rstrip('/')}#{self.index_collection}"
+        return sha256(place.encode()).hexdigest()[:16]

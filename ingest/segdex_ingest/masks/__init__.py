@@ -1,0 +1,1 @@
+"""Automatic mask generation, step by step."""

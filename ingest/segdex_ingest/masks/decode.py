@@ -1,0 +1,248 @@
+"""From points to candidate masks of one window: decode, threshold, and keep what selection needs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from segdex_core.geometry import BoxXYXY
+from segdex_core.ports.segmenter import FOREGROUND, DecodedMasks, ImageFeatures, PromptableSegmenter, Prompts
+
+Scores = npt.NDArray[np.float32]
+"""(n,) float32."""
+
+_PART_STEP_PX = 32  # parts start at multiples of this: near points share one, so that batches fill
+_OUTSIDE_LOGIT = -32.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """n masks of one window of one picture, before selection.
+
+    Attributes:
+        mask_px: Side s of the frame of the masks, which is the whole window.
+        logits: n arrays (h, w) float16 of the part that was decoded; half precision moves a boundary by less
+            than 0.001 of a logit.
+        parts: n boxes in the frame: where the logits are. All else is background.
+        predicted_iou: (n,) float32, the model's estimate.
+        stability: (n,) float32, see ``stability_scores``.
+        areas_px: (n,) int64, pixels of each mask in its frame.
+        level: (n,) int64, which of the masks of its prompt each is: 0, 1 or 2.
+        tokens: (n, t) float16, see ``DecodedMasks``.
+    """
+
+    mask_px: int
+    logits: Sequence[npt.NDArray[np.float16]]
+    parts: Sequence[BoxXYXY]
+    predicted_iou: Scores
+    stability: Scores
+    areas_px: npt.NDArray[np.int64]
+    level: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.float16]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def frame_logits(self, position: int) -> npt.NDArray[np.float32]:
+        """Return the (s, s) logits of one mask."""
+        part = self.parts[position]
+        frame = np.full((self.mask_px, self.mask_px), _OUTSIDE_LOGIT, np.float32)
+        frame[part.y1 : part.y2, part.x1 : part.x2] = self.logits[position]
+        return frame
+
+
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """What a mask must reach to be looked at.
+
+    Attributes:
+        predicted_iou: Masks with this estimate or a lower one are dropped (Meta's rule is exclusive), 0 to 1.
+        stability: Masks below this are dropped, 0 to 1.
+        stability_offset: Logits by which the cut-offs of the stability differ from 0.
+    """
+
+    predicted_iou: float
+    stability: float
+    stability_offset: float
+
+
+def join_candidates(parts: Sequence[Candidates]) -> Candidates:
+    """Return the masks of all, in their order; there must be at least one part, which may be empty."""
+    return Candidates(
+        mask_px=parts[0].mask_px,
+        logits=[logits for part in parts for logits in part.logits],
+        parts=[box for part in parts for box in part.parts],
+        predicted_iou=np.concatenate([part.predicted_iou for part in parts]),
+        stability=np.concatenate([part.stability for part in parts]),
+        areas_px=np.concatenate([part.areas_px for part in parts]),
+        level=np.concatenate([part.level for part in parts]),
+        tokens=np.concatenate([part.tokens for part in parts]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Which sides of a window or part are cuts through the picture: masks that reach one are cut off."""
+
+    left: bool = False
+    top: bool = False
+    right: bool = False
+    bottom: bool = False
+
+    def of_part(self, part: BoxXYXY, mask_px: int) -> "Edges":
+        """Return those of a part of a window of ``mask_px`` pixels that has these edges itself."""
+        return Edges(
+            left=part.x1 > 0 or self.left,
+            top=part.y1 > 0 or self.top,
+            right=part.x2 < mask_px or self.right,
+            bottom=part.y2 < mask_px or self.bottom,
+        )
+
+
+def decode_points(
+    segmenter: PromptableSegmenter,
+    features: ImageFeatures,
+    points_xy: npt.NDArray[np.float32],
+    *,
+    floors: Floors,
+    cuts: Edges = Edges(),
+    part: BoxXYXY | None = None,
+) -> Iterator[Candidates]:
+    """Decode one foreground point after the other, three masks each, and yield what is above the floors.
+
+    Args:
+        segmenter: SAM 2 behind the port.
+        features: What it made of the window, or of the part.
+        points_xy: (n, 2) pixels of the window.
+        floors: What to drop.
+        cuts: Masks that reach these edges of what was decoded are dropped.
+        part: Where the features were narrowed to, in pixels of the masks; None where they were not.
+    """
+    side = features.mask_px
+    labels = np.full((len(points_xy), 1), FOREGROUND, dtype=np.int64)
+    prompts = Prompts(points_xy=points_xy[:, None, :], labels=labels)
+    batch = segmenter.prompts_per_batch(features)
+    for start in range(0, len(prompts), batch):
+        decoded = segmenter.decode(features, prompts[start : start + batch])
+        yield _above(decoded, floors, part or BoxXYXY(0, 0, side, side), cuts, mask_px=side)
+
+
+def decode_in_rounds(
+    segmenter: PromptableSegmenter,
+    features: ImageFeatures,
+    points_xy: npt.NDArray[np.float32],
+    *,
+    is_first: npt.NDArray[np.bool_],
+    explained_above: float,
+    floors: Floors,
+    cuts: Edges = Edges(),
+) -> Iterator[Candidates]:
+    """Decode some points first, and of the others those that no good mask of the first covers.
+
+    Args:
+        segmenter: SAM 2 behind the port.
+        features: What it made of the window.
+        points_xy: (n, 2) pixels of the window.
+        is_first: (n,) which points make the first round.
+        explained_above: A mask explains what it covers if its predicted IoU times stability is above this.
+        floors: What to drop.
+        cuts: Masks that reach these edges of what was decoded are dropped.
+    """
+    first = join_candidates(
+        list(decode_points(segmenter, features, points_xy[is_first], floors=floors, cuts=cuts))
+    )
+    yield first
+    rest = points_xy[~is_first]
+    height, width = features.size_hw
+    x, y = (rest * (first.mask_px / np.array([width, height]))).astype(np.int64).T
+    explained = np.zeros(len(rest), dtype=bool)
+    for position in np.flatnonzero(first.predicted_iou * first.stability > explained_above).tolist():
+        explained |= first.logits[position][y, x] > 0
+    if not explained.all():
+        yield from decode_points(segmenter, features, rest[~explained], floors=floors, cuts=cuts)
+
+
+def decode_near_points(
+    segmenter: PromptableSegmenter,
+    features: ImageFeatures,
+    points_xy: npt.NDArray[np.float32],
+    *,
+    floors: Floors,
+    part_px: int,
+    cuts: Edges = Edges(),
+) -> Iterator[Candidates]:
+    """Decode every point in a part of the window around it: small things only, for a fraction of the cost.
+
+    Args:
+        segmenter: SAM 2 behind the port.
+        features: What it made of the window.
+        points_xy: (n, 2) pixels of the window.
+        floors: What to drop.
+        part_px: Side of a part in pixels of the masks, a multiple of 8; no larger than the window.
+        cuts: Edges of the window that cut the picture.
+    """
+    height, width = features.size_hw
+    last = features.mask_px - part_px
+    in_frame = points_xy * (features.mask_px / np.array([width, height]))
+    starts = np.round((in_frame - part_px / 2) / _PART_STEP_PX) * _PART_STEP_PX
+    starts = starts.clip(0, last).astype(np.int64)
+    for x, y in np.unique(starts, axis=0).tolist():
+        part = BoxXYXY(x, y, x + part_px, y + part_px)
+        yield from decode_points(
+            segmenter,
+            segmenter.narrow(features, part),
+            points_xy[(starts == (x, y)).all(axis=1)],
+            floors=floors,
+            part=part,
+            cuts=cuts.of_part(part, features.mask_px),
+        )
+
+
+def stability_scores(logits: npt.NDArray[np.float32], *, offset: float) -> Scores:
+    """Return the IoU of each (n, h, w) mask cut at ``+offset`` and at ``-offset`` logits.
+
+    It is 0 where both are empty. The masks are nested, so the IoU is a ratio of areas
+    (``calculate_stability_score`` of Meta's ``amg.py``).
+    """
+    inner = np.count_nonzero(logits > offset, axis=(1, 2))
+    outer = np.count_nonzero(logits > -offset, axis=(1, 2))
+    scores: Scores = (inner / np.maximum(outer, 1)).astype(np.float32)
+    return scores
+
+
+def _above(decoded: DecodedMasks, floors: Floors, part: BoxXYXY, cuts: Edges, *, mask_px: int) -> Candidates:
+    count, levels = decoded.predicted_iou.shape
+    predicted_iou = decoded.predicted_iou.reshape(-1)
+    rows = np.flatnonzero(predicted_iou > floors.predicted_iou)
+    logits = decoded.logits.reshape(-1, *decoded.logits.shape[2:])[rows]
+    masks = logits > 0
+    stability = stability_scores(logits, offset=floors.stability_offset)
+    # a mask whose logits are nowhere above 0 is no mask, whatever its stability
+    is_mask = masks.any(axis=(1, 2))
+    wanted = np.flatnonzero((stability >= floors.stability) & is_mask & ~reaches_cut(masks, cuts))
+    rows, logits = rows[wanted], logits[wanted].astype(np.float16)
+    return Candidates(
+        mask_px=mask_px,
+        logits=list(logits),
+        parts=[part] * len(rows),
+        predicted_iou=predicted_iou[rows],
+        stability=stability[wanted],
+        areas_px=np.count_nonzero(masks[wanted], axis=(1, 2)),
+        level=np.tile(np.arange(levels), count)[rows],
+        tokens=decoded.tokens.reshape(count * levels, -1)[rows].astype(np.float16),
+    )
+
+
+def reaches_cut(masks: npt.NDArray[np.bool_], cuts: Edges) -> npt.NDArray[np.bool_]:
+    """Return which of (n, h, w) masks reach an edge that cuts the picture."""
+    cut = np.zeros(len(masks), dtype=bool)
+    for is_cut, pixels in (
+        (cuts.left, masks[:, :, 0]),
+        (cuts.top, masks[:, 0, :]),
+        (cuts.right, masks[:, :, -1]),
+        (cuts.bottom, masks[:, -1, :]),
+    ):
+        if is_cut:
+            cut |= pixels.any(axis=1)
+    return cut

@@ -1,0 +1,386 @@
+"""Automatic mask generation: prompt grids, rank what comes out, bring the best to the picture's size."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures, PromptableSegmenter
+from segdex_core.records import RGBImage, Segment
+from segdex_ingest.masks.compare import AlikePairs, alike_pairs, lay_out, suppress_alike
+from segdex_ingest.masks.decode import (
+    Candidates,
+    Edges,
+    Floors,
+    decode_in_rounds,
+    decode_near_points,
+    decode_points,
+    join_candidates,
+)
+from segdex_ingest.masks.finish import FullSize, finish_in_order, select_meta, without_twins
+from segdex_ingest.masks.grid import CropWindow, crop_windows, every_second, point_grid, tile_windows
+from segdex_ingest.masks.objects import FinishedMasks, object_scores, second_scores, selection_scores
+from segdex_ingest.masks.rank import TOKEN_SCALE, Ranked, find_ranker, ranked_scores
+from segdex_ingest.masks.redraw import redraw
+from segdex_ingest.masks.tree import find_parents
+
+Selection = Literal["ranked", "meta"]
+Quality = Literal["fast", "balanced", "best"]
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorSettings:
+    """How masks are generated and which are kept. The defaults are measured: docs/mask-generation.md.
+
+    Attributes:
+        selection: ``ranked`` keeps the best by score up to a budget; ``meta`` applies the rules of Meta's
+            ``SAM2AutomaticMaskGenerator`` and has no budget.
+        segments_per_image: Budget of ``ranked``, 1 or more.
+        frame_px: The picture and each of its windows are squashed to a square of this side for SAM 2; a
+            multiple of 32, at least 224. 672 finds what 1024, Meta's and the one of the training, finds.
+        points_per_side: The grid on the whole picture has this many points along each side, 1 to 128.
+            Meta: 32.
+        explained_above: Of a grid that is decoded over the whole picture or window, every second point of
+            every second row is prompted first; of the others only those that no mask covers whose predicted
+            IoU times stability is above this. 0 to 1; 1 prompts all (``meta``).
+        min_point_spacing_px: Points never lie closer than this, so that small pictures cost less; 0 or more.
+        crop_layers: Further layers of windows, each encoded alone, for small things; 0 to 3. ``ranked`` has
+            2x2, 3x3, 4x4 windows, ``meta`` 2x2, 4x4, 8x8.
+        crop_points_per_side: The grid on each window, decoded over the whole window, 0 to 128 (``meta``).
+        crop_near_points_per_side: The grid on each window of the first layer, each mask decoded in the part
+            around its point, 0 to 128; further layers have fewer points a window and more in all.
+        part_px: Side of a part around a point in pixels of the masks; a multiple of 8, 32 or more.
+        crop_overlap: Overlap of windows, 0 to 0.5: as a share of the window in ``ranked``; in ``meta`` of the
+            shorter side of the picture in the first layer, half of it in each further one. Meta: 512/1500.
+        min_window_px: No windows whose shorter side has fewer pixels; 0 or more. Meta has no such limit.
+        predicted_iou_floor: Drop masks with a lower estimate, 0 to 1. ``meta``: 0.8, exclusive.
+        stability_floor: Drop masks with a lower stability, 0 to 1. ``meta``: 0.95, inclusive.
+        stability_offset: Logits by which the stability cut-offs differ from 0. Meta: 1.
+        nms_iou: Of two masks with a larger IoU the lower-ranked is dropped, 0.5 to 1: mask IoU in ``ranked``,
+            box IoU in ``meta`` (0.7).
+        redraws: Whether what is kept is decoded once more, prompted by its box (``ranked``).
+        min_region_px: Holes and islands with fewer pixels of the picture are removed; 0 leaves them.
+        min_area_px: Masks with fewer pixels of the picture are dropped, 1 or more.
+        min_containment: A mask is a child of a larger one that covers this share of it, above 0.5 to 1.
+    """
+
+    selection: Selection = "ranked"
+    segments_per_image: int = 100
+    frame_px: int = 672
+    points_per_side: int = 16
+    explained_above: float = 0.6
+    min_point_spacing_px: int = 8
+    crop_layers: int = 1
+    crop_points_per_side: int = 0
+    crop_near_points_per_side: int = 20
+    part_px: int = 96
+    crop_overlap: float = 0.2
+    min_window_px: int = 100
+    predicted_iou_floor: float = 0.05
+    stability_floor: float = 0.05
+    stability_offset: float = 1.0
+    nms_iou: float = 0.62
+    redraws: bool = True
+    min_region_px: int = 64
+    min_area_px: int = 16
+    min_containment: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.selection not in get_args(Selection):
+            raise ValueError(f"selection must be ranked or meta, but got {self.selection!r}")
+        for name, low, high in (
+            ("segments_per_image", 1, 100_000),
+            ("frame_px", 224, 4096),
+            ("points_per_side", 1, 128),
+            ("explained_above", 0, 1),
+            ("min_point_spacing_px", 0, 10_000),
+            ("crop_layers", 0, 3),
+            ("crop_points_per_side", 0, 128),
+            ("crop_near_points_per_side", 0, 128),
+            ("part_px", 32, self.frame_px // 4),
+            ("crop_overlap", 0, 0.5),
+            ("min_window_px", 0, 100_000),
+            ("predicted_iou_floor", 0, 1),
+            ("stability_floor", 0, 1),
+            ("stability_offset", 0, 32),
+            ("nms_iou", 0.5, 1),
+            ("min_region_px", 0, 10**9),
+            ("min_area_px", 1, 10**9),
+            ("min_containment", 0.5, 1),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be between {low} and {high}, but got {value}")
+        for name, step in (("frame_px", 32), ("part_px", 8)):
+            if getattr(self, name) % step:
+                raise ValueError(f"{name} must be a multiple of {step}, but got {getattr(self, name)}")
+
+    def fingerprint(self) -> str:
+        """Return a text that differs whenever the masks can differ."""
+        values = ",".join(f"{name}={getattr(self, name)}" for name in sorted(self.__dataclass_fields__))
+        return f"generate-v{_GENERATOR_VERSION}({values})"
+
+
+_GENERATOR_VERSION = 4  # raised whenever this file changes what it returns for the same settings
+
+
+_STABILITY_MARGIN = 0.1  # at 256x256 the stability was up to 0.043 off that at 512x512
+
+
+def meta_settings() -> GeneratorSettings:
+    """Return the defaults of Meta's ``SAM2AutomaticMaskGenerator`` (sam2 2b90b9f)."""
+    return GeneratorSettings(
+        selection="meta",
+        frame_px=FRAME_PX,
+        points_per_side=32,
+        explained_above=1.0,
+        min_point_spacing_px=0,
+        crop_layers=0,
+        crop_points_per_side=32,
+        crop_near_points_per_side=0,
+        crop_overlap=512 / 1500,
+        min_window_px=0,
+        redraws=False,
+        predicted_iou_floor=0.8,
+        stability_floor=0.95,
+        nms_iou=0.7,
+        min_region_px=0,
+        min_area_px=1,
+    )
+
+
+def preset(quality: Quality) -> GeneratorSettings:
+    """Return the settings of a preset; README.md has what each finds and costs.
+
+    Raises:
+        ValueError: If there is no such preset.
+    """
+    match quality:
+        case "fast":
+            return GeneratorSettings(crop_layers=0)
+        case "balanced":
+            return GeneratorSettings()
+        case "best":
+            return GeneratorSettings(crop_layers=2, crop_near_points_per_side=16, segments_per_image=200)
+    raise ValueError(f"quality must be one of {', '.join(get_args(Quality))}, but got {quality!r}")
+
+
+def generate_masks(
+    image: RGBImage, *, segmenter: PromptableSegmenter, settings: GeneratorSettings
+) -> list[Segment]:
+    """Return the segments of a picture, best score first, with their places in the mask tree.
+
+    Args:
+        image: (H, W, 3) uint8.
+        segmenter: SAM 2 behind the port.
+        settings: Grids, thresholds and budget.
+    """
+    size_hw = (image.shape[0], image.shape[1])
+    features: list[ImageFeatures] = []
+    found: list[tuple[CropWindow, Candidates]] = []
+    for window in windows_of(size_hw, settings):
+        seen, candidates = window_candidates(image, window, segmenter=segmenter, settings=settings)
+        found.append((window, candidates))
+        if settings.redraws:
+            features.append(seen)
+    full_size = FullSize(size_hw, min_region_px=settings.min_region_px, min_area_px=settings.min_area_px)
+    if settings.selection == "meta":
+        segments = select_meta(
+            found,
+            full_size,
+            box_nms_iou=settings.nms_iou,
+            stability_floor=settings.stability_floor,
+            stability_offset=settings.stability_offset,
+        )
+        segments = [
+            replace(one, object_score=float(np.clip(one.predicted_iou * one.stability, 0, 1)))
+            for one in segments
+        ]
+    else:
+        segments = _select_ranked(found, features, full_size, segmenter=segmenter, settings=settings)
+    parents = find_parents([s.mask for s in segments], min_containment=settings.min_containment)
+    return [replace(segment, parent=parent) for segment, parent in zip(segments, parents, strict=True)]
+
+
+_SPARE = 50
+"""Masks beyond the budget that are re-decoded. The second ranking chooses among them all."""
+
+_NOTHING_BELOW = 0.015
+"""A picture whose best mask has a lower likelihood in the first ranking shows nothing; see
+docs/mask-generation.md."""
+
+
+def _select_ranked(
+    found: Sequence[tuple[CropWindow, Candidates]],
+    features: Sequence[ImageFeatures],
+    full_size: FullSize,
+    *,
+    segmenter: PromptableSegmenter,
+    settings: GeneratorSettings,
+) -> list[Segment]:
+    """Return the best masks: rank each by itself, re-decode, and rank by comparing them."""
+    decoder_id = segmenter.decoder_id
+    canvas = lay_out(found, full_size.size_hw)
+    pairs = alike_pairs(canvas)
+    ranker = find_ranker(decoder_id)
+    ranked = ranked_scores(found, canvas, pairs, ranker=ranker)
+    if ranker is not None and ranked.likelihood.max(initial=0) < _NOTHING_BELOW:
+        return []
+    finished = finish_best(found, features, ranked, pairs, full_size, segmenter=segmenter, settings=settings)
+    second = second_scores(finished, decoder_id=decoder_id, min_containment=settings.min_containment)
+    scores = selection_scores(second, finished.first_scores)
+    objects = object_scores(second, finished.first_scores)
+    best = [
+        replace(finished.segments[i], score=float(scores[i]), object_score=float(objects[i]))
+        for i in np.argsort(-scores, kind="stable").tolist()
+    ]
+    return without_twins(best, nms_iou=settings.nms_iou, limit=settings.segments_per_image)
+
+
+def finish_best(
+    found: Sequence[tuple[CropWindow, Candidates]],
+    features: Sequence[ImageFeatures],
+    ranked: Ranked,
+    pairs: AlikePairs,
+    full_size: FullSize,
+    *,
+    segmenter: PromptableSegmenter,
+    settings: GeneratorSettings,
+) -> FinishedMasks:
+    """Return the masks that the first ranking puts first, re-decoded and at full size.
+
+    Args:
+        found: Windows with their masks.
+        features: Of the windows; read if the settings re-decode.
+        ranked: Of all masks.
+        pairs: Those that are alike.
+        full_size: How to finish them.
+        segmenter: That made them.
+        settings: Budget and thresholds.
+    """
+    order = suppress_alike(
+        pairs, ranked.scores, iou=settings.nms_iou, limit=settings.segments_per_image + _SPARE
+    )
+    if settings.redraws:
+        found = _redrawn(
+            found, order, features, segmenter=segmenter, size_hw=full_size.size_hw, settings=settings
+        )
+    finished = finish_in_order(found, order, ranked.scores, full_size)
+    positions = [one.position for one in finished]
+    return FinishedMasks(
+        segments=[one.segment for one in finished],
+        first_scores=ranked.scores[positions],
+        likelihood=ranked.likelihood[positions],
+        numbers=ranked.numbers[positions],
+        tokens=np.array([one.tokens for one in finished], np.float32) * TOKEN_SCALE,
+    )
+
+
+def _redrawn(
+    found: Sequence[tuple[CropWindow, Candidates]],
+    order: npt.NDArray[np.intp],
+    features: Sequence[ImageFeatures],
+    *,
+    segmenter: PromptableSegmenter,
+    size_hw: tuple[int, int],
+    settings: GeneratorSettings,
+) -> list[tuple[CropWindow, Candidates]]:
+    """Return all masks. Those in ``order``, counted through all windows, are re-decoded."""
+    starts = np.cumsum([0, *(len(candidates) for _, candidates in found)])
+    return [
+        (
+            window,
+            redraw(
+                candidates,
+                order[(order >= start) & (order < stop)] - start,
+                features=seen,
+                segmenter=segmenter,
+                cuts=_cuts(window, size_hw),
+                stability_offset=settings.stability_offset,
+            ),
+        )
+        for (window, candidates), seen, start, stop in zip(
+            found, features, starts[:-1], starts[1:], strict=True
+        )
+    ]
+
+
+def _cuts(window: CropWindow, size_hw: tuple[int, int]) -> Edges:
+    """Return which edges of a window lie inside the picture."""
+    (height, width), box = size_hw, window.box
+    return Edges(box.x1 > 0, box.y1 > 0, box.x2 < width, box.y2 < height)
+
+
+def windows_of(size_hw: tuple[int, int], settings: GeneratorSettings) -> list[CropWindow]:
+    """Return the parts of a picture that are encoded alone, the whole first."""
+    if settings.selection == "meta":
+        return crop_windows(
+            size_hw,
+            crop_layers=settings.crop_layers,
+            overlap_ratio=settings.crop_overlap,
+            min_window_px=settings.min_window_px,
+        )
+    return tile_windows(
+        size_hw,
+        layers=settings.crop_layers,
+        overlap=settings.crop_overlap,
+        min_window_px=settings.min_window_px,
+    )
+
+
+def window_candidates(
+    image: RGBImage, window: CropWindow, *, segmenter: PromptableSegmenter, settings: GeneratorSettings
+) -> tuple[ImageFeatures, Candidates]:
+    """Return a window as it was encoded, and all its masks above the floors, in the order of the points."""
+    box = window.box
+    pixels = image[box.y1 : box.y2, box.x1 : box.x2]
+    [features] = segmenter.encode([pixels], frame_px=settings.frame_px)
+    return features, join_candidates(list(_prompted(image, window, features, segmenter, settings)))
+
+
+def _prompted(
+    image: RGBImage,
+    window: CropWindow,
+    features: ImageFeatures,
+    segmenter: PromptableSegmenter,
+    settings: GeneratorSettings,
+) -> Iterator[Candidates]:
+    whole, near = settings.points_per_side, 0
+    if window.layer > 0:
+        whole = settings.crop_points_per_side
+        # windows of layer i have 2 / (i + 1) the side of those of the first; points come a little denser
+        near = int(settings.crop_near_points_per_side * (2 / (window.layer + 1)) ** 0.7)
+    stability_floor, cuts = settings.stability_floor, Edges()
+    if settings.selection == "meta":
+        # Meta's floor, and its edges, hold at full size: ``select_meta`` decides
+        stability_floor = max(stability_floor - _STABILITY_MARGIN, 0)
+    else:
+        cuts = _cuts(window, (image.shape[0], image.shape[1]))
+    floors = Floors(settings.predicted_iou_floor, stability_floor, settings.stability_offset)
+
+    def grid(points_per_side: int) -> npt.NDArray[np.float32]:
+        return point_grid(
+            features.size_hw,
+            points_per_side=points_per_side,
+            min_spacing_px=settings.min_point_spacing_px,
+        )
+
+    if whole > 0 and settings.explained_above < 1:
+        points = grid(whole)
+        yield from decode_in_rounds(
+            segmenter,
+            features,
+            points,
+            is_first=every_second(points),
+            explained_above=settings.explained_above,
+            floors=floors,
+            cuts=cuts,
+        )
+    elif whole > 0:
+        yield from decode_points(segmenter, features, grid(whole), floors=floors, cuts=cuts)
+    if near > 0:
+        yield from decode_near_points(
+            segmenter, features, grid(near), floors=floors, part_px=settings.part_px, cuts=cuts
+        )

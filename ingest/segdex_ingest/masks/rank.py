@@ -1,0 +1,150 @@
+"""A learned score for masks: how likely each is one whole thing rather than a chance outline.
+
+SAM's own estimate says how good an outline is, not whether people would name what is inside. The decoder's
+mask token knows more. A small network reads it beside a few numbers about the mask. It belongs to the weights
+of one decoder; ``tests/reference/fit_ranker.py`` fits it on annotated pictures.
+"""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import numpy as np
+
+from segdex_core.networks import NETWORK_ARRAYS, Floats, HiddenLayerNetwork
+from segdex_ingest.masks.compare import AlikePairs, CanvasMasks
+from segdex_ingest.masks.decode import Candidates, Scores
+from segdex_ingest.masks.grid import CropWindow
+
+_FOLDER = "rankers"
+TOKEN_SCALE = np.float32(0.25)  # tokens have a spread of about 4
+
+
+@cache
+def find_ranker(decoder_id: str) -> HiddenLayerNetwork | None:
+    """Return the ranker that was fitted for a decoder (``PromptableSegmenter.decoder_id``), or None."""
+    return _load(f"{decoder_id}.npz")
+
+
+@cache
+def find_object_ranker(decoder_id: str) -> HiddenLayerNetwork | None:
+    """Return the ranker of finished masks (``objects``) that was fitted for a decoder, or None."""
+    return _load(f"{decoder_id}-objects.npz")
+
+
+def _load(name: str) -> HiddenLayerNetwork | None:
+    content = _ranker_file(name)
+    if content is None:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return HiddenLayerNetwork(**{name: arrays[name].astype(np.float32) for name in NETWORK_ARRAYS})
+
+
+@cache
+def ranker_fingerprint(decoder_id: str) -> str:
+    """Return what changes whenever other rankers are shipped for a decoder: 16 digits, or ``none``."""
+    contents = [_ranker_file(f"{decoder_id}{part}.npz") for part in ("", "-objects")]
+    shipped = b"".join(content for content in contents if content is not None)
+    return hashlib.sha256(shipped).hexdigest()[:16] if shipped else "none"
+
+
+def _ranker_file(name: str) -> bytes | None:
+    file = resources.files("segdex_ingest.masks") / _FOLDER / name
+    return file.read_bytes() if file.is_file() else None
+
+
+RANKING_NUMBERS = 22
+"""Features that are no tokens; the first of ``ranking_features``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """What the first ranking says of n masks.
+
+    Attributes:
+        scores: (n,) to rank by.
+        likelihood: (n,) in 0 to 1: how much each is a thing.
+        numbers: (n, 22) features that are no tokens.
+    """
+
+    scores: Scores
+    likelihood: Scores
+    numbers: Floats
+
+
+def ranked_scores(
+    found: Sequence[tuple[CropWindow, Candidates]],
+    canvas: CanvasMasks,
+    pairs: AlikePairs,
+    *,
+    ranker: HiddenLayerNetwork | None,
+) -> Ranked:
+    """Return the scores of the masks of all windows, higher is better.
+
+    With a ranker: the likelihood, and a little of predicted IoU times stability. Without one the latter, and
+    the logarithm of how many masks have about the same shape: a thing that is really there is found from most
+    points on it, a chance outline from one. docs/mask-generation.md has the table of what was tried.
+    """
+    if len(canvas) == 0:
+        nothing = np.zeros(0, np.float32)
+        return Ranked(nothing, nothing, np.zeros((0, RANKING_NUMBERS), np.float32))
+    predicted_iou = np.concatenate([each.predicted_iou for _, each in found])
+    good = predicted_iou * np.concatenate([each.stability for _, each in found])
+    features = ranking_features(found, canvas, pairs)
+    likelihood = good if ranker is None else ranker.probabilities(features)
+    if ranker is None:
+        scores = good + _AGREEMENT_WEIGHT * np.log(pairs.count_above(_SAME_IOU))
+    else:
+        scores = likelihood + _GOOD_WEIGHT * good
+    return Ranked(scores.astype(np.float32), likelihood.astype(np.float32), features[:, :RANKING_NUMBERS])
+
+
+def ranking_features(
+    found: Sequence[tuple[CropWindow, Candidates]], canvas: CanvasMasks, pairs: AlikePairs
+) -> Floats:
+    """Return the (n, 22 + t) features of the masks of all windows: 22 numbers and t of the decoder's tokens.
+
+    Args:
+        found: Windows with their masks.
+        canvas: The same masks on one canvas.
+        pairs: Those that are alike.
+    """
+    height, width = canvas.size_hw
+    x1, y1, x2, y2 = (canvas.boxes_xyxy / np.array([width, height, width, height])).astype(np.float32).T
+    share = np.log(canvas.areas_px / (height * width) + 1e-6)
+    layer = np.concatenate([np.full(len(each), window.layer) for window, each in found])
+    level, predicted_iou, stability, mask_px, tokens = (
+        np.concatenate([getattr(each, name) for _, each in found])
+        for name in ("level", "predicted_iou", "stability", "areas_px", "tokens")
+    )
+    return np.column_stack(
+        [
+            predicted_iou,
+            stability,
+            predicted_iou * stability,
+            *(np.log(pairs.count_above(iou)) for iou in (0.5, 0.7, _SAME_IOU)),
+            share,
+            share**2,
+            np.log1p(mask_px),
+            *(layer == 0, layer == 1, layer >= 2),
+            *(level == each for each in (0, 1)),
+            x2 - x1,
+            y2 - y1,
+            np.log((x2 - x1) / (y2 - y1)),
+            (x1 + x2) / 2,
+            (y1 + y2) / 2,
+            np.exp(share) / ((x2 - x1) * (y2 - y1)),
+            (x1 < _AT_EDGE) | (x2 > 1 - _AT_EDGE),
+            (y1 < _AT_EDGE) | (y2 > 1 - _AT_EDGE),
+            tokens.astype(np.float32) * TOKEN_SCALE,
+        ]
+    ).astype(np.float32)
+
+
+_SAME_IOU = 0.85
+_AT_EDGE = 0.01  # share of the picture's side
+_AGREEMENT_WEIGHT = 0.1
+_GOOD_WEIGHT = 0.3

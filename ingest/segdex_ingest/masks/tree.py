@@ -1,0 +1,53 @@
+"""The mask tree: which segment lies inside which."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from segdex_core.masks import MaskRLE, rle_area_px, rle_containment
+
+
+def find_parents(masks: Sequence[MaskRLE], *, min_containment: float) -> list[int | None]:
+    """Return for each mask the position of the smallest mask that contains it, None at the top.
+
+    A mask contains another one when it is larger and covers at least ``min_containment`` of it. Of two masks
+    of one area the earlier one counts as the larger, so that the result has no cycles.
+
+    Args:
+        masks: Masks of one picture, all of one size.
+        min_containment: Share of the smaller mask inside the larger, above 0.5 to 1.
+    """
+    if not masks:
+        return []
+    areas = np.asarray([rle_area_px(mask) for mask in masks])
+    _, parents = parents_by_containment(rle_containment(masks, masks), areas, min_containment=min_containment)
+    return [None if parent < 0 else parent for parent in parents.tolist()]
+
+
+def parents_by_containment(
+    inside: npt.NDArray[np.float64], area_px: npt.NDArray[np.number], *, min_containment: float
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+    """Return which masks contain each, (n, n) with a row for the inner one, and (n,) the smallest or -1.
+
+    Args:
+        inside: (n, n) share of each mask, by row, that lies inside each.
+        area_px: (n,)
+        min_containment: As in ``find_parents``.
+    """
+    count = len(area_px)
+    rank = np.empty(count, dtype=np.intp)  # 0 is the smallest
+    rank[np.lexsort((-np.arange(count), area_px))] = np.arange(count)
+    contained = (inside >= min_containment) & (rank[None] > rank[:, None])
+    nearest = np.where(contained, rank[None], count).argmin(axis=1) if count else np.zeros(0, np.intp)
+    return contained, np.where(contained.any(axis=1), nearest, -1)
+
+
+def ancestors_of(position: int, parents: Sequence[int | None]) -> list[int]:
+    """Return the positions of all masks above one in the tree, the nearest first."""
+    path: list[int] = []
+    parent = parents[position]
+    while parent is not None:
+        path.append(parent)
+        parent = parents[parent]
+    return path

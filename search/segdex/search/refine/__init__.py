@@ -1,1 +1,0 @@
-"""From hits to better masks, and to the answer that a thing is not there."""

@@ -1,0 +1,157 @@
+"""Answer a query: embed, ask the index, rank."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from segdex_core.errors import IndexMismatchError, IndexMissingError
+from segdex_core.ports.embedder import Embedder
+from segdex_core.ports.index import SegmentIndex
+from segdex_core.records import EVERYTHING, IndexFingerprint, SegmentFilter
+from segdex_search.calibrate import Calibration, object_weight, shipped_calibration
+from segdex_search.embed import Vector, embed_query
+from segdex_search.presence import PresenceJudge
+from segdex_search.queries import SearchQuery
+from segdex_search.rank import SearchHit
+from segdex_search.retrieve import fused_hits
+from segdex_search.timing import Stopwatch
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """What a query found.
+
+    Attributes:
+        hits: Pictures, best first.
+        more: Whether there are further pictures, for a larger ``offset``.
+        timings_ms: Wall milliseconds of each stage: embed, query, and presence where it was judged.
+        embedder: Name of the model that scored.
+        query_vectors: (dim,) vector of the question by view.
+    """
+
+    hits: tuple[SearchHit, ...]
+    more: bool
+    timings_ms: Mapping[str, float]
+    embedder: str
+    query_vectors: Mapping[str, Vector]
+
+    @property
+    def question(self) -> Vector:
+        """(dim,) direction of what was asked for, whatever the view."""
+        whole: Vector = np.sum(list(self.query_vectors.values()), axis=0)
+        return whole
+
+
+def require_filled(index: SegmentIndex) -> IndexFingerprint:
+    """Return what filled an index.
+
+    Raises:
+        IndexMissingError: If nothing was ingested yet.
+    """
+    found = index.fingerprint()
+    if found is None:
+        raise IndexMissingError(f"{index.location} is empty; fill it with: segdex ingest FOLDER")
+    return found
+
+
+def check_embedder(index: SegmentIndex, embedder: Embedder) -> None:
+    """Raise unless the index was filled by this embedder.
+
+    Raises:
+        IndexMissingError: If nothing was ingested yet.
+        IndexMismatchError: If another embedder filled it.
+    """
+    found = require_filled(index)
+    if found.embedder != embedder.fingerprint:
+        raise IndexMismatchError(
+            f"{index.location} was filled by {found.embedder!r} (profile {found.profile}), but the query "
+            f"would be embedded by {embedder.fingerprint!r}; choose its profile with --profile, another "
+            f"--index, or ingest again into a new index"
+        )
+
+
+def search(
+    query: SearchQuery,
+    *,
+    index: SegmentIndex,
+    embedder: Embedder,
+    judge: PresenceJudge | None = None,
+    keep_weak: bool = False,
+    calibration: Calibration | None = None,
+) -> SearchAnswer:
+    """Return the pictures with the segments that answer a query best.
+
+    The index fuses the views; nested segments are dropped, and the rest is grouped by picture.
+
+    Args:
+        query: The question.
+        index: Whom to ask.
+        embedder: What filled it.
+        judge: Says which pictures show what is asked for; None keeps the nearest whatever it is.
+        keep_weak: Keep the others too, marked by ``SearchHit.is_match``.
+        calibration: Read where there is no judge; None for the one that is shipped.
+
+    Raises:
+        QueryError: If a term cannot be embedded.
+        IndexMismatchError: If another embedder filled the index.
+    """
+    clock = Stopwatch()
+    weights = {view: weight for view, weight in query.view_weights.items() if weight > 0}
+    check_embedder(index, embedder)
+    if judge is not None:
+        calibration = judge.calibration
+    elif calibration is None:
+        calibration = shipped_calibration(embedder.fingerprint)
+    with clock.stage("embed"):
+        vectors = embed_query(query.terms, views=tuple(weights), embedder=embedder, index=index)
+    with clock.stage("query"):
+        hits, more = fused_hits(
+            query,
+            vectors,
+            weights=weights,
+            object_weight=object_weight(query, calibration),
+            index=index,
+        )
+    if judge is not None:
+        with clock.stage("presence"):
+            hits = _judged(hits, vectors, weights=weights, index=index, judge=judge, where=query.where)
+        if not keep_weak:
+            hits = tuple(hit for hit in hits if hit.is_match)
+    return SearchAnswer(
+        hits=hits,
+        more=more,
+        timings_ms=clock.timings_ms,
+        embedder=embedder.name,
+        query_vectors=vectors,
+    )
+
+
+def _judged(
+    hits: tuple[SearchHit, ...],
+    vectors: Mapping[str, Vector],
+    *,
+    weights: Mapping[str, float],
+    index: SegmentIndex,
+    judge: PresenceJudge,
+    where: SegmentFilter,
+) -> tuple[SearchHit, ...]:
+    """Return the hits with their presence scores, and which of them show what is asked for."""
+    scores = judge.scores(hits, vectors, index=index, weights=weights)
+    threshold = judge.calibration.threshold_of(_pictures_of(where, index))
+    return tuple(
+        replace(hit, presence=presence, is_match=presence >= threshold)
+        for hit, presence in zip(hits, scores, strict=True)
+    )
+
+
+def _pictures_of(where: SegmentFilter, index: SegmentIndex) -> int:
+    """Return about how many pictures a question looks at."""
+    if where.image_ids:
+        return len(where.image_ids)
+    counts = index.counts(where)
+    if where == EVERYTHING:
+        return counts.images
+    # matching segments over all segments: pictures are not counted by conditions of their segments
+    everything = index.counts()
+    return max(round(everything.images * counts.segments / max(everything.segments, 1)), 1)

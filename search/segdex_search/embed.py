@@ -1,0 +1,69 @@
+"""From the terms of a query to one vector for each view."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from segdex_core.errors import QueryError
+from segdex_core.ports.embedder import Embedder
+from segdex_core.ports.index import SegmentIndex
+from segdex_search.queries import ImageTerm, SegmentTerm, Term, TextTerm
+
+Vector = npt.NDArray[np.float32]
+"""(dim,) float32."""
+
+
+def embed_query(
+    terms: Sequence[Term], *, views: Sequence[str], embedder: Embedder, index: SegmentIndex
+) -> dict[str, Vector]:
+    """Return one vector for each view, such that the score of a segment is its dot product.
+
+    That is the cosine to the weighted mean of the positive terms, less the weighted cosines to the negative
+    ones: ``q = unit(sum of w v over w > 0) - sum of |w| v over w < 0``. A text or picture is the same in
+    every view; a segment stands for itself view by view.
+
+    Raises:
+        QueryError: If a segment is not in the index, or the positive terms cancel out.
+    """
+    vectors = term_vectors(terms, views=views, embedder=embedder, index=index)
+    query: dict[str, Vector] = {}
+    for view in views:
+        towards = np.sum(
+            [t.weight * v[view] for t, v in zip(terms, vectors, strict=True) if t.weight > 0], axis=0
+        )
+        length = float(np.linalg.norm(towards))
+        away = [-t.weight * v[view] for t, v in zip(terms, vectors, strict=True) if t.weight < 0]
+        whole = towards / max(length, 1e-12) - np.sum(away, axis=0)
+        if min(length, float(np.linalg.norm(whole))) < 1e-6:
+            raise QueryError(
+                "the query says nothing: its terms cancel each other out, or the model knows none"
+            )
+        query[view] = whole.astype(np.float32)
+    return query
+
+
+def term_vectors(
+    terms: Sequence[Term], *, views: Sequence[str], embedder: Embedder, index: SegmentIndex
+) -> list[Mapping[str, Vector]]:
+    """Return the (dim,) unit vector of each term by view.
+
+    Raises:
+        QueryError: If a segment is not in the index, or the embedder cannot read a text.
+    """
+    texts = [term.text for term in terms if isinstance(term, TextTerm)]
+    pictures = [term.pixels for term in terms if isinstance(term, ImageTerm)]
+    segment_ids = [term.segment_id for term in terms if isinstance(term, SegmentTerm)]
+    text_rows = iter(embedder.embed_texts(texts)) if texts else iter(())
+    picture_rows = iter(embedder.embed_images(pictures)) if pictures else iter(())
+    stored = index.get_vectors(segment_ids) if segment_ids else {}
+    vectors: list[Mapping[str, Vector]] = []
+    for term in terms:
+        if isinstance(term, SegmentTerm):
+            if term.segment_id not in stored:
+                raise QueryError(f"there is no segment {term.segment_id} in {index.location}")
+            vectors.append(stored[term.segment_id])
+        else:
+            row = next(text_rows) if isinstance(term, TextTerm) else next(picture_rows)
+            vectors.append(dict.fromkeys(views, row))
+    return vectors

@@ -1,0 +1,160 @@
+"""What can be asked: validated values."""
+
+import math
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, get_args
+from uuid import UUID
+
+from segdex_core.errors import QueryError
+from segdex_core.records import EVERYTHING, RGBImage, SegmentFilter
+
+MAX_TEXT_CHARS = 1_000
+"""Longer texts are refused before they reach a tokenizer; models read about 75 words at most."""
+
+MAX_LIMIT = 1_000
+MAX_PER_IMAGE = 100
+MAX_REFINED = 100
+"""Hits that one request may refine."""
+
+DEFAULT_AWAY_WEIGHT = 0.5
+"""Weight of a negative term, beside positive terms of weight 1 in all."""
+
+DEFAULT_VIEW_WEIGHTS: Mapping[str, float] = MappingProxyType({"crop": 0.4, "mask": 0.6})
+"""Share of each view in a score; measured with ``segdex eval search``, see docs/search.md."""
+
+Level = Literal["any", "whole", "part"]
+"""What to find: ``any`` prefers whole objects as far as that pays on average, ``whole`` much more, and
+``part`` only looks at what lies inside another segment, without a preference."""
+
+_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Marks that turn the direction of what follows: a text would not read as it is shown (Unicode TR 36)."""
+
+
+def clean_text(text: str) -> str:
+    """Return a text as it goes to a model: full-width, combining and other compatible forms folded (NFKC).
+
+    Raises:
+        QueryError: If it is empty or too long, has no letter or digit or picture character, or has a control
+            character other than white space, half of a surrogate pair, or a mark that turns the direction of
+            writing.
+    """
+    if len(text) > MAX_TEXT_CHARS:
+        raise QueryError(
+            f"the query text has {len(text):,} characters; at most {MAX_TEXT_CHARS:,} are allowed"
+        )
+    if not text.strip():
+        raise QueryError("the query text is empty; write what to look for, such as: red umbrella")
+    for character in text:
+        is_control = unicodedata.category(character) in {"Cc", "Cs"} and not character.isspace()
+        if is_control or character in _DIRECTIONS:
+            raise QueryError(
+                f"the query text contains the control character U+{ord(character):04X}; remove it"
+            )
+    folded = unicodedata.normalize("NFKC", text)
+    if not any(character.isalnum() or unicodedata.category(character) == "So" for character in folded):
+        raise QueryError(
+            f"the query text {text.strip()!r} has no word; write what to look for, such as: red umbrella"
+        )
+    return folded
+
+
+@dataclass(frozen=True, slots=True)
+class TextTerm:
+    """A text that hits should match, or should not where the weight is negative."""
+
+    text: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", clean_text(self.text))
+        _check_weight(self.weight)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageTerm:
+    """A picture, or a part of one, as (H, W, 3) uint8."""
+
+    pixels: RGBImage
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTerm:
+    """A segment of the index."""
+
+    segment_id: UUID
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+
+Term = TextTerm | ImageTerm | SegmentTerm
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuery:
+    """One question to the index.
+
+    Attributes:
+        terms: At least one term of positive weight.
+        where: Conditions on the segments.
+        limit: How many pictures to return, 1 to 1,000.
+        offset: How many pictures to leave out before them: those of earlier pages.
+        per_image: How many segments of one picture to return, 1 to 100.
+        min_score: Hits below are left out; None for no cut-off.
+        view_weights: Share of each view in the score; normalised to a sum of 1.
+        level: Whether to find whole objects or parts; see ``Level``.
+        nested: Keep hits that lie inside, or around, a better hit of the same picture.
+        exact: Compare with every vector instead of walking the HNSW graph.
+    """
+
+    terms: tuple[Term, ...]
+    where: SegmentFilter = EVERYTHING
+    limit: int = 10
+    offset: int = 0
+    per_image: int = 3
+    min_score: float | None = None
+    view_weights: Mapping[str, float] = field(default_factory=lambda: DEFAULT_VIEW_WEIGHTS)
+    level: Level = "any"
+    nested: bool = False
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        if not any(term.weight > 0 for term in self.terms):
+            raise QueryError("the query needs a text, a picture or a segment to look for")
+        for name, high in (("limit", MAX_LIMIT), ("per_image", MAX_PER_IMAGE)):
+            value = getattr(self, name)
+            if not 1 <= value <= high:
+                option = "--" + name.replace("_", "-")
+                raise QueryError(f"{option} must be between 1 and {high:,}, but got {value:,}")
+        if not 0 <= self.offset <= MAX_LIMIT - self.limit:
+            raise QueryError(
+                f"only the first {MAX_LIMIT:,} pictures can be looked through, but {self.offset:,} + "
+                f"{self.limit:,} are asked for; narrow the question"
+            )
+        if self.min_score is not None and not math.isfinite(self.min_score):
+            raise QueryError(f"--min-score must be a finite number, but got {self.min_score}")
+        if self.level not in get_args(Level):
+            raise QueryError(f"--level must be one of {', '.join(get_args(Level))}, but is {self.level!r}")
+        weights = self.view_weights.values()
+        if not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
+            raise QueryError(
+                f"view weights must be 0 or more, one above 0, but got {dict(self.view_weights)}"
+            )
+
+
+def has_text(query: SearchQuery) -> bool:
+    """Return whether a question says in words what to look for: then it can be said not to be there."""
+    return any(isinstance(term, TextTerm) and term.weight > 0 for term in query.terms)
+
+
+def _check_weight(weight: float) -> None:
+    if not math.isfinite(weight) or weight == 0 or abs(weight) > 100:
+        raise QueryError(f"a weight must be between -100 and 100 and not 0, but got {weight}")

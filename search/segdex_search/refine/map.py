@@ -1,0 +1,213 @@
+"""Relevance decode: re-decode a hit, prompted by what the question says about the pixels around it.
+
+The index's own embedder gives a dense map of how near each part of the picture is to the question; from it
+come points, a box and a mask for SAM 2's decoder. It needs no weights beyond those of the index, and it is
+no EVF-SAM2: a text such as "the man on the left" needs that.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy import ndimage
+from scipy.special import expit
+
+from segdex_core.geometry import BoxXYXY
+from segdex_core.masks import BoolMask, mask_box
+from segdex_core.ports.embedder import Embedder
+from segdex_core.ports.segmenter import BACKGROUND, FOREGROUND, ImageFeatures, PromptableSegmenter
+from segdex_core.records import RGBImage, Vectors
+from segdex_search.click import PromptedMask, ThingPrompt, full_mask, mask_prompt, to_prompts
+from segdex_search.presence import STD_FLOOR
+
+Floats = npt.NDArray[np.float32]
+
+MAP_SCALE = 2.0
+"""Side of the part of the picture that is mapped, over the side of the hit's box."""
+
+_MIN_WINDOW_PX = 64
+_MAP_LOGIT = 4.0  # logits of a mask prompt for each standard deviation of the map
+_OUTSIDE_LOGIT = -10.0  # of what was not mapped
+_GRID = 256  # longer side of the grid on which points and boxes are looked for
+_GAP_CELLS = 3  # a background point keeps this distance from the mask
+
+Source = Literal["outline", "relevance", "evf"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RelevanceMap:
+    """How much a part of a picture has of what is asked for.
+
+    Attributes:
+        values: (h, w) float32, standard deviations above what other words score there.
+        window: The part of the picture that it covers evenly, in pixels.
+    """
+
+    values: Floats
+    window: BoxXYXY
+
+    @property
+    def threshold(self) -> float:
+        """Half way between the middle of the map and its peak."""
+        return float((self.values.max() + np.median(self.values)) / 2)
+
+    def at_size(self, size_wh: tuple[int, int]) -> Floats:
+        """Return the map at another size of its window, bilinear."""
+        picture = Image.fromarray(self.values.astype(np.float32))
+        return np.asarray(picture.resize(size_wh, Image.Resampling.BILINEAR), np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Proposal:
+    """A mask that may replace a stored one.
+
+    Attributes:
+        mask: The mask.
+        source: ``outline`` from box and mask of the hit, ``relevance`` from the map, ``evf`` from the text.
+        agreement: Soft IoU of mask and map, 0 to 1; 1 where there is no map.
+    """
+
+    mask: PromptedMask
+    source: Source
+    agreement: float
+
+
+def make_map(
+    image: RGBImage, window: BoxXYXY, *, query: Floats, distractors: Vectors, embedder: Embedder
+) -> RelevanceMap:
+    """Return the map of a part of a picture.
+
+    Args:
+        image: (H, W, 3) uint8, the whole picture.
+        window: The part.
+        query: (dim,) what is asked for.
+        distractors: (m, dim) unit rows of other words.
+        embedder: What filled the index.
+    """
+    part = np.ascontiguousarray(image[window.y1 : window.y2, window.x1 : window.x2])
+    unit = query / max(float(np.linalg.norm(query)), 1e-12)
+    cosines = embedder.relevance(part, np.concatenate([unit[None], distractors]).astype(np.float32))
+    others = cosines[1:]
+    values = (cosines[0] - others.mean(axis=0)) / np.maximum(others.std(axis=0), STD_FLOOR)
+    return RelevanceMap(values.astype(np.float32), window)
+
+
+def window_of(box: BoxXYXY, size_hw: tuple[int, int]) -> BoxXYXY:
+    """Return the part of the picture that is mapped for a hit."""
+    return box.scale_about_centre(MAP_SCALE, size_hw, min_side_px=_MIN_WINDOW_PX)
+
+
+def agreement(relevance: RelevanceMap, mask: BoolMask, size_hw: tuple[int, int]) -> float:
+    """Return the soft IoU of a mask and a map, inside the map's window.
+
+    Args:
+        relevance: The map.
+        mask: Of the whole picture, at any resolution: that of the decoder is enough.
+        size_hw: Height and width of the picture.
+    """
+    part = _cut(mask, _scaled(relevance.window, size_hw, mask.shape))
+    likely = expit(relevance.at_size((part.shape[1], part.shape[0])) - relevance.threshold)
+    return float((likely * part).sum() / max(float(np.maximum(likely, part).sum()), 1e-6))
+
+
+def map_prompt(
+    relevance: RelevanceMap, *, inside: BoolMask | None, size_hw: tuple[int, int], mask_px: int
+) -> ThingPrompt:
+    """Return the prompt that a map stands for.
+
+    A point on its peak, one of the background at its lowest place, the box of what is above the threshold
+    around the peak, and the map itself as a mask.
+
+    Args:
+        relevance: The map.
+        inside: (H, W) mask of the hit: the peak is looked for in it, the lowest place outside, and the box
+            holds it. None where there is no hit.
+        size_hw: Height and width of the picture.
+        mask_px: Side of a mask prompt.
+    """
+    window = relevance.window
+    grid_wh = _grid_of(window)
+    values = relevance.at_size(grid_wh)
+    mine = np.ones(values.shape, bool) if inside is None else _shrunk(_cut(inside, window), grid_wh)
+    peak = _place_of(np.where(mine, values, -np.inf).argmax(), values.shape)
+    regions, _ = ndimage.label(values >= min(relevance.threshold, float(values[peak])))
+    region = regions == regions[peak]
+    thing = ndimage.binary_dilation(region if inside is None else mine, iterations=_GAP_CELLS)
+    box = mask_box(region if inside is None else region | mine)
+    points, labels = [peak], [FOREGROUND]
+    if not thing.all():
+        points.append(_place_of(np.where(thing, np.inf, values).argmin(), values.shape))
+        labels.append(BACKGROUND)
+    step_x, step_y = window.size_wh[0] / grid_wh[0], window.size_wh[1] / grid_wh[1]
+    return ThingPrompt(
+        points_xy=tuple((window.x1 + (x + 0.5) * step_x, window.y1 + (y + 0.5) * step_y) for y, x in points),
+        labels=tuple(labels),
+        box_xyxy=(
+            window.x1 + box.x1 * step_x,
+            window.y1 + box.y1 * step_y,
+            window.x1 + box.x2 * step_x,
+            window.y1 + box.y2 * step_y,
+        ),
+        mask_logits=_map_logits(relevance, size_hw, mask_px),
+    )
+
+
+def _map_logits(relevance: RelevanceMap, size_hw: tuple[int, int], mask_px: int) -> Floats:
+    """Return a map as the (s, s) logits of a mask prompt of the whole picture."""
+    logits = np.full((mask_px, mask_px), _OUTSIDE_LOGIT, np.float32)
+    part = _scaled(relevance.window, size_hw, logits.shape)
+    values = relevance.at_size(part.size_wh) - relevance.threshold
+    logits[part.y1 : part.y2, part.x1 : part.x2] = np.clip(values * _MAP_LOGIT, -32, 32)
+    return logits
+
+
+def outline_prompt(mask: BoolMask, box: BoxXYXY, mask_px: int) -> ThingPrompt:
+    """Return the prompt that re-decodes a mask: its box, and the mask itself."""
+    x1, y1, x2, y2 = (float(edge) for edge in box)
+    return ThingPrompt(box_xyxy=(x1, y1, x2, y2), mask_logits=mask_prompt(mask, mask_px))
+
+
+def propose_by_map(
+    relevance: RelevanceMap, prompt: ThingPrompt, *, features: ImageFeatures, segmenter: PromptableSegmenter
+) -> Proposal:
+    """Return the mask of a map's prompt: of SAM's three the one with the best predicted IoU and agreement."""
+    size_hw = features.size_hw
+    decoded = segmenter.decode(features, to_prompts(prompt, size_hw), multimask=True)
+    agreements = [agreement(relevance, logits > 0, size_hw) for logits in decoded.logits[0]]
+    best = int(np.argmax(decoded.predicted_iou[0] * np.asarray(agreements)))
+    mask = full_mask(decoded.logits[0, best], float(decoded.predicted_iou[0, best]), size_hw)
+    return Proposal(mask, "relevance", agreements[best])
+
+
+def _cut(mask: BoolMask, window: BoxXYXY) -> BoolMask:
+    return mask[window.y1 : window.y2, window.x1 : window.x2]
+
+
+def _scaled(window: BoxXYXY, size_hw: tuple[int, int], to_hw: tuple[int, ...]) -> BoxXYXY:
+    """Return a part of the picture in the pixels of another resolution of it, at least one wide and high."""
+    down, across = to_hw[0] / size_hw[0], to_hw[1] / size_hw[1]
+    x1, y1 = min(int(window.x1 * across), to_hw[1] - 1), min(int(window.y1 * down), to_hw[0] - 1)
+    return BoxXYXY(x1, y1, max(round(window.x2 * across), x1 + 1), max(round(window.y2 * down), y1 + 1))
+
+
+def _grid_of(window: BoxXYXY) -> tuple[int, int]:
+    """Return the width and height at which a window is looked at: its own, or less for a large one."""
+    width, height = window.size_wh
+    scale = min(1.0, _GRID / max(width, height))
+    return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+def _shrunk(mask: BoolMask, size_wh: tuple[int, int]) -> BoolMask:
+    """Return a mask at another size; what is thinner than a cell keeps its fullest cell."""
+    share = np.asarray(
+        Image.fromarray(mask.astype(np.uint8) * 255).resize(size_wh, Image.Resampling.BOX), np.uint8
+    )
+    shrunk: BoolMask = share >= min(128, max(int(share.max()), 1))
+    return shrunk
+
+
+def _place_of(position: np.intp, shape: tuple[int, ...]) -> tuple[int, int]:
+    y, x = np.unravel_index(position, shape)
+    return int(y), int(x)

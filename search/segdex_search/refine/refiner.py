@@ -1,0 +1,345 @@
+"""Refine the hits of an answer: propose masks, let the gate decide, say what it cost."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from uuid import UUID
+
+import numpy as np
+
+from segdex_core.errors import QueryError
+from segdex_core.geometry import BoxXYXY
+from segdex_core.masks import decode_mask, encode_mask
+from segdex_core.ports.embedder import Embedder
+from segdex_core.ports.segmenter import ImageFeatures, PromptableSegmenter
+from segdex_core.ports.text_segmenter import TextFeatures, TextSegmenter
+from segdex_core.records import ImageRecord, RGBImage, SegmentRecord, Vectors
+from segdex_search.answer import SearchAnswer
+from segdex_search.click import PromptedMask, ThingPrompt, full_mask, prompted_masks
+from segdex_search.queries import MAX_REFINED, SearchQuery, TextTerm, clean_text
+from segdex_search.rank import HitSegment
+from segdex_search.refine.encodings import EncodingCache
+from segdex_search.refine.gate import Decision, GateSettings, decide
+from segdex_search.refine.map import (
+    Floats,
+    Proposal,
+    RelevanceMap,
+    agreement,
+    make_map,
+    map_prompt,
+    outline_prompt,
+    propose_by_map,
+    window_of,
+)
+from segdex_search.timing import Stopwatch
+
+_TEXT_BATCH = 8
+"""Hits that EVF-SAM2 decodes together; the first of them wait for the last."""
+
+_ZOOM_BELOW = 1 / 14
+"""A thing with a longer side below this share of the picture's is decoded of a part that is encoded alone."""
+
+_ZOOM_SCALE, _ZOOM_FRAME_PX, _MIN_ZOOM_PX = 4.0, 512, 96
+"""Side of that part over the side of the box, the frame that it is encoded at, and its smallest side; see
+docs/refinement.md."""
+
+_RELEVANCE_GAIN = 0.05
+"""A mask by the map is preferred to the outline where both its predicted IoU and its agreement are so much
+higher: with the offline embedder no smaller gain pays (docs/refinement.md)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refinement:
+    """What became of one hit.
+
+    Attributes:
+        segment_id: The hit.
+        decision: Whether the mask replaces the stored one, and why.
+        proposal: What was drawn; shown instead of the stored mask where it was accepted.
+        relevance: The map; None where the text was decoded by EVF-SAM2.
+        prompt: What the map became; None where the text was decoded by EVF-SAM2.
+        timings_ms: Wall milliseconds by stage: encode (0 when the picture was kept), map, decode.
+    """
+
+    segment_id: UUID
+    decision: Decision
+    proposal: Proposal
+    relevance: RelevanceMap | None
+    prompt: ThingPrompt | None
+    timings_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refiner:
+    """What refining needs.
+
+    Attributes:
+        segmenter: For relevance decode.
+        embedder: What filled the index.
+        distractors: (m, dim) unit rows of other words, see ``PresenceJudge``.
+        encodings: Pictures that were encoded.
+        gate: When a mask replaces the stored one.
+        text_segmenter: EVF-SAM2, used for queries by text instead of relevance decode; None without one.
+    """
+
+    segmenter: PromptableSegmenter
+    embedder: Embedder
+    distractors: Vectors
+    encodings: EncodingCache[ImageFeatures]
+    gate: GateSettings = field(default_factory=GateSettings)
+    text_segmenter: TextSegmenter | None = None
+    text_encodings: EncodingCache[TextFeatures] | None = None
+
+    def encode_whole(self, image_id: UUID | None, read: Callable[[], RGBImage]) -> ImageFeatures:
+        """Return a picture as the segmenter encoded it; read and encoded only if it is not kept.
+
+        One without an id is not kept: nobody can ask for it again.
+        """
+
+        def encode() -> ImageFeatures:
+            return self.segmenter.encode([read()])[0]
+
+        if image_id is None:
+            return encode()
+        return self.encodings.get((self.segmenter.fingerprint, image_id, None), encode)
+
+    def encode_for_text(
+        self, segmenter: TextSegmenter, image_id: UUID | None, read: Callable[[], RGBImage]
+    ) -> TextFeatures:
+        """Return a picture as the text-prompted segmenter encoded it; one without an id is not kept."""
+
+        def encode() -> TextFeatures:
+            return segmenter.encode([read()])[0]
+
+        if image_id is None or self.text_encodings is None:
+            return encode()
+        return self.text_encodings.get((segmenter.fingerprint, image_id), encode)
+
+    def refine(self, hit: HitSegment, image: RGBImage, *, query: Floats, text: str | None) -> Refinement:
+        """Return a better mask of one hit, or why the stored one stays.
+
+        Args:
+            hit: The segment.
+            image: (H, W, 3) uint8, its whole picture.
+            query: (dim,) vector of the question.
+            text: The question, where it is one text; EVF-SAM2 reads it.
+        """
+        clock = Stopwatch()
+        if self.text_segmenter is not None and text is not None:
+            pictures = {hit.record.image_id: lambda: image}
+            masks = self._masks_of_text(self.text_segmenter, pictures, text, clock)
+            return self._judged(
+                hit, Proposal(masks[hit.record.image_id], "evf", agreement=1.0), clock.timings_ms
+            )
+        relevance, prompt, proposal = self._by_relevance(hit.record, image, query, clock)
+        return self._judged(hit, proposal, clock.timings_ms, relevance=relevance, prompt=prompt)
+
+    def refine_by_text(
+        self, hits: Sequence[HitSegment], read: Callable[[UUID], RGBImage], text: str
+    ) -> list[Refinement]:
+        """Return the refinements of several hits by EVF-SAM2, their pictures in one batch.
+
+        Args:
+            hits: The segments; those of one picture share its mask.
+            read: Returns the pixels of a picture, which are asked for only if it is not kept.
+            text: The question.
+
+        Raises:
+            ValueError: If there is no text-prompted segmenter.
+        """
+        if self.text_segmenter is None:
+            raise ValueError("this needs a text-prompted segmenter")
+        clock = Stopwatch()
+        pictures = {hit.record.image_id: partial(read, hit.record.image_id) for hit in hits}
+        masks = self._masks_of_text(self.text_segmenter, pictures, text, clock)
+        shares_ms = {stage: round(ms / len(hits), 2) for stage, ms in clock.timings_ms.items()}
+        return [
+            self._judged(hit, Proposal(masks[hit.record.image_id], "evf", agreement=1.0), shares_ms)
+            for hit in hits
+        ]
+
+    def _judged(
+        self,
+        hit: HitSegment,
+        proposal: Proposal,
+        timings_ms: Mapping[str, float],
+        *,
+        relevance: RelevanceMap | None = None,
+        prompt: ThingPrompt | None = None,
+    ) -> Refinement:
+        decision = decide(
+            hit.record.mask,
+            proposal.mask.mask,
+            stored_iou=hit.record.predicted_iou,
+            new_iou=proposal.mask.predicted_iou,
+            settings=self.gate,
+            may_grow=proposal.source == "evf",
+        )
+        return Refinement(hit.segment_id, decision, proposal, relevance, prompt, timings_ms)
+
+    def _masks_of_text(
+        self,
+        segmenter: TextSegmenter,
+        pictures: Mapping[UUID, Callable[[], RGBImage]],
+        text: str,
+        clock: Stopwatch,
+    ) -> dict[UUID, PromptedMask]:
+        """Return the mask of a text in each picture."""
+        with clock.stage("encode"):
+            features = [self.encode_for_text(segmenter, *picture) for picture in pictures.items()]
+        with clock.stage("decode"):
+            decoded = segmenter.decode(features, [text] * len(features))
+            return {
+                image_id: full_mask(
+                    decoded.logits[row, 0], float(decoded.predicted_iou[row, 0]), features[row].size_hw
+                )
+                for row, image_id in enumerate(pictures)
+            }
+
+    def _by_relevance(
+        self, record: SegmentRecord, image: RGBImage, query: Floats, clock: Stopwatch
+    ) -> tuple[RelevanceMap, ThingPrompt, Proposal]:
+        """Return the map, the prompt that it became and the better mask; all in pixels of the picture."""
+        size_hw = (image.shape[0], image.shape[1])
+        part = _part_of(record.box, size_hw)
+        pixels = np.ascontiguousarray(image[part.y1 : part.y2, part.x1 : part.x2])
+        stored = decode_mask(record.mask)[part.y1 : part.y2, part.x1 : part.x2]
+        box = record.box.shift(-part.x1, -part.y1)
+        with clock.stage("encode"):
+            if stored.shape == size_hw:
+                features = self.encode_whole(record.image_id, lambda: pixels)
+            else:
+                features = self.encodings.get(
+                    (self.segmenter.fingerprint, record.image_id, part),
+                    lambda: self.segmenter.encode([pixels], frame_px=_ZOOM_FRAME_PX)[0],
+                )
+        with clock.stage("map"):
+            relevance = make_map(
+                pixels,
+                window_of(box, stored.shape),
+                query=query,
+                distractors=self.distractors,
+                embedder=self.embedder,
+            )
+        with clock.stage("decode"):
+            [outline] = prompted_masks(
+                features,
+                outline_prompt(stored, box, features.mask_px),
+                segmenter=self.segmenter,
+                multimask=False,
+            )
+            prompt = map_prompt(relevance, inside=stored, size_hw=stored.shape, mask_px=features.mask_px)
+            chosen = _preferred(
+                Proposal(outline, "outline", agreement(relevance, outline.logits > 0, stored.shape)),
+                propose_by_map(relevance, prompt, features=features, segmenter=self.segmenter),
+            )
+        return (
+            replace(relevance, window=relevance.window.shift(part.x1, part.y1)),
+            prompt.shift(part.x1, part.y1),
+            replace(chosen, mask=_placed(chosen.mask, part, size_hw)),
+        )
+
+
+def segment_by_text(
+    image: RGBImage,
+    text: str,
+    *,
+    refiner: Refiner,
+    image_id: UUID | None = None,
+    window: BoxXYXY | None = None,
+) -> tuple[PromptedMask, RelevanceMap | None]:
+    """Return the mask of what a text names in a picture, and the map behind it.
+
+    Args:
+        image: (H, W, 3) uint8.
+        text: What to look for.
+        refiner: EVF-SAM2 if it has one, else relevance decode.
+        image_id: Of a picture of the index, whose encoding is kept; None for one that no index knows.
+        window: Where to look; None for the whole picture.
+
+    Raises:
+        QueryError: If the model cannot read the text, or EVF-SAM2 is asked to look in a part.
+    """
+    text = clean_text(text)
+    size_hw = (image.shape[0], image.shape[1])
+    if refiner.text_segmenter is not None:
+        if window is not None:
+            raise QueryError("EVF-SAM2 looks at whole pictures: give it the text without a box")
+        features = refiner.encode_for_text(refiner.text_segmenter, image_id, lambda: image)
+        decoded = refiner.text_segmenter.decode([features], [text])
+        return full_mask(decoded.logits[0, 0], float(decoded.predicted_iou[0, 0]), size_hw), None
+    relevance = make_map(
+        image,
+        BoxXYXY(0, 0, size_hw[1], size_hw[0]) if window is None else window,
+        query=refiner.embedder.embed_texts([text])[0],
+        distractors=refiner.distractors,
+        embedder=refiner.embedder,
+    )
+    encoded = refiner.encode_whole(image_id, lambda: image)
+    prompt = map_prompt(relevance, inside=None, size_hw=size_hw, mask_px=encoded.mask_px)
+    return propose_by_map(relevance, prompt, features=encoded, segmenter=refiner.segmenter).mask, relevance
+
+
+def refine_answer(
+    answer: SearchAnswer,
+    query: SearchQuery,
+    *,
+    refiner: Refiner,
+    first: int,
+    read_picture: Callable[[ImageRecord], RGBImage],
+) -> Iterator[Refinement]:
+    """Yield the refinement of each of the first segments of an answer, best first.
+
+    Args:
+        answer: What the query found.
+        query: The question.
+        refiner: What refines.
+        first: How many segments, at most ``MAX_REFINED``.
+        read_picture: Returns the pixels of a stored picture.
+
+    Raises:
+        QueryError: If more are asked for.
+        ImageError: If a picture is gone or has changed.
+    """
+    if not 1 <= first <= MAX_REFINED:
+        raise QueryError(f"--refine must be between 1 and {MAX_REFINED}, but got {first}")
+    texts = [term.text for term in query.terms if isinstance(term, TextTerm) and term.weight > 0]
+    text = texts[0] if len(texts) == len(query.terms) == 1 else None
+    hits = sorted(
+        ((segment, hit.image) for hit in answer.hits for segment in hit.segments),
+        key=lambda item: (-item[0].score, item[0].segment_id),
+    )
+    chosen, images = hits[:first], {image.image_id: image for _, image in hits}
+    if refiner.text_segmenter is not None and text is not None:
+        for start in range(0, len(chosen), _TEXT_BATCH):
+            batch = [segment for segment, _ in chosen[start : start + _TEXT_BATCH]]
+            yield from refiner.refine_by_text(batch, lambda image_id: read_picture(images[image_id]), text)
+        return
+    pixels: dict[UUID, RGBImage] = {}
+    for segment, image in chosen:
+        if image.image_id not in pixels:
+            pixels = {image.image_id: read_picture(image)}  # one at a time: pictures may be large
+        yield refiner.refine(segment, pixels[image.image_id], query=answer.question, text=None)
+
+
+def _preferred(outline: Proposal, by_map: Proposal) -> Proposal:
+    better = (
+        by_map.mask.predicted_iou >= outline.mask.predicted_iou + _RELEVANCE_GAIN
+        and by_map.agreement >= outline.agreement + _RELEVANCE_GAIN
+    )
+    return by_map if better else outline
+
+
+def _part_of(box: BoxXYXY, size_hw: tuple[int, int]) -> BoxXYXY:
+    """Return the part of the picture that a thing is decoded of: the whole of it for all but small ones."""
+    if max(box.size_wh) >= _ZOOM_BELOW * max(size_hw):
+        return BoxXYXY(0, 0, size_hw[1], size_hw[0])
+    return box.scale_about_centre(_ZOOM_SCALE, size_hw, min_side_px=_MIN_ZOOM_PX)
+
+
+def _placed(mask: PromptedMask, part: BoxXYXY, size_hw: tuple[int, int]) -> PromptedMask:
+    """Return a mask of a part of a picture as one of the whole picture."""
+    full = np.zeros(size_hw, dtype=bool)
+    full[part.y1 : part.y2, part.x1 : part.x2] = decode_mask(mask.mask)
+    box = mask.box.shift(part.x1, part.y1) if mask.area_px else mask.box
+    return replace(mask, mask=encode_mask(full), box=box)

@@ -1,0 +1,642 @@
+"""The HTTP service over coloured boxes: what it answers, and everything that it refuses."""
+
+import json
+import math
+import threading
+import time
+from io import BytesIO
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from tests.fakes.hostile_masks import coco_counts, wrapping_runs
+from tests.fakes.service import HERE, Make, load, png, refused
+
+from segdex.http.app import build_app
+from segdex.http.job_schemas import Job
+from segdex.http.keys import make_key
+from segdex.http.routes.uploads import keep_upload
+from segdex.http.state import Loaded, ServiceState
+from segdex.wiring import build_settings
+from segdex_core.errors import IndexLockedError, IndexUnavailableError
+from segdex_core.masks import MaskRLE, decode_mask
+
+
+def first_hit(client: TestClient, text: str = "red") -> tuple[dict[str, object], dict[str, object], str]:
+    answer = client.post("/v1/search", json={"texts": [text], "limit": 1, "per_image": 1}).json()
+    hit = answer["hits"][0]
+    return hit["image"], hit["segments"][0], answer["id"]
+
+
+def test_a_search_finds_the_thing_and_its_mask(client: TestClient) -> None:
+    image, segment, _ = first_hit(client, "blue")
+
+    assert str(image["path"]).endswith("a.png")
+    rle = segment["rle"]
+    assert isinstance(rle, dict)
+    mask = decode_mask(MaskRLE(tuple(rle["size"]), rle["counts"]))
+    assert mask.sum() == segment["area_px"]
+    assert mask[60, 120]
+
+
+def test_filters_negatives_segments_and_presence_reach_the_search(client: TestClient) -> None:
+    image, segment, _ = first_hit(client, "green")
+
+    def found(**request: object) -> list[str]:
+        answer = client.post("/v1/search", json={"limit": 5, "per_image": 1, **request}).json()
+        return [hit["image"]["path"].rsplit("/", 1)[-1] for hit in answer["hits"]]
+
+    assert found(segments=[segment["segment_id"]])[0] == "b.png"
+    assert found(texts=["green"], where={"min_area": 0.999}) == []
+    folder = image["path"].rsplit("/", 1)[0]  # type: ignore[attr-defined]
+    assert found(texts=["green"], where={"sources": [folder, "file:///elsewhere"]})[0] == "b.png"
+    assert found(texts=["green"], where={"sources": ["/elsewhere"]}) == []
+    refused(client.post("/v1/search", json={"texts": ["red"], "where": {"sources": ["a"]}}), 422, "absolute")
+    assert found(texts=["red"], present=True) == ["a.png"]
+    assert found(texts=["orange"], present=True) == []
+    both = found(texts=["red"])
+    assert sorted(both) == ["a.png", "b.png"]
+
+
+def test_pictures_that_do_not_show_it_are_marked_and_the_answer_says_not_there(client: TestClient) -> None:
+    def asked(**request: object) -> tuple[str, list[tuple[str, bool]]]:
+        answer = client.post("/v1/search", json={"limit": 5, **request}).json()
+        assert all((hit["presence"] is None) == ("texts" not in request) for hit in answer["hits"])
+        hits = [(hit["image"]["path"].rsplit("/", 1)[-1], hit["is_match"]) for hit in answer["hits"]]
+        return answer["answer"], hits
+
+    _, segment, _ = first_hit(client, "green")
+
+    assert asked(texts=["red"]) == ("found", [("a.png", True), ("b.png", False)])
+    verdict, hits = asked(texts=["orange"])
+    assert verdict == "not there"
+    assert sorted(hits) == [("a.png", False), ("b.png", False)]
+    verdict, hits = asked(segments=[segment["segment_id"]])  # nobody said in words what is meant
+    assert verdict == "found"
+    assert [match for _, match in hits] == [True, True]
+
+
+def test_the_level_and_the_object_score_reach_the_answer(client: TestClient) -> None:
+    def segments(level: str) -> list[dict[str, object]]:
+        question = {"texts": ["red"], "level": level, "limit": 5, "per_image": 50, "nested": True}
+        hits = client.post("/v1/search", json=question).json()["hits"]
+        return [segment for hit in hits for segment in hit["segments"]]
+
+    everything = segments("any")
+    assert all(0 <= float(str(one["object_score"])) <= 1 for one in everything)
+    assert {one["segment_id"] for one in segments("whole")} == {one["segment_id"] for one in everything}
+    assert len(everything) >= 3
+    assert [one["depth"] for one in everything] == [0] * len(everything)  # boxes side by side
+    assert segments("part") == []
+    refused(client.post("/v1/search", json={"texts": ["red"], "level": "half"}), 422, "level")
+    refused(client.post("/v1/search", json={"texts": ["???"]}), 422, "no word")
+
+
+def test_a_picture_finds_what_looks_like_it(client: TestClient) -> None:
+    file = {"file": ("x.png", png("green"), "image/png")}
+
+    whole = client.post("/v1/search/by-image", files=file, data={"request": '{"limit": 1}'})
+    part = client.post(
+        "/v1/search/by-image", files=file, data={"request": '{"limit": 1}', "box": "25,25,75,65"}
+    )
+
+    assert whole.status_code == 200
+    assert part.json()["hits"][0]["image"]["path"].endswith("b.png")
+    refused(client.post("/v1/search/by-image", files=file, data={"box": "900,900,950,950"}), 422, "no pixel")
+    refused(client.post("/v1/search/by-image", files={"file": ("x", b"text")}), 415, "the upload")
+
+
+def test_pages_follow_each_other_by_cursor_and_only_for_their_own_question(client: TestClient) -> None:
+    question = {"texts": ["red"], "limit": 1, "per_image": 1}
+    whole = client.post("/v1/search", json={**question, "limit": 5}).json()
+    pages = [client.post("/v1/search", json=question).json()]
+    while pages[-1]["next_cursor"]:
+        pages.append(client.post("/v1/search", json={**question, "cursor": pages[-1]["next_cursor"]}).json())
+
+    assert whole["next_cursor"] is None
+    assert len(pages) == len(whole["hits"])  # none of them is empty
+    assert [hit for page in pages for hit in page["hits"]] == whole["hits"]
+    cursor = pages[0]["next_cursor"]
+    other = {"texts": ["blue"], "limit": 1, "cursor": cursor}
+    refused(client.post("/v1/search", json=other), 422, "next_cursor")
+    refused(client.post("/v1/search", json={**question, "cursor": "nonsense!"}), 422, "next_cursor")
+    file = {"file": ("x.png", png("green"), "image/png")}
+    first = client.post("/v1/search/by-image", files=file, data={"request": '{"limit": 1}'}).json()
+    again = json.dumps({"limit": 1, "cursor": first["next_cursor"]})
+    second = client.post("/v1/search/by-image", files=file, data={"request": again}).json()
+    assert second["hits"][0]["rank"] == 2
+    file = {"file": ("x.png", png("red"), "image/png")}
+    refused(client.post("/v1/search/by-image", files=file, data={"request": again}), 422, "next_cursor")
+
+
+@pytest.mark.parametrize(
+    "other", [{"index": "edge:/two"}, {"index_collection": "two"}], ids=["place", "collection"]
+)
+def test_a_cursor_of_one_index_is_none_of_another(make: Make, other: dict[str, str]) -> None:
+    question = {"texts": ["red"], "limit": 1}
+    place = {"index": "http://qdrant:6333", "index_collection": "one"}
+    first, second = make(**place), make(**{**place, **other})
+    cursor = first.post("/v1/search", json=question).json()["next_cursor"]
+
+    assert first.post("/v1/search", json={**question, "cursor": cursor}).json()["hits"][0]["rank"] == 2
+    refused(second.post("/v1/search", json={**question, "cursor": cursor}), 422, "next_cursor")
+
+
+def test_weights_and_boxes_in_pictures_reach_the_search_and_are_explained(client: TestClient) -> None:
+    image, segment, _ = first_hit(client, "blue")
+    box = {"image_id": image["image_id"], "box_xyxy": segment["box_xyxy"]}
+
+    def first(**request: object) -> dict[str, object]:
+        answer = client.post("/v1/search", json={"limit": 1, "per_image": 1, "explain": True, **request})
+        found: dict[str, object] = answer.json()["hits"][0]["segments"][0]
+        return found
+
+    assert first(regions=[box])["segment_id"] == segment["segment_id"]
+    green = [{"text": "green", "weight": 5}, "blue"]
+    assert first(texts=green)["segment_id"] == first(texts=["green"])["segment_id"]
+    explained = first(texts=["blue"], away=[{"text": "red", "weight": 0.25}])["terms"]
+    assert isinstance(explained, list)
+    assert [(term["term"], term["weight"]) for term in explained] == [("blue", 1), ("red", -0.25)]
+    assert explained[0]["score"] > explained[1]["score"]
+    outside = {**box, "box_xyxy": [5000, 0, 6000, 10]}
+    refused(client.post("/v1/search", json={"regions": [outside]}), 422, "no pixel")
+    refused(client.post("/v1/search", json={"regions": [{"image_id": str(uuid4())}]}), 404)
+    refused(client.post("/v1/search", json={"regions": [box] * 5}), 422, "4")
+
+
+def test_a_picture_that_is_sent_goes_together_with_words(client: TestClient) -> None:
+    file = {"file": ("x.png", png("green"), "image/png")}
+
+    def first(request: str, **data: str) -> str:
+        answer = client.post("/v1/search/by-image", files=file, data={"request": request, **data})
+        path: str = answer.json()["hits"][0]["image"]["path"]
+        return path
+
+    assert first('{"texts": ["blue"]}', box="25,25,75,65", weight="0.1").endswith("a.png")
+    assert first('{"texts": ["blue"]}', box="25,25,75,65", weight="9").endswith("b.png")
+    for request, words in (("{", "JSON"), ('{"limit": 0}', "limit"), ('{"nonsense": 1}', "nonsense")):
+        answer = client.post("/v1/search/by-image", files=file, data={"request": request})
+        refused(answer, 422, words)
+
+
+def test_hits_are_refined_at_once_and_one_by_one(client: TestClient) -> None:
+    _, segment, answer_id = first_hit(client)
+
+    all_at_once = client.post(f"/v1/search/{answer_id}/refine?first=3").json()["refinements"]
+    events = client.get(f"/v1/search/{answer_id}/refinements?first=3")
+
+    assert [one["segment_id"] for one in all_at_once] == [segment["segment_id"]]
+    assert all_at_once[0]["answer"] == "refined"
+    assert events.headers["content-type"].startswith("text/event-stream")
+    lines = events.text.splitlines()
+    assert lines[0] == "event: refinement"
+    assert json.loads(lines[1].removeprefix("data: "))["segment_id"] == segment["segment_id"]
+    assert "event: done" in lines
+    refused(client.post("/v1/search/nothing/refine"), 404, "search again")
+    refused(client.post(f"/v1/search/{answer_id}/refine?first=101"), 422, "100")
+
+
+def test_pictures_and_segments_come_in_every_form(client: TestClient) -> None:
+    image, segment, _ = first_hit(client)
+    base, of_segment = f"/v1/images/{image['image_id']}", f"/v1/segments/{segment['segment_id']}"
+
+    assert client.get(base).json() == image
+    segments = client.get(f"{base}/segments").json()
+    assert segment["segment_id"] in [one["segment_id"] for one in segments]
+    assert segments == sorted(segments, key=lambda one: (-one["area_px"], one["segment_id"]))
+    with Image.open(BytesIO(client.get(f"{base}/file?max_px=80").content)) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (80, 60))
+    assert client.get(of_segment).json()["area_px"] == segment["area_px"]
+    with Image.open(BytesIO(client.get(f"{of_segment}/mask.png").content)) as picture:
+        assert int(np.asarray(picture).sum()) == segment["area_px"]
+    with Image.open(BytesIO(client.get(f"{of_segment}/cutout.png").content)) as picture:
+        assert picture.mode == "RGBA"
+    assert client.get(f"{of_segment}/polygon").json()["type"] == "MultiPolygon"
+    assert client.get("/v1/stats").json()["images"] == 2
+
+
+def test_a_segment_comes_in_the_form_that_is_accepted(client: TestClient) -> None:
+    _, segment, _ = first_hit(client)
+    path = f"/v1/segments/{segment['segment_id']}"
+
+    for accept, kind in (
+        ("*/*", "application/json"),
+        ("", "application/json"),
+        ("image/*", "image/png"),
+        ("text/html, application/geo+json;q=0.5", "application/geo+json"),
+        ("application/json;q=0.1, image/png", "image/png"),
+    ):
+        answer = client.get(path, headers={"Accept": accept})
+        assert answer.headers["content-type"] == kind
+        assert answer.headers["vary"] == "Accept"
+    assert client.get(path, headers={"Accept": "image/png"}).content == client.get(f"{path}/mask.png").content
+    refused(client.get(path, headers={"Accept": "text/html"}), 406, "application/json")
+    refused(client.get(path, headers={"Accept": ";;"}), 406)
+
+
+def test_what_was_sent_already_is_not_sent_again(client: TestClient) -> None:
+    image, segment, _ = first_hit(client)
+    for path in (f"/v1/images/{image['image_id']}/file", f"/v1/segments/{segment['segment_id']}/mask.png"):
+        first = client.get(path)
+        assert "max-age" in first.headers["cache-control"]
+        again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/images/{}", "/v1/images/{}/file", "/v1/images/{}/segments", "/v1/segments/{}", "/v1/nothing"],
+)
+def test_what_is_not_there_is_a_404(client: TestClient, path: str) -> None:
+    refused(client.get(path.format(uuid4())), 404)
+
+
+def test_a_click_cuts_out_and_the_picture_is_encoded_once(client: TestClient) -> None:
+    image, _, _ = first_hit(client)
+    loaded = client.app.state.service.loaded()  # type: ignore[attr-defined]
+
+    for x, y in ((30, 60), (120, 60)):
+        request = {"image_id": image["image_id"], "points": [{"x": x, "y": y}]}
+        answer = client.post("/v1/segment", json=request)
+        assert answer.status_code == 200
+        x1, y1, x2, y2 = answer.json()["masks"][0]["box_xyxy"]
+        assert x1 <= x < x2
+        assert y1 <= y < y2
+    assert (loaded.refiner.encodings.misses, loaded.refiner.encodings.hits) == (1, 1)
+
+    three = client.post("/v1/segment", json={**request, "masks": 3}).json()["masks"]
+    by_text = client.post("/v1/segment", json={"image_id": image["image_id"], "text": "blue"}).json()["masks"]
+    assert loaded.refiner.encodings.misses == 1
+    assert len(three) == 3
+    assert by_text[0]["box_xyxy"][0] > 80
+    refused(client.post("/v1/segment", json={"image_id": image["image_id"]}), 422, "say where")
+    refused(client.post("/v1/segment", json={**request, "points": [{"x": 900, "y": 1}]}), 422, "outside")
+    refused(client.post("/v1/segment", json={**request, "text": "red"}), 422, "alone")
+    refused(client.post("/v1/segment", json={**request, "points": [{"x": 1, "y": 1, "label": -1}]}), 422)
+    refused(client.post("/v1/segment", json={**request, "image_id": str(uuid4())}), 404)
+
+
+def test_a_picture_that_is_sent_is_cut_out_and_encoded_once(client: TestClient) -> None:
+    loaded = client.app.state.service.loaded()  # type: ignore[attr-defined]
+    file = {"file": ("x.png", png("red"), "image/png")}
+    click = json.dumps({"points": [{"x": 40, "y": 40}]})
+
+    boxes = [
+        client.post("/v1/segment/by-image", files=file, data={"request": click}).json()["masks"][0][
+            "box_xyxy"
+        ]
+        for _ in range(2)
+    ]
+
+    assert boxes == [[20, 20, 80, 70]] * 2
+    assert (loaded.refiner.encodings.misses, loaded.refiner.encodings.hits) == (1, 1)
+    nothing = client.post("/v1/segment/by-image", files={"file": ("x", b"no")}, data={"request": click})
+    refused(nothing, 415)
+    refused(client.post("/v1/segment/by-image", files=file, data={"request": "[]"}), 422, "request")
+
+
+def test_an_earlier_mask_is_improved_and_must_fit_the_picture(client: TestClient) -> None:
+    image, segment, _ = first_hit(client)
+    box = segment["box_xyxy"]
+    assert isinstance(box, list)
+    x1, y1, x2, y2 = box
+    request = {"image_id": image["image_id"], "points": [{"x": (x1 + x2) / 2, "y": (y1 + y2) / 2}]}
+    rle = segment["rle"]
+    assert isinstance(rle, dict)
+
+    answer = client.post("/v1/segment", json={**request, "mask": rle})
+
+    assert answer.json()["masks"][0]["box_xyxy"] == box
+    for wrong, words in (
+        ({**rle, "size": [10, 10]}, "size"),
+        ({**rle, "size": [10**9, 10**9]}, "size"),
+        ({**rle, "counts": "0"}, "runs"),
+        ({**rle, "counts": "\u20ac"}, "ASCII"),
+        ({**rle, "counts": ""}, "runs"),
+        ({**rle, "counts": coco_counts(wrapping_runs(math.prod(rle["size"])))}, "runs"),
+    ):
+        refused(client.post("/v1/segment", json={**request, "mask": wrong}), 422, words)
+    refused(client.post("/v1/segment", json={"image_id": image["image_id"], "mask": rle}), 422, "say where")
+
+
+def test_an_upload_can_wait_as_a_job_and_carry_tags(client: TestClient) -> None:
+    file = {"file": ("x.png", png("orange"))}
+
+    queued = client.post("/v1/images", files=file, data={"wait": "false", "tags": ["new", "box"]})
+    assert queued.status_code == 202
+    list(client.get(f"/v1/jobs/{queued.json()['job_id']}/events").iter_lines())  # until it ends
+
+    image = client.get(f"/v1/images/{queued.json()['image_id']}").json()
+    assert image["tags"] == ["box", "new"]
+    wanted = {"texts": ["orange"], "where": {"tags": ["new"]}}
+    assert client.post("/v1/search", json=wanted).json()["hits"][0]["image"] == image
+
+
+def test_an_upload_is_found_and_forgotten(client: TestClient, tmp_path: Path) -> None:
+    done = client.post("/v1/images", files={"file": ("../../evil.png", png("orange"))})
+    again = client.post("/v1/images", files={"file": ("x.png", png("orange"))})
+
+    assert done.status_code == 201
+    assert done.json()["outcome"] == "added"
+    assert again.json() == {**done.json(), "outcome": "unchanged", "segments": 0}
+    (kept,) = (path for path in (tmp_path / "uploads").rglob("*") if path.is_file())
+    assert kept.name == "evil.png"
+    assert not list(tmp_path.parent.glob("evil*"))
+    image, _, _ = first_hit(client, "orange")
+    assert image["image_id"] == done.json()["image_id"]
+    assert client.delete(f"/v1/images/{image['image_id']}").status_code == 204
+    refused(client.delete(f"/v1/images/{image['image_id']}"), 404)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("cat.png", "cat.png"),
+        ("..", "picture"),
+        ("C:\\x\\my cat.jpg", "my cat.jpg"),
+        ("a\nb.png", "a_b.png"),
+        ("\u732b.png", "\u732b.png"),
+        ("x" * 500 + ".png", "x" * 56 + ".png"),
+        (".part", "part"),
+    ],
+)
+def test_an_upload_keeps_what_is_plain_of_its_name(tmp_path: Path, name: str, kept: str) -> None:
+    path = keep_upload(b"data", tmp_path / "digest", name=name)
+
+    assert (path.parent, path.name, path.read_bytes()) == (tmp_path / "digest", kept, b"data")
+    assert keep_upload(b"data", tmp_path / "digest", name="other.png") == path
+
+
+def test_a_picture_whose_file_is_gone_is_a_410(client: TestClient) -> None:
+    image, segment, answer_id = first_hit(client)
+    Path(str(image["path"])).unlink()
+
+    refused(client.get(f"/v1/images/{image['image_id']}/file"), 410, "segdex sync")
+    refused(client.get(f"/v1/segments/{segment['segment_id']}/cutout.png"), 410)
+    refused(client.post(f"/v1/search/{answer_id}/refine"), 410)
+
+
+def test_a_job_without_news_still_says_that_the_service_lives(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segdex.http.routes.jobs._ALIVE_EVERY_S", 0.0)
+    monkeypatch.setattr("segdex.http.routes.jobs._EVENTS_FOR_S", 1.2)
+    jobs = client.app.state.service.loaded().jobs  # type: ignore[attr-defined]
+    job = Job(id="quiet", paths=["/x"], created_s=0.0)  # no worker knows of it
+    jobs.save(job)
+
+    lines = client.get("/v1/jobs/quiet/events").text.splitlines()
+
+    assert lines[0] == "event: job"
+    assert lines.count(": alive") >= 2
+
+
+def test_uploads_are_limited_before_they_are_decoded(make: Make, tmp_path: Path) -> None:
+    client = make(max_upload_bytes=2_000, max_pixels=10_000)
+
+    refused(client.post("/v1/images", files={"file": ("x.png", png(size=(400, 300)))}), 413, "pixels")
+    noise = np.random.default_rng(0).integers(0, 255, (90, 90, 3)).astype(np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    refused(client.post("/v1/images", files={"file": ("x.png", buffer.getvalue())}), 413, "2,000 bytes")
+    refused(client.post("/v1/images", files={"file": ("x.png", b"\0" * 200_000)}), 413, "bytes")
+    refused(client.post("/v1/images", files={"file": ("x.txt", b"no picture")}), 415)
+    assert not (tmp_path / "uploads").exists()
+
+
+def test_without_a_key_nothing_is_answered_where_keys_are_needed(make: Make) -> None:
+    (reader, reads), (writer, writes) = make_key("r", "read"), make_key("w", "write")
+    client = make((reads, writes))
+    search = {"texts": ["red"]}
+
+    for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {reader}"}):
+        answer = client.post("/v1/search", json=search, headers=header)
+        refused(answer, 401, "Authorization: Bearer")
+        assert answer.headers["www-authenticate"] == "Bearer"
+    may_read, may_write = ({"Authorization": f"Bearer {key}"} for key in (reader, writer))
+    assert client.post("/v1/search", json=search, headers=may_read).status_code == 200
+    file = {"file": ("x.png", png())}
+    refused(client.post("/v1/images", files=file, headers=may_read), 403, "needs write")
+    assert client.post("/v1/images", files=file, headers=may_write).status_code == 201
+    refused(client.get("/metrics", headers=may_write), 403, "needs admin")
+    assert client.get("/healthz").status_code == client.get("/").status_code == 200
+
+
+def test_every_path_but_health_and_page_needs_a_key(make: Make) -> None:
+    client = make((make_key("r", "read")[1],))
+
+    for path, methods in client.get("/v1/openapi.json").json()["paths"].items():
+        for method in methods:
+            answer = client.request(method, path.replace("{", "").replace("}", ""))
+            assert answer.status_code == (200 if path in ("/healthz", "/readyz") else 401), path
+
+
+def test_too_many_requests_of_a_key_wait(make: Make) -> None:
+    (first, one), (second, two) = make_key("a", "read"), make_key("b", "read")
+    client = make((one, two), rate_per_minute=3)
+
+    statuses = [
+        client.get("/v1/stats", headers={"Authorization": f"Bearer {first}"}).status_code for _ in range(5)
+    ]
+    answer = client.get("/v1/stats", headers={"Authorization": f"Bearer {first}"})
+
+    assert statuses == [200, 200, 200, 429, 429]
+    refused(answer, 429, "3 requests")
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
+    assert client.get("/v1/stats", headers={"Authorization": f"Bearer {second}"}).status_code == 200
+
+
+def test_pages_of_other_sites_are_not_answered(client: TestClient) -> None:
+    for origin in ("https://evil.example", "http://127.0.0.1:9999", "http://127.0.0.1.evil.example", "null"):
+        refused(client.post("/v1/search", json={"texts": ["red"]}, headers={"Origin": origin}), 403, origin)
+    own = client.post("/v1/search", json={"texts": ["red"]}, headers={"Origin": HERE})
+
+    assert own.status_code == 200
+    assert "access-control-allow-origin" not in own.headers
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:8600", "10.0.0.7", "localhost.", ""]
+)
+def test_a_name_of_another_site_that_leads_here_is_not_answered(client: TestClient, host: str) -> None:
+    answer = client.get("/v1/stats", headers={"Host": host, "Origin": f"http://{host}"})
+
+    refused(answer, 403)
+
+
+def test_with_keys_any_name_is_answered(make: Make) -> None:
+    key, kept = make_key("r", "read")
+    client = make((kept,))
+
+    answer = client.get("/v1/stats", headers={"Host": "pictures.example", "Authorization": f"Bearer {key}"})
+
+    assert answer.status_code == 200
+
+
+def test_a_body_of_unknown_length_is_not_read(client: TestClient) -> None:
+    refused(client.post("/v1/search", content=iter([b"{"] * 10)), 411, "length")
+
+
+def test_a_request_counts_once_for_its_rate(make: Make) -> None:
+    key, kept = make_key("w", "write")
+    client = make((kept,), rate_per_minute=2)
+    headers = {"Authorization": f"Bearer {key}"}
+
+    statuses = [client.delete(f"/v1/images/{uuid4()}", headers=headers).status_code for _ in range(3)]
+
+    assert statuses == [404, 404, 429]
+
+
+def test_every_answer_carries_the_headers_of_safety(client: TestClient) -> None:
+    for answer in (client.get("/"), client.get("/v1/stats"), client.get("/nothing")):
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_full_queue_is_a_503_that_says_when_to_come_back(make: Make) -> None:
+    client = make(max_waiting=1)
+    loaded = client.app.state.service.loaded()  # type: ignore[attr-defined]
+    started, go = threading.Event(), threading.Event()
+
+    def block() -> None:
+        started.set()
+        go.wait(10)
+
+    thread = threading.Thread(target=lambda: loaded.worker.run(block))
+    thread.start()
+    started.wait(10)
+    answer = client.post("/v1/search", json={"texts": ["red"]})
+    go.set()
+    thread.join()
+
+    refused(answer, 503, "ask again")
+    assert answer.headers["retry-after"] == "1"
+    assert client.post("/v1/search", json={"texts": ["red"]}).status_code == 200
+
+
+def test_a_service_that_cannot_load_lives_and_says_why() -> None:
+    def fail() -> Loaded:
+        raise IndexUnavailableError("no Qdrant server answers at http://127.0.0.1:9")
+
+    state = ServiceState(build_settings(), (), fail)
+    with TestClient(build_app(state), base_url=HERE) as client:
+        state.wait()
+
+        assert client.get("/healthz").status_code == 200
+        refused(client.get("/readyz"), 503, "no Qdrant server")
+        refused(client.post("/v1/search", json={"texts": ["red"]}), 503, "no Qdrant server")
+
+
+def test_a_service_whose_index_was_away_is_ready_when_it_comes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("segdex.http.state._RETRY_S", 0.01)
+    tries = iter([IndexLockedError("another process has it open"), IndexUnavailableError("no server"), None])
+
+    def load_later() -> Loaded:
+        if (error := next(tries)) is not None:
+            raise error
+        return load(tmp_path / "set")
+
+    state = ServiceState(build_settings(), (), load_later)
+    with TestClient(build_app(state), base_url=HERE) as client:
+        deadline = time.monotonic() + 20
+        while client.get("/readyz").status_code != 200 and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+        assert client.get("/readyz").status_code == 200
+        assert first_hit(client)
+
+
+def test_metrics_count_requests_by_path_and_status(client: TestClient) -> None:
+    client.get("/v1/stats")
+    client.get(f"/v1/images/{uuid4()}")
+
+    text = client.get("/metrics").text
+
+    assert 'segdex_requests_total{method="GET",path="/v1/stats",status="200"} 1.0' in text
+    assert 'path="/v1/images/{image_id}",status="404"' in text
+    assert "segdex_memory_bytes" in text
+
+
+def test_the_page_asks_no_other_host(client: TestClient) -> None:
+    page = client.get("/").text
+    for name in ("app.js", "hits.js", "jobs.js", "rle.js", "service.js", "style.css", "viewer.js"):
+        answer = client.get(f"/{name}")
+        assert answer.status_code == 200
+        page += answer.text
+
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_the_document_of_the_interface_is_complete(client: TestClient) -> None:
+    document = client.get("/v1/openapi.json").json()
+
+    assert document["openapi"].startswith("3.1")
+    assert document["components"]["schemas"]["SearchRequest"]["examples"]
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            assert operation["description"], path
+            if path.startswith("/v1"):
+                assert {"401", "403", "429", "503"} <= set(operation["responses"]), path
+
+
+def ended(client: TestClient, job_id: str) -> dict[str, object]:
+    """Wait until a job ended, by its events."""
+    text = client.get(f"/v1/jobs/{job_id}/events").text
+    last = [line for line in text.splitlines() if line.startswith("data: ")][-1]
+    job: dict[str, object] = json.loads(last.removeprefix("data: "))
+    assert job == client.get(f"/v1/jobs/{job_id}").json()
+    return job
+
+
+def test_a_job_ingests_a_folder_and_says_what_became_of_each_file(make: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "new.png").write_bytes(png("pink"))
+    (folder / "broken.png").write_bytes(png("pink")[:150])
+    client = make(job_roots=(folder,))
+
+    asked = client.post("/v1/jobs", json={"paths": [str(folder)], "tags": ["new"]})
+    job = ended(client, asked.json()["id"])
+
+    assert asked.status_code == 202
+    assert (job["status"], job["total"], job["done"]) == ("done", 2, 2)
+    assert job["counts"] == {"added": 1, "unreadable": 1}
+    image, _, _ = first_hit(client, "pink")
+    assert str(image["path"]).endswith("new.png")
+    assert image["tags"] == ["new"]
+    assert [each["id"] for each in client.get("/v1/jobs").json()] == [job["id"]]
+    assert client.delete(f"/v1/jobs/{job['id']}").json() == job
+    refused(client.get("/v1/jobs/nothing"), 404)
+
+
+def test_jobs_stay_below_the_allowed_folders(make: Make, tmp_path: Path) -> None:
+    allowed, secret = tmp_path / "pictures", tmp_path / "secret"
+    for folder in (allowed, secret):
+        folder.mkdir()
+        (folder / "a.png").write_bytes(png())
+    (allowed / "link").symlink_to(secret)
+    (allowed / "link.png").symlink_to(secret / "a.png")
+    client = make(job_roots=(allowed,))
+
+    for path in (
+        str(secret),
+        f"{allowed}/../secret",
+        str(allowed / "link"),
+        str(allowed / "link.png"),
+        "/etc/passwd",
+        "pictures",
+        f"{allowed}2",
+        str(allowed / "none"),
+    ):
+        refused(client.post("/v1/jobs", json={"paths": [path]}), 422, "allowed folders")
+    job = ended(client, client.post("/v1/jobs", json={"paths": [str(allowed)]}).json()["id"])
+
+    assert (job["status"], job["total"]) == ("done", 1)
+    assert "1 files lie outside" in str(job["detail"])
+    refused(make().post("/v1/jobs", json={"paths": [str(allowed)]}), 422, "SEGDEX_JOB_ROOTS")

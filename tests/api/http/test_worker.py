@@ -1,0 +1,155 @@
+"""The worker of the models: one call at a time, texts together, and a word when it is full."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
+
+from segdex.http.model_worker import BusyError, ModelWorker, QueuedEmbedder
+from segdex_core.errors import QueryError
+from segdex_core.records import RGBImage, Vectors
+
+
+class RecordingEmbedder(ColourEmbedder):
+    """Remembers which texts came together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        self.batches.append(len(texts))
+        return super().embed_texts(texts)
+
+    def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
+        self.batches.append(len(images))
+        return super().embed_images(images)
+
+
+class Gate:
+    """Holds the thread of the models until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached, self.open = threading.Event(), threading.Event()
+
+    def hold(self) -> None:
+        self.reached.set()
+        self.open.wait(10)
+
+
+@pytest.fixture(name="embedder")
+def _embedder() -> RecordingEmbedder:
+    return RecordingEmbedder()
+
+
+@pytest.fixture(name="worker")
+def _worker(embedder: RecordingEmbedder) -> Iterator[ModelWorker]:
+    worker = ModelWorker(embedder, max_waiting=8)
+    yield worker
+    worker.close()
+
+
+def test_a_call_runs_in_the_thread_of_the_models_and_its_error_comes_back(worker: ModelWorker) -> None:
+    assert worker.run(lambda: threading.current_thread().name).startswith("models")
+    with pytest.raises(ZeroDivisionError):
+        worker.run(lambda: 1 // 0)
+    assert worker.waiting == 0
+
+
+def test_texts_that_wait_together_are_embedded_together(
+    worker: ModelWorker, embedder: RecordingEmbedder
+) -> None:
+    gate = Gate()
+
+    with ThreadPoolExecutor(8) as pool:
+        blocking = pool.submit(worker.run, gate.hold)
+        gate.reached.wait(10)
+        colours = ["red", "green", "blue", "red", "pink"]
+        rows = [pool.submit(worker.embed_texts, [colour]) for colour in colours]
+        while worker.waiting < 6:
+            pass
+        gate.open.set()
+        blocking.result(10)
+        found = np.concatenate([row.result(10) for row in rows])
+
+    np.testing.assert_array_equal(found, ColourEmbedder().embed_texts(colours))
+    assert embedder.batches == [5]
+
+
+def test_pictures_that_wait_together_are_embedded_together(
+    worker: ModelWorker, embedder: RecordingEmbedder
+) -> None:
+    gate = Gate()
+    pictures = [np.full((20, 30, 3), colour, np.uint8) for colour in COLOURS_RGB.values()][:4]
+    queued = QueuedEmbedder(embedder, worker)
+
+    with ThreadPoolExecutor(8) as pool:
+        blocking = pool.submit(worker.run, gate.hold)
+        gate.reached.wait(10)
+        rows = [pool.submit(queued.embed_images, [picture]) for picture in pictures]
+        while worker.waiting < 5:
+            pass
+        gate.open.set()
+        blocking.result(10)
+        found = np.concatenate([row.result(10) for row in rows])
+
+    np.testing.assert_array_equal(found, ColourEmbedder().embed_images(pictures))
+    assert embedder.batches == [4]
+
+
+def test_a_text_that_cannot_be_embedded_spoils_no_other(
+    worker: ModelWorker, embedder: RecordingEmbedder
+) -> None:
+    gate = Gate()
+
+    with ThreadPoolExecutor(8) as pool:
+        blocking = pool.submit(worker.run, gate.hold)
+        gate.reached.wait(10)
+        good, bad = pool.submit(worker.embed_texts, ["red"]), pool.submit(worker.embed_texts, [" "])
+        while worker.waiting < 3:
+            pass
+        gate.open.set()
+        blocking.result(10)
+
+        assert good.result(10).shape == (1, embedder.dim)
+        with pytest.raises(QueryError, match="empty"):
+            bad.result(10)
+
+
+def test_a_full_queue_refuses_and_answers_again_later(embedder: RecordingEmbedder) -> None:
+    worker = ModelWorker(embedder, max_waiting=2)
+    gate = Gate()
+
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(worker.run, gate.hold) for _ in range(2)]
+        gate.reached.wait(10)
+        while worker.waiting < 2:
+            pass
+        with pytest.raises(BusyError, match="ask again"):
+            worker.embed_texts(["red"])
+        with pytest.raises(BusyError):
+            worker.run(lambda: None)
+        gate.open.set()
+        for call in calls:
+            call.result(10)
+
+    assert worker.embed_texts(["red"]).shape == (1, embedder.dim)
+    worker.close()
+
+
+def test_the_queued_embedder_is_the_embedder(worker: ModelWorker, embedder: RecordingEmbedder) -> None:
+    queued = QueuedEmbedder(embedder, worker)
+    image = np.full((9, 9, 3), 200, np.uint8)
+    texts = embedder.embed_texts(["red", "blue"])
+
+    assert (queued.name, queued.dim, queued.fingerprint) == (
+        embedder.name,
+        embedder.dim,
+        embedder.fingerprint,
+    )
+    np.testing.assert_array_equal(queued.embed_texts(["red", "blue"]), texts)
+    np.testing.assert_array_equal(queued.embed_images([image]), embedder.embed_images([image]))
+    np.testing.assert_array_equal(queued.relevance(image, texts), embedder.relevance(image, texts))

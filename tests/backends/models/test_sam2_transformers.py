@@ -1,0 +1,201 @@
+"""The torch adapter: parity with Meta's package and with ONNX, batches, and what it refuses."""
+
+import socket
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import huggingface_hub.constants
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+from tests.backends.models.tiny_sam2 import save_tiny_sam2
+from tests.needs import package, photo
+from tests.real_models import onnx_sam2, sam2_folder, torch_sam2
+
+from segdex_backends.models import hub
+from segdex_backends.models.devices import ModelPrecision, check_device, fastest_precision
+from segdex_backends.models.sam2.hub_weights import TransformersSam2
+from segdex_core.errors import ModelMissingError, ModelUnavailableError, UsageError
+from segdex_core.ports.segmenter import ImageFeatures, PromptableSegmenter, Prompts
+from segdex_core.records import RGBImage
+
+MAX_LOGIT_DIFFERENCE = 1e-3
+
+# On chelsea.png, 451x300: points and labels as the adapters take them.
+CASES = {
+    "one point": ([[200, 150]], [1]),
+    "three points": ([[200, 150], [60, 40], [300, 250]], [1, 0, 1]),
+    "box": ([[100, 50], [330, 290]], [2, 3]),
+    "box and point": ([[100, 50], [330, 290], [150, 100]], [2, 3, 1]),
+}
+
+
+@cache
+def cat() -> RGBImage:
+    with Image.open(photo("chelsea.png")) as opened:
+        return np.array(opened.convert("RGB"))
+
+
+@cache
+def encoded(kind: str) -> tuple[PromptableSegmenter, ImageFeatures]:
+    segmenter = onnx_sam2() if kind == "onnx" else torch_sam2()
+    return segmenter, segmenter.encode([cat()])[0]
+
+
+def prompts(case: str, mask: npt.NDArray[np.float32] | None) -> Prompts:
+    points, labels = CASES[case]
+    return Prompts(np.array([points], np.float32), np.array([labels]), mask)
+
+
+@pytest.fixture(scope="module")
+def earlier_mask() -> npt.NDArray[np.float32]:
+    """(1, 256, 256) logits of a first round."""
+    segmenter, features = encoded("torch")
+    return segmenter.decode(features, prompts("one point", None)).logits[:, 1]
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("with_mask", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_onnx_and_torch_give_the_same_masks(
+    case: str, with_mask: bool, earlier_mask: npt.NDArray[np.float32]
+) -> None:
+    asked = prompts(case, earlier_mask if with_mask else None)
+
+    ours, onnx = (
+        segmenter.decode(features, asked) for segmenter, features in map(encoded, ("torch", "onnx"))
+    )
+
+    np.testing.assert_allclose(ours.logits, onnx.logits, atol=MAX_LOGIT_DIFFERENCE)
+    np.testing.assert_allclose(ours.predicted_iou, onnx.predicted_iou, atol=1e-4)
+
+
+@pytest.mark.models
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+def test_masks_equal_those_of_metas_predictor(earlier_mask: npt.NDArray[np.float32]) -> None:
+    package("sam2", "reference")
+    from sam2.sam2_image_predictor import SAM2ImagePredictor
+    from tests.reference.meta_sam2 import build_meta_sam2
+
+    predictor = SAM2ImagePredictor(build_meta_sam2(sam2_folder()))
+    predictor.set_image(cat())
+    segmenter, features = encoded("torch")
+
+    for case, (points, labels) in CASES.items():
+        corners = 2 if labels[0] == 2 else 0
+        box = np.array(points[:corners]).reshape(-1) if corners else None
+        rest = np.array(points[corners:], np.float32) if points[corners:] else None
+        rest_labels = np.array(labels[corners:]) if points[corners:] else None
+        for mask in (None, earlier_mask):
+            for multimask in (True, False):
+                _, iou, logits = predictor.predict(
+                    rest, rest_labels, box=box, mask_input=mask, multimask_output=multimask
+                )
+                ours = segmenter.decode(features, prompts(case, mask), multimask=multimask)
+                what = f"{case}, mask {mask is not None}, multimask {multimask}"
+                np.testing.assert_allclose(ours.logits[0], logits, atol=MAX_LOGIT_DIFFERENCE, err_msg=what)
+                np.testing.assert_allclose(ours.predicted_iou[0], iou, atol=1e-4, err_msg=what)
+
+
+def test_pictures_encoded_together_decode_as_those_encoded_alone(tmp_path: Path) -> None:
+    segmenter = TransformersSam2.load(str(save_tiny_sam2(tmp_path)))
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((40, 70), (90, 30))]
+    click = Prompts(np.array([[[20, 10]]], np.float32), np.ones((1, 1), np.int64))
+
+    together = segmenter.encode(images)
+
+    for image, features in zip(images, together, strict=True):
+        (alone,) = segmenter.encode([image])
+        np.testing.assert_allclose(
+            segmenter.decode(features, click).logits, segmenter.decode(alone, click).logits, atol=1e-4
+        )
+
+
+def test_the_fingerprint_follows_the_weights_and_not_the_place(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.mkdir()
+    second.mkdir()
+    save_tiny_sam2(first)
+    save_tiny_sam2(second)
+    here, there = (TransformersSam2.load(str(path)).fingerprint for path in (first, second))
+    weights = bytearray((second / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (second / "model.safetensors").write_bytes(weights)
+
+    assert here == there
+    assert TransformersSam2.load(str(second)).fingerprint != here
+
+
+def test_fp16_needs_cuda() -> None:
+    with pytest.raises(UsageError, match="fp16 needs --device cuda"):
+        TransformersSam2.load("anything", device="cpu", precision="fp16")
+
+
+def test_a_precision_that_is_none_is_named() -> None:
+    with pytest.raises(UsageError, match="must be fp32, bf16 or fp16, but is int8"):
+        check_device("cpu", "int8")  # type: ignore[arg-type]
+
+
+def test_bf16_on_a_cpu_pays_with_matrix_units_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for found, precision in ({"amx_bf16": True}, "bf16"), ({"amx_bf16": False}, "fp32"), ({}, "fp32"):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
+        assert fastest_precision("cpu") == precision
+        assert fastest_precision("cuda") == "bf16"
+
+
+def test_each_precision_has_a_fingerprint_of_its_own(tmp_path: Path) -> None:
+    folder = str(save_tiny_sam2(tmp_path))
+    precisions: tuple[ModelPrecision, ...] = ("fp32", "bf16")
+    fingerprints = [TransformersSam2.load(folder, precision=each).fingerprint for each in precisions]
+
+    assert len(set(fingerprints)) == 2
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "mps", ""])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    with pytest.raises(UsageError, match="--device"):
+        TransformersSam2.load("anything", device=device)
+
+
+@pytest.mark.parametrize("source", ["./nothing/here", "/nothing/here", "weights.pt", "a/b/c"])
+def test_a_source_that_does_not_exist_is_named(source: str) -> None:
+    with pytest.raises(ModelMissingError, match=source):
+        TransformersSam2.load(source)
+
+
+@pytest.fixture
+def silent_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A hub that accepts connections and never answers, and an empty cache."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(hub, "_TIMEOUT_S", 0.2)
+        yield
+
+
+@pytest.mark.usefixtures("silent_hub")
+@pytest.mark.timeout(10)
+def test_a_hub_that_does_not_answer_is_one_line_with_the_ways_out() -> None:
+    with pytest.raises(ModelUnavailableError, match=r"--profile offline.*folder") as caught:
+        TransformersSam2.load("facebook/sam2.1-hiera-tiny")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("silent_hub")
+@pytest.mark.timeout(10)
+def test_a_model_in_the_hubs_cache_loads_while_the_hub_is_silent(tmp_path: Path) -> None:
+    home = tmp_path / "models--someone--tiny"
+    commit = "0123456789012345678901234567890123456789"
+    (home / "snapshots" / commit).mkdir(parents=True)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    save_tiny_sam2(home / "snapshots" / commit)
+
+    assert TransformersSam2.load("someone/tiny").name == "someone/tiny (fp32, cpu)"
