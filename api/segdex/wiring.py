@@ -1,7 +1,9 @@
 """The composition root: the one place where settings become models and an index."""
 
 import os
+import platform
 from contextlib import AbstractContextManager, ExitStack, suppress
+from importlib.metadata import version
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING
@@ -9,18 +11,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
+from segdex.recipes import RememberedRecipe, recipe_key
 from segdex_backends.models.catalog import CatalogEntry, find_model, profile_models
 from segdex_core.errors import UsageError
+from segdex_core.media.uris import uri_to_path
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.segmenter import ImageFeatures, PromptableSegmenter
+from segdex_core.ports.source import Source
 from segdex_core.ports.text_segmenter import TextSegmenter
-from segdex_core.records import SEGMENT_VIEWS, Vectors
+from segdex_core.records import Vectors
 from segdex_core.settings import ProfileName, Settings
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.masks.generate import GeneratorSettings, preset
 from segdex_ingest.run import IngestOptions, ingest_into, prepare_index
-from segdex_ingest.scan import scan_paths
 from segdex_search.calibrate import calibration_file, load_calibration
 from segdex_search.distractors import DISTRACTORS
 from segdex_search.presence import PresenceJudge
@@ -89,6 +93,13 @@ def open_index(settings: Settings, *, create: bool) -> SegmentIndex:
     )
 
 
+def open_source() -> Source:
+    """Return where pictures are read from: the files of this machine."""
+    from segdex_backends.sources.files import FileSource
+
+    return FileSource()
+
+
 def profile_of(settings: Settings, index: SegmentIndex) -> ProfileName:
     """Return the profile asked for, else the one that filled the index, else ``default``."""
     if settings.profile is not None:
@@ -155,6 +166,11 @@ def load_embedder(settings: Settings, profile: ProfileName) -> Embedder:
     return _open_clip(entry.architecture, entry.pretrained, settings, device)
 
 
+def worker_count(settings: Settings) -> int:
+    """Return how many threads analyse pictures."""
+    return settings.workers or min(len(os.sched_getaffinity(0)), _MAX_WORKERS)
+
+
 def plan_workers(settings: Settings) -> int:
     """Return how many threads analyse pictures, and share the cores among them.
 
@@ -163,8 +179,7 @@ def plan_workers(settings: Settings) -> int:
     """
     import torch
 
-    cores = len(os.sched_getaffinity(0))
-    workers = settings.workers or min(cores, _MAX_WORKERS)
+    cores, workers = len(os.sched_getaffinity(0)), worker_count(settings)
     if resolve_device(settings) == "cpu":
         torch.set_num_threads(max(cores // workers, 1))  # holds for threads that are started from now on
     return workers
@@ -242,7 +257,7 @@ def load_service(settings: Settings) -> "Loaded":
         opened.callback(index.close)
         profile = profile_of(settings, index)
         recipe = load_recipe(settings, profile, preset("balanced"))
-        prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
+        prepare_index(index, recipe, profile=profile)
         judge = load_judge(settings, recipe.embedder)
         refiner = make_refiner(
             settings,
@@ -268,6 +283,7 @@ def load_service(settings: Settings) -> "Loaded":
         refiner=refiner,
         jobs=jobs,
         job_worker=job_worker,
+        source=open_source(),
         writing=writing,
     )
 
@@ -308,17 +324,19 @@ def job_runner(
     """
     from segdex.jobs.queue import check_paths, inside
 
+    source = open_source()
     roots = settings.job_roots if settings.uploads is None else (*settings.job_roots, settings.uploads)
 
     def run(job: "Job", progress: "Progress") -> None:
         check_paths(job.paths, roots)  # the folders may have changed since it was asked for
-        scan = scan_paths(job.paths)
-        files = [path for path in scan.files if inside(path, roots)]
-        progress.found(len(files), left_out=len(scan.files) - len(files))
+        listing = source.list(job.paths)
+        uris = [uri for uri in listing.uris if inside(uri_to_path(uri), roots)]
+        progress.found(len(uris), left_out=len(listing.uris) - len(uris))
         report = ingest_into(
             index,
             recipe,
-            files,
+            uris,
+            source=source,
             profile=profile,
             lock=lock,
             options=IngestOptions(
@@ -347,6 +365,43 @@ def load_recipe(settings: Settings, profile: ProfileName, generator: GeneratorSe
         embedder=load_embedder(settings, profile),
         generator=generator,
         views=settings.views,
+    )
+
+
+def remembered_recipe(
+    settings: Settings, profile: ProfileName, generator: GeneratorSettings
+) -> RememberedRecipe:
+    """Return the recipe of settings; its models are loaded when they are needed."""
+    import segdex_backends.models
+    import segdex_ingest
+
+    def load() -> Recipe:
+        plan_workers(settings)
+        return load_recipe(settings, profile, generator)
+
+    chosen = ("segmenter", "embedder", "precision", "device", "compile_models", "views")
+    parts = {name: getattr(settings, name) for name in chosen}
+    parts |= {
+        "profile": profile,
+        "generator": generator.fingerprint(),
+        "version": version("segdex"),
+        # what precisions and devices are chosen by
+        "machine": (
+            platform.node(),
+            platform.processor(),
+            sorted(map(str, Path("/dev").glob("nvidia[0-9]*"))),
+        ),
+    }
+    names = [name for name in (settings.segmenter, settings.embedder) if name is not None]
+    places = [Path(part) for name in names for part in (name, name.partition(":")[2]) if part]
+    return RememberedRecipe(
+        load,
+        key=recipe_key(
+            parts,
+            code=[Path(segdex_backends.models.__path__[0]), Path(segdex_ingest.__path__[0])],
+            places=[place for place in places if place.exists()],
+        ),
+        file=cache_folder(settings) / "recipes.json",
     )
 
 

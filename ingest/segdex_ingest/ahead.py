@@ -1,50 +1,41 @@
-"""Analyse pictures ahead of the thread that writes them: several at a time, crops of several in one batch."""
+"""Analyse pictures ahead of the thread that writes them, several at a time, each once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from threading import Event, Lock
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self
 from uuid import UUID
 
-import numpy as np
+from segdex_ingest.analyse import AnalysedImage
 
-from segdex_core.ports.embedder import Embedder
-from segdex_core.ports.segmenter import PromptableSegmenter
-from segdex_core.records import RGBImage
-from segdex_ingest.analyse import AnalysedImage, ImageViews, Recipe, assemble, segment_image, views_of
-
-_CROPS_PER_CALL = 64
-"""Fills the batches of an embedder, and is done in a second on a CPU, so that Ctrl-C is answered."""
+Analyse = Callable[[bytes, str, Callable[[], None]], AnalysedImage]
+"""Makes an analysis of the bytes of a picture, its name for messages, and what is called now and then."""
 
 
 class Analyses:
     """The analyses of a run that were begun and not written yet, each picture once.
 
-    A worker segments a picture, then leaves its crops to be embedded and takes the next picture; whichever
-    worker comes when nobody embeds does so for all that wait. So no worker is idle while a picture waits, and
-    batches span pictures. An analysis depends on nothing but the pixels: it can be begun before it is known
-    whether it will be needed, and in any order.
+    An analysis depends on nothing but the bytes: it can be begun before it is known whether it will be
+    needed, and in any order.
 
     Args:
-        recipe: The models, which all workers share.
-        workers: Threads that segment and embed, 1 or more.
+        analyse: Called in threads; what its checkpoint raises ends it.
+        workers: Threads that analyse, 1 or more.
         is_stored: Whether the picture with this id needs no analysis any more.
         limit: Begin at most so many before they are asked for; None for all.
     """
 
     def __init__(
-        self, recipe: Recipe, *, workers: int, is_stored: Callable[[UUID], bool], limit: int | None = None
+        self,
+        analyse: Analyse,
+        *,
+        workers: int,
+        is_stored: Callable[[UUID], bool],
+        limit: int | None = None,
     ) -> None:
+        self._analyse = analyse
         self._stopped = Event()
-        self._recipe = replace(
-            recipe,
-            segmenter=cast("PromptableSegmenter", _UntilStopped(recipe.segmenter, self._stopped)),
-            embedder=cast("Embedder", _UntilStopped(recipe.embedder, self._stopped)),
-        )
-        # half of the workers: while one embeds, the others bring it the crops of its next batch
-        self._batches = _SharedBatches(self._recipe.embedder, at_once=max(workers // 2, 1))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="segdex-analyse")
         self._is_stored = is_stored
         self._may_begin = limit
@@ -57,12 +48,12 @@ class Analyses:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop: what runs ends at its next call of a model, the rest is not begun."""
+        """Stop: what runs ends before its next call of a model, the rest is not begun."""
         self._stopped.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def begin(self, image_id: UUID, pixels: RGBImage) -> None:
-        """Analyse a picture that will probably be asked for; called by the threads that decode."""
+    def begin(self, image_id: UUID, data: bytes, *, name: str) -> None:
+        """Analyse a picture that will probably be asked for; called by the threads that read."""
         with self._lock:
             # a picture is forgotten only when it is stored: else a copy of it would be analysed again
             if image_id in self._by_id or self._is_stored(image_id) or self._stopped.is_set():
@@ -71,12 +62,17 @@ class Analyses:
                 if self._may_begin == 0:
                     return
                 self._may_begin -= 1
-            self._submit(image_id, pixels)
+            self._submit(image_id, data, name)
 
-    def result(self, image_id: UUID, pixels: RGBImage) -> AnalysedImage:
-        """Wait for the analysis of a picture, begun now if it was not; raises what a model raised for it."""
+    def result(self, image_id: UUID, data: bytes, *, name: str) -> AnalysedImage:
+        """Wait for the analysis of a picture, begun now if it was not.
+
+        Raises:
+            ImageError: If the bytes cannot be read as a picture.
+            ModelError: If a model fails, or cannot be loaded.
+        """
         with self._lock:
-            future = self._by_id.get(image_id) or self._submit(image_id, pixels)
+            future = self._by_id.get(image_id) or self._submit(image_id, data, name)
         return future.result()
 
     def forget(self, image_id: UUID) -> None:
@@ -84,92 +80,14 @@ class Analyses:
         with self._lock:
             self._by_id.pop(image_id, None)
 
-    def _submit(self, image_id: UUID, pixels: RGBImage) -> Future[AnalysedImage]:
-        self._by_id[image_id] = future = Future[AnalysedImage]()
-        self._pool.submit(self._analyse, pixels, future)
+    def _submit(self, image_id: UUID, data: bytes, name: str) -> Future[AnalysedImage]:
+        self._by_id[image_id] = future = self._pool.submit(self._analyse, data, name, self._checkpoint)
         return future
 
-    def _analyse(self, pixels: RGBImage, future: Future[AnalysedImage]) -> None:
-        try:
-            views = views_of(pixels, segment_image(pixels, self._recipe), self._recipe)
-        except Exception as error:  # noqa: BLE001 - raised again by ``result``
-            future.set_exception(error)
-            return
-        self._batches.embed(_Waiting(views, future))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
-    """A picture whose crops wait to be embedded."""
-
-    views: ImageViews
-    future: Future[AnalysedImage]
-
-
-@dataclass(slots=True, eq=False)
-class _SharedBatches:
-    """Embeds in the thread of whoever comes while fewer than ``at_once`` do; the others leave it theirs."""
-
-    embedder: Embedder
-    at_once: int
-    lock: Lock = field(default_factory=Lock)
-    waiting: list[_Waiting] = field(default_factory=list)
-    busy: int = 0
-
-    def embed(self, picture: _Waiting) -> None:
-        """Have a picture embedded, at once or soon, and with it whatever waits."""
-        with self.lock:
-            self.waiting.append(picture)
-        while pictures := self._take_all():
-            try:
-                self._embed_together(pictures)
-            finally:
-                with self.lock:
-                    self.busy -= 1
-
-    def _take_all(self) -> list[_Waiting]:
-        with self.lock:
-            if not self.waiting or self.busy == self.at_once:
-                return []  # whoever is busy looks again when done
-            self.busy += 1
-            taken, self.waiting = self.waiting, []
-            return taken
-
-    def _embed_together(self, pictures: Sequence[_Waiting]) -> None:
-        crops = [crop for picture in pictures for crop in picture.views.crops]
-        try:
-            rows = np.concatenate(
-                [
-                    self.embedder.embed_images(crops[start : start + _CROPS_PER_CALL])
-                    for start in range(0, len(crops), _CROPS_PER_CALL)
-                ]
-            )
-            ends = np.cumsum([len(picture.views.crops) for picture in pictures])
-            parts = np.split(rows, ends[:-1])
-            analysed = [assemble(picture.views, part) for picture, part in zip(pictures, parts, strict=True)]
-        except Exception as error:  # noqa: BLE001 - raised again by ``Analyses.result``
-            if len(pictures) == 1:
-                pictures[0].future.set_exception(error)
-                return
-            for picture in pictures:  # so that it is raised for no other picture than its own
-                self._embed_together([picture])
-            return
-        for picture, result in zip(pictures, analysed, strict=True):
-            picture.future.set_result(result)
-
-
-class _StoppedError(Exception):
-    """The run is over; nobody asks for the result any more."""
-
-
-class _UntilStopped:
-    """A model that refuses once the run was stopped, so that its threads end at their next call."""
-
-    def __init__(self, model: object, stopped: Event) -> None:
-        self._model = model
-        self._stopped = stopped
-
-    def __getattr__(self, name: str) -> Any:
+    def _checkpoint(self) -> None:
         if self._stopped.is_set():
-            raise _StoppedError
-        return getattr(self._model, name)
+            raise StoppedError
+
+
+class StoppedError(Exception):
+    """The run is over; nobody asks for the result any more."""

@@ -1,10 +1,15 @@
-"""The chain for one picture: pixels -> segments -> vectors -> records."""
+"""The chain for one picture: bytes -> pixels -> segments -> vectors -> records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Protocol
+from uuid import UUID
+
+import numpy as np
 
 from segdex_core.errors import UsageError
+from segdex_core.media.decode import decode_image, sha256_hex
 from segdex_core.ports.embedder import Embedder, RegionEmbedder
 from segdex_core.ports.segmenter import PromptableSegmenter
 from segdex_core.records import (
@@ -15,6 +20,7 @@ from segdex_core.records import (
     Segment,
     SegmentRecord,
     Vectors,
+    make_image_id,
     make_segment_id,
 )
 from segdex_core.settings import ViewMode
@@ -62,6 +68,10 @@ class Recipe:
                 "use --views crops"
             )
 
+    def load(self) -> "Recipe":
+        """Return itself: the models are loaded. See ``RecipeSource``."""
+        return self
+
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that differ whenever a stored segment or vector can differ."""
         numbers = f"{CROP_MARGIN};{BLUR_SHARE:.6f};{region_share(self.embedder)};{MIN_CROP_PX}"
@@ -74,86 +84,154 @@ class Recipe:
         return sha256("|".join(parts).encode()).hexdigest()[:16]
 
 
+class RecipeSource(Protocol):
+    """A recipe whose models are loaded only when a picture has to be analysed."""
+
+    def fingerprint(self) -> str:
+        """Return ``Recipe.fingerprint``; loads the models only where it is not remembered."""
+        ...
+
+    def load(self) -> Recipe:
+        """Return the recipe.
+
+        Raises:
+            ModelError: If a model cannot be fetched or loaded.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class AnalysedImage:
-    """What a recipe makes of a picture.
+    """What a recipe makes of the bytes of a picture. It can be pickled, so that any process may make it.
 
     Attributes:
+        sha256: Of the bytes, 64 hexadecimal digits.
+        size_bytes: How many they are.
+        size_hw: Height and width in pixels after EXIF orientation.
+        captured_s: EXIF time in seconds since 1970 UTC, or None.
+        place_lat_lon: EXIF position in degrees, or None.
+        recipe: ``Recipe.fingerprint``.
         segments: n segments, best score first.
         segment_vectors: View name to (n, dim) unit rows.
         image_vector: (1, dim) of the whole picture.
     """
 
+    sha256: str
+    size_bytes: int
+    size_hw: tuple[int, int]
+    captured_s: float | None
+    place_lat_lon: tuple[float, float] | None
+    recipe: str
     segments: Sequence[Segment]
     segment_vectors: Mapping[str, Vectors]
     image_vector: Vectors
 
+    @property
+    def image_id(self) -> UUID:
+        """``make_image_id`` of the bytes."""
+        return make_image_id(self.sha256)
 
-def analyse_image(image: RGBImage, recipe: Recipe) -> AnalysedImage:
-    """Segment one picture and embed the picture and every view of every segment."""
-    views = views_of(image, segment_image(image, recipe), recipe)
-    return assemble(views, recipe.embedder.embed_images(views.crops))
 
+def analyse(
+    data: bytes,
+    models: RecipeSource,
+    *,
+    name: str,
+    max_pixels: int,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> AnalysedImage:
+    """Decode a picture, segment it, and embed it with every view of every segment.
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ImageViews:
-    """A segmented picture as its embedder sees it.
+    The result depends on the bytes and the recipe alone. Several threads may share a recipe.
 
-    Attributes:
-        segments: n segments, best score first.
-        crops: What ``Embedder.embed_images`` has to see: the picture; unless the views are pooled, also the
-            crops of all segments, then their blurred crops.
-        regions: (n, dim) of the masks, or None; where the views are pooled (2 n, dim) of boxes, then masks.
-        region_share: What regions of masks count in the ``mask`` view.
-        pooled: Whether the regions are the views.
+    Args:
+        data: A whole file.
+        models: The models and settings; a ``Recipe``, or what loads one. They are asked for when the picture
+            was decoded.
+        name: What messages call the picture, usually its path.
+        max_pixels: Larger pictures are refused.
+        checkpoint: Called between calls of the models, about every second on a CPU; what it raises ends the
+            analysis.
+
+    Raises:
+        ImageError: If the bytes are no picture that can be read, or it is too large.
+        ModelError: If a model fails.
     """
-
-    segments: Sequence[Segment]
-    crops: Sequence[RGBImage]
-    regions: Vectors | None
-    region_share: float = 0.0
-    pooled: bool = False
-
-
-def segment_image(image: RGBImage, recipe: Recipe) -> list[Segment]:
-    """Return the segments of one picture."""
-    return generate_masks(image, segmenter=recipe.segmenter, settings=recipe.generator)
-
-
-def views_of(image: RGBImage, segments: Sequence[Segment], recipe: Recipe) -> ImageViews:
-    """Return what there is to embed of a segmented picture; regions are embedded here."""
-    embedder = recipe.embedder
-    if recipe.views == "pooled" and isinstance(embedder, RegionEmbedder):
-        return ImageViews(segments, [image], pooled_views(image, segments, embedder), pooled=True)
-    return ImageViews(
-        segments,
-        [image, *segment_views(image, segments)],
-        region_vectors(image, segments, embedder),
-        region_share=region_share(embedder),
+    image = decode_image(data, name=name, max_pixels=max_pixels)
+    pixels, recipe = image.pixels, models.load()
+    segments = segment_image(pixels, recipe, checkpoint=checkpoint)
+    image_vector, segment_vectors = embed_image(pixels, segments, recipe, checkpoint=checkpoint)
+    return AnalysedImage(
+        sha256=sha256_hex(data),
+        size_bytes=len(data),
+        size_hw=(pixels.shape[0], pixels.shape[1]),
+        captured_s=image.captured_s,
+        place_lat_lon=image.place_lat_lon,
+        recipe=recipe.fingerprint(),
+        segments=segments,
+        segment_vectors=segment_vectors,
+        image_vector=image_vector,
     )
 
 
-def assemble(views: ImageViews, rows: Vectors) -> AnalysedImage:
-    """Return the vectors of a picture and its segments.
+def segment_image(
+    image: RGBImage, recipe: Recipe, *, checkpoint: Callable[[], None] = lambda: None
+) -> list[Segment]:
+    """Return the segments of one picture."""
+    return generate_masks(image, segmenter=recipe.segmenter, settings=recipe.generator, checkpoint=checkpoint)
+
+
+def embed_image(
+    image: RGBImage,
+    segments: Sequence[Segment],
+    recipe: Recipe,
+    *,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> tuple[Vectors, dict[str, Vectors]]:
+    """Return the vector of a picture and those of its segments.
 
     Args:
-        views: Of n segments.
-        rows: (len(views.crops), dim) unit rows of the crops.
+        image: (H, W, 3) uint8.
+        segments: n segments with masks of its size.
+        recipe: With the embedder and the way of its views.
+        checkpoint: Called before each call of the embedder.
+
+    Returns:
+        (1, dim) unit row of the picture, and view name to (n, dim) unit rows.
     """
-    count = len(views.segments)
-    if views.pooled and views.regions is not None:
-        vectors = {"crop": views.regions[:count], "mask": views.regions[count:]}
-    else:
-        mask = mask_view(rows[1 + count :], views.regions, share=views.region_share)
-        vectors = {"crop": rows[1 : 1 + count], "mask": mask}
-    return AnalysedImage(segments=views.segments, segment_vectors=vectors, image_vector=rows[:1])
+    embedder, count = recipe.embedder, len(segments)
+    checkpoint()
+    if recipe.views == "pooled" and isinstance(embedder, RegionEmbedder):
+        regions = pooled_views(image, segments, embedder)
+        return embedder.embed_images([image]), {"crop": regions[:count], "mask": regions[count:]}
+    in_masks = region_vectors(image, segments, embedder)
+    crops = [image, *segment_views(image, segments)]
+    parts = []
+    for start in range(0, len(crops), _CROPS_PER_CALL):
+        checkpoint()
+        parts.append(embedder.embed_images(crops[start : start + _CROPS_PER_CALL]))
+    rows = np.concatenate(parts)
+    mask = mask_view(rows[1 + count :], in_masks, share=region_share(embedder))
+    return rows[:1], {"crop": rows[1 : 1 + count], "mask": mask}
 
 
-def build_records(analysed: AnalysedImage, image: ImageRecord) -> EmbeddedSegments:
-    """Return the segments of a picture as the index stores them, each id once."""
+_CROPS_PER_CALL = 64
+"""Fills the batches of an embedder, and is done in a second on a CPU, so that Ctrl-C is answered."""
+
+
+def build_records(
+    segments: Sequence[Segment], vectors: Mapping[str, Vectors], image: ImageRecord
+) -> EmbeddedSegments:
+    """Return the segments of a picture as the index stores them, each id once.
+
+    Args:
+        segments: n segments with masks of the picture's size.
+        vectors: View name to (n, dim) unit rows.
+        image: Their picture.
+    """
     height, width = image.size_hw
-    parents = [segment.parent for segment in analysed.segments]
-    ids = [make_segment_id(image.image_id, segment.mask) for segment in analysed.segments]
+    parents = [segment.parent for segment in segments]
+    ids = [make_segment_id(image.image_id, segment.mask) for segment in segments]
     records = [
         SegmentRecord(
             segment_id=segment_id,
@@ -176,6 +254,6 @@ def build_records(analysed: AnalysedImage, image: ImageRecord) -> EmbeddedSegmen
             tags=image.tags,
             captured_s=image.captured_s,
         )
-        for position, (segment_id, segment) in enumerate(zip(ids, analysed.segments, strict=True))
+        for position, (segment_id, segment) in enumerate(zip(ids, segments, strict=True))
     ]
-    return EmbeddedSegments(records=records, vectors=analysed.segment_vectors)
+    return EmbeddedSegments(records=records, vectors=vectors)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from uuid import UUID
 
+from segdex_core.ports.source import FileVersion
 from segdex_core.records import ImageFile, ImageRecord
 
 
@@ -25,10 +26,10 @@ class Ledger:
         # threads look files up while the main thread is in the middle of a change
         return [record for record in records if record is not None]
 
-    def find(self, uri: str, *, size_bytes: int, mtime_ns: int) -> ImageRecord | None:
-        """Return the picture at a file whose size and modification time are still the same."""
+    def find(self, uri: str, version: FileVersion) -> ImageRecord | None:
+        """Return the picture at a file whose version is still the same."""
         for record in self.at(uri):
-            if record.size_bytes == size_bytes and ImageFile(uri, mtime_ns) in record.files:
+            if record.size_bytes == version.size_bytes and ImageFile(uri, version.mtime_ns) in record.files:
                 return record
         return None
 

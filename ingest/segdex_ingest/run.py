@@ -1,24 +1,33 @@
-"""Ingest many files: skip what is done, decode and analyse ahead, write in order, report."""
+"""Ingest many files: plan, read and analyse ahead, write in order, report."""
 
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
-from pathlib import Path
+from threading import Lock
 from uuid import UUID
 
+import numpy as np
+
 from segdex_core.errors import ImageError, ImageTooLargeError, NotAnImageError
-from segdex_core.media.decode import DecodedImage, decode_image, read_image_bytes, sha256_hex
-from segdex_core.media.uris import display_path, path_to_uri, uri_to_path
+from segdex_core.media.decode import decode_image, sha256_hex
+from segdex_core.media.uris import display_path
 from segdex_core.ports.index import SegmentIndex
-from segdex_core.records import SEGMENT_VIEWS, ImageFile, ImageRecord, IndexFingerprint, make_image_id
-from segdex_ingest.ahead import Analyses
-from segdex_ingest.analyse import Recipe
+from segdex_core.ports.source import ListingProblem, Source
+from segdex_core.records import (
+    SEGMENT_VIEWS,
+    ImageFile,
+    IndexFingerprint,
+    make_image_id,
+)
+from segdex_ingest.ahead import Analyse, Analyses
+from segdex_ingest.analyse import AnalysedImage, Recipe, RecipeSource, analyse
 from segdex_ingest.ledger import Ledger
+from segdex_ingest.plan import IngestPlan, PlannedFile, plan_ingest
 from segdex_ingest.report import ANALYSED, FileOutcome, IngestReport, Outcome
-from segdex_ingest.write import IndexWriter, Writer
+from segdex_ingest.write import DryWriter, PictureWriter, Writer, Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +37,8 @@ class IngestOptions:
     Attributes:
         max_pixels: Pictures with more pixels are ``too large``.
         max_bytes: Files with more bytes are ``too large``.
-        jobs: Threads that read and decode ahead of the models, 1 or more.
-        workers: Threads that segment and embed, 1 or more; they share the models.
+        jobs: Threads that read ahead of the models, 1 or more.
+        workers: Threads that decode, segment and embed, 1 or more; they share the models.
         limit: Stop after this many pictures were segmented; None for all.
         tags: Labels for every file of this run.
     """
@@ -44,27 +53,33 @@ class IngestOptions:
 
 def ingest_into(
     index: SegmentIndex,
-    recipe: Recipe,
-    paths: Sequence[Path],
+    recipes: RecipeSource,
+    uris: Sequence[str],
     *,
+    source: Source,
     profile: str,
     options: IngestOptions,
     known_ids: Sequence[UUID] | None = None,
     lock: AbstractContextManager[object] | None = None,
-    skipped_folders: Sequence[tuple[str, str]] = (),
+    problems: Sequence[ListingProblem] = (),
+    approve: Callable[[IngestPlan], None] = lambda _: None,
     on_file: Callable[[FileOutcome], None] = lambda _: None,
 ) -> IngestReport:
     """Bring an index up to date with the given files: what every ingest that writes calls.
 
+    The models are loaded when the first picture has to be analysed; where none has, they are not loaded.
+
     Args:
         index: What to fill; created for the recipe if it is new.
-        recipe: The models and settings.
-        paths: The files, each once.
+        recipes: The models and settings.
+        uris: Canonical URIs of the files, each once.
+        source: Where they lie.
         profile: Of the models, for the fingerprint of the index.
         options: Limits, threads and tags.
         known_ids: The only pictures that the files can be, where the caller has hashed them; None for any.
         lock: An ``RLock`` of all in this process that write to the index; None where nobody else does.
-        skipped_folders: Handed on to the report.
+        problems: What could not be listed; handed on to the report.
+        approve: Called with the plan before anything is read or written; what it raises ends the ingest.
         on_file: Called after each file.
 
     Raises:
@@ -72,19 +87,80 @@ def ingest_into(
         SegmentIndexError: If the index fails; what was written before stays, and the next run goes on.
         ModelError: If a model fails.
     """
-    prepare_index(index, recipe, profile=profile, views=SEGMENT_VIEWS)
-    return ingest_files(
-        paths,
-        writer=IndexWriter(index, recipe, lock=lock),
-        ledger=Ledger(index.scroll_images() if known_ids is None else index.get_images(known_ids)),
-        recipe_fingerprint=recipe.fingerprint(),
+    checked = _RecipesOf(index, recipes, profile)
+    if index.fingerprint() is None:
+        checked.load()
+
+    def analysed(data: bytes, name: str, checkpoint: Callable[[], None]) -> AnalysedImage:
+        return analyse(data, checked, name=name, max_pixels=options.max_pixels, checkpoint=checkpoint)
+
+    while True:
+        ledger = Ledger(index.scroll_images() if known_ids is None else index.get_images(known_ids))
+        plan = plan_ingest(uris, source=source, ledger=ledger, recipe=checked.fingerprint())
+        approve(plan)
+        try:
+            return carry_out(
+                plan,
+                source=source,
+                ledger=ledger,
+                writer=PictureWriter(index, exists=source.exists, lock=lock),
+                analyse=analysed,
+                options=options,
+                problems=problems,
+                on_file=on_file,
+            )
+        except _OtherRecipeError:
+            continue  # the plan was made for what is remembered of the models, and they have changed since
+
+
+def rehearse(
+    plan: IngestPlan,
+    *,
+    source: Source,
+    ledger: Ledger,
+    options: IngestOptions,
+    problems: Sequence[ListingProblem] = (),
+    on_file: Callable[[FileOutcome], None] = lambda _: None,
+) -> IngestReport:
+    """Return what ``ingest_into`` would report; loads no model and writes nothing.
+
+    Args:
+        plan: The files.
+        source: Where they lie.
+        ledger: The pictures of the index; changed.
+        options: Limits, threads and tags.
+        problems: What could not be listed; handed on to the report.
+        on_file: Called after each file.
+    """
+
+    def decoded(data: bytes, name: str, checkpoint: Callable[[], None]) -> AnalysedImage:
+        checkpoint()
+        image = decode_image(data, name=name, max_pixels=options.max_pixels)
+        return AnalysedImage(
+            sha256=sha256_hex(data),
+            size_bytes=len(data),
+            size_hw=(image.pixels.shape[0], image.pixels.shape[1]),
+            captured_s=image.captured_s,
+            place_lat_lon=image.place_lat_lon,
+            recipe=plan.recipe,
+            segments=(),
+            segment_vectors={},
+            image_vector=np.zeros((1, 0), np.float32),
+        )
+
+    return carry_out(
+        plan,
+        source=source,
+        ledger=ledger,
+        writer=DryWriter(ledger, exists=source.exists),
+        analyse=decoded,
         options=options,
-        skipped_folders=skipped_folders,
+        problems=problems,
         on_file=on_file,
     )
 
 
-def prepare_index(index: SegmentIndex, recipe: Recipe, *, profile: str, views: tuple[str, ...]) -> None:
+def prepare_index(index: SegmentIndex, recipe: Recipe, *, profile: str) -> None:
     """Create the index for a recipe, or check that it is one for it.
 
     Raises:
@@ -95,41 +171,68 @@ def prepare_index(index: SegmentIndex, recipe: Recipe, *, profile: str, views: t
             profile=profile,
             embedder=recipe.embedder.fingerprint,
             dim=recipe.embedder.dim,
-            views=views,
+            views=SEGMENT_VIEWS,
             segmenter=recipe.segmenter.fingerprint,
         )
     )
 
 
-def ingest_files(
-    paths: Sequence[Path],
+class _OtherRecipeError(Exception):
+    """The models that were loaded are not those that the plan was made for."""
+
+
+class _RecipesOf:
+    """A recipe that is loaded once, and then compared with the index that it is to fill."""
+
+    def __init__(self, index: SegmentIndex, recipes: RecipeSource, profile: str) -> None:
+        self._index = index
+        self._recipes = recipes
+        self._profile = profile
+        self._lock = Lock()
+        self._loaded: Recipe | None = None
+        self._planned: str | None = None
+
+    def fingerprint(self) -> str:
+        self._planned = self._recipes.fingerprint() if self._loaded is None else self._loaded.fingerprint()
+        return self._planned
+
+    def load(self) -> Recipe:
+        with self._lock:
+            if self._loaded is None:
+                recipe = self._recipes.load()
+                prepare_index(self._index, recipe, profile=self._profile)
+                self._loaded = recipe
+        if self._planned not in (None, self._loaded.fingerprint()):
+            raise _OtherRecipeError
+        return self._loaded
+
+
+def carry_out(
+    plan: IngestPlan,
     *,
-    writer: Writer,
+    source: Source,
     ledger: Ledger,
-    recipe_fingerprint: str,
+    writer: Writer,
+    analyse: Analyse,
     options: IngestOptions,
-    skipped_folders: Sequence[tuple[str, str]] = (),
+    problems: Sequence[ListingProblem] = (),
     on_file: Callable[[FileOutcome], None] = lambda _: None,
 ) -> IngestReport:
-    """Bring the index up to date with the given files and say what became of each.
+    """Do what a plan leaves to do, and say what became of each file.
 
     Files are handled one after the other in the given order, so that two runs over the same files leave the
-    same index; reading, decoding and analysing runs ahead in threads, for a fixed number of files. Files that
-    are not given are left alone. Ctrl-C loses the pictures that are not written yet, and returns what was
-    done.
+    same index; reading and analysing run ahead in threads, for a fixed number of files. Files that are not
+    given are left alone. Ctrl-C loses the pictures that are not written yet, and returns what was done.
 
     Args:
-        paths: The files, each once.
-        writer: ``IndexWriter`` or ``DryWriter``.
+        plan: The files.
+        source: Where they lie.
         ledger: The pictures of the index; kept in step.
-        recipe_fingerprint: ``Recipe.fingerprint``; pictures made by another recipe are done again.
+        writer: What is told.
+        analyse: Makes an analysis with ``plan.recipe``.
         options: Limits, threads and tags.
-        skipped_folders: Handed on to the report.
+        problems: Handed on to the report.
         on_file: Called after each file.
-
-    Raises:
-        SegmentIndexError: If the index fails; what was written before stays, and the next run goes on.
-        ModelError: If a model fails.
     """
     started = time.perf_counter()
     outcomes: list[FileOutcome] = []
@@ -138,19 +241,23 @@ def ingest_files(
 
     def is_stored(image_id: UUID) -> bool:
         known = ledger.get(image_id)
-        return known is not None and known.recipe == recipe_fingerprint
+        return known is not None and known.recipe == plan.recipe
 
-    ahead: AbstractContextManager[Analyses | None] = nullcontext()
-    if writer.recipe is not None:
-        ahead = Analyses(writer.recipe, workers=options.workers, is_stored=is_stored, limit=options.limit)
     try:
-        with ahead as analyses:
-            worker = _Worker(writer, ledger, recipe_fingerprint, options, analyses)
+        with Analyses(analyse, workers=options.workers, is_stored=is_stored, limit=options.limit) as analyses:
+            run = _Run(
+                plan.recipe,
+                source=source,
+                ledger=ledger,
+                writer=writer,
+                analyses=analyses,
+                options=options,
+            )
             files_ahead = options.jobs + 2 * options.workers
-            with closing(_read_ahead(paths, worker.read, jobs=options.jobs, ahead=files_ahead)) as reads:
-                for path, prepared in reads:
+            with closing(_read_ahead(plan.files, run.read, jobs=options.jobs, ahead=files_ahead)) as reads:
+                for file, read in reads:
                     begun = time.perf_counter()
-                    outcome = worker.handle(path, prepared)
+                    outcome = run.handle(file, read)
                     outcome = replace(outcome, elapsed_s=time.perf_counter() - begun)
                     outcomes.append(outcome)
                     on_file(outcome)
@@ -161,7 +268,7 @@ def ingest_files(
         interrupted = True
     return IngestReport(
         files=outcomes,
-        skipped_folders=skipped_folders,
+        skipped_folders=[(display_path(problem.uri), problem.reason) for problem in problems],
         elapsed_s=time.perf_counter() - started,
         interrupted=interrupted,
     )
@@ -169,187 +276,93 @@ def ingest_files(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """A file as a thread read it: known by size and time, or read and hashed, or refused."""
+    """A file as a thread read it: known by its version, or read and hashed."""
 
-    uri: str
-    mtime_ns: int = 0
-    size_bytes: int = 0
-    sha256: str = ""
-    image: DecodedImage | None = None
-    refusal: ImageError | None = None
+    file: ImageFile
+    image_id: UUID
+    data: bytes | None
 
 
-class _Worker:
+class _Run:
+    """One ingest under way."""
+
     def __init__(
-        self, writer: Writer, ledger: Ledger, recipe: str, options: IngestOptions, analyses: Analyses | None
+        self,
+        recipe: str,
+        *,
+        source: Source,
+        ledger: Ledger,
+        writer: Writer,
+        analyses: Analyses,
+        options: IngestOptions,
     ) -> None:
-        self._writer = writer
-        self._ledger = ledger
         self._recipe = recipe
-        self._options = options
+        self._source = source
+        self._ledger = ledger
+        self._writer = writer
         self._analyses = analyses
+        self._options = options
 
-    def read(self, path: Path) -> _Read:
-        """Read, hash and decode a file and have it analysed, unless the ledger knows it; runs in threads."""
-        uri = path_to_uri(path)
-        name = display_path(uri)
+    def read(self, planned: PlannedFile) -> _Read | ImageError:
+        """Read and hash a file, and have it analysed, unless the ledger knows it; runs in threads."""
+        if planned.state == "unchanged" and planned.version is not None and planned.image_id is not None:
+            return _Read(ImageFile(planned.uri, planned.version.mtime_ns), planned.image_id, None)
+        uri = planned.uri
         try:
-            stat = path.stat()
-            known = self._ledger.find(uri, size_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns)
-            if known is not None and known.recipe == self._recipe:
-                return _Read(uri, stat.st_mtime_ns, stat.st_size, known.sha256)
-            data = read_image_bytes(path, max_bytes=self._options.max_bytes)
-            digest = sha256_hex(data)
-            known = self._ledger.get(make_image_id(digest))
-            image = None
-            if known is None or known.recipe != self._recipe:
-                image = decode_image(data, name=name, max_pixels=self._options.max_pixels)
-                if self._analyses is not None:
-                    self._analyses.begin(make_image_id(digest), image.pixels)
-        except OSError as error:  # the file went away, or must not be read
-            reason = error.strerror or str(error)
-            return _Read(uri, refusal=ImageError(f"{name}: cannot be read: {reason}"))
-        except ImageError as error:
-            return _Read(uri, refusal=error)
-        return _Read(uri, stat.st_mtime_ns, len(data), digest, image)
+            version = self._source.version(uri)
+            data = self._source.read(uri, max_bytes=self._options.max_bytes)
+        except ImageError as error:  # it went away, must not be read, or is too large
+            return error
+        image_id = make_image_id(sha256_hex(data))
+        if not self._is_stored(image_id):
+            self._analyses.begin(image_id, data, name=display_path(uri))
+        return _Read(ImageFile(uri, version.mtime_ns), image_id, data)
 
-    def handle(self, path: Path, read: _Read) -> FileOutcome:
+    def handle(self, planned: PlannedFile, read: _Read | ImageError) -> FileOutcome:
         """Bring the index up to date with one file; runs in the main thread alone."""
-        if read.refusal is not None:
-            return FileOutcome(read.uri, _refusal_outcome(read.refusal), str(read.refusal))
-        image_id = make_image_id(read.sha256)
-        known = self._ledger.get(image_id)
-        if known is None or known.recipe != self._recipe:
-            known = self._refresh(image_id)  # another writer may have stored it since
-        replaced = [record for record in self._ledger.at(read.uri) if record.image_id != image_id]
-        if known is not None and known.recipe == self._recipe:
-            recognised = self._recognise(read, known)
-            if recognised is None:
-                return self.handle(path, self.read(path))
-            outcome = recognised
-        else:
-            image = read.image
-            if image is None:  # the picture was known when it was read, and replaced since
-                read = self.read(path)
-                image = read.image
-                if image is None:
-                    return self.handle(path, read)
-            outcome = self._ingest(read, image)
-        for record in replaced:
-            self._forget_file(record, read.uri)
-            if outcome.outcome is not Outcome.NO_SEGMENTS:
-                outcome = replace(outcome, outcome=Outcome.REPLACED)
-        return outcome
-
-    def _refresh(self, image_id: UUID) -> ImageRecord | None:
-        """Return the record of a picture as the index has it now, and bring the ledger in step."""
-        record = self._writer.current(image_id, self._ledger.get(image_id))
-        if record is None:
-            self._ledger.remove(image_id)
-        else:
-            self._ledger.put(record)
-        return record
-
-    def _recognise(self, read: _Read, known: ImageRecord) -> FileOutcome | None:
-        """Note where bytes lie that are in the index already; None if somebody deleted them meanwhile."""
-        updated, outcome = self._recognised(read, known)
-        if updated != known:
-            with self._writer.exclusive():
-                record = self._refresh(known.image_id)
-                if record is None:
-                    return None
-                updated, outcome = self._recognised(read, record)
-                self._writer.update(updated)
-                self._ledger.put(updated)
-        return outcome
-
-    def _recognised(self, read: _Read, known: ImageRecord) -> tuple[ImageRecord, FileOutcome]:
-        """Return the record of known bytes with a file that holds them, and what became of the file."""
-        here = ImageFile(read.uri, read.mtime_ns)
-        others = [file for file in known.files if file.uri != read.uri]
-        seen_here = len(others) < len(known.files)
-        gone = [] if seen_here else [file for file in others if not uri_to_path(file.uri).exists()]
-        stay = [file for file in others if file not in gone]
-        files = tuple(sorted((*stay, here), key=lambda file: file.uri))
-        tags = tuple(sorted({*known.tags, *self._options.tags}))
-        updated = replace(known, files=files, tags=tags)
-        if gone and not stay:
-            return updated, FileOutcome(read.uri, Outcome.RENAMED, f"was {display_path(gone[0].uri)}")
-        if not seen_here:
-            same = display_path((stay or others)[0].uri)
-            return updated, FileOutcome(read.uri, Outcome.UNCHANGED, f"same content as {same}")
-        return updated, FileOutcome(read.uri, Outcome.UNCHANGED)
-
-    def _ingest(self, read: _Read, image: DecodedImage) -> FileOutcome:
-        """Store bytes that are new, or that another recipe ingested."""
-        image_id = make_image_id(read.sha256)
-        analysed = None
-        if self._analyses is not None:
-            analysed = self._analyses.result(image_id, image.pixels)  # seconds, so outside of the lock
+        uri = planned.uri
+        if isinstance(read, ImageError):
+            return FileOutcome(uri, _refusal_outcome(read), str(read))
         try:
-            with self._writer.exclusive():
-                known = self._refresh(image_id)
-                if known is not None and known.recipe == self._recipe:  # somebody else was faster
-                    recognised = self._recognise(read, known)
-                    if recognised is not None:
-                        return recognised
-                record = self._writer.store(self._new_record(read, image, known), analysed)
-                self._ledger.put(record)
+            written = self._write(read)
+        except ImageError as error:  # its bytes are no picture
+            return FileOutcome(uri, _refusal_outcome(error), str(error))
+        if written is None:  # what the ledger knew was deleted or replaced since
+            again = PlannedFile(uri, "to_read")
+            return self.handle(again, self.read(again))
+        self._ledger.put(written.record)
+        outcome = written.outcome
+        for record in self._ledger.at(uri):
+            if record.image_id != read.image_id:
+                self._leave(record.image_id, uri)
+                if outcome is not Outcome.NO_SEGMENTS:
+                    outcome = Outcome.REPLACED
+        return FileOutcome(uri, outcome, written.detail, segments=written.segments)
+
+    def _write(self, read: _Read) -> Written | None:
+        known, tags = self._ledger.get(read.image_id), self._options.tags
+        if known is not None and known.recipe == self._recipe:
+            noted = self._writer.note(known, read.file, tags)
+            if noted is None:
+                self._ledger.remove(read.image_id)
+            return noted
+        if read.data is None:
+            return None
+        try:
+            analysed = self._analyses.result(read.image_id, read.data, name=display_path(read.file.uri))
+            return self._writer.store(analysed, read.file, tags)
         finally:
-            if self._analyses is not None:
-                self._analyses.forget(image_id)
-        if record.status == "no_segments":
-            return FileOutcome(read.uri, Outcome.NO_SEGMENTS)
-        outcome, detail = Outcome.ADDED, ""
-        if known is not None and known.recipe != self._recipe:
-            outcome, detail = Outcome.REPLACED, "made with other models or settings before"
-        return FileOutcome(read.uri, outcome, detail, segments=record.segment_count)
+            self._analyses.forget(read.image_id)
 
-    def _new_record(self, read: _Read, image: DecodedImage, known: ImageRecord | None) -> ImageRecord:
-        """Return the record of bytes to be stored, with the files and tags that the index has of them."""
-        height, width = image.pixels.shape[:2]
-        others = [
-            file
-            for file in (known.files if known else ())
-            if file.uri != read.uri and uri_to_path(file.uri).exists()
-        ]
-        files = tuple(sorted((*others, ImageFile(read.uri, read.mtime_ns)), key=lambda file: file.uri))
-        return ImageRecord(
-            image_id=make_image_id(read.sha256),
-            sha256=read.sha256,
-            size_bytes=read.size_bytes,
-            files=files,
-            width=width,
-            height=height,
-            captured_s=_captured_s(read, image, known),
-            place_lat_lon=image.place_lat_lon,
-            tags=tuple(sorted({*(known.tags if known else ()), *self._options.tags})),
-            status="done",
-            segment_count=0,
-            recipe=self._recipe,
-        )
+    def _leave(self, image_id: UUID, uri: str) -> None:
+        left = self._writer.leave(image_id, uri)
+        self._ledger.remove(image_id)
+        if left is not None:
+            self._ledger.put(left)
 
-    def _forget_file(self, record: ImageRecord, uri: str) -> None:
-        """A file no longer holds this picture: delete the picture, unless it lies elsewhere too."""
-        with self._writer.exclusive():
-            now = self._refresh(record.image_id)
-            if now is None:
-                return
-            files = tuple(file for file in now.files if file.uri != uri)
-            if files:
-                updated = replace(now, files=files)
-                self._writer.update(updated)
-                self._ledger.put(updated)
-            else:
-                self._writer.delete(now)
-                self._ledger.remove(now.image_id)
-
-
-def _captured_s(read: _Read, image: DecodedImage, known: ImageRecord | None) -> float:
-    """Return the EXIF time, else what was noted before, else the file's modification time."""
-    if image.captured_s is not None:
-        return image.captured_s
-    return known.captured_s if known is not None else read.mtime_ns / 1e9
+    def _is_stored(self, image_id: UUID) -> bool:
+        known = self._ledger.get(image_id)
+        return known is not None and known.recipe == self._recipe
 
 
 def _refusal_outcome(refusal: ImageError) -> Outcome:
@@ -361,22 +374,26 @@ def _refusal_outcome(refusal: ImageError) -> Outcome:
 
 
 def _read_ahead(
-    paths: Iterable[Path], read: Callable[[Path], _Read], *, jobs: int, ahead: int
-) -> Generator[tuple[Path, _Read]]:
-    """Yield every path with what a thread read of it, in order, so many files ahead at most."""
-    remaining = iter(paths)
-    waiting: deque[tuple[Path, Future[_Read]]] = deque()
+    files: Iterable[PlannedFile],
+    read: Callable[[PlannedFile], _Read | ImageError],
+    *,
+    jobs: int,
+    ahead: int,
+) -> Generator[tuple[PlannedFile, _Read | ImageError]]:
+    """Yield every file with what a thread read of it, in order, so many files ahead at most."""
+    remaining = iter(files)
+    waiting: deque[tuple[PlannedFile, Future[_Read | ImageError]]] = deque()
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="segdex-read")
     try:
         while True:
             while len(waiting) <= ahead:
-                path = next(remaining, None)
-                if path is None:
+                file = next(remaining, None)
+                if file is None:
                     break
-                waiting.append((path, pool.submit(read, path)))
+                waiting.append((file, pool.submit(read, file)))
             if not waiting:
                 return
-            path, future = waiting.popleft()
-            yield path, future.result()
+            file, future = waiting.popleft()
+            yield file, future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

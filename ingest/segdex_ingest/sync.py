@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from segdex_core.media.uris import uri_to_path
 from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord
 
 
@@ -25,14 +25,14 @@ class SyncPlan:
     images: int
 
 
-def plan_sync(index: SegmentIndex) -> SyncPlan:
-    """Compare the ledger with the files; changes nothing."""
+def plan_sync(index: SegmentIndex, *, source: Source) -> SyncPlan:
+    """Compare the ledger with the files of a source; changes nothing."""
     gone: list[ImageRecord] = []
     moved: list[ImageRecord] = []
     known: set[UUID] = set()
     for record in index.scroll_images():
         known.add(record.image_id)
-        files = tuple(file for file in record.files if uri_to_path(file.uri).exists())
+        files = tuple(file for file in record.files if source.exists(file.uri))
         if not files:
             gone.append(record)
         elif files != record.files:

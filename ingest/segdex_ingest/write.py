@@ -1,142 +1,250 @@
 """What an ingest writes: the only code that changes an index while pictures are ingested.
 
 Others may write to the same index meanwhile: an upload beside a job, a worker on another machine. So a record
-is read from the index right before it is changed, whatever was known of it when the ingest began.
+is read from the index right before it is changed, and files and tags are merged by id, whatever was known of
+it when the ingest began.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from threading import RLock
 from typing import Protocol
 from uuid import UUID
 
+from segdex_core.media.uris import canonical_uri, display_path
 from segdex_core.ports.index import SegmentIndex
-from segdex_core.records import ImageRecord
-from segdex_ingest.analyse import AnalysedImage, Recipe, build_records
+from segdex_core.records import ImageFile, ImageRecord
+from segdex_ingest.analyse import AnalysedImage, build_records
+from segdex_ingest.ledger import Ledger
+from segdex_ingest.report import Outcome
+
+Exists = Callable[[str], bool]
+"""Whether there is a file at a URI."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a picture.
+
+    Attributes:
+        record: As it is in the index now.
+        outcome: Of the file that was written.
+        detail: One line that explains it, or nothing.
+        segments: Segments that were stored.
+    """
+
+    record: ImageRecord
+    outcome: Outcome
+    detail: str = ""
+    segments: int = 0
 
 
 class Writer(Protocol):
-    """Writes what an ingest makes of pictures, or only pretends to."""
+    """Writes what an ingest finds out about files, or only pretends to."""
 
-    @property
-    def recipe(self) -> Recipe | None:
-        """What pictures are analysed with; None if no picture is analysed."""
-        ...
+    def store(self, analysed: AnalysedImage, file: ImageFile, tags: tuple[str, ...]) -> Written:
+        """Store a picture with a file that holds it.
 
-    def exclusive(self) -> AbstractContextManager[object]:
-        """Keep other writers of this process away between ``current`` and a change."""
-        ...
-
-    def current(self, image_id: UUID, known: ImageRecord | None) -> ImageRecord | None:
-        """Return the record of a picture as it is in the index; None if there is none.
-
-        Args:
-            image_id: The picture.
-            known: The record as it was when the ingest began, or as this ingest left it.
+        Files and tags that the index has of the same picture stay. If the same recipe stored it meanwhile,
+        only they change.
         """
         ...
 
-    def store(self, record: ImageRecord, analysed: AnalysedImage | None) -> ImageRecord:
-        """Store a picture; return its record with status and number of segments.
+    def note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> Written | None:
+        """Note a file that holds a known picture, and tags; None if somebody deleted the picture meanwhile.
 
         Args:
-            record: The picture.
-            analysed: What the recipe makes of it; None where the writer has no recipe.
+            known: The picture as the ledger has it.
+            file: One that holds its bytes.
+            tags: To add.
         """
         ...
 
-    def update(self, record: ImageRecord) -> None:
-        """Store a changed record of a known picture."""
+    def leave(self, image_id: UUID, uri: str) -> ImageRecord | None:
+        """Note that a file holds a picture no more; a picture without a file is deleted.
+
+        Returns:
+            The picture as it is in the index now, or None if it is not there.
+        """
         ...
 
-    def delete(self, record: ImageRecord) -> None:
-        """Delete a picture and its segments."""
-        ...
 
-
-class IndexWriter:
+class PictureWriter:
     """Writes into an index.
-
-    The lock holds within one process. What another process changes in the same picture between ``current``
-    and the end of the change is overwritten.
 
     Args:
         index: What to fill.
-        recipe: The models and settings.
+        exists: Of the source of the files.
         lock: An ``RLock`` of all in this process that write to the index; None where nobody else does.
     """
 
     def __init__(
-        self, index: SegmentIndex, recipe: Recipe, *, lock: AbstractContextManager[object] | None = None
+        self, index: SegmentIndex, *, exists: Exists, lock: AbstractContextManager[object] | None = None
     ) -> None:
         self._index = index
-        self._recipe = recipe
+        self._exists = exists
         self._lock = lock or RLock()
 
-    @property
-    def recipe(self) -> Recipe:
-        """The models and settings."""
-        return self._recipe
+    def store(self, analysed: AnalysedImage, file: ImageFile, tags: tuple[str, ...]) -> Written:
+        """Write the segments first and the picture's record last: after a crash the picture is done again."""
+        with self._lock:
+            known = self._current(analysed.image_id)
+            if known is not None and known.recipe == analysed.recipe:
+                noted = self.note(known, file, tags)
+                if noted is not None:
+                    return noted
+            written = stored(analysed, known, file, tags, exists=self._exists)
+            # what another recipe or an interrupted run left of the same picture
+            self._index.delete_segments(analysed.image_id)
+            if analysed.segments:
+                self._index.upsert_segments(
+                    build_records(analysed.segments, analysed.segment_vectors, written.record)
+                )
+            self._index.upsert_image(written.record, analysed.image_vector)
+            return written
 
-    def exclusive(self) -> AbstractContextManager[object]:
-        """See ``Writer``."""
-        return self._lock
+    def note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> Written | None:
+        """See ``Writer``; reads and writes nothing where the ledger has it all."""
+        noted = noted_at(known, file, tags, exists=self._exists)
+        if noted.record == known:
+            return noted
+        with self._lock:
+            current = self._current(known.image_id)
+            if current is None or current.recipe != known.recipe:
+                return None
+            noted = noted_at(current, file, tags, exists=self._exists)
+            if noted.record != current:
+                self._index.update_image(noted.record)
+            return noted
 
-    def current(self, image_id: UUID, known: ImageRecord | None) -> ImageRecord | None:
+    def leave(self, image_id: UUID, uri: str) -> ImageRecord | None:
         """See ``Writer``."""
-        del known
+        with self._lock:
+            current = self._current(image_id)
+            if current is None:
+                return None
+            left = without_file(current, uri)
+            if left is None:
+                self._index.delete_image(image_id)
+            elif left != current:
+                self._index.update_image(left)
+            return left
+
+    def _current(self, image_id: UUID) -> ImageRecord | None:
         return next(iter(self._index.get_images([image_id])), None)
-
-    def store(self, record: ImageRecord, analysed: AnalysedImage | None) -> ImageRecord:
-        """Write the segments first and the picture's record last: after a crash the picture is done again.
-
-        Raises:
-            ValueError: If the picture was not analysed.
-        """
-        if analysed is None:
-            raise ValueError("a picture that was not analysed cannot be stored")
-        count = len(analysed.segments)
-        record = replace(record, segment_count=count, status="done" if count else "no_segments")
-        # what another recipe or an interrupted run left of the same picture
-        self._index.delete_segments(record.image_id)
-        if count:
-            self._index.upsert_segments(build_records(analysed, record))
-        self._index.upsert_image(record, analysed.image_vector)
-        return record
-
-    def update(self, record: ImageRecord) -> None:
-        """Change the payload in the index."""
-        self._index.update_image(record)
-
-    def delete(self, record: ImageRecord) -> None:
-        """Delete from the index."""
-        self._index.delete_image(record.image_id)
 
 
 class DryWriter:
-    """Pretends to write, so that an ingest says what it would do."""
+    """Pretends to write, so that an ingest says what it would do.
 
-    @property
-    def recipe(self) -> None:
-        """Nothing is analysed."""
-        return None
+    Args:
+        ledger: The pictures of the index.
+        exists: Of the source of the files.
+    """
 
-    def exclusive(self) -> AbstractContextManager[object]:
-        """Return a context that does nothing."""
-        return nullcontext()
+    def __init__(self, ledger: Ledger, *, exists: Exists) -> None:
+        self._ledger = ledger
+        self._exists = exists
 
-    def current(self, image_id: UUID, known: ImageRecord | None) -> ImageRecord | None:
-        """Return the record that was known."""
-        del image_id
-        return known
+    def store(self, analysed: AnalysedImage, file: ImageFile, tags: tuple[str, ...]) -> Written:
+        """Return what a new picture becomes; nobody knows yet how many segments it has."""
+        known = self._ledger.get(analysed.image_id)
+        written = stored(analysed, known, file, tags, exists=self._exists)
+        if written.outcome is not Outcome.NO_SEGMENTS:
+            return written
+        outcome = Outcome.ADDED if known is None else Outcome.REPLACED
+        return replace(written, outcome=outcome, detail=_why_again(known))
 
-    def store(self, record: ImageRecord, analysed: AnalysedImage | None) -> ImageRecord:
-        """Return the record as it is."""
-        del analysed
-        return record
+    def note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> Written | None:
+        """See ``Writer``."""
+        return noted_at(known, file, tags, exists=self._exists)
 
-    def update(self, record: ImageRecord) -> None:
-        """Do nothing."""
+    def leave(self, image_id: UUID, uri: str) -> ImageRecord | None:
+        """See ``Writer``."""
+        known = self._ledger.get(image_id)
+        return None if known is None else without_file(known, uri)
 
-    def delete(self, record: ImageRecord) -> None:
-        """Do nothing."""
+
+def stored(
+    analysed: AnalysedImage,
+    known: ImageRecord | None,
+    file: ImageFile,
+    tags: tuple[str, ...],
+    *,
+    exists: Exists,
+) -> Written:
+    """Return the record of an analysed picture, with the files and tags that the index has of it.
+
+    Args:
+        analysed: The picture.
+        known: Its record in the index, made by another recipe; None if there is none.
+        file: That was read.
+        tags: To add.
+        exists: Of the source of the files.
+    """
+    height, width = analysed.size_hw
+    others = [other for other in _others(known, file.uri) if exists(other.uri)] if known else []
+    captured_s = analysed.captured_s
+    if captured_s is None:
+        captured_s = known.captured_s if known is not None else file.mtime_ns / 1e9
+    count = len(analysed.segments)
+    record = ImageRecord(
+        image_id=analysed.image_id,
+        sha256=analysed.sha256,
+        size_bytes=analysed.size_bytes,
+        files=_sorted([*others, file]),
+        width=width,
+        height=height,
+        captured_s=captured_s,
+        place_lat_lon=analysed.place_lat_lon,
+        tags=_merged(known.tags if known else (), tags),
+        status="done" if count else "no_segments",
+        segment_count=count,
+        recipe=analysed.recipe,
+    )
+    if not count:
+        return Written(record, Outcome.NO_SEGMENTS)
+    outcome = Outcome.ADDED if known is None else Outcome.REPLACED
+    return Written(record, outcome, _why_again(known), segments=count)
+
+
+def noted_at(known: ImageRecord, file: ImageFile, tags: tuple[str, ...], *, exists: Exists) -> Written:
+    """Return a known picture with a file that holds it, and what became of the file.
+
+    A picture whose other files are all gone was renamed.
+    """
+    others = _others(known, file.uri)
+    seen_here = len(others) < len(known.files)
+    gone = [] if seen_here else [other for other in others if not exists(other.uri)]
+    stay = [other for other in others if other not in gone]
+    record = replace(known, files=_sorted([*stay, file]), tags=_merged(known.tags, tags))
+    if gone and not stay:
+        return Written(record, Outcome.RENAMED, f"was {display_path(gone[0].uri)}")
+    if not seen_here:
+        same = display_path((stay or others)[0].uri)
+        return Written(record, Outcome.UNCHANGED, f"same content as {same}")
+    return Written(record, Outcome.UNCHANGED)
+
+
+def without_file(known: ImageRecord, uri: str) -> ImageRecord | None:
+    """Return a picture without one of its files; None if that was the last."""
+    files = tuple(_others(known, uri))
+    return replace(known, files=files) if files else None
+
+
+def _others(known: ImageRecord, uri: str) -> list[ImageFile]:
+    """Return the files of a picture but one. A place that was noted in another form is that one too."""
+    return [file for file in known.files if file.uri != uri and canonical_uri(file.uri) != uri]
+
+
+def _sorted(files: list[ImageFile]) -> tuple[ImageFile, ...]:
+    return tuple(sorted(files, key=lambda file: file.uri))
+
+
+def _merged(known: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted({*known, *more}))
+
+
+def _why_again(known: ImageRecord | None) -> str:
+    return "" if known is None else "made with other models or settings before"

@@ -11,6 +11,7 @@ from segdex.evaluation.calibrate import PresenceScores, fit_calibration
 from segdex.evaluation.load import load_dataset
 from segdex.evaluation.search import ingest_dataset
 from segdex_backends.index.memory import MemoryIndex
+from segdex_backends.sources.files import FileSource
 from segdex_search.calibrate import Calibration
 from segdex_search.presence import PresenceJudge
 
@@ -31,7 +32,7 @@ def test_the_best_score_is_of_the_first_page_and_of_the_pictures_that_were_drawn
 def test_what_is_there_is_kept_and_what_is_absent_is_said_to_be(tmp_path: Path) -> None:
     dataset = load_dataset(write_colour_set(tmp_path, PICTURES))
     index, embedder = MemoryIndex(), ColourEmbedder()
-    ids = ingest_dataset(dataset, index=index, recipe=recipe(), profile="offline")
+    ids = ingest_dataset(dataset, index=index, recipe=recipe(), source=FileSource(), profile="offline")
     judge = PresenceJudge(embedder.embed_texts(tuple(COLOURS_RGB)), Calibration(0, 0, 0))
 
     calibration, weights, rows = fit_calibration(

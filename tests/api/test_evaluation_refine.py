@@ -14,6 +14,7 @@ from segdex.evaluation.prompts import centre_point, evaluate_prompts, true_promp
 from segdex.evaluation.refine import RefineReport, absent_texts, evaluate_refine
 from segdex.evaluation.search import ingest_dataset
 from segdex_backends.index.memory import MemoryIndex
+from segdex_backends.sources.files import FileSource
 from segdex_core.errors import UsageError
 from segdex_core.geometry import BoxXYXY
 from segdex_ingest.analyse import Recipe
@@ -49,7 +50,11 @@ def evaluate(dataset: EvalDataset, *, gain_floor: float) -> RefineReport:
     generator = GeneratorSettings(points_per_side=8, explained_above=1.0, redraws=False)
     index = MemoryIndex()
     ids = ingest_dataset(
-        dataset, index=index, recipe=Recipe(segmenter, EMBEDDER, generator), profile="offline"
+        dataset,
+        index=index,
+        recipe=Recipe(segmenter, EMBEDDER, generator),
+        source=FileSource(),
+        profile="offline",
     )
     refiner = Refiner(
         segmenter=segmenter,

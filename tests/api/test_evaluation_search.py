@@ -18,6 +18,7 @@ from segdex.evaluation.load import load_dataset
 from segdex.evaluation.search import class_truth, evaluate_search, ingest_dataset, record_of
 from segdex.evaluation.search_report import QueryRecord, SearchReport
 from segdex_backends.index.memory import MemoryIndex
+from segdex_backends.sources.files import FileSource
 from segdex_core.errors import ImageError, IndexMismatchError, QueryError, UsageError
 from segdex_core.geometry import BoxXYXY
 from segdex_core.records import Vectors
@@ -77,7 +78,7 @@ def _index() -> MemoryIndex:
 
 @pytest.fixture(name="ids", scope="module")
 def _ids(dataset: EvalDataset, index: MemoryIndex) -> dict[str, UUID]:
-    return ingest_dataset(dataset, index=index, recipe=recipe(), profile="offline")
+    return ingest_dataset(dataset, index=index, recipe=recipe(), source=FileSource(), profile="offline")
 
 
 def evaluate(
@@ -150,7 +151,9 @@ def test_what_is_there_is_not_ingested_again(
     dataset: EvalDataset, index: MemoryIndex, ids: dict[str, UUID]
 ) -> None:
     seen: list[FileOutcome] = []
-    again = ingest_dataset(dataset, index=index, recipe=recipe(), profile="offline", on_file=seen.append)
+    again = ingest_dataset(
+        dataset, index=index, recipe=recipe(), source=FileSource(), profile="offline", on_file=seen.append
+    )
 
     assert again == ids
     assert [one.outcome for one in seen] == [Outcome.UNCHANGED] * 4
@@ -163,9 +166,9 @@ def test_other_pictures_of_the_index_change_no_figure(tmp_path: Path) -> None:
     dataset = load_dataset(write_colour_set(tmp_path / "mine", mine))
     others = load_dataset(write_colour_set(tmp_path / "more", more))
     index = MemoryIndex()
-    ids = ingest_dataset(dataset, index=index, recipe=recipe(), profile="offline")
+    ids = ingest_dataset(dataset, index=index, recipe=recipe(), source=FileSource(), profile="offline")
     before = records(evaluate(dataset, index, ids))
-    ingest_dataset(others, index=index, recipe=recipe(), profile="offline")
+    ingest_dataset(others, index=index, recipe=recipe(), source=FileSource(), profile="offline")
 
     assert index.counts().images == 4
     assert records(evaluate(dataset, index, ids)) == before
@@ -258,7 +261,7 @@ def test_expressions_and_captions_find_their_picture(tmp_path: Path) -> None:
     )
     dataset = load_dataset(folder)
     index = MemoryIndex()
-    ids = ingest_dataset(dataset, index=index, recipe=recipe(), profile="offline")
+    ids = ingest_dataset(dataset, index=index, recipe=recipe(), source=FileSource(), profile="offline")
 
     report = evaluate(dataset, index, ids)
 
@@ -287,7 +290,7 @@ def test_a_picture_of_a_thing_and_its_name_find_the_picture_that_shows_it(tmp_pa
     )
     dataset = load_dataset(tmp_path)
     index = MemoryIndex()
-    ids = ingest_dataset(dataset, index=index, recipe=recipe(), profile="offline")
+    ids = ingest_dataset(dataset, index=index, recipe=recipe(), source=FileSource(), profile="offline")
 
     report = evaluate(dataset, index, ids)
 
@@ -305,14 +308,20 @@ def test_a_picture_that_cannot_be_read_stops_the_evaluation(tmp_path: Path) -> N
     dataset.images[0].path.write_bytes(b"not a picture")
 
     with pytest.raises(ImageError, match=r"^1 of 1 pictures could not be ingested: .*a\.png"):
-        ingest_dataset(dataset, index=MemoryIndex(), recipe=recipe(), profile="offline")
+        ingest_dataset(dataset, index=MemoryIndex(), recipe=recipe(), source=FileSource(), profile="offline")
 
 
 def test_a_set_without_class_queries_is_refused_before_the_work(dataset: EvalDataset) -> None:
     index = MemoryIndex()
 
     with pytest.raises(UsageError, match=r"has nothing to ask for; eval search needs class_queries\.jsonl"):
-        ingest_dataset(replace(dataset, class_queries=()), index=index, recipe=recipe(), profile="offline")
+        ingest_dataset(
+            replace(dataset, class_queries=()),
+            index=index,
+            recipe=recipe(),
+            source=FileSource(),
+            profile="offline",
+        )
     assert index.fingerprint() is None
 
 

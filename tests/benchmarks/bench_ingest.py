@@ -28,10 +28,12 @@ from tests.real_models import onnx_sam2_files, sam2_folder
 from segdex_backends.index.edge import EdgeIndex
 from segdex_backends.models.devices import fastest_precision
 from segdex_backends.models.sam2.onnx_export import OnnxSam2
+from segdex_backends.sources.files import FileSource
 from segdex_core.media.decode import read_image_file
+from segdex_core.media.uris import canonical_uri
 from segdex_core.ports.embedder import Embedder
 from segdex_core.records import RGBImage
-from segdex_ingest.analyse import Recipe, analyse_image
+from segdex_ingest.analyse import Recipe, embed_image, segment_image
 from segdex_ingest.masks.generate import GeneratorSettings, preset
 from segdex_ingest.run import IngestOptions, ingest_into
 
@@ -61,13 +63,14 @@ def run_ours(
     segmenter = OnnxSam2.load(*onnx_sam2_files(), precision=fastest_precision("cpu"))
     recipe = Recipe(segmenter, make_embedder(embedder, folder), settings)
     torch.set_num_threads(max((os.cpu_count() or 1) // workers, 1))
-    analyse_image(_small_picture(), recipe)
+    embed_image(_small_picture(), segment_image(_small_picture(), recipe), recipe)
     index = EdgeIndex(folder / "index", create=True)
     cpu, wall = time.process_time(), time.perf_counter()
     report = ingest_into(
         index,
         recipe,
-        paths,
+        [canonical_uri(path) for path in paths],
+        source=FileSource(),
         profile="bench",
         options=IngestOptions(max_pixels=10**8, max_bytes=10**9, workers=workers),
     )

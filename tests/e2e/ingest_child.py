@@ -8,10 +8,10 @@ from tests.fakes.segmenter import FloodSegmenter
 
 from segdex.wiring import build_settings, load_embedder, load_segmenter
 from segdex_backends.index.edge import EdgeIndex
+from segdex_backends.sources.files import FileSource
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.masks.generate import GeneratorSettings
 from segdex_ingest.run import IngestOptions, ingest_into
-from segdex_ingest.scan import scan_paths
 
 
 def child_recipe(kind: str) -> Recipe:
@@ -25,13 +25,14 @@ def child_recipe(kind: str) -> Recipe:
 
 def ingest_folder(kind: str, folder: Path, index_folder: Path) -> int:
     """Ingest everything in a folder and return how many files were looked at."""
-    recipe = child_recipe(kind)
+    recipe, source = child_recipe(kind), FileSource()
     index = EdgeIndex(index_folder, create=True)
     try:
         report = ingest_into(
             index,
             recipe,
-            scan_paths([folder]).files,
+            source.list([str(folder)]).uris,
+            source=source,
             profile="offline",
             options=IngestOptions(max_pixels=10**8, max_bytes=10**9),
         )

@@ -19,6 +19,7 @@ from segdex.jobs.queue import Jobs, sqlite_storage
 from segdex.jobs.worker import JobWorker
 from segdex.wiring import build_settings, job_runner
 from segdex_backends.index.memory import MemoryIndex
+from segdex_backends.sources.files import FileSource
 from segdex_core.geometry import BoxXYXY
 from segdex_core.settings import Settings
 from segdex_ingest.analyse import Recipe
@@ -50,7 +51,7 @@ def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = Non
     )
     index = MemoryIndex()
     dataset = load_dataset(write_colour_set(folder, PICTURES))
-    ingest_dataset(dataset, index=index, recipe=recipe, profile="offline")
+    ingest_dataset(dataset, index=index, recipe=recipe, source=FileSource(), profile="offline")
     worker = ModelWorker(EMBEDDER, max_waiting=max_waiting)
     chosen = settings or build_settings()
     jobs = Jobs(sqlite_storage(folder.parent / "jobs.sqlite", index_key="test"))
@@ -73,6 +74,7 @@ def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = Non
         ),
         jobs=jobs,
         job_worker=job_worker,
+        source=FileSource(),
         writing=writing,
     )
 

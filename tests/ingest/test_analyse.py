@@ -1,17 +1,22 @@
 """One picture becomes segments, vectors and records that belong together."""
 
+import pickle
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
+from hashlib import sha256
+from io import BytesIO
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.fakes.embedder import ColourEmbedder, PoolingEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 
-from segdex_core.errors import UsageError
+from segdex_core.errors import ImageTooLargeError, NotAnImageError, UsageError
 from segdex_core.masks import decode_mask
 from segdex_core.records import (
     SEGMENT_VIEWS,
+    EmbeddedSegments,
     ImageFile,
     ImageRecord,
     RGBImage,
@@ -20,8 +25,8 @@ from segdex_core.records import (
     make_segment_id,
 )
 from segdex_core.settings import ViewMode
-from segdex_ingest.analyse import Recipe, analyse_image, build_records
-from segdex_ingest.masks.generate import GeneratorSettings
+from segdex_ingest.analyse import AnalysedImage, Recipe, analyse, build_records
+from segdex_ingest.masks.generate import GeneratorSettings, newer_setting
 from segdex_ingest.masks.tree import ancestors_of
 from segdex_ingest.views import SegmentViews
 
@@ -56,11 +61,26 @@ def nested_picture() -> RGBImage:
     return image
 
 
+def encoded(image: RGBImage) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def analysed_by(image: RGBImage, recipe: Recipe) -> AnalysedImage:
+    return analyse(encoded(image), recipe, name="a.png", max_pixels=10**6)
+
+
+def records_of(image: RGBImage, recipe: Recipe) -> EmbeddedSegments:
+    analysed = analysed_by(image, recipe)
+    return build_records(analysed.segments, analysed.segment_vectors, record_of(image))
+
+
 def record_of(image: RGBImage) -> ImageRecord:
-    sha256 = "ab" * 32
+    digest = "ab" * 32
     return ImageRecord(
-        image_id=make_image_id(sha256),
-        sha256=sha256,
+        image_id=make_image_id(digest),
+        sha256=digest,
         size_bytes=10,
         files=(ImageFile("file:///p/a.png", 1), ImageFile("file:///q/b.png", 2)),
         width=image.shape[1],
@@ -76,7 +96,7 @@ def record_of(image: RGBImage) -> ImageRecord:
 
 def test_every_vector_is_that_of_its_view_of_its_segment() -> None:
     image = nested_picture()
-    analysed = analyse_image(image, RECIPE)
+    analysed = analysed_by(image, RECIPE)
     views = SegmentViews.of(image)
     seen = {
         "crop": [views.crop(segment.box) for segment in analysed.segments],
@@ -91,20 +111,94 @@ def test_every_vector_is_that_of_its_view_of_its_segment() -> None:
     assert set(analysed.segment_vectors) == set(SEGMENT_VIEWS)
 
 
-def test_a_picture_is_embedded_with_all_its_crops_in_one_call() -> None:
-    embedder = CountingEmbedder()
+def test_an_analysis_can_be_pickled_and_says_what_it_was_made_of() -> None:
+    data = encoded(nested_picture())
 
-    analysed = analyse_image(nested_picture(), replace(RECIPE, embedder=embedder))
+    analysed = analyse(data, RECIPE, name="a.png", max_pixels=10**6)
+    back: AnalysedImage = pickle.loads(pickle.dumps(analysed))  # noqa: S301 - our own bytes
 
-    assert embedder.calls == [1 + 2 * len(analysed.segments)]
+    for one in fields(AnalysedImage):
+        mine, other = getattr(analysed, one.name), getattr(back, one.name)
+        if one.name == "segment_vectors":
+            assert mine.keys() == other.keys()
+            for view in mine:
+                np.testing.assert_array_equal(mine[view], other[view])
+        elif one.name == "image_vector":
+            np.testing.assert_array_equal(mine, other)
+        else:
+            assert mine == other
+    assert analysed.image_id == make_image_id(sha256(data).hexdigest())
+    assert (analysed.size_bytes, analysed.size_hw) == (len(data), (96, 128))
+    assert analysed.recipe == RECIPE.fingerprint()
+
+
+def test_no_call_of_the_embedder_is_long_and_a_checkpoint_comes_before_each() -> None:
+    embedder, checkpoints = CountingEmbedder(), 0
+    image = np.random.default_rng(0).integers(0, 4, size=(120, 160, 3), dtype=np.uint8) * 60
+    settings = replace(
+        RECIPE.generator, points_per_side=16, min_area_px=1, min_region_px=1, min_point_spacing_px=0
+    )
+
+    def checkpoint() -> None:
+        nonlocal checkpoints
+        checkpoints += 1
+
+    analysed = analyse(
+        encoded(image),
+        replace(RECIPE, embedder=embedder, generator=settings),
+        name="a.png",
+        max_pixels=10**6,
+        checkpoint=checkpoint,
+    )
+
+    assert sum(embedder.calls) == 1 + 2 * len(analysed.segments) > 64
+    assert max(embedder.calls) == 64
+    assert checkpoints > len(embedder.calls)
+
+
+def test_what_a_checkpoint_raises_ends_the_analysis() -> None:
+    left = 3
+
+    def checkpoint() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        analyse(encoded(nested_picture()), RECIPE, name="a", max_pixels=10**6, checkpoint=checkpoint)
+
+
+def test_models_are_not_asked_for_before_a_picture_is_decoded() -> None:
+    class Nobody:
+        def fingerprint(self) -> str:
+            raise AssertionError
+
+        def load(self) -> Recipe:
+            raise AssertionError
+
+    with pytest.raises(NotAnImageError):
+        analyse(b"text", Nobody(), name="a", max_pixels=10**6)
+    with pytest.raises(ImageTooLargeError):
+        analyse(encoded(nested_picture()), Nobody(), name="a", max_pixels=100)
+
+
+def test_a_newer_setting_at_its_neutral_value_leaves_the_fingerprint_as_it_was() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Newer(GeneratorSettings):
+        sharper: bool = newer_setting(neutral=False)
+
+    assert Newer().fingerprint() == GeneratorSettings().fingerprint()
+    assert Newer(points_per_side=5).fingerprint() == GeneratorSettings(points_per_side=5).fingerprint()
+    assert Newer(sharper=True).fingerprint() != GeneratorSettings().fingerprint()
 
 
 def test_where_the_embedder_can_pool_the_mask_view_is_a_mixture_of_the_blurred_crop_and_the_region() -> None:
     image = nested_picture()
     embedder = PoolingEmbedder()
 
-    analysed = analyse_image(image, replace(RECIPE, embedder=embedder))
-    plain = analyse_image(image, RECIPE)
+    analysed = analysed_by(image, replace(RECIPE, embedder=embedder))
+    plain = analysed_by(image, RECIPE)
 
     masks = [decode_mask(segment.mask) for segment in analysed.segments]
     mixed = 0.7 * plain.segment_vectors["mask"] + 0.3 * embedder.embed_regions(image, masks)
@@ -123,7 +217,7 @@ def test_pooled_views_are_boxes_and_masks_of_one_pass_over_the_picture() -> None
     image, embedder = nested_picture(), PoolingCounter()
     pooled = replace(RECIPE, embedder=embedder, views="pooled")
 
-    analysed = analyse_image(image, pooled)
+    analysed = analysed_by(image, pooled)
 
     assert embedder.calls == [1]  # the picture alone
     masks = [decode_mask(segment.mask) for segment in analysed.segments]
@@ -145,7 +239,7 @@ def test_a_picture_without_segments_still_has_its_own_vector(views: ViewMode) ->
     recipe = replace(RECIPE, embedder=PoolingEmbedder(), views=views)
     recipe = replace(recipe, generator=replace(RECIPE.generator, min_area_px=10**9))
 
-    analysed = analyse_image(nested_picture(), recipe)
+    analysed = analysed_by(nested_picture(), recipe)
 
     assert analysed.segments == []
     assert analysed.image_vector.shape == (1, recipe.embedder.dim)
@@ -154,9 +248,9 @@ def test_a_picture_without_segments_still_has_its_own_vector(views: ViewMode) ->
 
 def test_the_records_repeat_what_the_segments_and_the_picture_say() -> None:
     image = nested_picture()
-    analysed, stored = analyse_image(image, RECIPE), record_of(image)
+    analysed, stored = analysed_by(image, RECIPE), record_of(image)
 
-    built = build_records(analysed, stored)
+    built = build_records(analysed.segments, analysed.segment_vectors, stored)
 
     parents = [segment.parent for segment in analysed.segments]
     ids = [record.segment_id for record in built.records]
@@ -177,7 +271,7 @@ def test_the_records_repeat_what_the_segments_and_the_picture_say() -> None:
 def test_the_tree_and_the_border_are_those_of_the_picture() -> None:
     image = nested_picture()
 
-    records = build_records(analyse_image(image, RECIPE), record_of(image)).records
+    records = records_of(image, RECIPE).records
     [blue] = [r for r in records if (r.box.x1, r.box.y1) == (10, 10)]
     [red] = [r for r in records if (r.box.x1, r.box.y1) == (36, 26)]
     [green] = [r for r in records if (r.box.x1, r.box.y1) == (90, 70)]
@@ -193,7 +287,7 @@ def test_no_two_records_of_a_small_picture_share_an_id() -> None:
     settings = replace(RECIPE.generator, min_point_spacing_px=0, min_area_px=1, min_region_px=4)
     recipe = replace(RECIPE, generator=settings)
 
-    records = build_records(analyse_image(image, recipe), record_of(image)).records
+    records = records_of(image, recipe).records
 
     assert len(records) > 1
     assert len({record.segment_id for record in records}) == len(records)

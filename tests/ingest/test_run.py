@@ -15,12 +15,13 @@ from tests.fakes.embedder import ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 
 from segdex_backends.index.memory import MemoryIndex
-from segdex_core.errors import IndexMismatchError, IndexUnavailableError
-from segdex_core.media.uris import path_to_uri, uri_to_path
+from segdex_backends.sources.files import FileSource
+from segdex_core.errors import IndexMismatchError, IndexUnavailableError, UsageError
+from segdex_core.media.uris import canonical_uri, path_to_uri, uri_to_path
 from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures
+from segdex_core.ports.source import FileVersion
 from segdex_core.records import (
     IMAGE_VIEW,
-    SEGMENT_VIEWS,
     EmbeddedSegments,
     ImageFile,
     ImageRecord,
@@ -32,11 +33,12 @@ from segdex_core.records import (
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.masks.generate import GeneratorSettings
+from segdex_ingest.plan import IngestPlan, plan_ingest
 from segdex_ingest.report import FileOutcome, IngestReport, Outcome
-from segdex_ingest.run import IngestOptions, ingest_files, ingest_into, prepare_index
+from segdex_ingest.run import IngestOptions, ingest_into, prepare_index, rehearse
 from segdex_ingest.sync import plan_sync
-from segdex_ingest.write import DryWriter, IndexWriter, Writer
 
+SOURCE = FileSource()
 OPTIONS = IngestOptions(max_pixels=10_000, max_bytes=1_000_000)
 SETTINGS = GeneratorSettings(points_per_side=2, explained_above=1.0, crop_layers=0, redraws=False)
 COLOURS = {
@@ -168,19 +170,29 @@ class Folder:
         self,
         *,
         paths: Sequence[Path] | None = None,
-        writer: Writer | None = None,
+        approve: Callable[[IngestPlan], None] = lambda _: None,
         on_file: Callable[[FileOutcome], None] = lambda _: None,
     ) -> IngestReport:
         """Ingest all files as a new process would."""
-        prepare_index(self.index, self.recipe, profile="test", views=SEGMENT_VIEWS)
-        return ingest_files(
-            sorted(self.root.iterdir()) if paths is None else paths,
-            writer=writer or IndexWriter(self.index, self.recipe),
-            ledger=Ledger(self.index.scroll_images()),
-            recipe_fingerprint=self.recipe.fingerprint(),
+        return ingest_into(
+            self.index,
+            self.recipe,
+            self.uris() if paths is None else [canonical_uri(path) for path in paths],
+            source=SOURCE,
+            profile="test",
             options=self.options,
+            approve=approve,
             on_file=on_file,
         )
+
+    def uris(self) -> list[str]:
+        return [canonical_uri(path) for path in sorted(self.root.iterdir())]
+
+    def rehearse(self) -> IngestReport:
+        """Ask what an ingest of all files would do."""
+        ledger = Ledger(self.index.scroll_images())
+        plan = plan_ingest(self.uris(), source=SOURCE, ledger=ledger, recipe=self.recipe.fingerprint())
+        return rehearse(plan, source=SOURCE, ledger=ledger, options=self.options)
 
     def outcomes(self, report: IngestReport) -> dict[str, str]:
         """Return outcome and detail of each file by name, without the folder."""
@@ -417,33 +429,23 @@ class Upload:
         assert not report.interrupted
 
 
-@pytest.mark.parametrize("moment", ["after the ledger was read", "during the analysis", "of a known picture"])
+@pytest.mark.parametrize("moment", ["after the plan", "during the analysis", "of a known picture"])
 def test_what_another_writer_stores_meanwhile_is_kept(
     folder: Folder, tmp_path_factory: pytest.TempPathFactory, moment: str
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("uploads") / "u.png"
     elsewhere.write_bytes(folder.draw("a.png", "red").read_bytes())
     upload = Upload(folder, elsewhere)
-    folder.options = replace(OPTIONS, tags=("mine",))
-    prepare_index(folder.index, folder.recipe, profile="test", views=SEGMENT_VIEWS)
-    recipe = folder.recipe
+    prepare_index(folder.index, folder.recipe, profile="test")
     if moment == "of a known picture":
         folder.ingest()
         folder.touch(folder.root / "a.png", 2000)
-        folder.options = replace(OPTIONS, tags=("mine", "twice"))
-    stale = Ledger(folder.index.scroll_images())
+    folder.options = replace(OPTIONS, tags=("mine",))
     if moment == "during the analysis":
-        recipe = replace(recipe, segmenter=MeanwhileSegmenter(upload))
+        folder.recipe = replace(folder.recipe, segmenter=MeanwhileSegmenter(upload))
+        folder.ingest()
     else:
-        upload()
-
-    ingest_files(
-        [folder.root / "a.png"],
-        writer=IndexWriter(folder.index, recipe),
-        ledger=stale,
-        recipe_fingerprint=recipe.fingerprint(),
-        options=folder.options,
-    )
+        folder.ingest(approve=lambda _: upload())
 
     [record] = folder.index.scroll_images()
     assert {uri_to_path(file.uri) for file in record.files} == {folder.root / "a.png", elsewhere}
@@ -466,7 +468,8 @@ def test_known_bytes_at_a_new_place_call_no_model(
     report = ingest_into(
         folder.index,
         folder.recipe,
-        [elsewhere],
+        [canonical_uri(elsewhere)],
+        source=SOURCE,
         profile="test",
         options=OPTIONS,
         known_ids=[record.image_id],
@@ -480,18 +483,10 @@ def test_known_bytes_at_a_new_place_call_no_model(
 def test_a_picture_that_was_deleted_meanwhile_is_ingested_again(folder: Folder) -> None:
     folder.draw("a.png", "red")
     folder.ingest()
-    stale = Ledger(folder.index.scroll_images())
     [record] = folder.index.scroll_images()
-    folder.index.delete_image(record.image_id)
     folder.touch(folder.root / "a.png", 2000)
 
-    report = ingest_files(
-        [folder.root / "a.png"],
-        writer=IndexWriter(folder.index, folder.recipe),
-        ledger=stale,
-        recipe_fingerprint=folder.recipe.fingerprint(),
-        options=OPTIONS,
-    )
+    report = folder.ingest(approve=lambda _: folder.index.delete_image(record.image_id))
 
     assert [file.outcome for file in report.files] == [Outcome.ADDED]
     assert folder.index.counts().images == 1
@@ -504,19 +499,99 @@ def test_a_file_that_changed_takes_no_file_of_another_writer_with_it(
     elsewhere = tmp_path_factory.mktemp("uploads") / "u.png"
     elsewhere.write_bytes(folder.draw("a.png", "red").read_bytes())
     folder.ingest()
-    stale = Ledger(folder.index.scroll_images())
-    Upload(folder, elsewhere)()
     folder.draw("a.png", "blue", mtime_s=3000)
 
-    ingest_files(
-        [folder.root / "a.png"],
-        writer=IndexWriter(folder.index, folder.recipe),
-        ledger=stale,
-        recipe_fingerprint=folder.recipe.fingerprint(),
-        options=OPTIONS,
-    )
+    folder.ingest(approve=lambda _: Upload(folder, elsewhere)())
 
     assert folder.stored_names() == {"red": {"u.png"}, "blue": {"a.png"}}
+
+
+class LazyRecipes:
+    """Loads nothing until it has to, and may remember another recipe than the one it loads."""
+
+    def __init__(self, recipe: Recipe, remembered: str | None = None) -> None:
+        self.recipe, self.remembered = recipe, remembered or recipe.fingerprint()
+        self.loads = 0
+
+    def fingerprint(self) -> str:
+        return self.remembered
+
+    def load(self) -> Recipe:
+        self.loads += 1
+        return self.recipe
+
+
+def ingest_lazily(folder: Folder, recipes: LazyRecipes) -> IngestReport:
+    return ingest_into(
+        folder.index, recipes, folder.uris(), source=SOURCE, profile="test", options=folder.options
+    )
+
+
+def test_models_are_loaded_once_for_a_new_picture_and_never_for_what_is_known(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    folder.draw("b.png", "green")
+    recipes = LazyRecipes(folder.recipe)
+
+    ingest_lazily(folder, recipes)
+    after_new = recipes.loads
+    (folder.root / "a.png").rename(folder.root / "c.png")
+    folder.touch(folder.root / "b.png", 5000)
+    folder.write("text.png", b"not a picture")
+    report = ingest_lazily(folder, recipes)
+
+    assert after_new == 1
+    assert recipes.loads == 1
+    assert folder.outcomes(report)["c.png"] == "renamed was a.png"
+    assert report.counts[Outcome.NOT_AN_IMAGE] == 1
+
+
+def test_what_is_remembered_of_changed_models_is_no_harm(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    folder.draw("b.png", "green")
+    folder.ingest()
+    expected = everything_in(folder.index)
+    folder.draw("c.png", "blue")
+
+    report = ingest_lazily(folder, LazyRecipes(folder.recipe, remembered="an older one"))
+
+    assert folder.outcomes(report) == {"a.png": "unchanged", "b.png": "unchanged", "c.png": "added"}
+    assert {key: value for key, value in everything_in(folder.index).items() if key in expected} == expected
+
+
+def test_a_plan_says_how_many_pictures_another_recipe_made_before_anything_is_done(folder: Folder) -> None:
+    folder.draw("a.png", "red")
+    folder.draw("b.png", "red")
+    folder.draw("c.png", "green")
+    folder.ingest()
+    before = everything_in(folder.index)
+    folder.draw("d.png", "blue")
+    other_recipe(folder)
+    plans: list[IngestPlan] = []
+
+    def refuse(plan: IngestPlan) -> None:
+        plans.append(plan)
+        raise UsageError("no")
+
+    with pytest.raises(UsageError):
+        folder.ingest(approve=refuse)
+    assert everything_in(folder.index) == before
+    [plan] = plans
+    assert (plan.outdated, plan.to_read) == (2, 1)
+
+
+def test_a_place_that_was_noted_by_another_name_is_the_same_place(folder: Folder, tmp_path: Path) -> None:
+    folder.draw("a.png", "red")
+    link = tmp_path.with_name(f"{tmp_path.name}-link")
+    link.symlink_to(folder.root)
+    folder.ingest()
+    [record] = folder.index.scroll_images()
+    typed = path_to_uri(link / "a.png")  # as a version noted it that did not follow links
+    folder.index.update_image(replace(record, files=(ImageFile(typed, record.files[0].mtime_ns),)))
+
+    folder.ingest()
+
+    [after] = folder.index.scroll_images()
+    assert after.files == record.files
 
 
 def test_tags_of_a_second_run_are_added_to_pictures_and_segments(folder: Folder) -> None:
@@ -593,7 +668,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(folder: Folder) -> None:
     before, encoded = everything_in(folder.index), folder.segmenter.encoded
 
     folder.index.restart(fails_at=1)
-    dry = folder.ingest(writer=DryWriter())
+    dry = folder.rehearse()
     after_dry = everything_in(folder.index)
     folder.index.restart()
     real = folder.ingest()
@@ -731,7 +806,7 @@ def test_after_a_crash_at_any_write_a_second_run_gives_the_same_index(
         folder.ingest()
         if folder.index.failed_in_deletion:
             # segments without a picture, which no search returns and `segdex sync` deletes
-            for image_id in plan_sync(folder.index).orphans:
+            for image_id in plan_sync(folder.index, source=SOURCE).orphans:
                 folder.index.delete_segments(image_id)
 
         assert everything_in(folder.index) == expected, f"after a crash at write {fails_at} of {writes}"
@@ -762,11 +837,11 @@ def test_a_ledger_can_be_read_while_it_changes() -> None:
 
         def pop(self, key: UUID, default: ImageRecord | None = None) -> ImageRecord | None:  # type: ignore[override]
             record = super().pop(key, default)
-            found.append(ledger.find(uri, size_bytes=1, mtime_ns=1))
+            found.append(ledger.find(uri, FileVersion(1, 1)))
             return record
 
     ledger._by_id = LookedUpInBetween(ledger._by_id)
     ledger.put(record)
 
     assert found == [None]
-    assert ledger.find(uri, size_bytes=1, mtime_ns=1) == record
+    assert ledger.find(uri, FileVersion(1, 1)) == record

@@ -30,7 +30,7 @@ from segdex_core.records import (
     Segment,
     make_image_id,
 )
-from segdex_ingest.analyse import AnalysedImage, build_records
+from segdex_ingest.analyse import build_records
 from segdex_ingest.masks.tree import find_parents
 from segdex_ingest.views import mask_view, region_share, segment_views
 
@@ -179,9 +179,8 @@ def fill(index: SegmentIndex, images: Sequence[SubsetImage], embedder: ConseEmbe
             "crop": vectors["crop"],
             "mask": mask_view(vectors["blur"], vectors["region"], share=region_share(embedder)),
         }
-        analysed = AnalysedImage(segments, views, vectors["image"])
-        index.upsert_segments(build_records(analysed, record))
-        index.upsert_image(record, analysed.image_vector)
+        index.upsert_segments(build_records(segments, views, record))
+        index.upsert_image(record, vectors["image"])
     return digests
 
 

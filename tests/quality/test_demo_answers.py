@@ -17,8 +17,9 @@ from tests.real_models import onnx_sam2_files
 from segdex.cli.demo_photos import DEMO_QUERIES, demo_photos
 from segdex.wiring import build_settings, load_recipe
 from segdex_backends.index.memory import MemoryIndex
+from segdex_backends.sources.files import FileSource
 from segdex_core.masks import MaskRLE, encode_mask, rle_iou
-from segdex_core.media.uris import uri_to_path
+from segdex_core.media.uris import canonical_uri, uri_to_path
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.masks.generate import preset
 from segdex_ingest.run import IngestOptions, ingest_into
@@ -42,7 +43,8 @@ def _index(recipe: Recipe) -> Iterator[MemoryIndex]:
     report = ingest_into(
         index,
         recipe,
-        demo_photos(),
+        [canonical_uri(photo) for photo in demo_photos()],
+        source=FileSource(),
         profile="offline",
         options=IngestOptions(max_pixels=10**7, max_bytes=10**8, workers=2),
     )

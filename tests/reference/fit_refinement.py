@@ -21,6 +21,7 @@ from segdex.wiring import (
     load_recipe,
     make_refiner,
     open_index,
+    open_source,
     plan_workers,
 )
 from segdex_ingest.masks.generate import preset
@@ -64,7 +65,12 @@ def main() -> None:
     index = open_index(settings, create=True)
     try:
         image_ids = ingest_dataset(
-            dataset, index=index, recipe=recipe, profile="offline", workers=plan_workers(settings)
+            dataset,
+            index=index,
+            recipe=recipe,
+            source=open_source(),
+            profile="offline",
+            workers=plan_workers(settings),
         )
         judge = PresenceJudge.of(recipe.embedder)
         report = evaluate_refine(

@@ -10,13 +10,12 @@ from segdex.cli.common import DeviceOption, ProfileOption, console_out, opened, 
 from segdex.cli.demo_photos import DEMO_QUERIES, demo_photos
 from segdex.cli.ingest import ingest, print_report
 from segdex.cli.search import print_hits, save_sheet
-from segdex.wiring import DEFAULT_PROFILE, load_recipe, plan_workers
+from segdex.wiring import DEFAULT_PROFILE, load_recipe, open_source, plan_workers
 from segdex_core.errors import ModelUnavailableError
 from segdex_core.settings import ProfileName, Settings
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.masks.generate import GeneratorSettings
 from segdex_ingest.run import IngestOptions
-from segdex_ingest.scan import scan_paths
 from segdex_search.answer import search
 from segdex_search.queries import SearchQuery, TextTerm
 
@@ -46,8 +45,11 @@ def demo_command(
         workers=plan_workers(settings),
     )
     answers = []
+    source = open_source()
     with opened(settings, create=True) as index:
-        report = ingest(scan_paths(demo_photos()), index, recipe, options, profile=chosen)
+        report = ingest(
+            source.list([str(photo) for photo in demo_photos()]), index, recipe, options, profile=chosen
+        )
         print_report(report, console)
         if report.interrupted:
             return report.exit_code

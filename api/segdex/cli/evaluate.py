@@ -51,6 +51,7 @@ from segdex.wiring import (
     load_recipe,
     load_segmenter,
     make_refiner,
+    open_source,
     plan_workers,
 )
 from segdex_core.ports.index import SegmentIndex
@@ -346,6 +347,7 @@ def _ingested(
             dataset,
             index=index,
             recipe=recipe,
+            source=open_source(),
             profile=settings.profile or DEFAULT_PROFILE,
             max_pixels=settings.max_pixels,
             max_bytes=settings.max_bytes,

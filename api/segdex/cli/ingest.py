@@ -1,8 +1,10 @@
 """``segdex ingest``."""
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,20 +38,21 @@ from segdex.cli.common import (
     print_json,
     settings_from,
 )
-from segdex.cli.ingest_service import skipped_folders, upload_files
+from segdex.cli.ingest_service import upload_files
 from segdex.cli.remote import OF_MODELS, connected, refuse_options
-from segdex.wiring import load_recipe, open_index, plan_workers, profile_of
+from segdex.recipes import RememberedRecipe
+from segdex.wiring import open_index, open_source, profile_of, remembered_recipe, worker_count
 from segdex_core.errors import IndexMissingError, UsageError
-from segdex_core.media.uris import display_path
+from segdex_core.media.uris import canonical_path, display_path
 from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.source import Listing
 from segdex_core.settings import ProfileName, Settings
-from segdex_ingest.analyse import Recipe
+from segdex_ingest.analyse import RecipeSource
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.masks.generate import GeneratorSettings, meta_settings, preset
+from segdex_ingest.plan import IngestPlan, plan_ingest
 from segdex_ingest.report import ANALYSED, FAILED, FileOutcome, IngestReport
-from segdex_ingest.run import IngestOptions, ingest_files, ingest_into
-from segdex_ingest.scan import Scan, scan_paths
-from segdex_ingest.write import DryWriter
+from segdex_ingest.run import IngestOptions, ingest_into, rehearse
 
 SelectOption = Annotated[
     str,
@@ -92,6 +95,11 @@ ViewsOption = Annotated[
 ]
 
 
+YesOption = Annotated[
+    bool,
+    typer.Option("--yes", help="Segment again what other models or settings made, without a question."),
+]
+
 _OF_AN_INGEST_HERE = (
     "quality",
     "views",
@@ -102,6 +110,7 @@ _OF_AN_INGEST_HERE = (
     "jobs",
     "max_pixels",
     "dry_run",
+    "yes",
 )
 """Options that say how pictures are read and segmented, which a service has chosen."""
 
@@ -168,6 +177,7 @@ def ingest_command(
     max_pixels: Annotated[
         int | None, typer.Option("--max-pixels", help="Larger pictures are refused. [env: SEGDEX_MAX_PIXELS]")
     ] = None,
+    yes: YesOption = False,
     as_json: JsonOption = False,
     segmenter: SegmenterOption = None,
     embedder: EmbedderOption = None,
@@ -206,23 +216,32 @@ def ingest_command(
         limit=limit,
         tags=_clean_tags(tag or []),
     )
-    scan = scan_paths(paths, include_hidden=include_hidden, exclude=exclude or [])
-    if not scan.files and not scan.problems:
+    source = open_source()
+    listing = source.list(paths, include_hidden=include_hidden, exclude=exclude or [])
+    if not listing.uris and not listing.problems:
         raise UsageError(f"{', '.join(paths)}: no file to ingest there; name a folder with pictures in it")
     if settings.server is None:
-        _refuse_index_among_pictures(scan, settings)
+        _refuse_index_among_pictures(listing, settings)
     if settings.server is not None:
-        with connected(settings, settings.server) as client, _progress(len(scan.files)) as on_file:
-            report = upload_files(scan, client, tags=options.tags, limit=limit, on_file=on_file)
+        with connected(settings, settings.server) as client, _progress(len(listing.uris)) as on_file:
+            report = upload_files(listing, client, tags=options.tags, limit=limit, on_file=on_file)
     elif dry_run:
-        report = dry_run_report(scan, settings, options)
+        report = dry_run_report(listing, settings, options, generator)
     else:
         with opened(settings, create=True) as opened_index:
             chosen = profile_of(settings, opened_index)
-            with console_err().status("loading the models"):
-                recipe = load_recipe(settings, chosen, generator)
-                options = replace(options, workers=plan_workers(settings))
-            report = ingest(scan, opened_index, recipe, options, profile=chosen)
+            recipes = remembered_recipe(settings, chosen, generator)
+            report = ingest(
+                listing,
+                opened_index,
+                recipes,
+                replace(options, workers=worker_count(settings)),
+                profile=chosen,
+                approve=partial(_ask_before_again, recipes=recipes, yes=yes),
+            )
+            analysed = sum(report.counts[outcome] for outcome in ANALYSED)
+            if analysed:
+                recipes.note_rate(report.elapsed_s / analysed)
     if as_json:
         print_json(report.to_json())
     else:
@@ -231,23 +250,36 @@ def ingest_command(
 
 
 def ingest(
-    scan: Scan,
+    listing: Listing,
     index: SegmentIndex,
-    recipe: Recipe,
+    recipes: RecipeSource,
     options: IngestOptions,
     *,
     profile: ProfileName,
+    approve: Callable[[IngestPlan], None] = lambda _: None,
 ) -> IngestReport:
-    """Ingest the files of a scan, with a progress bar."""
-    with _progress(len(scan.files)) as on_file:
+    """Ingest the files of a listing, with a progress bar."""
+    with ExitStack() as shown:
+        started: list[Callable[[FileOutcome], None]] = []
+
+        def approved(plan: IngestPlan) -> None:
+            approve(plan)  # a question and a bar would write over each other
+            if not started:
+                started.append(shown.enter_context(_progress(len(listing.uris))))
+
+        def told(outcome: FileOutcome) -> None:
+            started[0](outcome)
+
         report = ingest_into(
             index,
-            recipe,
-            scan.files,
+            recipes,
+            listing.uris,
+            source=open_source(),
             profile=profile,
             options=options,
-            skipped_folders=skipped_folders(scan),
-            on_file=on_file,
+            problems=listing.problems,
+            approve=approved,
+            on_file=told,
         )
     if report.segments and not report.interrupted and index.counts().segments >= _GRAPH_FROM_SEGMENTS:
         with console_err().status("building the search graph"):
@@ -259,30 +291,54 @@ _GRAPH_FROM_SEGMENTS = 50_000
 """An embedded index compares fewer one by one fast enough: 100,000 vectors of 512 take 25 to 36 ms."""
 
 
-def dry_run_report(scan: Scan, settings: Settings, options: IngestOptions) -> IngestReport:
-    """Say what an ingest would do, with the models of the index; loads none and writes nothing."""
+def dry_run_report(
+    listing: Listing, settings: Settings, options: IngestOptions, generator: GeneratorSettings
+) -> IngestReport:
+    """Say what an ingest would do; loads no model that was loaded before, and writes nothing."""
+    source = open_source()
     try:
         index = open_index(settings, create=False)
     except IndexMissingError:
         ledger, recipe = Ledger(()), ""
     else:
         try:
-            records = list(index.scroll_images())
-            ledger = Ledger(records)
-            # without the models their recipe is unknown: the one of the last picture stands for it
-            recipe = records[-1].recipe if records else ""
+            ledger = Ledger(index.scroll_images())
+            recipe = remembered_recipe(settings, profile_of(settings, index), generator).fingerprint()
         finally:
             index.close()
-    with _progress(len(scan.files)) as on_file:
-        return ingest_files(
-            scan.files,
-            writer=DryWriter(),
-            ledger=ledger,
-            recipe_fingerprint=recipe,
-            options=options,
-            skipped_folders=skipped_folders(scan),
-            on_file=on_file,
+    plan = plan_ingest(listing.uris, source=source, ledger=ledger, recipe=recipe)
+    with _progress(len(listing.uris)) as on_file:
+        return rehearse(
+            plan, source=source, ledger=ledger, options=options, problems=listing.problems, on_file=on_file
         )
+
+
+def _ask_before_again(plan: IngestPlan, *, recipes: RememberedRecipe, yes: bool) -> None:
+    """Ask before pictures that other models or settings made are segmented again.
+
+    Raises:
+        UsageError: If nobody is there to be asked.
+        KeyboardInterrupt: If the answer is no.
+    """
+    if not plan.outdated or yes:
+        return
+    image_s = recipes.image_s()
+    long = "how long is not known yet" if image_s is None else f"about {_duration(plan.outdated * image_s)}"
+    what = f"{plan.outdated:,} pictures were made with other models or settings and would be segmented again"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"{what} ({long}): add --yes, or name the settings that they were made with")
+    if not typer.confirm(f"{what} ({long}). Go on?", err=True):
+        raise KeyboardInterrupt
+
+
+def _duration(seconds: float) -> str:
+    """Return a span of time in the unit that reads best.
+
+    Example:
+        >>> _duration(40), _duration(300), _duration(86_400)
+        ('1 min', '5 min', '24.0 h')
+    """
+    return f"{seconds / 3600:.1f} h" if seconds >= 2 * 3600 else f"{max(round(seconds / 60), 1)} min"
 
 
 def print_report(report: IngestReport, console: Console, *, dry_run: bool = False) -> None:
@@ -360,12 +416,13 @@ def _clean_tags(tags: list[str]) -> tuple[str, ...]:
 _MAX_TAG_CHARS = 100
 
 
-def _refuse_index_among_pictures(scan: Scan, settings: Settings) -> None:
+def _refuse_index_among_pictures(listing: Listing, settings: Settings) -> None:
     """Refuse to ingest a folder that holds the index itself: its files are no pictures of the user."""
     if not settings.index.startswith("edge:"):
         return
-    folder = Path(settings.index.removeprefix("edge:")).expanduser().absolute()
-    if any(path.is_relative_to(folder) for path in scan.files):
+    folder = canonical_path(Path(settings.index.removeprefix("edge:")).expanduser())
+    inside = folder.as_uri() + "/"
+    if any(uri.startswith(inside) for uri in listing.uris):
         raise UsageError(
             f"the index {folder} lies inside what is to be ingested; choose another --index, or leave it out "
             f"with --exclude {folder.name}"

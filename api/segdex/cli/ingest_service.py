@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segdex.cli.manage_service import content_id, find_image
-from segdex_core.media.uris import display_path, path_to_uri
+from segdex_core.media.uris import display_path, uri_to_path
+from segdex_core.ports.source import Listing
 from segdex_ingest.report import ANALYSED, FileOutcome, IngestReport, Outcome
-from segdex_ingest.scan import Scan
 
 if TYPE_CHECKING:
     from segdex.client import Client, RequestError
@@ -20,19 +20,19 @@ _OF_THE_FILE = "the upload"
 
 
 def upload_files(
-    scan: Scan,
+    listing: Listing,
     client: "Client",
     *,
     tags: Sequence[str],
     limit: int | None,
     on_file: Callable[[FileOutcome], None],
 ) -> IngestReport:
-    """Send the files of a scan, and say what became of each.
+    """Send the files of a listing, and say what became of each.
 
     A picture that the service has, with these tags, is not sent again. Ctrl-C returns what was done.
 
     Args:
-        scan: The files.
+        listing: The files.
         client: Of the service.
         tags: Labels for every file.
         limit: Stop after this many pictures were segmented; None for all.
@@ -46,9 +46,9 @@ def upload_files(
     analysed = 0
     interrupted = False
     try:
-        for path in scan.files:
+        for uri in listing.uris:
             begun_s = time.perf_counter()
-            outcome = _upload(path, client, tags)
+            outcome = _upload(uri, client, tags)
             outcome = replace(outcome, elapsed_s=time.perf_counter() - begun_s)
             outcomes.append(outcome)
             on_file(outcome)
@@ -59,21 +59,16 @@ def upload_files(
         interrupted = True
     return IngestReport(
         files=outcomes,
-        skipped_folders=skipped_folders(scan),
+        skipped_folders=[(display_path(problem.uri), problem.reason) for problem in listing.problems],
         elapsed_s=time.perf_counter() - started_s,
         interrupted=interrupted,
     )
 
 
-def skipped_folders(scan: Scan) -> list[tuple[str, str]]:
-    """Return what a scan could not look at, and why."""
-    return [(display_path(path_to_uri(problem.path)), problem.reason) for problem in scan.problems]
-
-
-def _upload(path: Path, client: "Client", tags: Sequence[str]) -> FileOutcome:
+def _upload(uri: str, client: "Client", tags: Sequence[str]) -> FileOutcome:
     from segdex.client import RequestError
 
-    uri = path_to_uri(path)
+    path = uri_to_path(uri)
     try:
         if _has(client, path, tags):
             return FileOutcome(uri, Outcome.UNCHANGED)

@@ -1,6 +1,5 @@
 """``segdex stats``, ``delete`` and ``sync``: look after an index."""
 
-from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
@@ -17,11 +16,11 @@ from segdex.cli.common import (
 )
 from segdex.cli.manage_service import forget_by_service, service_figures
 from segdex.cli.remote import connected
+from segdex.wiring import open_source
 from segdex_core.errors import UsageError
-from segdex_core.media.uris import display_path, path_to_uri
+from segdex_core.media.uris import canonical_uri, display_path, spellings
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import ImageRecord
-from segdex_ingest.ledger import Ledger
 from segdex_ingest.sync import apply_sync, plan_sync
 from segdex_search.answer import require_filled
 
@@ -94,7 +93,7 @@ def sync_command(
     """Forget pictures whose files are gone, and what an interrupted ingest left behind."""
     with opened(settings_from(context, index=index)) as opened_index:
         require_filled(opened_index)
-        plan = plan_sync(opened_index)
+        plan = plan_sync(opened_index, source=open_source())
         if plan.images and len(plan.gone) == plan.images and not (dry_run or force):
             raise UsageError(
                 f"all {plan.images:,} pictures of {opened_index.location} are gone, the first from "
@@ -161,7 +160,8 @@ def _matching(given: str, ledger: list[ImageRecord]) -> list[ImageRecord]:
     try:
         image_id = UUID(given)
     except ValueError:
-        uri = path_to_uri(Path(given).expanduser())
-        here = Ledger(ledger).at(uri)
-        return here or [record for record in ledger if uri in record.sources]
+        uri = canonical_uri(given)
+        named = {uri, *spellings(uri)}
+        here = [record for record in ledger if any(canonical_uri(file.uri) in named for file in record.files)]
+        return here or [record for record in ledger if named & set(record.sources)]
     return [record for record in ledger if record.image_id == image_id]

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from segdex.wiring import open_source
 from segdex_core.errors import UsageError
 from segdex_core.media.decode import sha256_hex
+from segdex_core.media.uris import uri_to_path
 from segdex_core.records import make_image_id
-from segdex_ingest.scan import scan_paths
 
 if TYPE_CHECKING:
     from segdex.client import Client
@@ -84,7 +85,7 @@ def _ids_of(given: str) -> Iterator[UUID]:
     except ValueError:
         if not Path(given).expanduser().exists():
             return
-        for path in scan_paths([Path(given).expanduser()]).files:
+        for path in map(uri_to_path, open_source().list([given]).uris):
             try:
                 yield content_id(path)
             except OSError as error:

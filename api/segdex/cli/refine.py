@@ -8,6 +8,7 @@ import numpy as np
 
 from segdex.render.drawing import SheetRow, Tile, contact_sheet, draw_heat, draw_prompt
 from segdex.render.results import read_picture
+from segdex.wiring import open_source
 from segdex_core.errors import UsageError
 from segdex_core.settings import Settings
 from segdex_search.rank import SearchHit
@@ -54,7 +55,7 @@ def save_explanation(
             if one is None:
                 continue
             if pixels is None:
-                pixels = read_picture(hit.image, max_pixels=settings.max_pixels)
+                pixels = read_picture(hit.image, source=open_source(), max_pixels=settings.max_pixels)
             views = ", ".join(f"{view} {score:.3f}" for view, score in segment.view_scores.items())
             stored = f"stored\npredicted IoU {segment.record.predicted_iou:.2f}"
             tiles = [Tile(pixels, segment.record.mask, stored)]

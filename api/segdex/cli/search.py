@@ -31,9 +31,10 @@ from segdex.cli.search_service import ask_service
 from segdex.http.schemas import RefinementOut
 from segdex.render.drawing import SheetRow, contact_sheet
 from segdex.render.results import hit_out, sheet_row
+from segdex.wiring import open_source
 from segdex_core.errors import QueryError, UsageError
 from segdex_core.media.decode import read_image_file
-from segdex_core.media.uris import path_to_uri
+from segdex_core.media.uris import canonical_uri, spellings
 from segdex_core.records import SegmentFilter
 from segdex_core.settings import Settings
 from segdex_search.answer import SearchAnswer
@@ -246,7 +247,11 @@ def save_sheet(
     Raises:
         UsageError: If the file cannot be written.
     """
-    rows = [sheet_row(heading, answer.hits, max_pixels=settings.max_pixels) for heading, answer in answers]
+    source = open_source()
+    rows = [
+        sheet_row(heading, answer.hits, source=source, max_pixels=settings.max_pixels)
+        for heading, answer in answers
+    ]
     _write_sheet(path, rows, title=title)
 
 
@@ -313,7 +318,7 @@ def _where(
     return SegmentFilter(
         min_area_fraction=min_area,
         max_area_fraction=max_area,
-        sources=tuple(path_to_uri(path.expanduser()) for path in sources),
+        sources=tuple(uri for path in sources for uri in spellings(canonical_uri(path))),
         tags=tuple(tags),
         captured_from_s=parse_time(since, option="--since"),
         captured_until_s=parse_time(until, option="--until"),

@@ -16,6 +16,7 @@ from segdex.wiring import (
     load_judge,
     load_segmenter,
     make_refiner,
+    open_source,
     profile_of,
 )
 from segdex_core.ports.embedder import Embedder
@@ -54,7 +55,7 @@ class AnswerHere:
             embedder=self._embedder,
             distractors=self._judge.distractors,
         )
-        read = partial(read_picture, max_pixels=self._settings.max_pixels)
+        read = partial(read_picture, source=open_source(), max_pixels=self._settings.max_pixels)
         for one in refine_answer(self._answer, self._query, refiner=made, first=first, read_picture=read):
             self._refined[one.segment_id] = one
             yield refinement_out(one)
@@ -62,7 +63,7 @@ class AnswerHere:
     def sheet_row(self, heading: str) -> SheetRow:
         """See ``Answer``."""
         hits = _with_refined(self._answer, self._refined).hits
-        return sheet_row(heading, hits, max_pixels=self._settings.max_pixels)
+        return sheet_row(heading, hits, source=open_source(), max_pixels=self._settings.max_pixels)
 
     def save_explanation(self, path: Path, *, title: str) -> None:
         """Write a picture of how each refined hit came about.

@@ -22,6 +22,7 @@ from segdex.cli.remote import connected
 from segdex.cli.search import parse_segment_id
 from segdex.http.schemas import ImageOut, SegmentOut
 from segdex.render.results import image_out, read_picture, segment_out
+from segdex.wiring import open_source
 from segdex_core.errors import UsageError
 from segdex_core.masks import decode_mask
 from segdex_core.settings import Settings
@@ -122,7 +123,7 @@ def _shown_here(settings: Settings, segment_id: UUID) -> _Shown:
             )
         [image] = images
     mask = decode_mask(record.mask)
-    pixels = read_picture(image, max_pixels=settings.max_pixels)
+    pixels = read_picture(image, source=open_source(), max_pixels=settings.max_pixels)
     return _Shown(
         segment=segment_out(record),
         image=image_out(image),

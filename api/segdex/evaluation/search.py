@@ -13,11 +13,12 @@ from segdex_core.errors import ImageError, QueryError, UsageError
 from segdex_core.masks import MaskRLE, rle_area_px, rle_iou
 from segdex_core.media.decode import read_image_file
 from segdex_core.media.limits import MAX_BYTES, MAX_PIXELS
-from segdex_core.media.uris import path_to_uri
+from segdex_core.media.uris import canonical_uri
 from segdex_core.ports.embedder import Embedder, Vocabulary
 from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.source import Source
 from segdex_core.records import EVERYTHING, SegmentFilter
-from segdex_ingest.analyse import Recipe
+from segdex_ingest.analyse import RecipeSource
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.report import FAILED, FileOutcome
 from segdex_ingest.run import IngestOptions, ingest_into
@@ -42,7 +43,8 @@ def ingest_dataset(
     dataset: EvalDataset,
     *,
     index: SegmentIndex,
-    recipe: Recipe,
+    recipe: RecipeSource,
+    source: Source,
     profile: str,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
@@ -65,7 +67,8 @@ def ingest_dataset(
     report = ingest_into(
         index,
         recipe,
-        [image.path for image in dataset.images],
+        [canonical_uri(image.path) for image in dataset.images],
+        source=source,
         profile=profile,
         options=IngestOptions(max_pixels=max_pixels, max_bytes=max_bytes, jobs=jobs, workers=workers),
         on_file=on_file,
@@ -80,7 +83,7 @@ def ingest_dataset(
     if report.segments:
         index.optimize()
     ledger = Ledger(index.scroll_images())
-    return {image.name: ledger.at(path_to_uri(image.path))[0].image_id for image in dataset.images}
+    return {image.name: ledger.at(canonical_uri(image.path))[0].image_id for image in dataset.images}
 
 
 def evaluate_search(

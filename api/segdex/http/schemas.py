@@ -1,14 +1,13 @@
 """What goes in and out over HTTP."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segdex_core.errors import QueryError
-from segdex_core.media.uris import path_to_uri
+from segdex_core.media.uris import canonical_uri, spellings
 from segdex_core.records import RGBImage, SegmentFilter
 from segdex_search.click import MAX_POINTS
 from segdex_search.queries import (
@@ -65,19 +64,19 @@ class Where(_In):
             image_ids=tuple(self.image_ids),
             min_area_fraction=self.min_area,
             max_area_fraction=self.max_area,
-            sources=tuple(map(_source_uri, self.sources)),
+            sources=tuple(uri for source in self.sources for uri in _source_uris(source)),
             tags=tuple(self.tags),
             captured_from_s=self.since_s,
             captured_until_s=self.until_s,
         )
 
 
-def _source_uri(source: str) -> str:
+def _source_uris(source: str) -> tuple[str, ...]:
     if "://" in source:
-        return source
+        return spellings(canonical_uri(source))
     if not source.startswith("/") or "\0" in source:
         raise QueryError(f"a source must be an absolute path or a URI, but is {source!r}")
-    return path_to_uri(Path(source))
+    return spellings(canonical_uri(source))
 
 
 class ViewWeights(_In):

@@ -16,6 +16,7 @@ from segdex.jobs.queue import Jobs
 from segdex.jobs.worker import JobWorker
 from segdex_core.errors import SegdexError, UsageError
 from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.source import Source
 from segdex_core.settings import ProfileName, Settings
 from segdex_ingest.analyse import Recipe
 from segdex_search.answer import SearchAnswer
@@ -47,6 +48,7 @@ class Loaded:
         refiner: Draws masks; only inside the worker.
         jobs: The queue of long ingests.
         job_worker: Carries them out; None where other processes do.
+        source: Where pictures are read from.
         writing: Shared by all that write to the index in this process.
     """
 
@@ -59,6 +61,7 @@ class Loaded:
     refiner: Refiner
     jobs: Jobs
     job_worker: JobWorker | None
+    source: Source
     writing: AbstractContextManager[object]
 
     def close(self) -> None:

@@ -19,8 +19,10 @@ from segdex.http.schemas import (
 from segdex.render.drawing import SheetRow, Tile
 from segdex_core.errors import ImageError, ImageGoneError
 from segdex_core.masks import MaskRLE
-from segdex_core.media.decode import read_image_file
-from segdex_core.media.uris import display_path, uri_to_path
+from segdex_core.media.decode import decode_image
+from segdex_core.media.limits import MAX_BYTES
+from segdex_core.media.uris import display_path
+from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord, RGBImage, SegmentRecord
 from segdex_search.rank import HitSegment, SearchHit
 from segdex_search.refine.refiner import Refinement
@@ -117,7 +119,7 @@ def refinement_out(refined: Refinement) -> RefinementOut:
     )
 
 
-def sheet_row(heading: str, hits: Sequence[SearchHit], *, max_pixels: int) -> SheetRow:
+def sheet_row(heading: str, hits: Sequence[SearchHit], *, source: Source, max_pixels: int) -> SheetRow:
     """Return the first tiles of an answer: the best segments of its pictures, best first."""
     best = sorted(
         ((found, hit.image) for hit in hits for found in hit.segments), key=lambda item: -item[0].score
@@ -125,13 +127,13 @@ def sheet_row(heading: str, hits: Sequence[SearchHit], *, max_pixels: int) -> Sh
     return SheetRow(
         heading=heading,
         tiles=[
-            _tile(found, image, rank=rank, max_pixels=max_pixels)
+            _tile(found, image, rank=rank, source=source, max_pixels=max_pixels)
             for rank, (found, image) in enumerate(best[:TILES_PER_ROW], 1)
         ],
     )
 
 
-def read_picture(image: ImageRecord, *, max_pixels: int) -> RGBImage:
+def read_picture(image: ImageRecord, *, source: Source, max_pixels: int) -> RGBImage:
     """Return the pixels of a stored picture from the first of its files that still holds it.
 
     Raises:
@@ -139,9 +141,9 @@ def read_picture(image: ImageRecord, *, max_pixels: int) -> RGBImage:
         ImageError: If one cannot be read.
     """
     for file in image.files:
-        path = uri_to_path(file.uri)
-        if path.exists():
-            pixels = read_image_file(path, max_pixels=max_pixels).pixels
+        if source.exists(file.uri):
+            data = source.read(file.uri, max_bytes=MAX_BYTES)
+            pixels = decode_image(data, name=display_path(file.uri), max_pixels=max_pixels).pixels
             if pixels.shape[:2] == image.size_hw:
                 return pixels
     raise ImageGoneError(
@@ -170,9 +172,9 @@ def hit_tile(
     return Tile(image=pixels, mask=mask, caption=f"{rank}.  {score:.3f}\n{name}  {share:.1%}")
 
 
-def _tile(found: HitSegment, image: ImageRecord, *, rank: int, max_pixels: int) -> Tile:
+def _tile(found: HitSegment, image: ImageRecord, *, rank: int, source: Source, max_pixels: int) -> Tile:
     try:
-        pixels = read_picture(image, max_pixels=max_pixels)
+        pixels = read_picture(image, source=source, max_pixels=max_pixels)
     except ImageError:
         pixels = None
     return hit_tile(

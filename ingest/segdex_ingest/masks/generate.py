@@ -1,8 +1,8 @@
 """Automatic mask generation: prompt grids, rank what comes out, bring the best to the picture's size."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,15 @@ from segdex_ingest.masks.tree import find_parents
 
 Selection = Literal["ranked", "meta"]
 Quality = Literal["fast", "balanced", "best"]
+T = TypeVar("T")
+
+
+_NO_VALUE = object()
+
+
+def newer_setting(neutral: T) -> T:
+    """Return the field of a setting that was added later: at ``neutral``, its default, it changes no mask."""
+    return field(default=neutral, metadata={"neutral": neutral})
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +127,16 @@ class GeneratorSettings:
                 raise ValueError(f"{name} must be a multiple of {step}, but got {getattr(self, name)}")
 
     def fingerprint(self) -> str:
-        """Return a text that differs whenever the masks can differ."""
-        values = ",".join(f"{name}={getattr(self, name)}" for name in sorted(self.__dataclass_fields__))
+        """Return a text that differs whenever the masks can differ.
+
+        A setting that is newer than the indexes it meets is declared with ``newer_setting``: as long as it
+        has its neutral value, the text is what it was before, and no picture is segmented again.
+        """
+        values = ",".join(
+            f"{one.name}={getattr(self, one.name)}"
+            for one in sorted(fields(self), key=lambda one: one.name)
+            if getattr(self, one.name) != one.metadata.get("neutral", _NO_VALUE)
+        )
         return f"generate-v{_GENERATOR_VERSION}({values})"
 
 
@@ -168,7 +185,11 @@ def preset(quality: Quality) -> GeneratorSettings:
 
 
 def generate_masks(
-    image: RGBImage, *, segmenter: PromptableSegmenter, settings: GeneratorSettings
+    image: RGBImage,
+    *,
+    segmenter: PromptableSegmenter,
+    settings: GeneratorSettings,
+    checkpoint: Callable[[], None] = lambda: None,
 ) -> list[Segment]:
     """Return the segments of a picture, best score first, with their places in the mask tree.
 
@@ -176,15 +197,19 @@ def generate_masks(
         image: (H, W, 3) uint8.
         segmenter: SAM 2 behind the port.
         settings: Grids, thresholds and budget.
+        checkpoint: Called between calls of the segmenter; what it raises ends the generation.
     """
     size_hw = (image.shape[0], image.shape[1])
     features: list[ImageFeatures] = []
     found: list[tuple[CropWindow, Candidates]] = []
     for window in windows_of(size_hw, settings):
-        seen, candidates = window_candidates(image, window, segmenter=segmenter, settings=settings)
+        seen, candidates = window_candidates(
+            image, window, segmenter=segmenter, settings=settings, checkpoint=checkpoint
+        )
         found.append((window, candidates))
         if settings.redraws:
             features.append(seen)
+    checkpoint()
     full_size = FullSize(size_hw, min_region_px=settings.min_region_px, min_area_px=settings.min_area_px)
     if settings.selection == "meta":
         segments = select_meta(
@@ -331,13 +356,23 @@ def windows_of(size_hw: tuple[int, int], settings: GeneratorSettings) -> list[Cr
 
 
 def window_candidates(
-    image: RGBImage, window: CropWindow, *, segmenter: PromptableSegmenter, settings: GeneratorSettings
+    image: RGBImage,
+    window: CropWindow,
+    *,
+    segmenter: PromptableSegmenter,
+    settings: GeneratorSettings,
+    checkpoint: Callable[[], None] = lambda: None,
 ) -> tuple[ImageFeatures, Candidates]:
     """Return a window as it was encoded, and all its masks above the floors, in the order of the points."""
     box = window.box
     pixels = image[box.y1 : box.y2, box.x1 : box.x2]
+    checkpoint()
     [features] = segmenter.encode([pixels], frame_px=settings.frame_px)
-    return features, join_candidates(list(_prompted(image, window, features, segmenter, settings)))
+    parts = []
+    for part in _prompted(image, window, features, segmenter, settings):
+        checkpoint()
+        parts.append(part)
+    return features, join_candidates(parts)
 
 
 def _prompted(

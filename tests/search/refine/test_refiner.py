@@ -14,6 +14,7 @@ from tests.fakes.segmenter import FloodFeatures, FloodSegmenter
 from segdex.evaluation.load import load_dataset
 from segdex.evaluation.search import ingest_dataset
 from segdex_backends.index.memory import MemoryIndex
+from segdex_backends.sources.files import FileSource
 from segdex_core.errors import QueryError
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import decode_mask, encode_mask
@@ -88,7 +89,11 @@ def _index(tmp_path_factory: pytest.TempPathFactory) -> MemoryIndex:
     generator = GeneratorSettings(points_per_side=8, explained_above=1.0, redraws=False)
     index = MemoryIndex()
     ingest_dataset(
-        dataset, index=index, recipe=Recipe(FloodSegmenter(), EMBEDDER, generator), profile="offline"
+        dataset,
+        index=index,
+        recipe=Recipe(FloodSegmenter(), EMBEDDER, generator),
+        source=FileSource(),
+        profile="offline",
     )
     return index
 

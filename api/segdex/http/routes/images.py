@@ -23,6 +23,7 @@ from segdex.render.results import image_out, read_picture, segment_out
 from segdex_core.errors import UsageError
 from segdex_core.masks import decode_mask
 from segdex_core.media.decode import decode_image, sha256_hex
+from segdex_core.media.uris import canonical_uri
 from segdex_core.records import SegmentFilter, make_image_id
 from segdex_ingest.report import FAILED
 from segdex_ingest.run import IngestOptions, ingest_into
@@ -92,7 +93,8 @@ def upload_image(
         report = ingest_into(
             loaded.index,
             loaded.recipe,
-            [path],
+            [canonical_uri(path)],
+            source=loaded.source,
             profile=loaded.profile,
             known_ids=[image_id],  # no other picture can have been there: its path is made of its bytes
             lock=loaded.writing,
@@ -150,7 +152,9 @@ def image_file(
     etag = _etag(f"{image_id}:{max_px}")
     if if_none_match == etag:
         return Response(status_code=304, headers={"ETag": etag})
-    picture = Image.fromarray(read_picture(found, max_pixels=state.settings.max_pixels))
+    picture = Image.fromarray(
+        read_picture(found, source=state.loaded().source, max_pixels=state.settings.max_pixels)
+    )
     picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
     buffer = BytesIO()
     picture.save(buffer, "JPEG", quality=_JPEG_QUALITY)
@@ -215,7 +219,11 @@ def segment_mask(segment_id: UUID, state: State, if_none_match: IfNoneMatch = No
 def segment_cutout(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
     """Return the thing alone as a PNG that is see-through around it."""
     record = get_segment(state.loaded(), segment_id)
-    pixels = read_picture(get_image(state.loaded(), record.image_id), max_pixels=state.settings.max_pixels)
+    pixels = read_picture(
+        get_image(state.loaded(), record.image_id),
+        source=state.loaded().source,
+        max_pixels=state.settings.max_pixels,
+    )
     return _png(cutout_png(pixels, decode_mask(record.mask), record.box), if_none_match)
 
 

@@ -106,7 +106,9 @@ def _answer(
     loaded = state.loaded()
 
     def pixels_of(region: Region) -> RGBImage:
-        pixels = read_picture(get_image(loaded, region.image_id), max_pixels=state.settings.max_pixels)
+        pixels = read_picture(
+            get_image(loaded, region.image_id), source=loaded.source, max_pixels=state.settings.max_pixels
+        )
         return pixels if region.box_xyxy is None else _part(pixels, BoxXYXY(*region.box_xyxy))
 
     asked = request.model_dump_json(exclude={"cursor", "limit", "explain"}) + cursor_salt
@@ -157,7 +159,7 @@ def _refine(state: ServiceState, answer_id: str, first: int) -> Iterator[Refinem
             404, f"there is no answer {answer_id!r}; answers are kept for a while only: search again"
         )
     query, answer = kept
-    read = partial(read_picture, max_pixels=state.settings.max_pixels)
+    read = partial(read_picture, source=loaded.source, max_pixels=state.settings.max_pixels)
     made = refine_answer(answer, query, refiner=loaded.refiner, first=first, read_picture=read)
 
     def each() -> Iterator[Refinement]:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from segdex_core.errors import UsageError
-from segdex_core.media.uris import path_to_uri, uri_to_path
-from segdex_ingest.scan import scan_paths
+from segdex_backends.sources.files import FileSource
+from segdex_core.errors import ImageTooLargeError, ImageUnreadableError, UsageError
+from segdex_core.media.uris import canonical_uri, path_to_uri, uri_to_path
+from segdex_core.ports.source import FileVersion, Listing
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -21,11 +22,19 @@ def make(folder: Path, *names: str) -> Path:
 def found(
     folder: Path, *inputs: str, exclude: tuple[str, ...] = (), include_hidden: bool = False
 ) -> list[str]:
-    given = [folder / name for name in inputs] or [folder]
-    scan = scan_paths(given, exclude=exclude, include_hidden=include_hidden)
+    given = [str(folder / name) for name in inputs] or [str(folder)]
+    listing = FileSource().list(given, exclude=exclude, include_hidden=include_hidden)
 
-    assert scan.problems == ()
-    return [path.relative_to(folder).as_posix() for path in scan.files]
+    assert listing.problems == ()
+    return [uri_to_path(uri).relative_to(folder).as_posix() for uri in listing.uris]
+
+
+def listed(*places: str | Path) -> Listing:
+    return FileSource().list([str(place) for place in places])
+
+
+def paths_of(listing: Listing) -> list[Path]:
+    return [uri_to_path(uri) for uri in listing.uris]
 
 
 def test_order_is_by_bytes_of_the_name_files_before_folders(tmp_path: Path) -> None:
@@ -129,27 +138,27 @@ def test_links_to_files_count_and_links_to_folders_are_not_followed(tmp_path: Pa
 
     assert found(tmp_path, "real") == ["real/a.jpg", "real/link.jpg"]
     assert found(tmp_path, "real/**/*.jpg") == ["real/a.jpg", "real/link.jpg"]
-    assert found(tmp_path, "real/out") == ["real/out/b.jpg"]
+    assert found(tmp_path, "real/out") == ["elsewhere/b.jpg"]  # the place itself, by its one name
 
 
 def test_a_link_in_a_circle_is_a_problem_not_a_failure(tmp_path: Path) -> None:
     make(tmp_path, "a.jpg")
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
-    scan = scan_paths([tmp_path])
+    scan = listed(tmp_path)
 
-    assert scan.files == (tmp_path / "a.jpg",)
-    assert [problem.path for problem in scan.problems] == [tmp_path / "circle"]
+    assert paths_of(scan) == [tmp_path / "a.jpg"]
+    assert [uri_to_path(problem.uri) for problem in scan.problems] == [tmp_path / "circle"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
 def test_an_unreadable_folder_is_reported_and_the_rest_is_scanned(tmp_path: Path) -> None:
     make(tmp_path, "a.jpg", "closed/b.jpg", "open/c.jpg")
     (tmp_path / "closed").chmod(0)
-    scan = scan_paths([tmp_path])
+    scan = listed(tmp_path)
     (tmp_path / "closed").chmod(0o700)
 
-    assert [path.name for path in scan.files] == ["a.jpg", "c.jpg"]
-    assert [(problem.path.name, problem.reason) for problem in scan.problems] == [
+    assert [path.name for path in paths_of(scan)] == ["a.jpg", "c.jpg"]
+    assert [(uri_to_path(problem.uri).name, problem.reason) for problem in scan.problems] == [
         ("closed", "Permission denied")
     ]
 
@@ -166,10 +175,10 @@ def test_a_folder_that_vanishes_during_the_scan_is_a_problem(
         return scandir(path)
 
     monkeypatch.setattr("os.scandir", scandir_after_removal)
-    scan = scan_paths([tmp_path])
+    scan = listed(tmp_path)
 
-    assert scan.files == (tmp_path / "a.jpg",)
-    assert [problem.path.name for problem in scan.problems] == ["gone"]
+    assert paths_of(scan) == [tmp_path / "a.jpg"]
+    assert [uri_to_path(problem.uri).name for problem in scan.problems] == ["gone"]
 
 
 @pytest.mark.parametrize(
@@ -182,14 +191,14 @@ def test_an_input_that_names_nothing_is_a_usage_error_on_one_line(
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(UsageError) as raised:
-        scan_paths([given])
+        listed(given)
     assert len(str(raised.value).splitlines()) == 1
     assert "quoted patterns" in str(raised.value)
 
 
 def test_no_input_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="nothing to ingest"):
-        scan_paths([])
+        listed()
 
 
 def test_an_empty_folder_has_no_files(tmp_path: Path) -> None:
@@ -201,15 +210,15 @@ def test_paths_are_absolute_and_relative_inputs_meet_absolute_ones(
 ) -> None:
     make(tmp_path, "x/a.jpg")
     monkeypatch.chdir(tmp_path / "x")
-    scan = scan_paths(["a.jpg", "./a.jpg", "../x/a.jpg", "..", "*.jpg", tmp_path / "x" / "a.jpg"])
+    scan = listed("a.jpg", "./a.jpg", "../x/a.jpg", "..", "*.jpg", tmp_path / "x" / "a.jpg")
 
-    assert scan.files == (tmp_path / "x" / "a.jpg",)
+    assert paths_of(scan) == [tmp_path / "x" / "a.jpg"]
 
 
 def test_names_that_are_not_utf8_survive_to_the_uri_and_back(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9\n\xff.jpg")
     (tmp_path / name).write_bytes(b"x")
-    (path,) = scan_paths([tmp_path]).files
+    [path] = paths_of(listed(tmp_path))
 
     assert os.fsencode(path.name) == b"caf\xe9\n\xff.jpg"
     assert uri_to_path(path_to_uri(path)).read_bytes() == b"x"
@@ -220,6 +229,46 @@ def test_ten_thousand_files_that_two_inputs_name_are_each_found_once(tmp_path: P
         (tmp_path / str(folder)).mkdir()
         for number in range(1000):
             os.close(os.open(tmp_path / str(folder) / f"{number}.jpg", os.O_CREAT))
-    scan = scan_paths([tmp_path, tmp_path / "**" / "*.jpg"])
+    scan = listed(tmp_path, tmp_path / "**" / "*.jpg")
 
-    assert len(scan.files) == len(set(scan.files)) == 10_000
+    assert len(scan.uris) == len(set(scan.uris)) == 10_000
+
+
+def test_a_place_has_one_uri_however_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "disk/2026/caf\u00e9/a.jpg", "home/x")
+    (tmp_path / "home" / "photos").symlink_to(tmp_path / "disk" / "2026")
+    monkeypatch.chdir(tmp_path / "home")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    places = [
+        "photos",
+        "photos/",
+        "./photos/caf\u00e9",
+        "photos/cafe\u0301/a.jpg",  # as another keyboard writes it
+        "~/photos",
+        "photos/../2026/caf\u00e9",
+        "../disk/2026/*/*.jpg",
+        "photos/*/a.jpg",
+        (tmp_path / "home" / "photos").as_uri(),
+    ]
+    expected = (path_to_uri(tmp_path / "disk" / "2026" / "caf\u00e9" / "a.jpg"),)
+
+    assert [FileSource().list([place]).uris for place in places] == [expected] * len(places)
+    assert FileSource().list(places).uris == expected
+
+
+def test_a_file_is_told_apart_by_size_and_time_and_read_within_its_limit(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"12345")
+    os.utime(path, ns=(7, 7))
+    source, uri = FileSource(), canonical_uri(path)
+
+    assert source.version(uri) == FileVersion(5, 7)
+    assert source.read(uri, max_bytes=5) == b"12345"
+    assert source.exists(uri)
+    with pytest.raises(ImageTooLargeError, match="5 bytes, more than the 4"):
+        source.read(uri, max_bytes=4)
+    path.unlink()
+    assert not source.exists(uri)
+    for ask in (source.version, lambda gone: source.read(gone, max_bytes=5)):
+        with pytest.raises(ImageUnreadableError, match="No such file"):
+            ask(uri)

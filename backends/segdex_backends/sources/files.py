@@ -1,4 +1,4 @@
-"""Which files to ingest: from files, folders and glob patterns to one list in a stable order."""
+"""The files of this machine behind the ``Source`` port."""
 
 import os
 import re
@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
 
-from segdex_core.errors import UsageError
+from segdex_core.errors import ImageUnreadableError, UsageError
+from segdex_core.media.decode import read_image_bytes
+from segdex_core.media.uris import as_written, canonical_path, display_path, path_to_uri, uri_to_path
+from segdex_core.ports.source import FileVersion, Listing, ListingProblem
 
 SKIPPED_NAMES = frozenset({".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini", "@eaDir", "__MACOSX"})
 """What macOS, Windows and Synology leave in folders of pictures."""
@@ -17,55 +20,56 @@ _MAGIC = re.compile(r"[*?\[]")
 _ALLOWED = "name files, folders or quoted patterns such as 'photos/**/*.jpg'"
 
 
-@dataclass(frozen=True, slots=True)
-class ScanProblem:
-    """A folder, or something in it, that could not be looked at; the scan went on without it."""
+class FileSource:
+    """Files below folders of this machine."""
 
-    path: Path
-    reason: str
+    def list(
+        self, places: Sequence[str], *, include_hidden: bool = False, exclude: Sequence[str] = ()
+    ) -> Listing:
+        """Return the files that ``places`` name, each once.
 
+        A place is a file, a folder, a ``file:`` URI, or a glob pattern in which ``**`` stands for any number
+        of folders; a folder stands for everything below it. A file that is named, not found, is always taken.
+        In folders, and by patterns, every regular file and every link to one is a candidate whatever its
+        extension (the decoder looks at the first bytes), except names that start with a dot,
+        ``SKIPPED_NAMES`` and ``exclude``.
 
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What a scan found.
+        The order does not depend on the locale: places as given; in a folder first its files, then its
+        folders, both sorted by the bytes of their names. Links to folders are followed only where a place
+        names one.
 
-    Attributes:
-        files: Absolute paths, each once, in the order to ingest them; empty when all folders are.
-        problems: What could not be looked at.
-    """
+        Args:
+            places: At least one.
+            include_hidden: Take names that start with a dot too, but never ``._*`` (macOS resource forks).
+            exclude: Patterns for the name of a file or folder at any depth, or with slashes for the last
+                parts of its path: ``*.gif``, ``drafts``, ``2024/*/raw``. ``*`` does not match a slash.
 
-    files: tuple[Path, ...]
-    problems: tuple[ScanProblem, ...]
+        Raises:
+            UsageError: If there is no place, or one does not exist, or a pattern matches nothing.
+        """
+        if not places:
+            raise UsageError(f"nothing to ingest; {_ALLOWED}")
+        walk = _Walk(include_hidden=include_hidden, excluded=tuple(_matchers(pattern) for pattern in exclude))
+        for given in places:
+            walk.add(given)
+        return Listing(tuple(path_to_uri(Path(path)) for path in walk.files), tuple(walk.problems))
 
+    def version(self, uri: str) -> FileVersion:
+        """See ``Source``."""
+        try:
+            status = uri_to_path(uri).stat()
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ImageUnreadableError(f"{display_path(uri)}: cannot be read: {reason}") from error
+        return FileVersion(status.st_size, status.st_mtime_ns)
 
-def scan_paths(
-    inputs: Sequence[str | Path], *, include_hidden: bool = False, exclude: Sequence[str] = ()
-) -> Scan:
-    """Return the files that ``inputs`` name, each once.
+    def exists(self, uri: str) -> bool:
+        """See ``Source``."""
+        return uri_to_path(uri).exists()
 
-    An input is a file, a folder, or a glob pattern in which ``**`` stands for any number of folders; a folder
-    stands for everything below it. A file that is named, not found, is always taken. In folders, and by
-    patterns, every regular file and every link to one is a candidate whatever its extension (the decoder
-    looks at the first bytes), except names that start with a dot, ``SKIPPED_NAMES`` and ``exclude``.
-
-    The order does not depend on the locale: inputs as given; in a folder first its files, then its folders,
-    both sorted by the bytes of their names. Links to folders are followed only where an input names one.
-
-    Args:
-        inputs: At least one.
-        include_hidden: Take names that start with a dot too, but never ``._*`` (macOS resource forks).
-        exclude: Patterns for the name of a file or folder at any depth, or with slashes for the last parts of
-            its path: ``*.gif``, ``drafts``, ``2024/*/raw``. ``*`` does not match a slash.
-
-    Raises:
-        UsageError: If there is no input, or one does not exist, or a pattern matches nothing.
-    """
-    if not inputs:
-        raise UsageError(f"nothing to ingest; {_ALLOWED}")
-    walk = _Walk(include_hidden=include_hidden, excluded=tuple(_matchers(pattern) for pattern in exclude))
-    for given in inputs:
-        walk.add(os.fspath(given))
-    return Scan(tuple(Path(path) for path in walk.files), tuple(walk.problems))
+    def read(self, uri: str, *, max_bytes: int) -> bytes:
+        """See ``Source``."""
+        return read_image_bytes(uri_to_path(uri), max_bytes=max_bytes)
 
 
 _Matchers = tuple[re.Pattern[str] | None, ...]
@@ -79,18 +83,22 @@ def _matchers(pattern: str) -> _Matchers:
 
 @dataclass(slots=True)
 class _Walk:
-    """One scan under way; ``files`` is a dictionary for its order and its quick test of membership."""
+    """One listing under way; ``files`` is a dictionary for its order and its quick test of membership.
+
+    Folders are walked by the path that was given, which is what patterns are compared with; files are noted
+    by their canonical path.
+    """
 
     include_hidden: bool
     excluded: tuple[_Matchers, ...]
     files: dict[str, None] = field(default_factory=dict)
-    problems: list[ScanProblem] = field(default_factory=list)
+    problems: list[ListingProblem] = field(default_factory=list)
 
     def add(self, given: str) -> None:
         """Add what one input names."""
         try:
             # `Path("")` would be the current folder.
-            path = _absolute(Path(given or "\0"))
+            path = _as_path(given or "\0")
             mode = path.stat().st_mode
         except (OSError, ValueError) as error:  # ValueError: a zero byte
             if _MAGIC.search(given):
@@ -99,31 +107,32 @@ class _Walk:
             reason = error.strerror if isinstance(error, OSError) else "not a path"
             raise UsageError(f"cannot ingest {given!r}: {reason}; {_ALLOWED}") from error
         if stat.S_ISDIR(mode):
-            self._add_matches(str(path), (None,))
+            self._add_matches(path, (None,))
         else:
-            self.files[str(path)] = None
+            self.files[str(canonical_path(path))] = None
 
     def _add_pattern(self, given: str) -> None:
         parts = Path(given).parts
         fixed = next(position for position, part in enumerate(parts) if _MAGIC.search(part))
-        found = self._add_matches(str(_absolute(Path(*parts[:fixed]))), _matchers("/".join(parts[fixed:])))
+        found = self._add_matches(_as_path(str(Path(*parts[:fixed]))), _matchers("/".join(parts[fixed:])))
         if not found:
             raise UsageError(f"nothing matches {given!r}; {_ALLOWED}")
 
-    def _add_matches(self, top: str, matchers: _Matchers) -> bool:
+    def _add_matches(self, top: Path, matchers: _Matchers) -> bool:
         """Add the files below ``top`` that match, or that lie in folders that do; return if anything did.
 
         A state is the number of parts of the pattern that a path has used up. A path may be in several,
         because ``**`` may end anywhere. A stack, not recursion: folders may be nested deeper than Python's.
         """
         complete, found = len(matchers), False
-        stack = [(top, _closure({0}, matchers))]
+        walked, canonical = str(top).rstrip("/"), str(canonical_path(top)).rstrip("/")
+        stack = [(str(top), _closure({0}, matchers))]
         while stack:
             folder, states = stack.pop()
             files, folders = self._list(folder)
             for entry in files:
                 if complete in states or complete in _advance(entry.name, states, matchers):
-                    self.files[entry.path] = None
+                    self.files[canonical + entry.path.removeprefix(walked)] = None
                     found = True
             for entry in reversed(folders):
                 inner = {complete} if complete in states else _advance(entry.name, states, matchers)
@@ -144,7 +153,7 @@ class _Walk:
                         elif self._is_file(entry):
                             files.append(entry)
         except OSError as error:
-            self.problems.append(ScanProblem(Path(folder), str(error.strerror)))
+            self._note(folder, error)
         return files, folders
 
     def _is_skipped(self, entry: os.DirEntry[str]) -> bool:
@@ -157,17 +166,19 @@ class _Walk:
         try:
             return entry.is_file()
         except OSError as error:  # a link in a circle
-            self.problems.append(ScanProblem(Path(entry.path), str(error.strerror)))
+            self._note(entry.path, error)
             return False
 
+    def _note(self, path: str, error: OSError) -> None:
+        self.problems.append(ListingProblem(path_to_uri(Path(path)), str(error.strerror)))
 
-def _absolute(path: Path) -> Path:
-    """Return an absolute path without ``..``; a link is followed only where ``..`` comes after it."""
-    if path.name == "..":
-        return path.resolve()
-    if ".." in path.parts:
-        return path.parent.resolve() / path.name
-    return path.absolute()
+
+def _as_path(given: str) -> Path:
+    """Return the absolute path that a place names, with its links."""
+    path = uri_to_path(given) if given.startswith("file://") else Path(given).expanduser()
+    if ".." in path.parts:  # what lies above a link is above what it leads to
+        return canonical_path(path)
+    return as_written(path.absolute())
 
 
 def _advance(name: str, states: set[int], matchers: _Matchers) -> set[int]:
