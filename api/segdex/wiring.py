@@ -28,11 +28,11 @@ from segdex_search.refine.encodings import EncodingCache, EncodingFiles
 from segdex_search.refine.refiner import Refiner
 
 if TYPE_CHECKING:
-    from segdex.http.job_schemas import Job
     from segdex.http.state import Loaded
     from segdex.jobs.queue import Jobs
     from segdex.jobs.worker import Progress, Run
     from segdex_backends.models.devices import ModelPrecision
+    from segdex_core.wire.jobs import Job
 
 DEFAULT_PROFILE: ProfileName = "default"
 

@@ -20,9 +20,7 @@ from segdex_core.ports.segmenter import (
     PromptableSegmenter,
     Prompts,
 )
-
-MAX_POINTS = 64
-"""Of one prompt. A scribble needs a dozen; SAM was trained with at most nine."""
+from segdex_core.wire.limits import MAX_POINTS
 
 MASK_LOGIT = 10.0
 """Size of the logits that a mask without logits of its own is given back as; see ``mask_prompt``."""

@@ -14,9 +14,10 @@ from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.segmenter import ImageFeatures, PromptableSegmenter
 from segdex_core.ports.text_segmenter import TextFeatures, TextSegmenter
 from segdex_core.records import ImageRecord, RGBImage, SegmentRecord, Vectors
+from segdex_core.wire.limits import MAX_REFINED
 from segdex_search.answer import SearchAnswer
 from segdex_search.click import PromptedMask, ThingPrompt, full_mask, prompted_masks
-from segdex_search.queries import MAX_REFINED, SearchQuery, TextTerm, clean_text
+from segdex_search.queries import SearchQuery, TextTerm, clean_text
 from segdex_search.rank import HitSegment
 from segdex_search.refine.encodings import EncodingCache
 from segdex_search.refine.gate import Decision, GateSettings, decide

@@ -22,12 +22,13 @@ from segdex_core.media.uris import uri_to_path
 from segdex_core.ports.segmenter import DecodedMasks, ImageFeatures
 from segdex_core.ports.text_segmenter import TextFeatures
 from segdex_core.records import ImageRecord, RGBImage
+from segdex_core.wire.limits import MAX_REFINED
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.masks.generate import GeneratorSettings
 from segdex_search.answer import SearchAnswer, search
 from segdex_search.calibrate import Calibration
 from segdex_search.presence import PresenceJudge
-from segdex_search.queries import MAX_REFINED, SearchQuery, SegmentTerm, TextTerm
+from segdex_search.queries import SearchQuery, SegmentTerm, TextTerm
 from segdex_search.rank import HitSegment
 from segdex_search.refine.encodings import EncodingCache
 from segdex_search.refine.gate import GateSettings
