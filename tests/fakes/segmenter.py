@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from segdex_core.geometry import BoxXYXY
+from segdex_core.geometry import MaskBoxXYXY
 from segdex_core.masks import BoolMask, mask_box
 from segdex_core.ports.segmenter import (
     BACKGROUND,
@@ -36,7 +36,7 @@ class FloodFeatures:
     size_hw: tuple[int, int]
     pixels: npt.NDArray[np.int16]
     regions: dict[tuple[bytes, int], npt.NDArray[np.int32]] = field(default_factory=dict)
-    part: BoxXYXY | None = None
+    part: MaskBoxXYXY | None = None
 
     @property
     def mask_px(self) -> int:
@@ -103,7 +103,7 @@ class FloodSegmenter:
         except (OSError, KeyError, EOFError, ValueError, BadZipFile) as error:
             raise ValueError(f"these are no features: {error}") from error
 
-    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
+    def narrow(self, features: ImageFeatures, box: MaskBoxXYXY) -> ImageFeatures:
         if not isinstance(features, FloodFeatures):
             raise ValueError("the features come from another segmenter: encode the picture with this one")
         if any(edge % 4 or not 0 <= edge <= features.mask_px for edge in box):
@@ -195,7 +195,7 @@ class GivenMasks:
     def restore(self, data: bytes) -> ImageFeatures:
         raise NotImplementedError
 
-    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
+    def narrow(self, features: ImageFeatures, box: MaskBoxXYXY) -> ImageFeatures:
         raise NotImplementedError
 
     def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:

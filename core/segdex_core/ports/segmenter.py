@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from segdex_core.geometry import BoxXYXY
+from segdex_core.geometry import MaskBoxXYXY
 from segdex_core.records import (
     RGBImage,
 )
@@ -150,7 +150,7 @@ class PromptableSegmenter(Protocol):
         """
         ...
 
-    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
+    def narrow(self, features: ImageFeatures, box: MaskBoxXYXY) -> ImageFeatures:
         """Return the features of a part of the picture, of which masks are decoded faster.
 
         Points and ``size_hw`` stay those of the whole picture. A mask that lies well inside the part comes

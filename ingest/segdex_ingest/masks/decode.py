@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segdex_core.geometry import BoxXYXY
+from segdex_core.geometry import MaskBoxXYXY
 from segdex_core.ports.segmenter import FOREGROUND, DecodedMasks, ImageFeatures, PromptableSegmenter, Prompts
 
 Scores = npt.NDArray[np.float32]
@@ -34,7 +34,7 @@ class Candidates:
 
     mask_px: int
     logits: Sequence[npt.NDArray[np.float16]]
-    parts: Sequence[BoxXYXY]
+    parts: Sequence[MaskBoxXYXY]
     predicted_iou: Scores
     stability: Scores
     areas_px: npt.NDArray[np.int64]
@@ -90,7 +90,7 @@ class Edges:
     right: bool = False
     bottom: bool = False
 
-    def of_part(self, part: BoxXYXY, mask_px: int) -> "Edges":
+    def of_part(self, part: MaskBoxXYXY, mask_px: int) -> "Edges":
         """Return those of a part of a window of ``mask_px`` pixels that has these edges itself."""
         return Edges(
             left=part.x1 > 0 or self.left,
@@ -107,7 +107,7 @@ def decode_points(
     *,
     floors: Floors,
     cuts: Edges = Edges(),
-    part: BoxXYXY | None = None,
+    part: MaskBoxXYXY | None = None,
 ) -> Iterator[Candidates]:
     """Decode one foreground point after the other, three masks each, and yield what is above the floors.
 
@@ -125,7 +125,7 @@ def decode_points(
     batch = segmenter.prompts_per_batch(features)
     for start in range(0, len(prompts), batch):
         decoded = segmenter.decode(features, prompts[start : start + batch])
-        yield _above(decoded, floors, part or BoxXYXY(0, 0, side, side), cuts, mask_px=side)
+        yield _above(decoded, floors, part or MaskBoxXYXY.whole(side), cuts, mask_px=side)
 
 
 def decode_in_rounds(
@@ -188,7 +188,7 @@ def decode_near_points(
     starts = np.round((in_frame - part_px / 2) / _PART_STEP_PX) * _PART_STEP_PX
     starts = starts.clip(0, last).astype(np.int64)
     for x, y in np.unique(starts, axis=0).tolist():
-        part = BoxXYXY(x, y, x + part_px, y + part_px)
+        part = MaskBoxXYXY(x, y, x + part_px, y + part_px)
         yield from decode_points(
             segmenter,
             segmenter.narrow(features, part),
@@ -211,7 +211,9 @@ def stability_scores(logits: npt.NDArray[np.float32], *, offset: float) -> Score
     return scores
 
 
-def _above(decoded: DecodedMasks, floors: Floors, part: BoxXYXY, cuts: Edges, *, mask_px: int) -> Candidates:
+def _above(
+    decoded: DecodedMasks, floors: Floors, part: MaskBoxXYXY, cuts: Edges, *, mask_px: int
+) -> Candidates:
     count, levels = decoded.predicted_iou.shape
     predicted_iou = decoded.predicted_iou.reshape(-1)
     rows = np.flatnonzero(predicted_iou > floors.predicted_iou)

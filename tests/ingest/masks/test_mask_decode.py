@@ -5,7 +5,7 @@ import pytest
 from tests.fakes.segmenter import FloodSegmenter, GivenMasks
 from tests.needs import package
 
-from segdex_core.geometry import BoxXYXY
+from segdex_core.geometry import MaskBoxXYXY
 from segdex_core.ports.segmenter import DecodedMasks, ImageFeatures, Prompts
 from segdex_ingest.masks.decode import (
     Edges,
@@ -91,7 +91,7 @@ def test_a_mask_that_reaches_the_inner_edge_of_its_part_is_dropped_and_one_at_th
     points = point_grid((64, 64), points_per_side=1)
 
     def kept(cuts: Edges) -> list[int]:
-        part = BoxXYXY(32, 32, 128, 128)
+        part = MaskBoxXYXY(32, 32, 128, 128)
         found = decode_points(segmenter, features, points, floors=NO_FLOORS, part=part, cuts=cuts)
         return [int(level) for level in join_candidates(list(found)).level]
 

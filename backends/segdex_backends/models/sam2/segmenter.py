@@ -16,7 +16,7 @@ from segdex_backends.models.sam2.encoder import HieraShape, Sam2Encoder
 from segdex_backends.models.sam2.preprocess import preprocess
 from segdex_backends.models.torch_batches import run_in_batches
 from segdex_core.errors import ModelInvalidError
-from segdex_core.geometry import BoxXYXY
+from segdex_core.geometry import MaskBoxXYXY
 from segdex_core.ports.segmenter import FRAME_PX, DecodedMasks, ImageFeatures, Prompts
 from segdex_core.records import RGBImage
 
@@ -178,7 +178,7 @@ class TorchSam2:
             raise ValueError(f"these are no features of {self._name}: {error}") from error
         return _TorchFeatures(size_hw=(height, width), made_by=self._fingerprint, image=image)
 
-    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
+    def narrow(self, features: ImageFeatures, box: MaskBoxXYXY) -> ImageFeatures:
         """Return the features of a part of the picture, in whole cells of 4x4 low-resolution pixels."""
         own = self._own(features)
         return replace(own, image=own.image.narrow(box))
