@@ -13,7 +13,7 @@ from segdex_backends.models.catalog import CatalogEntry, find_model, profile_mod
 from segdex_core.errors import UsageError
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import SegmentIndex
-from segdex_core.ports.segmenter import ImageFeatures, PromptableSegmenter
+from segdex_core.ports.segmenter import ImageFeatures, Segmenter, StoresFeatures
 from segdex_core.ports.text_segmenter import TextSegmenter
 from segdex_core.records import SEGMENT_VIEWS, Vectors
 from segdex_core.settings import ProfileName, Settings
@@ -111,7 +111,7 @@ def resolve_device(settings: Settings) -> str:
     return "cuda" if available and settings.device != "cpu" else "cpu"
 
 
-def load_segmenter(settings: Settings, profile: ProfileName) -> PromptableSegmenter:
+def load_segmenter(settings: Settings, profile: ProfileName) -> Segmenter:
     """Load the segmenter of a profile, or the one that ``--segmenter`` names.
 
     Raises:
@@ -175,7 +175,7 @@ _MAX_WORKERS = 4
 
 
 def make_refiner(
-    settings: Settings, *, segmenter: PromptableSegmenter, embedder: Embedder, distractors: Vectors
+    settings: Settings, *, segmenter: Segmenter, embedder: Embedder, distractors: Vectors
 ) -> Refiner:
     """Return what refines hits: relevance decode, and EVF-SAM2 where ``--refiner`` names one.
 
@@ -193,11 +193,13 @@ def make_refiner(
     )
 
 
-def _encoding_files(
-    settings: Settings, segmenter: PromptableSegmenter
-) -> EncodingFiles[ImageFeatures] | None:
+def _encoding_files(settings: Settings, segmenter: Segmenter) -> EncodingFiles[ImageFeatures] | None:
     if settings.encodings_dir is None:
         return None
+    if not isinstance(segmenter, StoresFeatures):
+        raise UsageError(
+            f"SEGDEX_ENCODINGS_DIR: {segmenter.name} cannot keep encoded pictures in files; unset it"
+        )
     return EncodingFiles(
         settings.encodings_dir,
         settings.encodings_dir_mib,
@@ -408,7 +410,7 @@ def _is_place(name: str) -> bool:
     return "/" in name or Path(name).exists()
 
 
-def _sam2(source: str, settings: Settings, device: str) -> PromptableSegmenter:
+def _sam2(source: str, settings: Settings, device: str) -> Segmenter:
     from segdex_backends.models.sam2.hub_weights import TransformersSam2
 
     return TransformersSam2.load(

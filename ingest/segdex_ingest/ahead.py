@@ -5,15 +5,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Event, Lock
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self
 from uuid import UUID
 
 import numpy as np
 
 from segdex_core.ports.embedder import Embedder
-from segdex_core.ports.segmenter import PromptableSegmenter
 from segdex_core.records import RGBImage
 from segdex_ingest.analyse import AnalysedImage, ImageViews, Recipe, assemble, segment_image, views_of
+from segdex_ingest.stopping import stoppable_embedder, stoppable_segmenter
 
 _CROPS_PER_CALL = 64
 """Fills the batches of an embedder, and is done in a second on a CPU, so that Ctrl-C is answered."""
@@ -40,8 +40,8 @@ class Analyses:
         self._stopped = Event()
         self._recipe = replace(
             recipe,
-            segmenter=cast("PromptableSegmenter", _UntilStopped(recipe.segmenter, self._stopped)),
-            embedder=cast("Embedder", _UntilStopped(recipe.embedder, self._stopped)),
+            segmenter=stoppable_segmenter(recipe.segmenter, self._check),
+            embedder=stoppable_embedder(recipe.embedder, self._check),
         )
         # half of the workers: while one embeds, the others bring it the crops of its next batch
         self._batches = _SharedBatches(self._recipe.embedder, at_once=max(workers // 2, 1))
@@ -83,6 +83,10 @@ class Analyses:
         """Let go of an analysis that was stored; nothing happens if there is none."""
         with self._lock:
             self._by_id.pop(image_id, None)
+
+    def _check(self) -> None:
+        if self._stopped.is_set():
+            raise _StoppedError
 
     def _submit(self, image_id: UUID, pixels: RGBImage) -> Future[AnalysedImage]:
         self._by_id[image_id] = future = Future[AnalysedImage]()
@@ -160,16 +164,3 @@ class _SharedBatches:
 
 class _StoppedError(Exception):
     """The run is over; nobody asks for the result any more."""
-
-
-class _UntilStopped:
-    """A model that refuses once the run was stopped, so that its threads end at their next call."""
-
-    def __init__(self, model: object, stopped: Event) -> None:
-        self._model = model
-        self._stopped = stopped
-
-    def __getattr__(self, name: str) -> Any:
-        if self._stopped.is_set():
-            raise _StoppedError
-        return getattr(self._model, name)

@@ -19,7 +19,7 @@ from segdex_backends.models.devices import ModelPrecision, fastest_precision
 from segdex_backends.models.sam2.checkpoint import load_folder
 from segdex_backends.models.sam2.hub_weights import TransformersSam2
 from segdex_backends.models.sam2.preprocess import preprocess
-from segdex_core.ports.segmenter import Prompts
+from segdex_core.ports.prompts import Prompts
 from segdex_core.records import RGBImage
 from segdex_ingest.masks.decode import Floors, decode_near_points, decode_points
 from segdex_ingest.masks.grid import point_grid

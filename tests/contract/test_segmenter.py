@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +13,27 @@ from tests.needs import photo
 from tests.real_models import onnx_sam2, torch_sam2
 
 from segdex_core.geometry import MaskBoxXYXY
-from segdex_core.ports.segmenter import DecodedMasks, ImageFeatures, PromptableSegmenter, Prompts
+from segdex_core.ports.prompts import DecodedMasks, Prompts
+from segdex_core.ports.segmenter import (
+    ImageFeatures,
+    NamesDecoder,
+    NarrowsFeatures,
+    Segmenter,
+    StoresFeatures,
+    TunesBatches,
+)
 from segdex_core.records import RGBImage
 
 # Clicks and boxes on the cat of chelsea.png (451x300), in pixels.
 CLICKS = np.array([[[200, 150]], [[60, 40]], [[420, 280]]], np.float32)
 EYE_TO_EAR = np.array([[[150, 60], [300, 200]]], np.float32)
 
-MAKERS: dict[str, Callable[[], PromptableSegmenter]] = {
+
+class FullSegmenter(Segmenter, NarrowsFeatures, StoresFeatures, TunesBatches, NamesDecoder, Protocol):
+    """A segmenter with everything that one may have."""
+
+
+MAKERS: dict[str, Callable[[], FullSegmenter]] = {
     "flood": FloodSegmenter,
     "onnx": onnx_sam2,
     "torch": torch_sam2,
@@ -28,7 +42,7 @@ MAKERS: dict[str, Callable[[], PromptableSegmenter]] = {
 
 @dataclass(frozen=True)
 class Encoded:
-    segmenter: PromptableSegmenter
+    segmenter: FullSegmenter
     images: list[RGBImage]
     features: list[ImageFeatures]
 

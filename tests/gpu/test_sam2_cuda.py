@@ -12,7 +12,7 @@ from tests.real_models import sam2_folder
 
 from segdex_backends.models.devices import ModelPrecision, fastest_precision
 from segdex_backends.models.sam2.hub_weights import TransformersSam2
-from segdex_core.ports.segmenter import DecodedMasks, Prompts
+from segdex_core.ports.prompts import DecodedMasks, Prompts
 from segdex_core.records import RGBImage
 
 SURE = 0.8

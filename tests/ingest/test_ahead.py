@@ -46,7 +46,7 @@ class Stage:
         if self.hold is not None:
             assert self.hold.wait(DONE_S)
         time.sleep(self.delays_s())
-        _ = recipe.segmenter.fingerprint  # every call of a model asks whether the run goes on
+        recipe.segmenter.encode([image])  # every call of a model asks whether the run goes on
         if number == self.fails_for:
             raise ModelInvalidError(f"picture {number} breaks the model")
         return [square(4 + number % 7, score=0.9), square(12, score=0.5)]
@@ -274,7 +274,7 @@ def test_ctrl_c_stops_at_the_next_call_of_a_model(tmp_path: Path, stage: Stage, 
         if number_of(image) >= 2:
             for _ in range(6000):
                 time.sleep(0.01)
-                _ = recipe.segmenter.decoder_id
+                recipe.segmenter.encode([image])
         return [square(5, score=0.5)]
 
     def stop_at_the_second(_: FileOutcome) -> None:

@@ -26,7 +26,7 @@ from segdex_core.errors import UsageError
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import BoolMask, MaskRLE, decode_mask, encode_mask
 from segdex_core.media.decode import read_image_file
-from segdex_core.ports.segmenter import BACKGROUND, FOREGROUND
+from segdex_core.ports.prompts import BACKGROUND, FOREGROUND
 from segdex_core.records import RGBImage
 from segdex_core.settings import Settings
 from segdex_core.wire.segments import MaskOut

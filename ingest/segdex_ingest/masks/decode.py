@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segdex_core.geometry import MaskBoxXYXY
-from segdex_core.ports.segmenter import FOREGROUND, DecodedMasks, ImageFeatures, PromptableSegmenter, Prompts
+from segdex_core.ports.prompts import FOREGROUND, DecodedMasks, Prompts
+from segdex_core.ports.segmenter import ImageFeatures, NarrowsFeatures, Segmenter, prompts_per_batch
 
 Scores = npt.NDArray[np.float32]
 """(n,) float32."""
@@ -101,7 +102,7 @@ class Edges:
 
 
 def decode_points(
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     features: ImageFeatures,
     points_xy: npt.NDArray[np.float32],
     *,
@@ -122,14 +123,14 @@ def decode_points(
     side = features.mask_px
     labels = np.full((len(points_xy), 1), FOREGROUND, dtype=np.int64)
     prompts = Prompts(points_xy=points_xy[:, None, :], labels=labels)
-    batch = segmenter.prompts_per_batch(features)
+    batch = prompts_per_batch(segmenter, features)
     for start in range(0, len(prompts), batch):
         decoded = segmenter.decode(features, prompts[start : start + batch])
         yield _above(decoded, floors, part or MaskBoxXYXY.whole(side), cuts, mask_px=side)
 
 
 def decode_in_rounds(
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     features: ImageFeatures,
     points_xy: npt.NDArray[np.float32],
     *,
@@ -164,7 +165,7 @@ def decode_in_rounds(
 
 
 def decode_near_points(
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     features: ImageFeatures,
     points_xy: npt.NDArray[np.float32],
     *,
@@ -174,6 +175,8 @@ def decode_near_points(
 ) -> Iterator[Candidates]:
     """Decode every point in a part of the window around it: small things only, for a fraction of the cost.
 
+    A segmenter that cannot narrow features decodes all of them over the whole window.
+
     Args:
         segmenter: SAM 2 behind the port.
         features: What it made of the window.
@@ -182,6 +185,9 @@ def decode_near_points(
         part_px: Side of a part in pixels of the masks, a multiple of 8; no larger than the window.
         cuts: Edges of the window that cut the picture.
     """
+    if not isinstance(segmenter, NarrowsFeatures):
+        yield from decode_points(segmenter, features, points_xy, floors=floors, cuts=cuts)
+        return
     height, width = features.size_hw
     last = features.mask_px - part_px
     in_frame = points_xy * (features.mask_px / np.array([width, height]))

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures, PromptableSegmenter
+from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures, Segmenter, decoder_id_of
 from segdex_core.records import RGBImage, Segment
 from segdex_ingest.masks.compare import AlikePairs, alike_pairs, lay_out, suppress_alike
 from segdex_ingest.masks.decode import (
@@ -167,9 +167,7 @@ def preset(quality: Quality) -> GeneratorSettings:
     raise ValueError(f"quality must be one of {', '.join(get_args(Quality))}, but got {quality!r}")
 
 
-def generate_masks(
-    image: RGBImage, *, segmenter: PromptableSegmenter, settings: GeneratorSettings
-) -> list[Segment]:
+def generate_masks(image: RGBImage, *, segmenter: Segmenter, settings: GeneratorSettings) -> list[Segment]:
     """Return the segments of a picture, best score first, with their places in the mask tree.
 
     Args:
@@ -217,11 +215,11 @@ def _select_ranked(
     features: Sequence[ImageFeatures],
     full_size: FullSize,
     *,
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     settings: GeneratorSettings,
 ) -> list[Segment]:
     """Return the best masks: rank each by itself, re-decode, and rank by comparing them."""
-    decoder_id = segmenter.decoder_id
+    decoder_id = decoder_id_of(segmenter)
     canvas = lay_out(found, full_size.size_hw)
     pairs = alike_pairs(canvas)
     ranker = find_ranker(decoder_id)
@@ -246,7 +244,7 @@ def finish_best(
     pairs: AlikePairs,
     full_size: FullSize,
     *,
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     settings: GeneratorSettings,
 ) -> FinishedMasks:
     """Return the masks that the first ranking puts first, re-decoded and at full size.
@@ -283,7 +281,7 @@ def _redrawn(
     order: npt.NDArray[np.intp],
     features: Sequence[ImageFeatures],
     *,
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     size_hw: tuple[int, int],
     settings: GeneratorSettings,
 ) -> list[tuple[CropWindow, Candidates]]:
@@ -331,7 +329,7 @@ def windows_of(size_hw: tuple[int, int], settings: GeneratorSettings) -> list[Cr
 
 
 def window_candidates(
-    image: RGBImage, window: CropWindow, *, segmenter: PromptableSegmenter, settings: GeneratorSettings
+    image: RGBImage, window: CropWindow, *, segmenter: Segmenter, settings: GeneratorSettings
 ) -> tuple[ImageFeatures, Candidates]:
     """Return a window as it was encoded, and all its masks above the floors, in the order of the points."""
     box = window.box
@@ -344,7 +342,7 @@ def _prompted(
     image: RGBImage,
     window: CropWindow,
     features: ImageFeatures,
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     settings: GeneratorSettings,
 ) -> Iterator[Candidates]:
     whole, near = settings.points_per_side, 0

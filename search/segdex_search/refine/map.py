@@ -16,8 +16,9 @@ from scipy.special import expit
 
 from segdex_core.geometry import BoxXYXY, MaskBoxXYXY
 from segdex_core.masks import BoolMask, mask_box
-from segdex_core.ports.embedder import Embedder
-from segdex_core.ports.segmenter import BACKGROUND, FOREGROUND, ImageFeatures, PromptableSegmenter
+from segdex_core.ports.embedder import DenseEmbedder
+from segdex_core.ports.prompts import BACKGROUND, FOREGROUND
+from segdex_core.ports.segmenter import ImageFeatures, Segmenter
 from segdex_core.records import RGBImage, Vectors
 from segdex_search.click import PromptedMask, ThingPrompt, full_mask, mask_prompt, to_prompts
 from segdex_search.presence import STD_FLOOR
@@ -75,7 +76,7 @@ class Proposal:
 
 
 def make_map(
-    image: RGBImage, window: BoxXYXY, *, query: Floats, distractors: Vectors, embedder: Embedder
+    image: RGBImage, window: BoxXYXY, *, query: Floats, distractors: Vectors, embedder: DenseEmbedder
 ) -> RelevanceMap:
     """Return the map of a part of a picture.
 
@@ -165,7 +166,7 @@ def outline_prompt(mask: BoolMask, box: BoxXYXY, mask_px: int) -> ThingPrompt:
 
 
 def propose_by_map(
-    relevance: RelevanceMap, prompt: ThingPrompt, *, features: ImageFeatures, segmenter: PromptableSegmenter
+    relevance: RelevanceMap, prompt: ThingPrompt, *, features: ImageFeatures, segmenter: Segmenter
 ) -> Proposal:
     """Return the mask of a map's prompt: of SAM's three the one with the best predicted IoU and agreement."""
     size_hw = features.size_hw

@@ -16,7 +16,7 @@ from segdex_backends.models.sam2.onnx_export import OnnxSam2
 from segdex_backends.models.sam2.onnx_weights import read_decoder_weights, read_encoder_weights
 from segdex_backends.models.sam2.preprocess import frame_prompts, preprocess
 from segdex_core.errors import ModelInvalidError, ModelMissingError
-from segdex_core.ports.segmenter import Prompts
+from segdex_core.ports.prompts import Prompts
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")

@@ -11,7 +11,7 @@ from tests.backends.models.tiny_sam2 import save_tiny_sam2, tiny_sam2
 from segdex_backends.models.sam2.hub_weights import TransformersSam2
 from segdex_backends.models.sam2.segmenter import TorchSam2
 from segdex_core.errors import ModelInvalidError
-from segdex_core.ports.segmenter import Prompts
+from segdex_core.ports.prompts import Prompts
 from segdex_core.records import RGBImage
 
 FRAME_PX = 224

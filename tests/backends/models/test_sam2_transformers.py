@@ -19,7 +19,8 @@ from segdex_backends.models import hub
 from segdex_backends.models.devices import ModelPrecision, check_device, fastest_precision
 from segdex_backends.models.sam2.hub_weights import TransformersSam2
 from segdex_core.errors import ModelMissingError, ModelUnavailableError, UsageError
-from segdex_core.ports.segmenter import ImageFeatures, PromptableSegmenter, Prompts
+from segdex_core.ports.prompts import Prompts
+from segdex_core.ports.segmenter import ImageFeatures, Segmenter
 from segdex_core.records import RGBImage
 
 MAX_LOGIT_DIFFERENCE = 1e-3
@@ -40,7 +41,7 @@ def cat() -> RGBImage:
 
 
 @cache
-def encoded(kind: str) -> tuple[PromptableSegmenter, ImageFeatures]:
+def encoded(kind: str) -> tuple[Segmenter, ImageFeatures]:
     segmenter = onnx_sam2() if kind == "onnx" else torch_sam2()
     return segmenter, segmenter.encode([cat()])[0]
 

@@ -2,10 +2,12 @@
 
 import numpy as np
 import numpy.typing as npt
-from tests.fakes.segmenter import FloodFeatures, FloodSegmenter
+import pytest
+from tests.fakes.segmenter import FloodFeatures, FloodSegmenter, PlainSegmenter
 
 from segdex_core.geometry import MaskBoxXYXY
-from segdex_core.ports.segmenter import DecodedMasks, ImageFeatures, Prompts
+from segdex_core.ports.prompts import DecodedMasks, Prompts
+from segdex_core.ports.segmenter import ImageFeatures
 from segdex_ingest.masks.decode import (
     Candidates,
     Edges,
@@ -125,3 +127,23 @@ def test_nothing_chosen_changes_nothing_and_asks_nothing() -> None:
 
     assert segmenter.prompts == []
     np.testing.assert_array_equal(drawn.predicted_iou, found.predicted_iou)
+
+
+def test_masks_of_parts_are_not_redrawn_by_a_segmenter_that_cannot_narrow() -> None:
+    flood, plain = FloodSegmenter(), PlainSegmenter()
+    [features] = flood.encode([np.zeros((256, 256, 3), np.uint8)])
+    part = MaskBoxXYXY(0, 0, 96, 96)
+    points = np.array([[20, 20]], np.float32)
+    found = join_candidates(
+        list(decode_points(flood, flood.narrow(features, part), points, floors=Floors(-1, 0, 1), part=part))
+    )
+
+    with pytest.raises(ValueError, match="has no narrow"):
+        redraw(
+            found,
+            np.array([0]),
+            features=features,
+            segmenter=plain,
+            cuts=Edges(),
+            stability_offset=1.0,
+        )

@@ -25,7 +25,8 @@ from segdex_backends.models.npm import file_sha256
 from segdex_backends.models.sam2.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_state
 from segdex_backends.models.sam2.segmenter import TorchSam2
 from segdex_core.errors import ModelInvalidError, ModelMissingError
-from segdex_core.ports.segmenter import FRAME_PX, DecodedMasks, ImageFeatures
+from segdex_core.ports.prompts import DecodedMasks
+from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures
 from segdex_core.ports.text_segmenter import TextFeatures
 from segdex_core.records import RGBImage
 

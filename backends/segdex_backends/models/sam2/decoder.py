@@ -30,7 +30,8 @@ from segdex_backends.models.sam2.preprocess import (
     frame_prompts,
 )
 from segdex_core.geometry import MaskBoxXYXY
-from segdex_core.ports.segmenter import FRAME_PX, DecodedMasks, Prompts
+from segdex_core.ports.prompts import DecodedMasks, Prompts
+from segdex_core.ports.segmenter import FRAME_PX
 
 CELL_PX = 4
 """Side of a cell of the image embedding in pixels of the low-resolution masks."""

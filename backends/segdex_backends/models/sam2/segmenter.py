@@ -17,7 +17,8 @@ from segdex_backends.models.sam2.preprocess import preprocess
 from segdex_backends.models.torch_batches import run_in_batches
 from segdex_core.errors import ModelInvalidError
 from segdex_core.geometry import MaskBoxXYXY
-from segdex_core.ports.segmenter import FRAME_PX, DecodedMasks, ImageFeatures, Prompts
+from segdex_core.ports.prompts import DecodedMasks, Prompts
+from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures
 from segdex_core.records import RGBImage
 
 _ADAPTER_VERSION = 3
@@ -165,7 +166,7 @@ class TorchSam2:
         return save({**tensors, "size_hw": torch.tensor(own.size_hw)})
 
     def restore(self, data: bytes) -> ImageFeatures:
-        """See ``PromptableSegmenter``.
+        """See ``Segmenter``.
 
         Raises:
             ValueError: If they are something else.
