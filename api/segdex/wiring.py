@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from segdex.http.state import Loaded
     from segdex.jobs.queue import Jobs
     from segdex.jobs.worker import Progress, Run
-    from segdex_backends.models.devices import ModelPrecision
+    from segdex_core.settings import ModelPrecision
     from segdex_core.wire.jobs import Job
 
 DEFAULT_PROFILE: ProfileName = "default"
@@ -123,10 +123,10 @@ def load_segmenter(settings: Settings, profile: ProfileName) -> Segmenter:
         return _sam2(name, settings, device)
     entry = find_model(name, role="segmenter") if name else profile_models(profile, device_type=device)[0]
     if entry.adapter == "sam2-onnx":
-        from segdex_backends.models.sam2.onnx_export import OnnxSam2
+        from segdex_backends.models.sam2.onnx_loader import load_onnx_weights
 
         encoder, decoder = fetch_files(entry, settings)
-        return OnnxSam2.load(
+        return load_onnx_weights(
             encoder,
             decoder,
             device=device,
@@ -411,9 +411,9 @@ def _is_place(name: str) -> bool:
 
 
 def _sam2(source: str, settings: Settings, device: str) -> Segmenter:
-    from segdex_backends.models.sam2.hub_weights import TransformersSam2
+    from segdex_backends.models.sam2.loader import load_sam2_weights
 
-    return TransformersSam2.load(
+    return load_sam2_weights(
         source,
         device=device,
         precision=_segmenter_precision(settings, device),

@@ -24,7 +24,7 @@ import segdex_ingest.masks.rank
 from segdex.evaluation.dataset import DEFAULT_SOURCE, EvalImage, choose_source, sample_images
 from segdex.evaluation.load import load_dataset
 from segdex_backends.models.devices import fastest_precision
-from segdex_backends.models.sam2.onnx_export import OnnxSam2
+from segdex_backends.models.sam2.onnx_loader import load_onnx_weights
 from segdex_core.masks import MaskRLE, decode_mask
 from segdex_core.media.decode import read_image_file
 from segdex_core.networks import HiddenLayerNetwork
@@ -141,7 +141,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     encoder, decoder = onnx_sam2_files()
-    segmenter = OnnxSam2.load(encoder, decoder, precision=fastest_precision("cpu"))
+    segmenter = load_onnx_weights(encoder, decoder, precision=fastest_precision("cpu"))
     settings = preset("best")
     dataset = load_dataset(arguments.data)
     held_out = {

@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from transformers import Sam2HieraDetConfig, Sam2Model
 from transformers.models.sam2.configuration_sam2 import Sam2MaskDecoderConfig, Sam2VisionConfig
 
-from segdex_backends.models.devices import TORCH_TYPES, ModelPrecision
+from segdex_backends.models.devices import TORCH_TYPES
 from segdex_backends.models.sam2.decoder import CELL_PX, DecoderImage, Sam2Decoder
 from segdex_backends.models.sam2.encoder import HieraShape, Sam2Encoder
 from segdex_backends.models.sam2.preprocess import preprocess
@@ -20,6 +20,7 @@ from segdex_core.geometry import MaskBoxXYXY
 from segdex_core.ports.prompts import DecodedMasks, Prompts
 from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures
 from segdex_core.records import RGBImage
+from segdex_core.settings import ModelPrecision
 
 _ADAPTER_VERSION = 3
 
