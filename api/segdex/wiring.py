@@ -17,7 +17,7 @@ from segdex_core.errors import UsageError
 from segdex_core.media.uris import uri_to_path
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import SegmentIndex
-from segdex_core.ports.segmenter import ImageFeatures, PromptableSegmenter
+from segdex_core.ports.segmenter import ImageFeatures, Segmenter, StoresFeatures
 from segdex_core.ports.source import Source
 from segdex_core.ports.text_segmenter import TextSegmenter
 from segdex_core.records import Vectors
@@ -32,11 +32,11 @@ from segdex_search.refine.encodings import EncodingCache, EncodingFiles
 from segdex_search.refine.refiner import Refiner
 
 if TYPE_CHECKING:
-    from segdex.http.job_schemas import Job
     from segdex.http.state import Loaded
     from segdex.jobs.queue import Jobs
     from segdex.jobs.worker import Progress, Run
-    from segdex_backends.models.devices import ModelPrecision
+    from segdex_core.settings import ModelPrecision
+    from segdex_core.wire.jobs import Job
 
 DEFAULT_PROFILE: ProfileName = "default"
 
@@ -122,7 +122,7 @@ def resolve_device(settings: Settings) -> str:
     return "cuda" if available and settings.device != "cpu" else "cpu"
 
 
-def load_segmenter(settings: Settings, profile: ProfileName) -> PromptableSegmenter:
+def load_segmenter(settings: Settings, profile: ProfileName) -> Segmenter:
     """Load the segmenter of a profile, or the one that ``--segmenter`` names.
 
     Raises:
@@ -134,10 +134,10 @@ def load_segmenter(settings: Settings, profile: ProfileName) -> PromptableSegmen
         return _sam2(name, settings, device)
     entry = find_model(name, role="segmenter") if name else profile_models(profile, device_type=device)[0]
     if entry.adapter == "sam2-onnx":
-        from segdex_backends.models.sam2.onnx_export import OnnxSam2
+        from segdex_backends.models.sam2.onnx_loader import load_onnx_weights
 
         encoder, decoder = fetch_files(entry, settings)
-        return OnnxSam2.load(
+        return load_onnx_weights(
             encoder,
             decoder,
             device=device,
@@ -190,7 +190,7 @@ _MAX_WORKERS = 4
 
 
 def make_refiner(
-    settings: Settings, *, segmenter: PromptableSegmenter, embedder: Embedder, distractors: Vectors
+    settings: Settings, *, segmenter: Segmenter, embedder: Embedder, distractors: Vectors
 ) -> Refiner:
     """Return what refines hits: relevance decode, and EVF-SAM2 where ``--refiner`` names one.
 
@@ -208,11 +208,13 @@ def make_refiner(
     )
 
 
-def _encoding_files(
-    settings: Settings, segmenter: PromptableSegmenter
-) -> EncodingFiles[ImageFeatures] | None:
+def _encoding_files(settings: Settings, segmenter: Segmenter) -> EncodingFiles[ImageFeatures] | None:
     if settings.encodings_dir is None:
         return None
+    if not isinstance(segmenter, StoresFeatures):
+        raise UsageError(
+            f"SEGDEX_ENCODINGS_DIR: {segmenter.name} cannot keep encoded pictures in files; unset it"
+        )
     return EncodingFiles(
         settings.encodings_dir,
         settings.encodings_dir_mib,
@@ -463,10 +465,10 @@ def _is_place(name: str) -> bool:
     return "/" in name or Path(name).exists()
 
 
-def _sam2(source: str, settings: Settings, device: str) -> PromptableSegmenter:
-    from segdex_backends.models.sam2.hub_weights import TransformersSam2
+def _sam2(source: str, settings: Settings, device: str) -> Segmenter:
+    from segdex_backends.models.sam2.loader import load_sam2_weights
 
-    return TransformersSam2.load(
+    return load_sam2_weights(
         source,
         device=device,
         precision=_segmenter_precision(settings, device),

@@ -1,6 +1,6 @@
-"""Boxes in whole pixels of the picture: pure functions on numpy arrays."""
+"""Boxes in whole pixels, one type for each kind of pixel, and pure functions on arrays of them."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +9,8 @@ BoxesXYXY = npt.NDArray[np.float32]
 """(n, 4) float32, x1 y1 x2 y2 in pixels, x2 and y2 exclusive."""
 
 
-class BoxXYXY(NamedTuple):
-    """A box in whole pixels of the full picture; ``x2`` and ``y2`` are exclusive."""
+class _Box(NamedTuple):
+    """What boxes of every kind of pixel share; ``x2`` and ``y2`` are exclusive."""
 
     x1: int
     y1: int
@@ -28,19 +28,25 @@ class BoxXYXY(NamedTuple):
         width, height = self.size_wh
         return max(width, 0) * max(height, 0)
 
-    def shift(self, x: int, y: int) -> "BoxXYXY":
+    def shift(self, x: int, y: int) -> Self:
         """Return the box moved by x pixels to the right and y down."""
-        return BoxXYXY(self.x1 + x, self.y1 + y, self.x2 + x, self.y2 + y)
+        return type(self)(self.x1 + x, self.y1 + y, self.x2 + x, self.y2 + y)
 
-    def clip(self, size_hw: tuple[int, int]) -> "BoxXYXY":
-        """Return the part of the box inside a picture of ``size_hw``."""
+    def clip(self, size_hw: tuple[int, int]) -> Self:
+        """Return the part of the box inside an array of ``size_hw``."""
         height, width = size_hw
-        return BoxXYXY(
+        return type(self)(
             min(max(self.x1, 0), width),
             min(max(self.y1, 0), height),
             min(max(self.x2, 0), width),
             min(max(self.y2, 0), height),
         )
+
+
+class BoxXYXY(_Box):
+    """A box in whole pixels of the picture, or of a window of it; ``x2`` and ``y2`` are exclusive."""
+
+    __slots__ = ()
 
     def scale_about_centre(
         self, factor: float, size_hw: tuple[int, int], *, min_side_px: int = 1
@@ -67,6 +73,55 @@ class BoxXYXY(NamedTuple):
             int(np.ceil(centre_y + half_h)),
         )
         return grown.clip(size_hw)
+
+    def to_mask_px(self, size_hw: tuple[int, int], mask_hw: tuple[int, int]) -> "MaskBoxXYXY":
+        """Return the box in a mask of the whole picture, at least one pixel wide and high.
+
+        Args:
+            size_hw: Height and width of the picture in pixels; the box lies inside.
+            mask_hw: Height and width of the mask.
+
+        Example:
+            >>> BoxXYXY(20, 40, 60, 80).to_mask_px((80, 80), (16, 16))
+            MaskBoxXYXY(x1=4, y1=8, x2=12, y2=16)
+        """
+        down, across = mask_hw[0] / size_hw[0], mask_hw[1] / size_hw[1]
+        x1, y1 = min(int(self.x1 * across), mask_hw[1] - 1), min(int(self.y1 * down), mask_hw[0] - 1)
+        return MaskBoxXYXY(x1, y1, max(round(self.x2 * across), x1 + 1), max(round(self.y2 * down), y1 + 1))
+
+
+class MaskBoxXYXY(_Box):
+    """A box in whole pixels of a mask that covers a window at another resolution.
+
+    Such as the square masks of a segmenter, 0 to ``ImageFeatures.mask_px``. ``x2`` and ``y2`` are exclusive.
+    A type checker takes it for no ``BoxXYXY``, nor the other way round.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def whole(cls, mask_px: int) -> Self:
+        """Return the box of a whole square mask with sides of ``mask_px`` pixels."""
+        return cls(0, 0, mask_px, mask_px)
+
+    def to_picture_px(self, window: BoxXYXY, mask_hw: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return x1, y1, x2, y2 in pixels of the picture, not rounded.
+
+        Args:
+            window: The part of the picture that the mask covers evenly.
+            mask_hw: Height and width of the mask.
+
+        Example:
+            >>> MaskBoxXYXY(4, 8, 12, 16).to_picture_px(BoxXYXY(100, 0, 180, 80), (16, 16))
+            (120.0, 40.0, 160.0, 80.0)
+        """
+        step_x, step_y = window.size_wh[0] / mask_hw[1], window.size_wh[1] / mask_hw[0]
+        return (
+            window.x1 + self.x1 * step_x,
+            window.y1 + self.y1 * step_y,
+            window.x1 + self.x2 * step_x,
+            window.y1 + self.y2 * step_y,
+        )
 
 
 def box_iou(a_xyxy: BoxesXYXY, b_xyxy: BoxesXYXY) -> npt.NDArray[np.float32]:

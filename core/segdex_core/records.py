@@ -211,7 +211,7 @@ class IndexFingerprint:
         embedder: ``Embedder.fingerprint``.
         dim: Length of a vector.
         views: Names of the segment vectors, in order.
-        segmenter: ``PromptableSegmenter.fingerprint`` of the first ingest; for information.
+        segmenter: ``Segmenter.fingerprint`` of the first ingest; for information.
         schema_version: ``SCHEMA_VERSION`` of the writer.
     """
 

@@ -12,7 +12,10 @@ from segdex_core.media.limits import MAX_BYTES, MAX_PIXELS
 
 ProfileName = Literal["default", "offline"]
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+ModelPrecision = Literal["fp32", "bf16", "fp16"]
+"""bf16 on a CPU is fast where it has matrix units for it (Intel AMX), else five times slower than fp32."""
+
+Precision = Literal["auto", ModelPrecision]
 ViewMode = Literal["crops", "pooled"]
 LogFormat = Literal["auto", "text", "json"]
 

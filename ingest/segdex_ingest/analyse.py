@@ -11,7 +11,7 @@ import numpy as np
 from segdex_core.errors import UsageError
 from segdex_core.media.decode import decode_image, sha256_hex
 from segdex_core.ports.embedder import Embedder, RegionEmbedder
-from segdex_core.ports.segmenter import PromptableSegmenter
+from segdex_core.ports.segmenter import Segmenter, decoder_id_of
 from segdex_core.records import (
     SEGMENT_VIEWS,
     EmbeddedSegments,
@@ -56,7 +56,7 @@ class Recipe:
         UsageError: If the views are to be pooled and the embedder has no regions.
     """
 
-    segmenter: PromptableSegmenter
+    segmenter: Segmenter
     embedder: Embedder
     generator: GeneratorSettings = field(default_factory=GeneratorSettings)
     views: ViewMode = "crops"
@@ -78,7 +78,7 @@ class Recipe:
         if self.views == "pooled":
             numbers = f"pooled;{CROP_MARGIN};{MIN_CROP_PX}"
         views = f"views-v{VIEWS_VERSION}({','.join(SEGMENT_VIEWS)};{numbers})"
-        ranker = f"ranker({ranker_fingerprint(self.segmenter.decoder_id)})"
+        ranker = f"ranker({ranker_fingerprint(decoder_id_of(self.segmenter))})"
         generator = self.generator.fingerprint()
         parts = (self.segmenter.fingerprint, self.embedder.fingerprint, generator, ranker, views)
         return sha256("|".join(parts).encode()).hexdigest()[:16]

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from segdex_core.errors import UsageError
-from segdex_search.queries import Level, SearchQuery, TextTerm
+from segdex_core.wire.limits import Level
+from segdex_search.queries import SearchQuery, TextTerm
 
 
 @dataclass(frozen=True, slots=True)

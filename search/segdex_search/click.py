@@ -11,18 +11,9 @@ from segdex_core.errors import QueryError
 from segdex_core.full_size import upsample_mask
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import BoolMask, MaskRLE, encode_mask, mask_box
-from segdex_core.ports.segmenter import (
-    BACKGROUND,
-    BOX_BOTTOM_RIGHT,
-    BOX_TOP_LEFT,
-    FOREGROUND,
-    ImageFeatures,
-    PromptableSegmenter,
-    Prompts,
-)
-
-MAX_POINTS = 64
-"""Of one prompt. A scribble needs a dozen; SAM was trained with at most nine."""
+from segdex_core.ports.prompts import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND, Prompts
+from segdex_core.ports.segmenter import ImageFeatures, Segmenter
+from segdex_core.wire.limits import MAX_POINTS
 
 MASK_LOGIT = 10.0
 """Size of the logits that a mask without logits of its own is given back as; see ``mask_prompt``."""
@@ -110,7 +101,7 @@ class PromptedMask:
 
 
 def segment_thing(
-    features: ImageFeatures, prompt: ThingPrompt, *, segmenter: PromptableSegmenter, masks: int = 1
+    features: ImageFeatures, prompt: ThingPrompt, *, segmenter: Segmenter, masks: int = 1
 ) -> list[PromptedMask]:
     """Return one mask, or all three that SAM has for an ambiguous prompt, best predicted IoU first.
 
@@ -131,7 +122,7 @@ def segment_thing(
 
 
 def prompted_masks(
-    features: ImageFeatures, prompt: ThingPrompt, *, segmenter: PromptableSegmenter, multimask: bool
+    features: ImageFeatures, prompt: ThingPrompt, *, segmenter: Segmenter, multimask: bool
 ) -> list[PromptedMask]:
     """Return SAM's single mask, or its three, best predicted IoU first.
 

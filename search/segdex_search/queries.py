@@ -4,30 +4,19 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Literal, get_args
+from typing import get_args
 from uuid import UUID
 
 from segdex_core.errors import QueryError
 from segdex_core.records import EVERYTHING, RGBImage, SegmentFilter
-
-MAX_TEXT_CHARS = 1_000
-"""Longer texts are refused before they reach a tokenizer; models read about 75 words at most."""
-
-MAX_LIMIT = 1_000
-MAX_PER_IMAGE = 100
-MAX_REFINED = 100
-"""Hits that one request may refine."""
-
-DEFAULT_AWAY_WEIGHT = 0.5
-"""Weight of a negative term, beside positive terms of weight 1 in all."""
-
-DEFAULT_VIEW_WEIGHTS: Mapping[str, float] = MappingProxyType({"crop": 0.4, "mask": 0.6})
-"""Share of each view in a score; measured with ``segdex eval search``, see docs/search.md."""
-
-Level = Literal["any", "whole", "part"]
-"""What to find: ``any`` prefers whole objects as far as that pays on average, ``whole`` much more, and
-``part`` only looks at what lies inside another segment, without a preference."""
+from segdex_core.wire.limits import (
+    DEFAULT_VIEW_WEIGHTS,
+    MAX_LIMIT,
+    MAX_PER_IMAGE,
+    MAX_TEXT_CHARS,
+    MAX_WEIGHT,
+    Level,
+)
 
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Marks that turn the direction of what follows: a text would not read as it is shown (Unicode TR 36)."""
@@ -156,5 +145,7 @@ def has_text(query: SearchQuery) -> bool:
 
 
 def _check_weight(weight: float) -> None:
-    if not math.isfinite(weight) or weight == 0 or abs(weight) > 100:
-        raise QueryError(f"a weight must be between -100 and 100 and not 0, but got {weight}")
+    if not math.isfinite(weight) or weight == 0 or abs(weight) > MAX_WEIGHT:
+        raise QueryError(
+            f"a weight must be between -{MAX_WEIGHT} and {MAX_WEIGHT} and not 0, but got {weight}"
+        )

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from tests.fakes.embedder import ColourEmbedder
+from tests.fakes.segmenter import FloodSegmenter, PlainSegmenter
 
 from segdex import wiring as services
-from segdex.wiring import build_settings, calibration_folder, load_judge, plan_workers
+from segdex.wiring import build_settings, calibration_folder, load_judge, make_refiner, plan_workers
 from segdex_backends.models import devices
 from segdex_core.errors import UsageError
 from segdex_core.records import Vectors
@@ -135,3 +136,13 @@ def test_a_cache_that_cannot_be_written_only_costs_time(cache: Path) -> None:
     judge = load_judge(build_settings(), ColourEmbedder())
 
     assert len(judge.distractors) == len(DISTRACTORS)
+
+
+def test_encodings_on_the_disk_are_refused_for_a_segmenter_that_cannot_store_them(tmp_path: Path) -> None:
+    settings = build_settings(encodings_dir=tmp_path)
+    embedder = ColourEmbedder()
+    words = embedder.embed_texts(["red"])
+
+    with pytest.raises(UsageError, match="SEGDEX_ENCODINGS_DIR: plain flood fill"):
+        make_refiner(settings, segmenter=PlainSegmenter(), embedder=embedder, distractors=words)
+    make_refiner(settings, segmenter=FloodSegmenter(), embedder=embedder, distractors=words)

@@ -15,12 +15,13 @@ from tests.needs import photo
 from tests.real_models import onnx_sam2, onnx_sam2_files, sam2_folder
 from transformers import Sam2Model
 
-from segdex_backends.models.devices import ModelPrecision, fastest_precision
+from segdex_backends.models.devices import fastest_precision
 from segdex_backends.models.sam2.checkpoint import load_folder
-from segdex_backends.models.sam2.hub_weights import TransformersSam2
+from segdex_backends.models.sam2.loader import load_sam2_weights
 from segdex_backends.models.sam2.preprocess import preprocess
-from segdex_core.ports.segmenter import Prompts
+from segdex_core.ports.prompts import Prompts
 from segdex_core.records import RGBImage
+from segdex_core.settings import ModelPrecision
 from segdex_ingest.masks.decode import Floors, decode_near_points, decode_points
 from segdex_ingest.masks.grid import point_grid
 
@@ -130,7 +131,7 @@ def _encoders(stock: Sam2Model, image: RGBImage) -> dict[str, Callable[[], objec
     precisions: list[ModelPrecision] = ["fp32"]
     if fastest_precision("cpu") == "bf16":
         precisions.append("bf16")
-    models = {each: TransformersSam2.load(str(sam2_folder()), precision=each) for each in precisions}
+    models = {each: load_sam2_weights(str(sam2_folder()), precision=each) for each in precisions}
     variants: dict[str, Callable[[], object]] = {"stock encoder, torch, fp32, 1024 px": encode_stock}
     for precision in precisions:
         for frame_px in _FRAMES_PX:

@@ -27,7 +27,7 @@ from tests.real_models import onnx_sam2_files, sam2_folder
 
 from segdex_backends.index.edge import EdgeIndex
 from segdex_backends.models.devices import fastest_precision
-from segdex_backends.models.sam2.onnx_export import OnnxSam2
+from segdex_backends.models.sam2.onnx_loader import load_onnx_weights
 from segdex_backends.sources.files import FileSource
 from segdex_core.media.decode import read_image_file
 from segdex_core.media.uris import canonical_uri
@@ -60,7 +60,7 @@ def run_ours(
     paths: list[Path], folder: Path, *, embedder: str, workers: int, settings: GeneratorSettings
 ) -> dict[str, float]:
     """Ingest with ``ingest_into``; before the clock starts, one small picture has been analysed."""
-    segmenter = OnnxSam2.load(*onnx_sam2_files(), precision=fastest_precision("cpu"))
+    segmenter = load_onnx_weights(*onnx_sam2_files(), precision=fastest_precision("cpu"))
     recipe = Recipe(segmenter, make_embedder(embedder, folder), settings)
     torch.set_num_threads(max((os.cpu_count() or 1) // workers, 1))
     embed_image(_small_picture(), segment_image(_small_picture(), recipe), recipe)

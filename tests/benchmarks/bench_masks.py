@@ -32,12 +32,13 @@ from tests.real_models import onnx_sam2_files, sam2_folder
 from segdex.evaluation.dataset import EvalImage, choose_source, sample_images
 from segdex.evaluation.load import load_dataset
 from segdex.evaluation.metrics import MaskFigures, best_ious, score_masks
-from segdex_backends.models.devices import ModelPrecision, fastest_precision
+from segdex_backends.models.devices import fastest_precision
 from segdex_backends.models.sam2.checkpoint import load_folder
-from segdex_backends.models.sam2.onnx_export import OnnxSam2
+from segdex_backends.models.sam2.onnx_loader import load_onnx_weights
 from segdex_core.masks import MaskRLE, encode_mask
 from segdex_core.media.decode import read_image_file
 from segdex_core.records import RGBImage
+from segdex_core.settings import ModelPrecision
 from segdex_ingest.masks.generate import GeneratorSettings, Quality, generate_masks, preset
 
 Generator = Callable[[RGBImage], list[MaskRLE]]
@@ -76,7 +77,7 @@ def ours(settings: GeneratorSettings, precision: ModelPrecision) -> Callable[[],
     """Our generator with the weights of the offline profile."""
 
     def build() -> Generator:
-        segmenter = OnnxSam2.load(*onnx_sam2_files(), precision=precision)
+        segmenter = load_onnx_weights(*onnx_sam2_files(), precision=precision)
 
         def run(image: RGBImage) -> list[MaskRLE]:
             found = generate_masks(image, segmenter=segmenter, settings=settings)

@@ -39,9 +39,10 @@ from segdex_backends.index.server import ServerIndex
 from segdex_core.masks import MaskRLE
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import EmbeddedSegments, RGBImage, SegmentFilter, SegmentRecord, Vectors
+from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS
 from segdex_search.answer import search
 from segdex_search.calibrate import shipped_calibration
-from segdex_search.queries import DEFAULT_VIEW_WEIGHTS, SearchQuery, TextTerm
+from segdex_search.queries import SearchQuery, TextTerm
 
 _DIM = 512
 _SEGMENTS_PER_PICTURE = 100

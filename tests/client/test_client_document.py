@@ -27,9 +27,10 @@ from segdex.client import (
     Where,
 )
 from segdex.http.app import build_app
-from segdex.http.schemas import SearchRequest, SegmentRequest
 from segdex.http.state import Loaded, ServiceState
 from segdex.wiring import build_settings
+from segdex_core.wire.search import SearchRequest
+from segdex_core.wire.segments import SegmentRequest
 
 SERVER = "http://127.0.0.1:8600"
 ONE = UUID("6f1c0b7e-6a55-5e0a-9f0e-2f4f5d6b7a11")

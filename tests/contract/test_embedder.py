@@ -10,7 +10,7 @@ from tests.needs import package
 
 from segdex_core.errors import QueryError
 from segdex_core.masks import BoolMask
-from segdex_core.ports.embedder import Embedder, RegionEmbedder
+from segdex_core.ports.embedder import DenseEmbedder, Embedder, RegionEmbedder
 from segdex_core.records import RGBImage
 
 Make = Callable[[bool], Embedder]
@@ -188,6 +188,7 @@ def test_a_text_that_is_too_long_is_refused_with_both_numbers(embedder: Embedder
 
 
 def test_a_relevance_map_is_a_cosine_for_each_text_and_cell(embedder: Embedder) -> None:
+    assert isinstance(embedder, DenseEmbedder)
     image = np.random.default_rng(3).integers(0, 255, (90, 150, 3)).astype(np.uint8)
     texts = embedder.embed_texts(TEXTS)
 
@@ -204,6 +205,7 @@ def test_a_relevance_map_is_a_cosine_for_each_text_and_cell(embedder: Embedder) 
 
 
 def test_the_map_of_a_flipped_picture_of_two_halves_is_flipped(embedder: Embedder) -> None:
+    assert isinstance(embedder, DenseEmbedder)
     halves = np.full((96, 192, 3), (220, 30, 30), np.uint8)
     halves[:, 96:] = (30, 60, 220)
     text = embedder.embed_texts(["red"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +12,28 @@ from tests.fakes.segmenter import FloodSegmenter
 from tests.needs import photo
 from tests.real_models import onnx_sam2, torch_sam2
 
-from segdex_core.geometry import BoxXYXY
-from segdex_core.ports.segmenter import DecodedMasks, ImageFeatures, PromptableSegmenter, Prompts
+from segdex_core.geometry import MaskBoxXYXY
+from segdex_core.ports.prompts import DecodedMasks, Prompts
+from segdex_core.ports.segmenter import (
+    ImageFeatures,
+    NamesDecoder,
+    NarrowsFeatures,
+    Segmenter,
+    StoresFeatures,
+    TunesBatches,
+)
 from segdex_core.records import RGBImage
 
 # Clicks and boxes on the cat of chelsea.png (451x300), in pixels.
 CLICKS = np.array([[[200, 150]], [[60, 40]], [[420, 280]]], np.float32)
 EYE_TO_EAR = np.array([[[150, 60], [300, 200]]], np.float32)
 
-MAKERS: dict[str, Callable[[], PromptableSegmenter]] = {
+
+class FullSegmenter(Segmenter, NarrowsFeatures, StoresFeatures, TunesBatches, NamesDecoder, Protocol):
+    """A segmenter with everything that one may have."""
+
+
+MAKERS: dict[str, Callable[[], FullSegmenter]] = {
     "flood": FloodSegmenter,
     "onnx": onnx_sam2,
     "torch": torch_sam2,
@@ -28,7 +42,7 @@ MAKERS: dict[str, Callable[[], PromptableSegmenter]] = {
 
 @dataclass(frozen=True)
 class Encoded:
-    segmenter: PromptableSegmenter
+    segmenter: FullSegmenter
     images: list[RGBImage]
     features: list[ImageFeatures]
 
@@ -162,7 +176,7 @@ def test_a_prompt_of_padding_alone_is_refused(encoded: Encoded) -> None:
 
 def test_a_part_gives_its_part_of_the_masks_that_lie_in_it(encoded: Encoded) -> None:
     """The red square of the portrait reaches from 64 to 192 across and from 85 to 171 down in the frame."""
-    part = BoxXYXY(32, 48, 224, 208)
+    part = MaskBoxXYXY(32, 48, 224, 208)
     red = Prompts(np.array([[[20, 45]]], np.float32), np.ones((1, 1), np.int64))
 
     narrow = encoded.segmenter.narrow(encoded.features[1], part)
@@ -177,7 +191,7 @@ def test_a_part_gives_its_part_of_the_masks_that_lie_in_it(encoded: Encoded) -> 
 
 
 def test_the_whole_as_a_part_is_the_whole(encoded: Encoded) -> None:
-    narrow = encoded.segmenter.narrow(encoded.features[0], BoxXYXY(0, 0, 256, 256))
+    narrow = encoded.segmenter.narrow(encoded.features[0], MaskBoxXYXY(0, 0, 256, 256))
 
     decoded = encoded.segmenter.decode(narrow, clicks())
 
@@ -187,7 +201,7 @@ def test_the_whole_as_a_part_is_the_whole(encoded: Encoded) -> None:
 @pytest.mark.parametrize("box", [(0, 0, 30, 32), (0, 0, 260, 32), (-4, 0, 32, 32)])
 def test_a_part_of_other_edges_is_refused(encoded: Encoded, box: tuple[int, int, int, int]) -> None:
     with pytest.raises(ValueError, match=r"whole cells|does not lie in"):
-        encoded.segmenter.narrow(encoded.features[0], BoxXYXY(*box))
+        encoded.segmenter.narrow(encoded.features[0], MaskBoxXYXY(*box))
 
 
 def test_a_smaller_frame_gives_smaller_masks_of_the_same_things(encoded: Encoded) -> None:
@@ -225,13 +239,13 @@ def test_mask_prompts_and_parts_are_in_pixels_of_the_smaller_masks(encoded: Enco
     earlier = encoded.segmenter.decode(small, clicks()).logits[:, 1]
 
     decoded = encoded.segmenter.decode(small, clicks(mask_logits=earlier))
-    whole = encoded.segmenter.narrow(small, BoxXYXY(0, 0, 168, 168))
+    whole = encoded.segmenter.narrow(small, MaskBoxXYXY(0, 0, 168, 168))
 
     assert decoded.logits.shape == (3, 3, 168, 168)
     again = encoded.segmenter.decode(whole, clicks(mask_logits=earlier))
     np.testing.assert_allclose(again.logits, decoded.logits, atol=1e-4)
     with pytest.raises(ValueError, match=r"whole cells|does not lie in"):
-        encoded.segmenter.narrow(small, BoxXYXY(0, 0, 172, 168))
+        encoded.segmenter.narrow(small, MaskBoxXYXY(0, 0, 172, 168))
 
 
 def test_a_frame_that_is_no_multiple_of_32_px_is_refused(encoded: Encoded) -> None:
@@ -256,11 +270,11 @@ def test_features_of_another_segmenter_are_refused(encoded: Encoded) -> None:
     with pytest.raises(ValueError, match="another segmenter"):
         encoded.segmenter.decode(Foreign(), clicks())
     with pytest.raises(ValueError, match="another segmenter"):
-        encoded.segmenter.narrow(Foreign(), BoxXYXY(0, 0, 256, 256))
+        encoded.segmenter.narrow(Foreign(), MaskBoxXYXY(0, 0, 256, 256))
 
 
 def test_at_least_as_many_prompts_of_a_part_as_of_the_whole_go_into_a_batch(encoded: Encoded) -> None:
-    narrow = encoded.segmenter.narrow(encoded.features[0], BoxXYXY(0, 0, 96, 96))
+    narrow = encoded.segmenter.narrow(encoded.features[0], MaskBoxXYXY(0, 0, 96, 96))
 
     of_whole, of_part = (encoded.segmenter.prompts_per_batch(each) for each in (encoded.features[0], narrow))
 
@@ -285,7 +299,7 @@ def test_features_from_a_file_answer_as_those_that_were_encoded(encoded: Encoded
 
 
 def test_only_whole_pictures_are_kept_and_only_features_restored(encoded: Encoded) -> None:
-    part = encoded.segmenter.narrow(encoded.features[0], BoxXYXY(0, 0, 96, 96))
+    part = encoded.segmenter.narrow(encoded.features[0], MaskBoxXYXY(0, 0, 96, 96))
 
     with pytest.raises(ValueError, match="whole picture"):
         encoded.segmenter.dump(part)

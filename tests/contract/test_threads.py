@@ -10,7 +10,7 @@ from tests.fakes.embedder import TINY_OPEN_CLIP, write_tiny_open_clip
 
 from segdex_backends.models.open_clip.embedder import OpenClipEmbedder
 from segdex_backends.models.sam2.segmenter import TorchSam2
-from segdex_core.ports.segmenter import FOREGROUND, Prompts
+from segdex_core.ports.prompts import FOREGROUND, Prompts
 from segdex_core.records import RGBImage
 
 IMAGES = [

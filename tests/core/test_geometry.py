@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segdex_core.geometry import BoxesXYXY, BoxXYXY, box_iou, box_nms
+from segdex_core.geometry import BoxesXYXY, BoxXYXY, MaskBoxXYXY, box_iou, box_nms
 
 SIDE = 12
 
@@ -122,3 +122,41 @@ def test_clipping_keeps_exactly_the_pixels_inside(corners: tuple[int, int, int, 
     ]
 
     assert clipped.area_px == len(inside)
+
+
+@given(boxes(), st.integers(1, 3 * SIDE), st.integers(1, 3 * SIDE))
+def test_a_box_in_a_mask_lies_inside_and_is_never_empty(box: BoxXYXY, height: int, width: int) -> None:
+    inside = box.to_mask_px((SIDE, SIDE), (height, width))
+
+    assert 0 <= inside.x1 < inside.x2 <= width
+    assert 0 <= inside.y1 < inside.y2 <= height
+
+
+@given(boxes(), st.integers(1, 8), st.integers(1, 8))
+def test_a_box_comes_back_from_a_mask_of_whole_multiples(box: BoxXYXY, down: int, across: int) -> None:
+    whole, mask_hw = BoxXYXY(0, 0, SIDE, SIDE), (SIDE * down, SIDE * across)
+
+    assert box.to_mask_px((SIDE, SIDE), mask_hw).to_picture_px(whole, mask_hw) == pytest.approx(box)
+
+
+@given(boxes(), st.integers(SIDE, 40), st.integers(SIDE, 40), st.integers(1, 99), st.integers(0, 99))
+def test_a_box_of_a_mask_keeps_its_share_of_the_window(
+    box: BoxXYXY, mask_h: int, mask_w: int, side: int, left: int
+) -> None:
+    window = BoxXYXY(left, 2 * left, left + side, 2 * left + 2 * side)
+
+    x1, y1, x2, y2 = MaskBoxXYXY(*box).to_picture_px(window, (mask_h, mask_w))
+
+    assert window.x1 <= x1 < x2 <= window.x2 + 1e-9
+    assert window.y1 <= y1 < y2 <= window.y2 + 1e-9
+    share = (x2 - x1) * (y2 - y1) / window.area_px
+    assert share == pytest.approx(box.area_px / (mask_h * mask_w))
+
+
+@given(boxes(), st.integers(-5, 5), st.integers(-5, 5))
+def test_what_is_made_of_a_box_keeps_its_kind(box: BoxXYXY, x: int, y: int) -> None:
+    of_mask = MaskBoxXYXY(*box)
+
+    assert type(box.shift(x, y).clip((SIDE, SIDE))) is BoxXYXY
+    assert type(of_mask.shift(x, y).clip((SIDE, SIDE))) is MaskBoxXYXY
+    assert not isinstance(of_mask, BoxXYXY)

@@ -99,6 +99,23 @@ class ColourEmbedder:
         return _unit(counts)
 
 
+class PlainEmbedder:
+    """``ColourEmbedder`` without anything that an embedder need not have."""
+
+    name = "plain colours"
+    fingerprint = "plain-colours/1"
+
+    def __init__(self) -> None:
+        self._colours = ColourEmbedder()
+        self.dim = self._colours.dim
+
+    def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
+        return self._colours.embed_images(images)
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        return self._colours.embed_texts(texts)
+
+
 class PoolingEmbedder(ColourEmbedder):
     """Also sees the pixels inside masks alone."""
 

@@ -9,18 +9,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from segdex_core.geometry import BoxXYXY
+from segdex_core.geometry import MaskBoxXYXY
 from segdex_core.masks import BoolMask, mask_box
-from segdex_core.ports.segmenter import (
+from segdex_core.ports.prompts import (
     BACKGROUND,
     BOX_BOTTOM_RIGHT,
     BOX_TOP_LEFT,
     FOREGROUND,
-    FRAME_PX,
     DecodedMasks,
-    ImageFeatures,
     Prompts,
 )
+from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures
 from segdex_core.records import RGBImage
 
 TIGHT, LOOSE = 8, 40
@@ -36,7 +35,7 @@ class FloodFeatures:
     size_hw: tuple[int, int]
     pixels: npt.NDArray[np.int16]
     regions: dict[tuple[bytes, int], npt.NDArray[np.int32]] = field(default_factory=dict)
-    part: BoxXYXY | None = None
+    part: MaskBoxXYXY | None = None
 
     @property
     def mask_px(self) -> int:
@@ -103,7 +102,7 @@ class FloodSegmenter:
         except (OSError, KeyError, EOFError, ValueError, BadZipFile) as error:
             raise ValueError(f"these are no features: {error}") from error
 
-    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
+    def narrow(self, features: ImageFeatures, box: MaskBoxXYXY) -> ImageFeatures:
         if not isinstance(features, FloodFeatures):
             raise ValueError("the features come from another segmenter: encode the picture with this one")
         if any(edge % 4 or not 0 <= edge <= features.mask_px for edge in box):
@@ -168,6 +167,24 @@ def _flood(features: FloodFeatures, seeds: npt.NDArray[np.int_], tolerance: int)
     return flooded
 
 
+class PlainSegmenter:
+    """``FloodSegmenter`` without anything that a segmenter need not have; remembers its calls."""
+
+    name = "plain flood fill"
+    fingerprint = "plain-flood:v1"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self._flood = FloodSegmenter()
+
+    def encode(self, images: Sequence[RGBImage], *, frame_px: int = FRAME_PX) -> list[ImageFeatures]:
+        return self._flood.encode(images, frame_px=frame_px)
+
+    def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
+        self.batches.append(len(prompts))
+        return self._flood.decode(features, prompts, multimask=multimask)
+
+
 class GivenMasks:
     """A segmenter that answers every point with the same logits and estimates."""
 
@@ -188,15 +205,6 @@ class GivenMasks:
 
     def prompts_per_batch(self, features: ImageFeatures) -> int:
         return self._batch
-
-    def dump(self, features: ImageFeatures) -> bytes:
-        raise NotImplementedError
-
-    def restore(self, data: bytes) -> ImageFeatures:
-        raise NotImplementedError
-
-    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
-        raise NotImplementedError
 
     def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
         self.batches.append(len(prompts))

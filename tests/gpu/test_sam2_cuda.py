@@ -10,10 +10,12 @@ from PIL import Image
 from tests.needs import photo
 from tests.real_models import sam2_folder
 
-from segdex_backends.models.devices import ModelPrecision, fastest_precision
-from segdex_backends.models.sam2.hub_weights import TransformersSam2
-from segdex_core.ports.segmenter import DecodedMasks, Prompts
+from segdex_backends.models.devices import fastest_precision
+from segdex_backends.models.sam2.loader import load_sam2_weights
+from segdex_backends.models.sam2.segmenter import TorchSam2
+from segdex_core.ports.prompts import DecodedMasks, Prompts
 from segdex_core.records import RGBImage
+from segdex_core.settings import ModelPrecision
 
 SURE = 0.8
 """Only masks with at least this predicted IoU are compared: rounding decides what the others are."""
@@ -33,8 +35,8 @@ def picture(name: str) -> RGBImage:
 
 
 @cache
-def segmenter(device: str, precision: ModelPrecision, *, compiled: bool = False) -> TransformersSam2:
-    return TransformersSam2.load(str(sam2_folder()), device=device, precision=precision, compiled=compiled)
+def segmenter(device: str, precision: ModelPrecision, *, compiled: bool = False) -> TorchSam2:
+    return load_sam2_weights(str(sam2_folder()), device=device, precision=precision, compiled=compiled)
 
 
 @cache
@@ -126,7 +128,7 @@ def test_compiled_it_gives_the_same_masks_at_every_frame(device: str) -> None:
 @pytest.mark.parametrize("device", [pytest.param("cuda", marks=cuda)])
 def test_a_batch_beyond_the_memory_is_decoded_in_halves(device: str) -> None:
     """The device is left with about 1 GiB: too little for a full batch of prompts."""
-    model = TransformersSam2.load(str(sam2_folder()), device=device, precision="bf16")
+    model = load_sam2_weights(str(sam2_folder()), device=device, precision="bf16")
     [features] = model.encode([picture("coffee.png")])
     before = model.prompts_per_batch(features)
     random = np.random.default_rng(0)

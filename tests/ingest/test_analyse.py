@@ -9,8 +9,8 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
-from tests.fakes.embedder import ColourEmbedder, PoolingEmbedder
-from tests.fakes.segmenter import FloodSegmenter
+from tests.fakes.embedder import ColourEmbedder, PlainEmbedder, PoolingEmbedder
+from tests.fakes.segmenter import FloodSegmenter, PlainSegmenter
 
 from segdex_core.errors import ImageTooLargeError, NotAnImageError, UsageError
 from segdex_core.masks import decode_mask
@@ -325,3 +325,14 @@ def test_the_margins_of_the_views_change_the_fingerprint(monkeypatch: pytest.Mon
         with monkeypatch.context() as patched:
             patched.setattr(f"segdex_ingest.analyse.{name}", ("crop",) if name == "SEGMENT_VIEWS" else 3)
             assert RECIPE.fingerprint() != before
+
+
+def test_a_recipe_takes_models_without_any_capability() -> None:
+    recipe = Recipe(PlainSegmenter(), PlainEmbedder())
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[16:48, 16:48] = (220, 30, 30)
+
+    analysed = analysed_by(image, recipe)
+
+    assert recipe.fingerprint() != Recipe(FloodSegmenter(), PlainEmbedder()).fingerprint()
+    assert analysed.segment_vectors["mask"].shape == (len(analysed.segments), recipe.embedder.dim)

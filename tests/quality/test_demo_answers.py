@@ -20,11 +20,12 @@ from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.sources.files import FileSource
 from segdex_core.masks import MaskRLE, encode_mask, rle_iou
 from segdex_core.media.uris import canonical_uri, uri_to_path
+from segdex_core.wire.limits import Level
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.masks.generate import preset
 from segdex_ingest.run import IngestOptions, ingest_into
 from segdex_search.answer import search
-from segdex_search.queries import Level, SearchQuery, TextTerm
+from segdex_search.queries import SearchQuery, TextTerm
 
 pytestmark = [pytest.mark.models, pytest.mark.slow, pytest.mark.timeout(1800)]
 

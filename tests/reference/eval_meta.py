@@ -27,7 +27,7 @@ from segdex.evaluation.load import load_dataset
 from segdex.evaluation.metrics import best_ious, score_masks
 from segdex_core.masks import MaskRLE, rle_iou
 from segdex_core.media.decode import read_image_file
-from segdex_core.ports.segmenter import Prompts
+from segdex_core.ports.prompts import Prompts
 from segdex_ingest.masks.generate import generate_masks, meta_settings
 
 

@@ -27,7 +27,8 @@ import segdex_ingest.masks.rank
 from segdex.evaluation.dataset import EvalImage, choose_source, sample_images
 from segdex.evaluation.load import load_dataset
 from segdex_backends.models.devices import fastest_precision
-from segdex_backends.models.sam2.onnx_export import OnnxSam2
+from segdex_backends.models.sam2.onnx_loader import load_onnx_weights
+from segdex_backends.models.sam2.segmenter import TorchSam2
 from segdex_core.masks import decode_mask, rle_iou
 from segdex_core.media.decode import read_image_file
 from segdex_core.networks import HiddenLayerNetwork
@@ -56,7 +57,7 @@ class Example:
     likelihood: Floats
 
 
-def collect_candidates(image: EvalImage, segmenter: OnnxSam2, file: Path) -> None:
+def collect_candidates(image: EvalImage, segmenter: TorchSam2, file: Path) -> None:
     """Write all masks of a picture, and its windows as they were encoded."""
     pixels = read_image_file(image.path).pixels
     found, encoded = [], []
@@ -78,7 +79,7 @@ def first_examples(image: EvalImage, file: Path) -> tuple[Floats, Floats]:
 
 
 def finished_example(
-    image: EvalImage, file: Path, segmenter: OnnxSam2, ranker: HiddenLayerNetwork
+    image: EvalImage, file: Path, segmenter: TorchSam2, ranker: HiddenLayerNetwork
 ) -> Example:
     """Return the masks that a first ranking puts first, finished."""
     found, encoded = pickle.loads(file.read_bytes())  # noqa: S301 - our own file
@@ -166,7 +167,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="report instead of writing")
     parser.add_argument("--ready", action="store_true", help="take only the pictures that were collected")
     arguments = parser.parse_args()
-    segmenter = OnnxSam2.load(*onnx_sam2_files(), precision=fastest_precision("cpu"))
+    segmenter = load_onnx_weights(*onnx_sam2_files(), precision=fastest_precision("cpu"))
     dataset = load_dataset(arguments.data)
     held_out = {one.name for one in sample_images(choose_source(dataset, None).images, arguments.held_out)}
     images = [one for one in dataset.images if one.name not in held_out and things_of(one)]

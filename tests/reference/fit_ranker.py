@@ -24,11 +24,11 @@ import segdex_ingest.masks.rank
 from segdex.evaluation.dataset import DEFAULT_SOURCE, EvalImage, choose_source, sample_images
 from segdex.evaluation.load import load_dataset
 from segdex_backends.models.devices import fastest_precision
-from segdex_backends.models.sam2.onnx_export import OnnxSam2
+from segdex_backends.models.sam2.onnx_loader import load_onnx_weights
 from segdex_core.masks import MaskRLE, decode_mask
 from segdex_core.media.decode import read_image_file
 from segdex_core.networks import HiddenLayerNetwork
-from segdex_core.ports.segmenter import PromptableSegmenter
+from segdex_core.ports.segmenter import Segmenter
 from segdex_core.records import RGBImage
 from segdex_ingest.masks.compare import CanvasMasks, alike_pairs, lay_out
 from segdex_ingest.masks.generate import GeneratorSettings, preset, window_candidates, windows_of
@@ -58,7 +58,7 @@ def best_iou_of_each(canvas: CanvasMasks, truth: npt.NDArray[np.bool_]) -> Float
 
 
 def collect(
-    image: RGBImage, truth: npt.NDArray[np.bool_], segmenter: PromptableSegmenter, settings: GeneratorSettings
+    image: RGBImage, truth: npt.NDArray[np.bool_], segmenter: Segmenter, settings: GeneratorSettings
 ) -> tuple[Floats, Floats]:
     """Return (n, f) features and (n,) best IoU of all masks of a picture that no window cuts off."""
     size_hw = (image.shape[0], image.shape[1])
@@ -141,7 +141,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     encoder, decoder = onnx_sam2_files()
-    segmenter = OnnxSam2.load(encoder, decoder, precision=fastest_precision("cpu"))
+    segmenter = load_onnx_weights(encoder, decoder, precision=fastest_precision("cpu"))
     settings = preset("best")
     dataset = load_dataset(arguments.data)
     held_out = {

@@ -32,18 +32,12 @@ from segdex_core.records import (
     SegmentFilter,
     Vectors,
 )
+from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS, Level
 from segdex_search.answer import SearchAnswer, check_embedder, search
 from segdex_search.calibrate import UNKNOWN, Calibration
 from segdex_search.explain import term_scores
 from segdex_search.presence import PresenceJudge
-from segdex_search.queries import (
-    DEFAULT_VIEW_WEIGHTS,
-    ImageTerm,
-    Level,
-    SearchQuery,
-    SegmentTerm,
-    TextTerm,
-)
+from segdex_search.queries import ImageTerm, SearchQuery, SegmentTerm, TextTerm
 from segdex_search.rank import SearchHit
 
 PICTURES = make_pictures()

@@ -11,15 +11,9 @@ from tests.fakes.segmenter import FloodSegmenter, GivenMasks
 from segdex_core.errors import QueryError
 from segdex_core.full_size import upsample_mask
 from segdex_core.masks import decode_mask
-from segdex_core.ports.segmenter import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
-from segdex_search.click import (
-    MAX_POINTS,
-    PromptedMask,
-    ThingPrompt,
-    mask_prompt,
-    segment_thing,
-    to_prompts,
-)
+from segdex_core.ports.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT
+from segdex_core.wire.limits import MAX_POINTS
+from segdex_search.click import PromptedMask, ThingPrompt, mask_prompt, segment_thing, to_prompts
 
 SEGMENTER = FloodSegmenter()
 

@@ -12,19 +12,8 @@ from hypothesis import strategies as st
 
 from segdex_core.errors import QueryError
 from segdex_core.records import SEGMENT_VIEWS
-from segdex_search.queries import (
-    DEFAULT_VIEW_WEIGHTS,
-    MAX_LIMIT,
-    MAX_PER_IMAGE,
-    MAX_TEXT_CHARS,
-    ImageTerm,
-    SearchQuery,
-    SegmentTerm,
-    Term,
-    TextTerm,
-    clean_text,
-    has_text,
-)
+from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS, MAX_LIMIT, MAX_PER_IMAGE, MAX_TEXT_CHARS
+from segdex_search.queries import ImageTerm, SearchQuery, SegmentTerm, Term, TextTerm, clean_text, has_text
 
 DOG = TextTerm("a dog")
 PIXELS = np.zeros((4, 4, 3), np.uint8)

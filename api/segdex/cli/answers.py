@@ -11,8 +11,8 @@ from uuid import UUID
 from rich.console import Console
 from rich.text import Text
 
-from segdex.http.schemas import HitOut, HitSegmentOut, RefinementOut, SearchResponse
 from segdex.render.drawing import SheetRow
+from segdex_core.wire.search import HitOut, HitSegmentOut, RefinementOut, SearchResponse
 
 
 class Answer(Protocol):

@@ -17,10 +17,10 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex.cli.remote import connected
-from segdex.http.job_schemas import Job
 from segdex_core.errors import UsageError
 from segdex_core.media.uris import display_path
 from segdex_core.settings import Settings
+from segdex_core.wire.jobs import Job
 from segdex_ingest.report import FAILED
 
 JobArgument = Annotated[str, typer.Argument(help="Id of a job, as `segdex jobs list` prints it.")]

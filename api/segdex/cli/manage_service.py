@@ -13,7 +13,7 @@ from segdex_core.records import make_image_id
 
 if TYPE_CHECKING:
     from segdex.client import Client
-    from segdex.http.schemas import ImageOut
+    from segdex_core.wire.images import ImageOut
 
 
 def service_figures(client: "Client") -> dict[str, int | float | str | None]:

@@ -28,7 +28,6 @@ from segdex.cli.refine import DEFAULT_REFINED
 from segdex.cli.remote import OF_MODELS, connected, refuse_options
 from segdex.cli.search_here import AnswerHere, ask_here
 from segdex.cli.search_service import ask_service
-from segdex.http.schemas import RefinementOut
 from segdex.render.drawing import SheetRow, contact_sheet
 from segdex.render.results import hit_out, sheet_row
 from segdex.wiring import open_source
@@ -37,18 +36,10 @@ from segdex_core.media.decode import read_image_file
 from segdex_core.media.uris import canonical_uri, spellings
 from segdex_core.records import SegmentFilter
 from segdex_core.settings import Settings
+from segdex_core.wire.limits import DEFAULT_AWAY_WEIGHT, DEFAULT_VIEW_WEIGHTS, MAX_REFINED, Level
+from segdex_core.wire.search import RefinementOut
 from segdex_search.answer import SearchAnswer
-from segdex_search.queries import (
-    DEFAULT_AWAY_WEIGHT,
-    DEFAULT_VIEW_WEIGHTS,
-    MAX_REFINED,
-    ImageTerm,
-    Level,
-    SearchQuery,
-    SegmentTerm,
-    Term,
-    TextTerm,
-)
+from segdex_search.queries import ImageTerm, SearchQuery, SegmentTerm, Term, TextTerm
 from segdex_search.rank import SearchHit
 
 

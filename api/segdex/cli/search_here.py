@@ -8,7 +8,6 @@ from uuid import UUID
 
 from segdex.cli.common import opened
 from segdex.cli.refine import save_explanation
-from segdex.http.schemas import RefinementOut, SearchResponse
 from segdex.render.drawing import SheetRow
 from segdex.render.results import hit_out, read_picture, refinement_out, sheet_row
 from segdex.wiring import (
@@ -21,6 +20,7 @@ from segdex.wiring import (
 )
 from segdex_core.ports.embedder import Embedder
 from segdex_core.settings import ProfileName, Settings
+from segdex_core.wire.search import RefinementOut, SearchResponse
 from segdex_search.answer import SearchAnswer, require_filled, search
 from segdex_search.presence import PresenceJudge
 from segdex_search.queries import SearchQuery, has_text

@@ -11,9 +11,15 @@ import numpy as np
 from PIL import Image
 from pydantic import ValidationError
 
-from segdex.http.schemas import (
+from segdex.render.drawing import SheetRow, Tile
+from segdex.render.results import TILES_PER_ROW, hit_tile
+from segdex_core.errors import UsageError
+from segdex_core.masks import MaskRLE
+from segdex_core.records import SegmentFilter
+from segdex_core.wire.images import ImageOut
+from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS
+from segdex_core.wire.search import (
     HitSegmentOut,
-    ImageOut,
     RefinementOut,
     SearchResponse,
     ViewWeights,
@@ -21,12 +27,7 @@ from segdex.http.schemas import (
     WeightedText,
     Where,
 )
-from segdex.render.drawing import SheetRow, Tile
-from segdex.render.results import TILES_PER_ROW, hit_tile
-from segdex_core.errors import UsageError
-from segdex_core.masks import MaskRLE
-from segdex_core.records import SegmentFilter
-from segdex_search.queries import DEFAULT_VIEW_WEIGHTS, ImageTerm, SearchQuery, SegmentTerm, TextTerm
+from segdex_search.queries import ImageTerm, SearchQuery, SegmentTerm, TextTerm
 
 if TYPE_CHECKING:
     from segdex.client import Client

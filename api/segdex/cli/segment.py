@@ -21,15 +21,15 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex.cli.remote import OF_MODELS, connected, refuse_options
-from segdex.http.schemas import MaskOut
 from segdex.wiring import DEFAULT_PROFILE, load_embedder, load_judge, load_segmenter, make_refiner
 from segdex_core.errors import UsageError
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import BoolMask, MaskRLE, decode_mask, encode_mask
 from segdex_core.media.decode import read_image_file
-from segdex_core.ports.segmenter import BACKGROUND, FOREGROUND
+from segdex_core.ports.prompts import BACKGROUND, FOREGROUND
 from segdex_core.records import RGBImage
 from segdex_core.settings import Settings
+from segdex_core.wire.segments import MaskOut
 from segdex_search.click import PromptedMask, ThingPrompt, mask_prompt, segment_thing
 from segdex_search.queries import clean_text
 from segdex_search.refine.refiner import segment_by_text

@@ -20,12 +20,13 @@ from segdex.cli.common import (
 )
 from segdex.cli.remote import connected
 from segdex.cli.search import parse_segment_id
-from segdex.http.schemas import ImageOut, SegmentOut
 from segdex.render.results import image_out, read_picture, segment_out
 from segdex.wiring import open_source
 from segdex_core.errors import UsageError
 from segdex_core.masks import decode_mask
 from segdex_core.settings import Settings
+from segdex_core.wire.images import ImageOut
+from segdex_core.wire.segments import SegmentOut
 from segdex_search.answer import require_filled
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _shown_by_service(client: "Client", segment_id: UUID) -> _Shown:
 
 def _shown_here(settings: Settings, segment_id: UUID) -> _Shown:
     from segdex.render.drawing import cutout_png, mask_png
-    from segdex.render.polygons import mask_polygon
+    from segdex_core.formats.polygons import mask_polygon
 
     with opened(settings) as opened_index:
         require_filled(opened_index)

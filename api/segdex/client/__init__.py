@@ -17,15 +17,8 @@ from segdex.client.errors import (
     UnreachableError,
 )
 from segdex.client.synchronous import Client
-from segdex.http.schemas import (
-    PointIn,
-    Region,
-    Rle,
-    ViewWeights,
-    WeightedSegment,
-    WeightedText,
-    Where,
-)
+from segdex_core.wire.search import Region, ViewWeights, WeightedSegment, WeightedText, Where
+from segdex_core.wire.segments import PointIn, Rle
 
 __all__ = [
     "AccessError",

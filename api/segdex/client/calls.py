@@ -21,26 +21,19 @@ from segdex.client.errors import (
     UnreachableError,
 )
 from segdex.client.events import Event
-from segdex.http.job_schemas import Job
-from segdex.http.schemas import (
-    Health,
-    ImageOut,
-    Ingested,
-    MasksOut,
-    PointIn,
-    PolygonOut,
+from segdex_core.wire.images import Health, ImageOut, Ingested, Stats
+from segdex_core.wire.jobs import Job
+from segdex_core.wire.search import (
     RefinementOut,
     Refinements,
     Region,
-    Rle,
     SearchResponse,
-    SegmentOut,
-    Stats,
     ViewWeights,
     WeightedSegment,
     WeightedText,
     Where,
 )
+from segdex_core.wire.segments import MasksOut, PointIn, PolygonOut, Rle, SegmentOut
 
 T = TypeVar("T")
 

@@ -13,19 +13,10 @@ from segdex.client.calls import Call, Id, Picture, PromptFields, SearchFields
 from segdex.client.errors import ServiceError
 from segdex.client.events import Event, EventParser
 from segdex.client.sending import RETRIES, TIMEOUT_S, http_options, retry_options
-from segdex.http.job_schemas import ENDED, Job
-from segdex.http.schemas import (
-    ImageOut,
-    Ingested,
-    MasksOut,
-    PolygonOut,
-    RefinementOut,
-    Refinements,
-    SearchResponse,
-    SegmentOut,
-    Stats,
-    WeightedText,
-)
+from segdex_core.wire.images import ImageOut, Ingested, Stats
+from segdex_core.wire.jobs import ENDED, Job
+from segdex_core.wire.search import RefinementOut, Refinements, SearchResponse, WeightedText
+from segdex_core.wire.segments import MasksOut, PolygonOut, SegmentOut
 
 T = TypeVar("T")
 

@@ -14,10 +14,11 @@ from segdex_core.errors import QueryError, UsageError
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import EVERYTHING, SegmentFilter
+from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS, MAX_LIMIT
 from segdex_search.answer import search
 from segdex_search.calibrate import Calibration
 from segdex_search.presence import BEST_SEGMENTS, PresenceJudge
-from segdex_search.queries import DEFAULT_VIEW_WEIGHTS, MAX_LIMIT, SearchQuery, TextTerm
+from segdex_search.queries import SearchQuery, TextTerm
 
 WEIGHT_STEPS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 """Object weights that are tried, in standard deviations of the scores of all segments."""

@@ -9,7 +9,7 @@ from segdex.evaluation.metrics import Floats, MaskFigures, best_ious, check_size
 from segdex_core.errors import UsageError
 from segdex_core.media.decode import read_image_file
 from segdex_core.media.limits import MAX_PIXELS
-from segdex_core.ports.segmenter import PromptableSegmenter
+from segdex_core.ports.segmenter import Segmenter
 from segdex_ingest.masks.generate import GeneratorSettings, generate_masks
 
 
@@ -74,7 +74,7 @@ class MasksReport:
 def evaluate_masks(
     dataset: EvalDataset,
     *,
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     settings: GeneratorSettings,
     limit: int | None = None,
     seed: int = 0,

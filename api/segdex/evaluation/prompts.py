@@ -12,7 +12,8 @@ from segdex_core.errors import UsageError
 from segdex_core.masks import BoolMask, decode_mask, mask_box
 from segdex_core.media.decode import read_image_file
 from segdex_core.media.limits import MAX_PIXELS
-from segdex_core.ports.segmenter import FOREGROUND, PromptableSegmenter
+from segdex_core.ports.prompts import FOREGROUND
+from segdex_core.ports.segmenter import Segmenter
 from segdex_search.click import ThingPrompt, segment_thing
 
 KINDS = ("point", "box", "box_point")
@@ -47,7 +48,7 @@ class PromptsReport:
 def evaluate_prompts(
     dataset: EvalDataset,
     *,
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     limit: int | None = None,
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,

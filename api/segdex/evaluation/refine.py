@@ -16,9 +16,10 @@ from segdex_core.media.decode import read_image_file
 from segdex_core.media.limits import MAX_PIXELS
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import RGBImage, SegmentFilter
+from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS
 from segdex_search.answer import SearchAnswer, search
 from segdex_search.presence import PresenceJudge
-from segdex_search.queries import DEFAULT_VIEW_WEIGHTS, SearchQuery, TextTerm
+from segdex_search.queries import SearchQuery, TextTerm
 from segdex_search.rank import HitSegment
 from segdex_search.refine.refiner import Refiner
 

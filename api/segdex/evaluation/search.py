@@ -18,21 +18,14 @@ from segdex_core.ports.embedder import Embedder, Vocabulary
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import Source
 from segdex_core.records import EVERYTHING, SegmentFilter
+from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS, MAX_LIMIT
 from segdex_ingest.analyse import RecipeSource
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.report import FAILED, FileOutcome
 from segdex_ingest.run import IngestOptions, ingest_into
 from segdex_search.answer import SearchAnswer, check_embedder, search
 from segdex_search.presence import PresenceJudge
-from segdex_search.queries import (
-    DEFAULT_VIEW_WEIGHTS,
-    MAX_LIMIT,
-    ImageTerm,
-    SearchQuery,
-    Term,
-    TextTerm,
-    clean_text,
-)
+from segdex_search.queries import ImageTerm, SearchQuery, Term, TextTerm, clean_text
 from segdex_search.rank import SearchHit
 
 MAX_HITS = 1_000

@@ -5,7 +5,7 @@ import binascii
 import hashlib
 
 from segdex_core.errors import QueryError
-from segdex_search.queries import MAX_LIMIT
+from segdex_core.wire.limits import MAX_LIMIT
 
 _DIGEST_BYTES = 12
 

@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from segdex_core.errors import SegdexError
 from segdex_core.ports.embedder import Embedder
 from segdex_core.records import RGBImage, Vectors
@@ -173,7 +170,3 @@ class QueuedEmbedder:
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """See ``Embedder``."""
         return self._worker.embed_texts(texts)
-
-    def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
-        """See ``Embedder``."""
-        return self._worker.run(lambda: self._embedder.relevance(image, texts))

@@ -15,8 +15,8 @@ from uuid import uuid4
 from huey.constants import EmptyData
 from huey.storage import BaseStorage, RedisStorage, SqliteStorage
 
-from segdex.http.job_schemas import ENDED, Job
 from segdex_core.errors import SegdexError, UsageError
+from segdex_core.wire.jobs import ENDED, Job
 
 _NAME = "segdex-{}"
 _KEPT_JOBS = 1_000

@@ -8,9 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from segdex.http.job_schemas import ENDED, Job, JobOutcome, Status
 from segdex.jobs.queue import Jobs, JobsUnavailableError
 from segdex_core.errors import SegdexError
+from segdex_core.wire.jobs import ENDED, Job, JobOutcome, Status
 from segdex_ingest.report import FileOutcome
 
 _LAST_OUTCOMES = 10

@@ -7,15 +7,6 @@ from uuid import UUID
 
 import numpy as np
 
-from segdex.http.schemas import (
-    HitOut,
-    HitSegmentOut,
-    ImageOut,
-    RefinementOut,
-    Rle,
-    SegmentOut,
-    TermScore,
-)
 from segdex.render.drawing import SheetRow, Tile
 from segdex_core.errors import ImageError, ImageGoneError
 from segdex_core.masks import MaskRLE
@@ -24,6 +15,9 @@ from segdex_core.media.limits import MAX_BYTES
 from segdex_core.media.uris import display_path
 from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord, RGBImage, SegmentRecord
+from segdex_core.wire.images import ImageOut
+from segdex_core.wire.search import HitOut, HitSegmentOut, RefinementOut, TermScore
+from segdex_core.wire.segments import Rle, SegmentOut
 from segdex_search.rank import HitSegment, SearchHit
 from segdex_search.refine.refiner import Refinement
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from segdex_core.errors import UsageError
+from segdex_core.settings import ProfileName
 
 Role = Literal["segmenter", "embedder", "refiner"]
 Adapter = Literal["sam2-transformers", "sam2-onnx", "open-clip", "conse", "evf-sam2"]
 SourceKind = Literal["hub", "npm", "pypi"]
-Profile = Literal["default", "offline"]
 DeviceType = Literal["cpu", "cuda"]
 
 
@@ -229,7 +229,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
     _evf("evf-sam2", "EVF-SAM2, one thing named by a text", added_tokens=False),
 )
 
-PROFILES: dict[Profile, dict[DeviceType, ProfileModels]] = {
+PROFILES: dict[ProfileName, dict[DeviceType, ProfileModels]] = {
     "default": {
         "cpu": ProfileModels("sam2.1-hiera-tiny", "openclip-vit-b-32-datacomp"),
         "cuda": ProfileModels("sam2.1-hiera-large", "openclip-vit-l-14-datacomp"),

@@ -1,13 +1,11 @@
 """Where a torch model runs, and in which precision."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from segdex_core.errors import UsageError
-
-ModelPrecision = Literal["fp32", "bf16", "fp16"]
-"""bf16 on a CPU is fast where it has matrix units for it (Intel AMX), else five times slower than fp32."""
+from segdex_core.settings import ModelPrecision
 
 TORCH_TYPES: dict[ModelPrecision, torch.dtype] = {
     "fp32": torch.float32,

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import platformdirs
 from filelock import FileLock, Timeout
 
+from segdex_backends.models.checksums import file_sha256
 from segdex_core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -88,12 +89,6 @@ def _lacking(home: Path, sha256_by_member: Mapping[str, str]) -> dict[str, str]:
         for member, sha256 in sha256_by_member.items()
         if not (home / member).is_file() or file_sha256(home / member) != sha256
     }
-
-
-def file_sha256(path: Path) -> str:
-    """Return the lower-case hex sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch(

@@ -7,10 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdex_core.masks import BoolMask
-from segdex_core.records import (
-    RGBImage,
-    Vectors,
-)
+from segdex_core.records import RGBImage, Vectors
 
 
 class Embedder(Protocol):
@@ -43,6 +40,11 @@ class Embedder(Protocol):
         """
         ...
 
+
+@runtime_checkable
+class DenseEmbedder(Protocol):
+    """An embedder that can also say how near each part of a picture is to a text."""
+
     def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
         """Return how near each part of a picture is to each text.
 
@@ -54,7 +56,7 @@ class Embedder(Protocol):
             (n, h, w) float32, cosines of about -1 to 1 in cells that cover the picture evenly.
 
         Raises:
-            ModelError: If the architecture has no such map.
+            ModelError: If the architecture of the model has no such map.
         """
         ...
 

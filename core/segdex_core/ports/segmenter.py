@@ -1,83 +1,17 @@
-"""SAM 2 behind two calls: encode pictures, decode prompts."""
+"""Masks of what points and boxes say: encode pictures, decode prompts. What only some models can is apart."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
-from segdex_core.geometry import BoxXYXY
-from segdex_core.records import (
-    RGBImage,
-)
+from segdex_core.geometry import MaskBoxXYXY
+from segdex_core.ports.prompts import DecodedMasks, Prompts
+from segdex_core.records import RGBImage
 
 FRAME_PX = 1024
 """Side of the square that SAM 2 was trained on: pictures are squashed to it, each axis by its own factor."""
 
-
-FOREGROUND, BACKGROUND, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT, PADDING = 1, 0, 2, 3, -1
-"""Point labels of SAM's prompt encoder (segment-anything, ``prompt_encoder.py``)."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prompts:
-    """A batch of n prompts for one picture.
-
-    Attributes:
-        points_xy: (n, p, 2) float32, pixels of the picture that was encoded, x first. A box is two points.
-        labels: (n, p) int64: 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding.
-        mask_logits: (n, s, s) float32 logits of an earlier mask (about -32 to 32), or None; s is the
-            ``mask_px`` of the features that they are decoded of.
-    """
-
-    points_xy: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-    mask_logits: npt.NDArray[np.float32] | None = None
-
-    def __post_init__(self) -> None:
-        n, p = self.labels.shape
-        if self.points_xy.shape != (n, p, 2):
-            raise ValueError(f"points_xy must have shape {(n, p, 2)}, but got {self.points_xy.shape}")
-        if not np.isin(self.labels, (1, 0, 2, 3, -1)).all():
-            raise ValueError("labels must be 1 foreground, 0 background, 2 and 3 box corners or -1 padding")
-        if self.mask_logits is not None:
-            side = self.mask_logits.shape[-1]
-            if self.mask_logits.shape != (n, side, side):
-                raise ValueError(f"mask_logits must have shape ({n}, s, s), but got {self.mask_logits.shape}")
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, part: slice) -> "Prompts":
-        masks = None if self.mask_logits is None else self.mask_logits[part]
-        return Prompts(self.points_xy[part], self.labels[part], masks)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DecodedMasks:
-    """What a decoder made of n prompts.
-
-    Attributes:
-        logits: (n, m, s, s) float32 mask logits over the whole picture, clamped to -32..32; above 0 is the
-            thing. m is 3 with ``multimask``, else 1; s is ``mask_px``. Of narrowed features, only their part.
-        predicted_iou: (n, m) float32, the model's estimate of each mask's IoU.
-        tokens: (n, m, t) float32, what the decoder knows about each mask; in SAM 2 its mask token and the
-            IoU token, 512 numbers.
-    """
-
-    logits: npt.NDArray[np.float32]
-    predicted_iou: npt.NDArray[np.float32]
-    tokens: npt.NDArray[np.float32]
-
-    @classmethod
-    def join(cls, parts: Sequence["DecodedMasks"]) -> "DecodedMasks":
-        """Return the masks of several batches as one."""
-        return cls(
-            logits=np.concatenate([part.logits for part in parts]),
-            predicted_iou=np.concatenate([part.predicted_iou for part in parts]),
-            tokens=np.concatenate([part.tokens for part in parts]),
-        )
+DEFAULT_PROMPTS_PER_BATCH = 16
+"""Prompts in one call of a segmenter that does not say how many suit it."""
 
 
 class ImageFeatures(Protocol):
@@ -99,8 +33,8 @@ class ImageFeatures(Protocol):
         ...
 
 
-class PromptableSegmenter(Protocol):
-    """SAM 2 behind two calls. Several threads may share one, each with pictures of its own."""
+class Segmenter(Protocol):
+    """A promptable model of masks, such as SAM 2. Several threads may share one, each with its pictures."""
 
     @property
     def name(self) -> str:
@@ -112,56 +46,16 @@ class PromptableSegmenter(Protocol):
         """Changes whenever the masks can change: model, weights, adapter version and precision."""
         ...
 
-    @property
-    def decoder_id(self) -> str:
-        """Says whose tokens these are: equal for the same weights of the decoder, wherever they are from."""
-        ...
-
-    def prompts_per_batch(self, features: ImageFeatures) -> int:
-        """Return how many prompts to decode in one call on this device; more of a narrow part."""
-        ...
-
     def encode(self, images: Sequence[RGBImage], *, frame_px: int = FRAME_PX) -> list[ImageFeatures]:
         """Return the features of each picture; they may have different sizes.
 
         Args:
-            images: The pictures.
+            images: The pictures, (H, W, 3) uint8 each.
             frame_px: Side of the square that each is squashed to; a smaller one costs less and sees less.
                 A multiple of 32.
 
         Raises:
-            ValueError: If it is not.
-        """
-        ...
-
-    def dump(self, features: ImageFeatures) -> bytes:
-        """Return the features of a whole picture for a file.
-
-        Raises:
-            ValueError: If they are another's, or of a part.
-        """
-        ...
-
-    def restore(self, data: bytes) -> ImageFeatures:
-        """Return what ``dump`` of a segmenter with the same fingerprint made bytes of.
-
-        Raises:
-            ValueError: If they are something else.
-        """
-        ...
-
-    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
-        """Return the features of a part of the picture, of which masks are decoded faster.
-
-        Points and ``size_hw`` stay those of the whole picture. A mask that lies well inside the part comes
-        out about as it does of the whole; one that reaches its edge is cut off there.
-
-        Args:
-            features: Of the whole picture.
-            box: In pixels of the masks, 0 to ``mask_px``; edges are multiples of 4.
-
-        Raises:
-            ValueError: If the box has other edges or leaves the frame, or the features are another's.
+            ValueError: If the side is no multiple of 32.
         """
         ...
 
@@ -172,3 +66,75 @@ class PromptableSegmenter(Protocol):
             ValueError: If ``features`` come from another segmenter, or a prompt has no point.
         """
         ...
+
+
+@runtime_checkable
+class NarrowsFeatures(Protocol):
+    """A segmenter that decodes a part of a picture faster than the whole."""
+
+    def narrow(self, features: ImageFeatures, box: MaskBoxXYXY) -> ImageFeatures:
+        """Return the features of a part of the picture.
+
+        Points and ``size_hw`` stay those of the whole picture. A mask that lies well inside the part comes
+        out about as it does of the whole; one that reaches its edge is cut off there.
+
+        Args:
+            features: Of the whole picture.
+            box: The part, 0 to ``mask_px``; edges are multiples of 4.
+
+        Raises:
+            ValueError: If the box has other edges or leaves the frame, or the features are another's.
+        """
+        ...
+
+
+@runtime_checkable
+class StoresFeatures(Protocol):
+    """A segmenter whose encoded pictures can be kept in files."""
+
+    def dump(self, features: ImageFeatures) -> bytes:
+        """Return the features of a whole picture as the content of a file.
+
+        Raises:
+            ValueError: If they are another segmenter's, or of a part.
+        """
+        ...
+
+    def restore(self, data: bytes) -> ImageFeatures:
+        """Return the features that ``dump`` of a segmenter with this fingerprint wrote.
+
+        Raises:
+            ValueError: If the bytes are something else.
+        """
+        ...
+
+
+@runtime_checkable
+class TunesBatches(Protocol):
+    """A segmenter that knows how many prompts suit its device."""
+
+    def prompts_per_batch(self, features: ImageFeatures) -> int:
+        """Return how many prompts to decode in one call; more of a narrow part."""
+        ...
+
+
+@runtime_checkable
+class NamesDecoder(Protocol):
+    """A segmenter that says whose mask tokens it returns: rankers of masks are fitted for one decoder."""
+
+    @property
+    def decoder_id(self) -> str | None:
+        """Equal for the same weights of the decoder, whatever file they come from; None if unknown."""
+        ...
+
+
+def prompts_per_batch(segmenter: Segmenter, features: ImageFeatures) -> int:
+    """Return how many prompts to decode in one call: what the segmenter says, else a default."""
+    if isinstance(segmenter, TunesBatches):
+        return segmenter.prompts_per_batch(features)
+    return DEFAULT_PROMPTS_PER_BATCH
+
+
+def decoder_id_of(segmenter: Segmenter) -> str | None:
+    """Return whose mask tokens a segmenter returns; None if it does not say."""
+    return segmenter.decoder_id if isinstance(segmenter, NamesDecoder) else None

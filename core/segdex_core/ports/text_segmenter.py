@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from segdex_core.ports.segmenter import DecodedMasks
-from segdex_core.records import (
-    RGBImage,
-)
+from segdex_core.ports.prompts import DecodedMasks
+from segdex_core.records import RGBImage
 
 
 class TextFeatures(Protocol):

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segdex_core.geometry import BoxXYXY
-from segdex_core.ports.segmenter import FOREGROUND, DecodedMasks, ImageFeatures, PromptableSegmenter, Prompts
+from segdex_core.geometry import MaskBoxXYXY
+from segdex_core.ports.prompts import FOREGROUND, DecodedMasks, Prompts
+from segdex_core.ports.segmenter import ImageFeatures, NarrowsFeatures, Segmenter, prompts_per_batch
 
 Scores = npt.NDArray[np.float32]
 """(n,) float32."""
@@ -34,7 +35,7 @@ class Candidates:
 
     mask_px: int
     logits: Sequence[npt.NDArray[np.float16]]
-    parts: Sequence[BoxXYXY]
+    parts: Sequence[MaskBoxXYXY]
     predicted_iou: Scores
     stability: Scores
     areas_px: npt.NDArray[np.int64]
@@ -90,7 +91,7 @@ class Edges:
     right: bool = False
     bottom: bool = False
 
-    def of_part(self, part: BoxXYXY, mask_px: int) -> "Edges":
+    def of_part(self, part: MaskBoxXYXY, mask_px: int) -> "Edges":
         """Return those of a part of a window of ``mask_px`` pixels that has these edges itself."""
         return Edges(
             left=part.x1 > 0 or self.left,
@@ -101,13 +102,13 @@ class Edges:
 
 
 def decode_points(
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     features: ImageFeatures,
     points_xy: npt.NDArray[np.float32],
     *,
     floors: Floors,
     cuts: Edges = Edges(),
-    part: BoxXYXY | None = None,
+    part: MaskBoxXYXY | None = None,
 ) -> Iterator[Candidates]:
     """Decode one foreground point after the other, three masks each, and yield what is above the floors.
 
@@ -122,14 +123,14 @@ def decode_points(
     side = features.mask_px
     labels = np.full((len(points_xy), 1), FOREGROUND, dtype=np.int64)
     prompts = Prompts(points_xy=points_xy[:, None, :], labels=labels)
-    batch = segmenter.prompts_per_batch(features)
+    batch = prompts_per_batch(segmenter, features)
     for start in range(0, len(prompts), batch):
         decoded = segmenter.decode(features, prompts[start : start + batch])
-        yield _above(decoded, floors, part or BoxXYXY(0, 0, side, side), cuts, mask_px=side)
+        yield _above(decoded, floors, part or MaskBoxXYXY.whole(side), cuts, mask_px=side)
 
 
 def decode_in_rounds(
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     features: ImageFeatures,
     points_xy: npt.NDArray[np.float32],
     *,
@@ -164,7 +165,7 @@ def decode_in_rounds(
 
 
 def decode_near_points(
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     features: ImageFeatures,
     points_xy: npt.NDArray[np.float32],
     *,
@@ -174,6 +175,8 @@ def decode_near_points(
 ) -> Iterator[Candidates]:
     """Decode every point in a part of the window around it: small things only, for a fraction of the cost.
 
+    A segmenter that cannot narrow features decodes all of them over the whole window.
+
     Args:
         segmenter: SAM 2 behind the port.
         features: What it made of the window.
@@ -182,13 +185,16 @@ def decode_near_points(
         part_px: Side of a part in pixels of the masks, a multiple of 8; no larger than the window.
         cuts: Edges of the window that cut the picture.
     """
+    if not isinstance(segmenter, NarrowsFeatures):
+        yield from decode_points(segmenter, features, points_xy, floors=floors, cuts=cuts)
+        return
     height, width = features.size_hw
     last = features.mask_px - part_px
     in_frame = points_xy * (features.mask_px / np.array([width, height]))
     starts = np.round((in_frame - part_px / 2) / _PART_STEP_PX) * _PART_STEP_PX
     starts = starts.clip(0, last).astype(np.int64)
     for x, y in np.unique(starts, axis=0).tolist():
-        part = BoxXYXY(x, y, x + part_px, y + part_px)
+        part = MaskBoxXYXY(x, y, x + part_px, y + part_px)
         yield from decode_points(
             segmenter,
             segmenter.narrow(features, part),
@@ -211,7 +217,9 @@ def stability_scores(logits: npt.NDArray[np.float32], *, offset: float) -> Score
     return scores
 
 
-def _above(decoded: DecodedMasks, floors: Floors, part: BoxXYXY, cuts: Edges, *, mask_px: int) -> Candidates:
+def _above(
+    decoded: DecodedMasks, floors: Floors, part: MaskBoxXYXY, cuts: Edges, *, mask_px: int
+) -> Candidates:
     count, levels = decoded.predicted_iou.shape
     predicted_iou = decoded.predicted_iou.reshape(-1)
     rows = np.flatnonzero(predicted_iou > floors.predicted_iou)

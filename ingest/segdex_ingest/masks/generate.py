@@ -7,7 +7,7 @@ from typing import Literal, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
-from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures, PromptableSegmenter
+from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures, Segmenter, decoder_id_of
 from segdex_core.records import RGBImage, Segment
 from segdex_ingest.masks.compare import AlikePairs, alike_pairs, lay_out, suppress_alike
 from segdex_ingest.masks.decode import (
@@ -187,7 +187,7 @@ def preset(quality: Quality) -> GeneratorSettings:
 def generate_masks(
     image: RGBImage,
     *,
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     settings: GeneratorSettings,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> list[Segment]:
@@ -242,11 +242,11 @@ def _select_ranked(
     features: Sequence[ImageFeatures],
     full_size: FullSize,
     *,
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     settings: GeneratorSettings,
 ) -> list[Segment]:
     """Return the best masks: rank each by itself, re-decode, and rank by comparing them."""
-    decoder_id = segmenter.decoder_id
+    decoder_id = decoder_id_of(segmenter)
     canvas = lay_out(found, full_size.size_hw)
     pairs = alike_pairs(canvas)
     ranker = find_ranker(decoder_id)
@@ -271,7 +271,7 @@ def finish_best(
     pairs: AlikePairs,
     full_size: FullSize,
     *,
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     settings: GeneratorSettings,
 ) -> FinishedMasks:
     """Return the masks that the first ranking puts first, re-decoded and at full size.
@@ -308,7 +308,7 @@ def _redrawn(
     order: npt.NDArray[np.intp],
     features: Sequence[ImageFeatures],
     *,
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     size_hw: tuple[int, int],
     settings: GeneratorSettings,
 ) -> list[tuple[CropWindow, Candidates]]:
@@ -359,7 +359,7 @@ def window_candidates(
     image: RGBImage,
     window: CropWindow,
     *,
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     settings: GeneratorSettings,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> tuple[ImageFeatures, Candidates]:
@@ -379,7 +379,7 @@ def _prompted(
     image: RGBImage,
     window: CropWindow,
     features: ImageFeatures,
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     settings: GeneratorSettings,
 ) -> Iterator[Candidates]:
     whole, near = settings.points_per_side, 0

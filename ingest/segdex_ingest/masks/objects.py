@@ -37,7 +37,7 @@ class FinishedMasks:
     tokens: Floats
 
 
-def second_scores(finished: FinishedMasks, *, decoder_id: str, min_containment: float) -> Floats:
+def second_scores(finished: FinishedMasks, *, decoder_id: str | None, min_containment: float) -> Floats:
     """Return (n,) likelihoods in 0 to 1: the second ranking.
 
     Where nothing was fitted for the decoder, predicted IoU times stability.

@@ -24,15 +24,15 @@ TOKEN_SCALE = np.float32(0.25)  # tokens have a spread of about 4
 
 
 @cache
-def find_ranker(decoder_id: str) -> HiddenLayerNetwork | None:
-    """Return the ranker that was fitted for a decoder (``PromptableSegmenter.decoder_id``), or None."""
-    return _load(f"{decoder_id}.npz")
+def find_ranker(decoder_id: str | None) -> HiddenLayerNetwork | None:
+    """Return the ranker that was fitted for a decoder (``NamesDecoder.decoder_id``), or None."""
+    return None if decoder_id is None else _load(f"{decoder_id}.npz")
 
 
 @cache
-def find_object_ranker(decoder_id: str) -> HiddenLayerNetwork | None:
+def find_object_ranker(decoder_id: str | None) -> HiddenLayerNetwork | None:
     """Return the ranker of finished masks (``objects``) that was fitted for a decoder, or None."""
-    return _load(f"{decoder_id}-objects.npz")
+    return None if decoder_id is None else _load(f"{decoder_id}-objects.npz")
 
 
 def _load(name: str) -> HiddenLayerNetwork | None:
@@ -44,8 +44,10 @@ def _load(name: str) -> HiddenLayerNetwork | None:
 
 
 @cache
-def ranker_fingerprint(decoder_id: str) -> str:
+def ranker_fingerprint(decoder_id: str | None) -> str:
     """Return what changes whenever other rankers are shipped for a decoder: 16 digits, or ``none``."""
+    if decoder_id is None:
+        return "none"
     contents = [_ranker_file(f"{decoder_id}{part}.npz") for part in ("", "-objects")]
     shipped = b"".join(content for content in contents if content is not None)
     return hashlib.sha256(shipped).hexdigest()[:16] if shipped else "none"

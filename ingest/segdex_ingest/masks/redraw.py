@@ -6,13 +6,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from segdex_core.ports.segmenter import (
-    BOX_BOTTOM_RIGHT,
-    BOX_TOP_LEFT,
-    ImageFeatures,
-    PromptableSegmenter,
-    Prompts,
-)
+from segdex_core.ports.prompts import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, Prompts
+from segdex_core.ports.segmenter import ImageFeatures, NarrowsFeatures, Segmenter, prompts_per_batch
 from segdex_ingest.masks.decode import Candidates, Edges, reaches_cut, stability_scores
 
 
@@ -21,7 +16,7 @@ def redraw(
     chosen: npt.NDArray[np.intp],
     *,
     features: ImageFeatures,
-    segmenter: PromptableSegmenter,
+    segmenter: Segmenter,
     cuts: Edges,
     stability_offset: float,
 ) -> Candidates:
@@ -37,6 +32,9 @@ def redraw(
         segmenter: That made them.
         cuts: Edges of the window that cut the picture.
         stability_offset: See ``stability_scores``.
+
+    Raises:
+        ValueError: If a mask is of a part, and the segmenter cannot narrow features.
     """
     logits, side = list(candidates.logits), candidates.mask_px
     predicted_iou, stability = candidates.predicted_iou.copy(), candidates.stability.copy()
@@ -48,11 +46,15 @@ def redraw(
         by_part.setdefault(tuple(candidates.parts[position]), []).append(position)
     for edges, positions in by_part.items():
         part = candidates.parts[positions[0]]
-        here = features if edges == (0, 0, side, side) else segmenter.narrow(features, part)
+        here = features
+        if edges != (0, 0, side, side):
+            if not isinstance(segmenter, NarrowsFeatures):
+                raise ValueError(f"{segmenter.name} cannot have decoded the part {part}: it has no narrow")
+            here = segmenter.narrow(features, part)
         part_cuts = cuts.of_part(part, side)
         corner = np.array([part.x1, part.y1], np.float32)
         boxes = _tight_boxes([logits[position] for position in positions]) + corner
-        batch = segmenter.prompts_per_batch(here)
+        batch = prompts_per_batch(segmenter, here)
         for start in range(0, len(positions), batch):
             some = slice(start, start + batch)
             count = len(positions[some])

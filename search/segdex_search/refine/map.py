@@ -14,10 +14,11 @@ from PIL import Image
 from scipy import ndimage
 from scipy.special import expit
 
-from segdex_core.geometry import BoxXYXY
+from segdex_core.geometry import BoxXYXY, MaskBoxXYXY
 from segdex_core.masks import BoolMask, mask_box
-from segdex_core.ports.embedder import Embedder
-from segdex_core.ports.segmenter import BACKGROUND, FOREGROUND, ImageFeatures, PromptableSegmenter
+from segdex_core.ports.embedder import DenseEmbedder
+from segdex_core.ports.prompts import BACKGROUND, FOREGROUND
+from segdex_core.ports.segmenter import ImageFeatures, Segmenter
 from segdex_core.records import RGBImage, Vectors
 from segdex_search.click import PromptedMask, ThingPrompt, full_mask, mask_prompt, to_prompts
 from segdex_search.presence import STD_FLOOR
@@ -75,7 +76,7 @@ class Proposal:
 
 
 def make_map(
-    image: RGBImage, window: BoxXYXY, *, query: Floats, distractors: Vectors, embedder: Embedder
+    image: RGBImage, window: BoxXYXY, *, query: Floats, distractors: Vectors, embedder: DenseEmbedder
 ) -> RelevanceMap:
     """Return the map of a part of a picture.
 
@@ -107,7 +108,7 @@ def agreement(relevance: RelevanceMap, mask: BoolMask, size_hw: tuple[int, int])
         mask: Of the whole picture, at any resolution: that of the decoder is enough.
         size_hw: Height and width of the picture.
     """
-    part = _cut(mask, _scaled(relevance.window, size_hw, mask.shape))
+    part = _cut(mask, relevance.window.to_mask_px(size_hw, (mask.shape[0], mask.shape[1])))
     likely = expit(relevance.at_size((part.shape[1], part.shape[0])) - relevance.threshold)
     return float((likely * part).sum() / max(float(np.maximum(likely, part).sum()), 1e-6))
 
@@ -135,7 +136,7 @@ def map_prompt(
     regions, _ = ndimage.label(values >= min(relevance.threshold, float(values[peak])))
     region = regions == regions[peak]
     thing = ndimage.binary_dilation(region if inside is None else mine, iterations=_GAP_CELLS)
-    box = mask_box(region if inside is None else region | mine)
+    box = MaskBoxXYXY(*mask_box(region if inside is None else region | mine))
     points, labels = [peak], [FOREGROUND]
     if not thing.all():
         points.append(_place_of(np.where(thing, np.inf, values).argmin(), values.shape))
@@ -144,12 +145,7 @@ def map_prompt(
     return ThingPrompt(
         points_xy=tuple((window.x1 + (x + 0.5) * step_x, window.y1 + (y + 0.5) * step_y) for y, x in points),
         labels=tuple(labels),
-        box_xyxy=(
-            window.x1 + box.x1 * step_x,
-            window.y1 + box.y1 * step_y,
-            window.x1 + box.x2 * step_x,
-            window.y1 + box.y2 * step_y,
-        ),
+        box_xyxy=box.to_picture_px(window, (grid_wh[1], grid_wh[0])),
         mask_logits=_map_logits(relevance, size_hw, mask_px),
     )
 
@@ -157,7 +153,7 @@ def map_prompt(
 def _map_logits(relevance: RelevanceMap, size_hw: tuple[int, int], mask_px: int) -> Floats:
     """Return a map as the (s, s) logits of a mask prompt of the whole picture."""
     logits = np.full((mask_px, mask_px), _OUTSIDE_LOGIT, np.float32)
-    part = _scaled(relevance.window, size_hw, logits.shape)
+    part = relevance.window.to_mask_px(size_hw, (mask_px, mask_px))
     values = relevance.at_size(part.size_wh) - relevance.threshold
     logits[part.y1 : part.y2, part.x1 : part.x2] = np.clip(values * _MAP_LOGIT, -32, 32)
     return logits
@@ -170,7 +166,7 @@ def outline_prompt(mask: BoolMask, box: BoxXYXY, mask_px: int) -> ThingPrompt:
 
 
 def propose_by_map(
-    relevance: RelevanceMap, prompt: ThingPrompt, *, features: ImageFeatures, segmenter: PromptableSegmenter
+    relevance: RelevanceMap, prompt: ThingPrompt, *, features: ImageFeatures, segmenter: Segmenter
 ) -> Proposal:
     """Return the mask of a map's prompt: of SAM's three the one with the best predicted IoU and agreement."""
     size_hw = features.size_hw
@@ -181,15 +177,8 @@ def propose_by_map(
     return Proposal(mask, "relevance", agreements[best])
 
 
-def _cut(mask: BoolMask, window: BoxXYXY) -> BoolMask:
+def _cut(mask: BoolMask, window: BoxXYXY | MaskBoxXYXY) -> BoolMask:
     return mask[window.y1 : window.y2, window.x1 : window.x2]
-
-
-def _scaled(window: BoxXYXY, size_hw: tuple[int, int], to_hw: tuple[int, ...]) -> BoxXYXY:
-    """Return a part of the picture in the pixels of another resolution of it, at least one wide and high."""
-    down, across = to_hw[0] / size_hw[0], to_hw[1] / size_hw[1]
-    x1, y1 = min(int(window.x1 * across), to_hw[1] - 1), min(int(window.y1 * down), to_hw[0] - 1)
-    return BoxXYXY(x1, y1, max(round(window.x2 * across), x1 + 1), max(round(window.y2 * down), y1 + 1))
 
 
 def _grid_of(window: BoxXYXY) -> tuple[int, int]:

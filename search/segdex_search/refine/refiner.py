@@ -10,13 +10,14 @@ import numpy as np
 from segdex_core.errors import QueryError
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import decode_mask, encode_mask
-from segdex_core.ports.embedder import Embedder
-from segdex_core.ports.segmenter import ImageFeatures, PromptableSegmenter
+from segdex_core.ports.embedder import DenseEmbedder, Embedder
+from segdex_core.ports.segmenter import ImageFeatures, Segmenter
 from segdex_core.ports.text_segmenter import TextFeatures, TextSegmenter
 from segdex_core.records import ImageRecord, RGBImage, SegmentRecord, Vectors
+from segdex_core.wire.limits import MAX_REFINED
 from segdex_search.answer import SearchAnswer
 from segdex_search.click import PromptedMask, ThingPrompt, full_mask, prompted_masks
-from segdex_search.queries import MAX_REFINED, SearchQuery, TextTerm, clean_text
+from segdex_search.queries import SearchQuery, TextTerm, clean_text
 from segdex_search.rank import HitSegment
 from segdex_search.refine.encodings import EncodingCache
 from segdex_search.refine.gate import Decision, GateSettings, decide
@@ -56,8 +57,8 @@ class Refinement:
         segment_id: The hit.
         decision: Whether the mask replaces the stored one, and why.
         proposal: What was drawn; shown instead of the stored mask where it was accepted.
-        relevance: The map; None where the text was decoded by EVF-SAM2.
-        prompt: What the map became; None where the text was decoded by EVF-SAM2.
+        relevance: The map; None where EVF-SAM2 decoded the text or the embedder has no map.
+        prompt: What the map became; None where there is none.
         timings_ms: Wall milliseconds by stage: encode (0 when the picture was kept), map, decode.
     """
 
@@ -75,14 +76,14 @@ class Refiner:
 
     Attributes:
         segmenter: For relevance decode.
-        embedder: What filled the index.
+        embedder: What filled the index; without ``DenseEmbedder`` only the outline of a hit prompts.
         distractors: (m, dim) unit rows of other words, see ``PresenceJudge``.
         encodings: Pictures that were encoded.
         gate: When a mask replaces the stored one.
         text_segmenter: EVF-SAM2, used for queries by text instead of relevance decode; None without one.
     """
 
-    segmenter: PromptableSegmenter
+    segmenter: Segmenter
     embedder: Embedder
     distractors: Vectors
     encodings: EncodingCache[ImageFeatures]
@@ -198,8 +199,11 @@ class Refiner:
 
     def _by_relevance(
         self, record: SegmentRecord, image: RGBImage, query: Floats, clock: Stopwatch
-    ) -> tuple[RelevanceMap, ThingPrompt, Proposal]:
-        """Return the map, the prompt that it became and the better mask; all in pixels of the picture."""
+    ) -> tuple[RelevanceMap | None, ThingPrompt | None, Proposal]:
+        """Return the map, the prompt that it became and the better mask; all in pixels of the picture.
+
+        Without a map of the embedder there is the mask of the outline alone.
+        """
         size_hw = (image.shape[0], image.shape[1])
         part = _part_of(record.box, size_hw)
         pixels = np.ascontiguousarray(image[part.y1 : part.y2, part.x1 : part.x2])
@@ -213,14 +217,16 @@ class Refiner:
                     (self.segmenter.fingerprint, record.image_id, part),
                     lambda: self.segmenter.encode([pixels], frame_px=_ZOOM_FRAME_PX)[0],
                 )
-        with clock.stage("map"):
-            relevance = make_map(
-                pixels,
-                window_of(box, stored.shape),
-                query=query,
-                distractors=self.distractors,
-                embedder=self.embedder,
-            )
+        relevance: RelevanceMap | None = None
+        if isinstance(self.embedder, DenseEmbedder):
+            with clock.stage("map"):
+                relevance = make_map(
+                    pixels,
+                    window_of(box, stored.shape),
+                    query=query,
+                    distractors=self.distractors,
+                    embedder=self.embedder,
+                )
         with clock.stage("decode"):
             [outline] = prompted_masks(
                 features,
@@ -228,6 +234,8 @@ class Refiner:
                 segmenter=self.segmenter,
                 multimask=False,
             )
+            if relevance is None:
+                return None, None, Proposal(_placed(outline, part, size_hw), "outline", agreement=1.0)
             prompt = map_prompt(relevance, inside=stored, size_hw=stored.shape, mask_px=features.mask_px)
             chosen = _preferred(
                 Proposal(outline, "outline", agreement(relevance, outline.logits > 0, stored.shape)),
@@ -258,7 +266,8 @@ def segment_by_text(
         window: Where to look; None for the whole picture.
 
     Raises:
-        QueryError: If the model cannot read the text, or EVF-SAM2 is asked to look in a part.
+        QueryError: If the model cannot read the text, EVF-SAM2 is asked to look in a part, or there is
+            neither EVF-SAM2 nor an embedder with a map.
     """
     text = clean_text(text)
     size_hw = (image.shape[0], image.shape[1])
@@ -268,12 +277,17 @@ def segment_by_text(
         features = refiner.encode_for_text(refiner.text_segmenter, image_id, lambda: image)
         decoded = refiner.text_segmenter.decode([features], [text])
         return full_mask(decoded.logits[0, 0], float(decoded.predicted_iou[0, 0]), size_hw), None
+    embedder = refiner.embedder
+    if not isinstance(embedder, DenseEmbedder):
+        raise QueryError(
+            f"{embedder.name} cannot say where in a picture a text is: use points, a box, or --refiner"
+        )
     relevance = make_map(
         image,
         BoxXYXY(0, 0, size_hw[1], size_hw[0]) if window is None else window,
-        query=refiner.embedder.embed_texts([text])[0],
+        query=embedder.embed_texts([text])[0],
         distractors=refiner.distractors,
-        embedder=refiner.embedder,
+        embedder=embedder,
     )
     encoded = refiner.encode_whole(image_id, lambda: image)
     prompt = map_prompt(relevance, inside=None, size_hw=size_hw, mask_px=encoded.mask_px)

@@ -16,13 +16,13 @@ from tests.fakes.hostile_masks import coco_counts, wrapping_runs
 from tests.fakes.service import HERE, Make, load, png, refused
 
 from segdex.http.app import build_app
-from segdex.http.job_schemas import Job
 from segdex.http.keys import make_key
 from segdex.http.routes.uploads import keep_upload
 from segdex.http.state import Loaded, ServiceState
 from segdex.wiring import build_settings
 from segdex_core.errors import IndexLockedError, IndexUnavailableError
 from segdex_core.masks import MaskRLE, decode_mask
+from segdex_core.wire.jobs import Job
 
 
 def first_hit(client: TestClient, text: str = "red") -> tuple[dict[str, object], dict[str, object], str]:

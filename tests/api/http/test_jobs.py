@@ -13,7 +13,6 @@ from fakeredis import TcpFakeServer
 from huey.storage import BaseStorage
 
 from segdex import wiring as services
-from segdex.http.job_schemas import ENDED, Job
 from segdex.jobs.queue import (
     Jobs,
     JobsUnavailableError,
@@ -22,6 +21,7 @@ from segdex.jobs.queue import (
 )
 from segdex.jobs.worker import MAX_ATTEMPTS, JobWorker, Progress
 from segdex_core.errors import IndexUnavailableError, UsageError
+from segdex_core.wire.jobs import ENDED, Job
 from segdex_ingest.report import FileOutcome, Outcome
 
 STALE_S = 0.5

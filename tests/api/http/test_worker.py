@@ -152,4 +152,3 @@ def test_the_queued_embedder_is_the_embedder(worker: ModelWorker, embedder: Reco
     )
     np.testing.assert_array_equal(queued.embed_texts(["red", "blue"]), texts)
     np.testing.assert_array_equal(queued.embed_images([image]), embedder.embed_images([image]))
-    np.testing.assert_array_equal(queued.relevance(image, texts), embedder.relevance(image, texts))

@@ -8,8 +8,8 @@ import pytest
 from tests.needs import package
 
 from segdex_backends.models.catalog import CATALOG, PROFILES, ModelSource, find_model, profile_models
+from segdex_backends.models.checksums import file_sha256
 from segdex_backends.models.evf_sam2.text import ADDED_TOKENS_FILE, SENTENCE_PIECE_FILE
-from segdex_backends.models.npm import file_sha256
 from segdex_backends.models.sam2.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from segdex_core.errors import UsageError
 

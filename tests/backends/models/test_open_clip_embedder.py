@@ -21,6 +21,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
+from segdex_backends.models import hub
 from segdex_backends.models.open_clip import embedder as open_clip_embedder
 from segdex_backends.models.open_clip.embedder import OpenClipEmbedder
 from segdex_backends.models.torch_batches import upload
@@ -302,7 +303,7 @@ def test_a_hub_that_refuses_connections_is_unavailable_at_once(
 def test_a_hub_that_never_answers_is_unavailable_after_the_timeout(
     hub_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_clip_embedder, "_HUB_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(hub, "_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         _move_hub(monkeypatch, port=silent.getsockname()[1])
         _assert_unavailable(hub_cache, "timed out")

@@ -8,7 +8,7 @@ import torch
 from transformers import Sam2Config, Sam2Model
 
 from segdex_backends.models.sam2.decoder import DecoderImage, Sam2Decoder
-from segdex_core.ports.segmenter import Prompts
+from segdex_core.ports.prompts import Prompts
 
 RELATIVE = 1e-4
 """Of the largest logit of a mask."""

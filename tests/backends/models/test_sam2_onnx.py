@@ -12,11 +12,11 @@ from PIL import Image
 from tests.needs import package, photo
 
 from segdex_backends.models.sam2.checkpoint import load_folder, rename_meta_state
-from segdex_backends.models.sam2.onnx_export import OnnxSam2
+from segdex_backends.models.sam2.onnx_loader import load_onnx_weights
 from segdex_backends.models.sam2.onnx_weights import read_decoder_weights, read_encoder_weights
 from segdex_backends.models.sam2.preprocess import frame_prompts, preprocess
 from segdex_core.errors import ModelInvalidError, ModelMissingError
-from segdex_core.ports.segmenter import Prompts
+from segdex_core.ports.prompts import Prompts
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
@@ -48,7 +48,7 @@ def test_prompts_are_grouped_by_length_without_padding_and_each_axis_is_scaled_b
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelMissingError, match=r"encoder\.ort.*models pull"):
-        OnnxSam2.load(tmp_path / "encoder.ort", tmp_path / "decoder.onnx")
+        load_onnx_weights(tmp_path / "encoder.ort", tmp_path / "decoder.onnx")
 
 
 @pytest.mark.parametrize("content", [b"not a model" * 100, b"one line\nand another\n", b"", b"\x00" * 64])
@@ -58,7 +58,7 @@ def test_bytes_that_are_no_model_are_refused_in_one_line(tmp_path: Path, name: s
     path.write_bytes(content)
 
     with pytest.raises(ModelInvalidError, match=r"encoder\.(ort|onnx) ") as caught:
-        OnnxSam2.load(path, path)
+        load_onnx_weights(path, path)
     assert "\n" not in str(caught.value)
 
 
@@ -77,7 +77,7 @@ def test_a_decoder_without_its_weights_is_refused(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "decoder.onnx")
 
     with pytest.raises(ModelInvalidError, match=r"lacks 2 weights .*final_attn_token_to_image\.q_proj"):
-        OnnxSam2.load(encoder, tmp_path / "decoder.onnx")
+        load_onnx_weights(encoder, tmp_path / "decoder.onnx")
 
 
 @pytest.mark.models
@@ -122,9 +122,9 @@ def test_encoder_and_decoder_in_the_wrong_order_are_refused() -> None:
     encoder, decoder = onnx_sam2_files()
 
     with pytest.raises(ModelInvalidError, match=f"{decoder} is not the encoder of a SAM 2 export"):
-        OnnxSam2.load(decoder, encoder)
+        load_onnx_weights(decoder, encoder)
     with pytest.raises(ModelInvalidError, match=f"{encoder} is not the decoder of a SAM 2 export"):
-        OnnxSam2.load(encoder, encoder)
+        load_onnx_weights(encoder, encoder)
 
 
 @pytest.mark.models

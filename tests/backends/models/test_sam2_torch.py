@@ -8,18 +8,18 @@ import pytest
 import torch
 from tests.backends.models.tiny_sam2 import save_tiny_sam2, tiny_sam2
 
-from segdex_backends.models.sam2.hub_weights import TransformersSam2
+from segdex_backends.models.sam2.loader import load_sam2_weights
 from segdex_backends.models.sam2.segmenter import TorchSam2
 from segdex_core.errors import ModelInvalidError
-from segdex_core.ports.segmenter import Prompts
+from segdex_core.ports.prompts import Prompts
 from segdex_core.records import RGBImage
 
 FRAME_PX = 224
 
 
 @pytest.fixture
-def segmenter(tmp_path: Path) -> TransformersSam2:
-    return TransformersSam2.load(str(save_tiny_sam2(tmp_path)))
+def segmenter(tmp_path: Path) -> TorchSam2:
+    return load_sam2_weights(str(save_tiny_sam2(tmp_path)))
 
 
 def pictures(count: int) -> list[RGBImage]:
@@ -54,7 +54,7 @@ def refusing(
 @pytest.mark.parametrize("with_masks", [False, True])
 @pytest.mark.parametrize("most", [1, 2, 3, 10])
 def test_prompts_that_do_not_fit_are_decoded_in_halves(
-    segmenter: TransformersSam2, monkeypatch: pytest.MonkeyPatch, most: int, with_masks: bool
+    segmenter: TorchSam2, monkeypatch: pytest.MonkeyPatch, most: int, with_masks: bool
 ) -> None:
     [features] = segmenter.encode(pictures(1), frame_px=FRAME_PX)
     asked = clicks(10, side=FRAME_PX // 4 if with_masks else None)
@@ -70,7 +70,7 @@ def test_prompts_that_do_not_fit_are_decoded_in_halves(
     np.testing.assert_allclose(decoded.tokens, expected.tokens, atol=1e-5)
 
 
-def test_after_that_batches_are_smaller(segmenter: TransformersSam2, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_that_batches_are_smaller(segmenter: TorchSam2, monkeypatch: pytest.MonkeyPatch) -> None:
     [features] = segmenter.encode(pictures(1), frame_px=FRAME_PX)
     before = segmenter.prompts_per_batch(features)
     limited, _ = refusing(segmenter._decoder.decode, most=before // 2, which=1)
@@ -82,7 +82,7 @@ def test_after_that_batches_are_smaller(segmenter: TransformersSam2, monkeypatch
 
 
 def test_a_single_prompt_that_does_not_fit_is_out_of_memory(
-    segmenter: TransformersSam2, monkeypatch: pytest.MonkeyPatch
+    segmenter: TorchSam2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [features] = segmenter.encode(pictures(1), frame_px=FRAME_PX)
     limited, lengths = refusing(segmenter._decoder.decode, most=0, which=1)
@@ -96,7 +96,7 @@ def test_a_single_prompt_that_does_not_fit_is_out_of_memory(
 
 @pytest.mark.parametrize("most", [1, 2, 5])
 def test_pictures_that_do_not_fit_are_encoded_in_halves(
-    segmenter: TransformersSam2, monkeypatch: pytest.MonkeyPatch, most: int
+    segmenter: TorchSam2, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """As on CUDA: a CPU encodes one by one in any case."""
     images = pictures(5)
@@ -114,7 +114,7 @@ def test_pictures_that_do_not_fit_are_encoded_in_halves(
 
 
 def test_a_single_picture_that_does_not_fit_is_out_of_memory(
-    segmenter: TransformersSam2, monkeypatch: pytest.MonkeyPatch
+    segmenter: TorchSam2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited, lengths = refusing(segmenter._encode, most=0, which=0)
     monkeypatch.setattr(segmenter, "_encode", limited)
@@ -126,7 +126,7 @@ def test_a_single_picture_that_does_not_fit_is_out_of_memory(
 
 def test_features_of_another_precision_are_refused(tmp_path: Path) -> None:
     folder = str(save_tiny_sam2(tmp_path))
-    exact, half = TransformersSam2.load(folder), TransformersSam2.load(folder, precision="bf16")
+    exact, half = load_sam2_weights(folder), load_sam2_weights(folder, precision="bf16")
     [features] = exact.encode(pictures(1), frame_px=FRAME_PX)
 
     with pytest.raises(ValueError, match="another segmenter"):

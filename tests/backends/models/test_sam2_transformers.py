@@ -16,11 +16,13 @@ from tests.needs import package, photo
 from tests.real_models import onnx_sam2, sam2_folder, torch_sam2
 
 from segdex_backends.models import hub
-from segdex_backends.models.devices import ModelPrecision, check_device, fastest_precision
-from segdex_backends.models.sam2.hub_weights import TransformersSam2
+from segdex_backends.models.devices import check_device, fastest_precision
+from segdex_backends.models.sam2.loader import load_sam2_weights
 from segdex_core.errors import ModelMissingError, ModelUnavailableError, UsageError
-from segdex_core.ports.segmenter import ImageFeatures, PromptableSegmenter, Prompts
+from segdex_core.ports.prompts import Prompts
+from segdex_core.ports.segmenter import ImageFeatures, Segmenter
 from segdex_core.records import RGBImage
+from segdex_core.settings import ModelPrecision
 
 MAX_LOGIT_DIFFERENCE = 1e-3
 
@@ -40,7 +42,7 @@ def cat() -> RGBImage:
 
 
 @cache
-def encoded(kind: str) -> tuple[PromptableSegmenter, ImageFeatures]:
+def encoded(kind: str) -> tuple[Segmenter, ImageFeatures]:
     segmenter = onnx_sam2() if kind == "onnx" else torch_sam2()
     return segmenter, segmenter.encode([cat()])[0]
 
@@ -101,7 +103,7 @@ def test_masks_equal_those_of_metas_predictor(earlier_mask: npt.NDArray[np.float
 
 
 def test_pictures_encoded_together_decode_as_those_encoded_alone(tmp_path: Path) -> None:
-    segmenter = TransformersSam2.load(str(save_tiny_sam2(tmp_path)))
+    segmenter = load_sam2_weights(str(save_tiny_sam2(tmp_path)))
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((40, 70), (90, 30))]
     click = Prompts(np.array([[[20, 10]]], np.float32), np.ones((1, 1), np.int64))
@@ -121,18 +123,18 @@ def test_the_fingerprint_follows_the_weights_and_not_the_place(tmp_path: Path) -
     second.mkdir()
     save_tiny_sam2(first)
     save_tiny_sam2(second)
-    here, there = (TransformersSam2.load(str(path)).fingerprint for path in (first, second))
+    here, there = (load_sam2_weights(str(path)).fingerprint for path in (first, second))
     weights = bytearray((second / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (second / "model.safetensors").write_bytes(weights)
 
     assert here == there
-    assert TransformersSam2.load(str(second)).fingerprint != here
+    assert load_sam2_weights(str(second)).fingerprint != here
 
 
 def test_fp16_needs_cuda() -> None:
     with pytest.raises(UsageError, match="fp16 needs --device cuda"):
-        TransformersSam2.load("anything", device="cpu", precision="fp16")
+        load_sam2_weights("anything", device="cpu", precision="fp16")
 
 
 def test_a_precision_that_is_none_is_named() -> None:
@@ -150,7 +152,7 @@ def test_bf16_on_a_cpu_pays_with_matrix_units_alone(monkeypatch: pytest.MonkeyPa
 def test_each_precision_has_a_fingerprint_of_its_own(tmp_path: Path) -> None:
     folder = str(save_tiny_sam2(tmp_path))
     precisions: tuple[ModelPrecision, ...] = ("fp32", "bf16")
-    fingerprints = [TransformersSam2.load(folder, precision=each).fingerprint for each in precisions]
+    fingerprints = [load_sam2_weights(folder, precision=each).fingerprint for each in precisions]
 
     assert len(set(fingerprints)) == 2
 
@@ -158,13 +160,13 @@ def test_each_precision_has_a_fingerprint_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "mps", ""])
 def test_a_device_that_is_not_there_is_named(device: str) -> None:
     with pytest.raises(UsageError, match="--device"):
-        TransformersSam2.load("anything", device=device)
+        load_sam2_weights("anything", device=device)
 
 
 @pytest.mark.parametrize("source", ["./nothing/here", "/nothing/here", "weights.pt", "a/b/c"])
 def test_a_source_that_does_not_exist_is_named(source: str) -> None:
     with pytest.raises(ModelMissingError, match=source):
-        TransformersSam2.load(source)
+        load_sam2_weights(source)
 
 
 @pytest.fixture
@@ -184,7 +186,7 @@ def silent_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
 @pytest.mark.timeout(10)
 def test_a_hub_that_does_not_answer_is_one_line_with_the_ways_out() -> None:
     with pytest.raises(ModelUnavailableError, match=r"--profile offline.*folder") as caught:
-        TransformersSam2.load("facebook/sam2.1-hiera-tiny")
+        load_sam2_weights("facebook/sam2.1-hiera-tiny")
     assert "\n" not in str(caught.value)
 
 
@@ -198,4 +200,4 @@ def test_a_model_in_the_hubs_cache_loads_while_the_hub_is_silent(tmp_path: Path)
     (home / "refs" / "main").write_text(commit)
     save_tiny_sam2(home / "snapshots" / commit)
 
-    assert TransformersSam2.load("someone/tiny").name == "someone/tiny (fp32, cpu)"
+    assert load_sam2_weights("someone/tiny").name == "someone/tiny (fp32, cpu)"

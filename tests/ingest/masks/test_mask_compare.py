@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segdex_core.geometry import BoxXYXY
+from segdex_core.geometry import BoxXYXY, MaskBoxXYXY
 from segdex_ingest.masks.compare import CanvasMasks, alike_pairs, lay_out, suppress_alike
 from segdex_ingest.masks.decode import Candidates
 from segdex_ingest.masks.grid import CropWindow
@@ -50,7 +50,7 @@ def candidates_of(masks: Masks) -> Candidates:
     return Candidates(
         mask_px=side,
         logits=list(np.where(masks, 4, -4).astype(np.float16)),
-        parts=[BoxXYXY(0, 0, side, side)] * count,
+        parts=[MaskBoxXYXY.whole(side)] * count,
         predicted_iou=np.ones(count, np.float32),
         stability=np.ones(count, np.float32),
         areas_px=np.count_nonzero(masks, axis=(1, 2)),

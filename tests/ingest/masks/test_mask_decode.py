@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from tests.fakes.segmenter import FloodSegmenter, GivenMasks
+from tests.fakes.segmenter import FloodSegmenter, GivenMasks, PlainSegmenter
 from tests.needs import package
 
-from segdex_core.geometry import BoxXYXY
-from segdex_core.ports.segmenter import DecodedMasks, ImageFeatures, Prompts
+from segdex_core.geometry import MaskBoxXYXY
+from segdex_core.ports.prompts import DecodedMasks, Prompts
+from segdex_core.ports.segmenter import DEFAULT_PROMPTS_PER_BATCH, ImageFeatures
 from segdex_ingest.masks.decode import (
     Edges,
     Floors,
@@ -91,7 +92,7 @@ def test_a_mask_that_reaches_the_inner_edge_of_its_part_is_dropped_and_one_at_th
     points = point_grid((64, 64), points_per_side=1)
 
     def kept(cuts: Edges) -> list[int]:
-        part = BoxXYXY(32, 32, 128, 128)
+        part = MaskBoxXYXY(32, 32, 128, 128)
         found = decode_points(segmenter, features, points, floors=NO_FLOORS, part=part, cuts=cuts)
         return [int(level) for level in join_candidates(list(found)).level]
 
@@ -176,3 +177,27 @@ def test_a_second_round_asks_only_where_nothing_good_was_found() -> None:
         {(each.frame_logits(i) > 0).tobytes() for i in range(len(each))} for each in (rounds, everything)
     )
     assert found == possible
+
+
+def test_a_segmenter_that_cannot_narrow_decodes_near_points_over_the_whole_window() -> None:
+    segmenter = PlainSegmenter()
+    [features] = segmenter.encode([squares()])
+    points = point_grid((512, 512), points_per_side=8)
+
+    near = join_candidates(
+        list(decode_near_points(segmenter, features, points, floors=NO_FLOORS, part_px=96))
+    )
+    whole = join_candidates(list(decode_points(FloodSegmenter(), features, points, floors=NO_FLOORS)))
+
+    assert set(near.parts) == {MaskBoxXYXY.whole(features.mask_px)}
+    np.testing.assert_array_equal(np.stack(near.logits), np.stack(whole.logits))
+
+
+def test_a_segmenter_that_does_not_tune_its_batches_gets_the_default() -> None:
+    segmenter = PlainSegmenter()
+    [features] = segmenter.encode([squares()])
+    points = point_grid((512, 512), points_per_side=6)
+
+    list(decode_points(segmenter, features, points, floors=NO_FLOORS))
+
+    assert segmenter.batches == [DEFAULT_PROMPTS_PER_BATCH] * 2 + [36 - 2 * DEFAULT_PROMPTS_PER_BATCH]

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from tests.fakes.segmenter import FloodSegmenter, GivenMasks
+from tests.fakes.segmenter import FloodSegmenter, GivenMasks, PlainSegmenter
 
 from segdex_core.masks import BoolMask, decode_mask, mask_box, rle_iou
 from segdex_core.records import RGBImage, Segment
@@ -334,3 +334,13 @@ def test_every_setting_changes_the_fingerprint() -> None:
 
     assert len(prints) == 1 + len(fields(GeneratorSettings))
     assert GeneratorSettings().fingerprint() == base.fingerprint()
+
+
+def test_a_segmenter_that_can_only_encode_and_decode_finds_the_shapes() -> None:
+    size_hw = (240, 320)
+    shapes = five_shapes(size_hw)
+    settings = GeneratorSettings(points_per_side=8)
+
+    segments = generate_masks(drawn(size_hw, shapes), segmenter=PlainSegmenter(), settings=settings)
+
+    assert min(best_iou(shape, segments) for shape in shapes) > 0.8

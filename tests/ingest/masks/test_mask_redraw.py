@@ -2,10 +2,12 @@
 
 import numpy as np
 import numpy.typing as npt
-from tests.fakes.segmenter import FloodFeatures, FloodSegmenter
+import pytest
+from tests.fakes.segmenter import FloodFeatures, FloodSegmenter, PlainSegmenter
 
-from segdex_core.geometry import BoxXYXY
-from segdex_core.ports.segmenter import DecodedMasks, ImageFeatures, Prompts
+from segdex_core.geometry import MaskBoxXYXY
+from segdex_core.ports.prompts import DecodedMasks, Prompts
+from segdex_core.ports.segmenter import ImageFeatures
 from segdex_ingest.masks.decode import (
     Candidates,
     Edges,
@@ -45,7 +47,7 @@ class Squares(FloodSegmenter):
         for row, ((x1, y1), (x2, y2)) in enumerate(boxes):
             logits[row, 1, y1:y2, x1:x2] = 8
             logits[row, 2] = 8
-        part = features.part or BoxXYXY(0, 0, features.mask_px, features.mask_px)
+        part = features.part or MaskBoxXYXY.whole(features.mask_px)
         estimates = np.tile(np.array([0.2, 0.9, 0.3], np.float32), (len(prompts), 1))
         return DecodedMasks(
             logits[:, :, part.y1 : part.y2, part.x1 : part.x2], estimates, tokens=estimates[..., None]
@@ -88,7 +90,7 @@ def test_chosen_masks_become_the_best_of_their_box_and_the_others_stay() -> None
             old, new = (each.frame_logits(position) > 0 for each in (found, drawn))
             if position in chosen:
                 rows, columns = np.flatnonzero(old.any(axis=1)), np.flatnonzero(old.any(axis=0))
-                box = BoxXYXY(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+                box = MaskBoxXYXY(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
                 expected = np.zeros_like(old)
                 expected[box.y1 : box.y2, box.x1 : box.x2] = True
                 np.testing.assert_array_equal(new, expected)
@@ -125,3 +127,23 @@ def test_nothing_chosen_changes_nothing_and_asks_nothing() -> None:
 
     assert segmenter.prompts == []
     np.testing.assert_array_equal(drawn.predicted_iou, found.predicted_iou)
+
+
+def test_masks_of_parts_are_not_redrawn_by_a_segmenter_that_cannot_narrow() -> None:
+    flood, plain = FloodSegmenter(), PlainSegmenter()
+    [features] = flood.encode([np.zeros((256, 256, 3), np.uint8)])
+    part = MaskBoxXYXY(0, 0, 96, 96)
+    points = np.array([[20, 20]], np.float32)
+    found = join_candidates(
+        list(decode_points(flood, flood.narrow(features, part), points, floors=Floors(-1, 0, 1), part=part))
+    )
+
+    with pytest.raises(ValueError, match="has no narrow"):
+        redraw(
+            found,
+            np.array([0]),
+            features=features,
+            segmenter=plain,
+            cuts=Edges(),
+            stability_offset=1.0,
+        )

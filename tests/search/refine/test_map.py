@@ -7,7 +7,7 @@ from tests.fakes.segmenter import FloodSegmenter
 
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import decode_mask
-from segdex_core.ports.segmenter import BACKGROUND, FOREGROUND
+from segdex_core.ports.prompts import BACKGROUND, FOREGROUND
 from segdex_search.refine.map import (
     RelevanceMap,
     agreement,

@@ -8,8 +8,8 @@ from uuid import UUID
 import numpy as np
 import pytest
 from tests.fakes.dataset import write_colour_set
-from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
-from tests.fakes.segmenter import FloodFeatures, FloodSegmenter
+from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder, PlainEmbedder
+from tests.fakes.segmenter import FloodFeatures, FloodSegmenter, PlainSegmenter
 
 from segdex.evaluation.load import load_dataset
 from segdex.evaluation.search import ingest_dataset
@@ -20,15 +20,18 @@ from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import decode_mask, encode_mask
 from segdex_core.media.decode import read_image_file
 from segdex_core.media.uris import uri_to_path
-from segdex_core.ports.segmenter import DecodedMasks, ImageFeatures
+from segdex_core.ports.embedder import Embedder
+from segdex_core.ports.prompts import DecodedMasks
+from segdex_core.ports.segmenter import ImageFeatures, Segmenter
 from segdex_core.ports.text_segmenter import TextFeatures
 from segdex_core.records import ImageRecord, RGBImage
+from segdex_core.wire.limits import MAX_REFINED
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.masks.generate import GeneratorSettings
 from segdex_search.answer import SearchAnswer, search
 from segdex_search.calibrate import Calibration
 from segdex_search.presence import PresenceJudge
-from segdex_search.queries import MAX_REFINED, SearchQuery, SegmentTerm, TextTerm
+from segdex_search.queries import SearchQuery, SegmentTerm, TextTerm
 from segdex_search.rank import HitSegment
 from segdex_search.refine.encodings import EncodingCache
 from segdex_search.refine.gate import GateSettings
@@ -103,11 +106,15 @@ def read(image: ImageRecord) -> RGBImage:
 
 
 def make_refiner(
-    segmenter: FloodSegmenter | None = None, *, text: BoxText | None = None, floor: float = -1
+    segmenter: Segmenter | None = None,
+    *,
+    text: BoxText | None = None,
+    floor: float = -1,
+    embedder: Embedder = EMBEDDER,
 ) -> Refiner:
     return Refiner(
         segmenter=segmenter or FloodSegmenter(),
-        embedder=EMBEDDER,
+        embedder=embedder,
         distractors=OTHERS,
         encodings=EncodingCache(64),
         gate=GateSettings(gain_floor=floor),
@@ -295,3 +302,26 @@ def test_pictures_without_the_thing_are_left_out_and_those_with_it_stay(index: M
         assert len(everything) == 3
         assert pictures(text, judge) == {first}
     assert pictures("orange", judge) == set()
+
+
+def test_without_a_map_of_the_embedder_a_hit_is_prompted_by_its_outline_alone(index: MemoryIndex) -> None:
+    _, [one] = refined(index, "red", make_refiner(embedder=PlainEmbedder()))
+
+    assert one.proposal.source == "outline"
+    assert one.proposal.agreement == 1
+    assert (one.relevance, one.prompt) == (None, None)
+    assert set(one.timings_ms) == {"encode", "decode"}
+
+
+def test_without_a_map_of_the_embedder_a_text_needs_a_text_segmenter() -> None:
+    with pytest.raises(QueryError, match=r"plain colours cannot say where.*--refiner"):
+        segment_by_text(
+            np.zeros((50, 50, 3), np.uint8), "red", refiner=make_refiner(embedder=PlainEmbedder())
+        )
+
+
+def test_a_segmenter_that_can_only_encode_and_decode_refines(index: MemoryIndex) -> None:
+    _, [plain] = refined(index, "red", make_refiner(PlainSegmenter()))
+    _, [full] = refined(index, "red", make_refiner())
+
+    assert plain.proposal.mask.mask == full.proposal.mask.mask

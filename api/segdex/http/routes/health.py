@@ -6,7 +6,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from segdex.http.access import State, require
 from segdex.http.metrics import Metrics, metrics_of
 from segdex.http.problems import responses
-from segdex.http.schemas import Health
+from segdex_core.wire.images import Health
 
 router = APIRouter(tags=["health"])
 

@@ -16,15 +16,16 @@ from segdex.http.logs import note_outcome
 from segdex.http.problems import responses
 from segdex.http.routes.lookups import get_image, get_segment
 from segdex.http.routes.uploads import UPLOAD, keep_upload, read_upload
-from segdex.http.schemas import ImageOut, Ingested, PolygonOut, SegmentOut, Stats
 from segdex.render.drawing import cutout_png, mask_png
-from segdex.render.polygons import mask_polygon
 from segdex.render.results import image_out, read_picture, segment_out
 from segdex_core.errors import UsageError
+from segdex_core.formats.polygons import mask_polygon
 from segdex_core.masks import decode_mask
 from segdex_core.media.decode import decode_image, sha256_hex
 from segdex_core.media.uris import canonical_uri
 from segdex_core.records import SegmentFilter, make_image_id
+from segdex_core.wire.images import ImageOut, Ingested, Stats
+from segdex_core.wire.segments import PolygonOut, SegmentOut
 from segdex_ingest.report import FAILED
 from segdex_ingest.run import IngestOptions, ingest_into
 from segdex_search.answer import require_filled

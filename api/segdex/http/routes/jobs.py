@@ -7,10 +7,10 @@ from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import StreamingResponse
 
 from segdex.http.access import State, require
-from segdex.http.job_schemas import ENDED, Job, JobRequest
 from segdex.http.problems import responses
 from segdex.http.state import ServiceState
 from segdex.jobs.queue import Jobs, check_paths
+from segdex_core.wire.jobs import ENDED, Job, JobRequest
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require("read"))])
 

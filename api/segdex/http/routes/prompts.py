@@ -12,7 +12,6 @@ from segdex.http.logs import note_stages
 from segdex.http.problems import responses
 from segdex.http.routes.lookups import get_image
 from segdex.http.routes.uploads import UPLOAD, read_form, read_upload
-from segdex.http.schemas import MaskOut, MasksOut, PromptOptions, Rle, SegmentRequest
 from segdex.http.state import Loaded
 from segdex.render.results import read_picture, rle_out
 from segdex_core.errors import QueryError
@@ -20,6 +19,7 @@ from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import BoolMask, MaskRLE, decode_mask
 from segdex_core.media.decode import decode_image, sha256_hex
 from segdex_core.records import RGBImage, make_image_id
+from segdex_core.wire.segments import MaskOut, MasksOut, PromptOptions, Rle, SegmentRequest
 from segdex_search.click import PromptedMask, ThingPrompt, mask_prompt, segment_thing
 from segdex_search.queries import clean_text
 from segdex_search.refine.refiner import segment_by_text

@@ -12,9 +12,17 @@ from segdex.http.access import State, require
 from segdex.http.cursors import make_cursor, read_cursor
 from segdex.http.logs import note_refinement, note_stages
 from segdex.http.problems import responses
+from segdex.http.questions import to_query
 from segdex.http.routes.lookups import get_image
 from segdex.http.routes.uploads import UPLOAD, read_form, read_upload
-from segdex.http.schemas import (
+from segdex.http.state import ServiceState
+from segdex.render.results import hit_out, read_picture, refinement_out
+from segdex_core.errors import QueryError, SegdexError
+from segdex_core.geometry import BoxXYXY
+from segdex_core.media.decode import decode_image, sha256_hex
+from segdex_core.records import RGBImage
+from segdex_core.wire.limits import MAX_LIMIT, MAX_REFINED
+from segdex_core.wire.search import (
     RefinementOut,
     Refinements,
     Region,
@@ -23,15 +31,9 @@ from segdex.http.schemas import (
     SearchResponse,
     TermScore,
 )
-from segdex.http.state import ServiceState
-from segdex.render.results import hit_out, read_picture, refinement_out
-from segdex_core.errors import QueryError, SegdexError
-from segdex_core.geometry import BoxXYXY
-from segdex_core.media.decode import decode_image, sha256_hex
-from segdex_core.records import RGBImage
 from segdex_search.answer import require_filled, search
 from segdex_search.explain import term_scores
-from segdex_search.queries import MAX_LIMIT, MAX_REFINED, ImageTerm, SegmentTerm, Term, TextTerm, has_text
+from segdex_search.queries import ImageTerm, SegmentTerm, Term, TextTerm, has_text
 from segdex_search.refine.refiner import Refinement, refine_answer
 
 router = APIRouter(prefix="/v1/search", tags=["search"], dependencies=[Depends(require("read"))])
@@ -115,7 +117,7 @@ def _answer(
     asked += state.settings.index_key()  # no page of one index goes on in another
     offset = read_cursor(request.cursor, asked)
     last_page = {"limit": min(request.limit, MAX_LIMIT - offset)}
-    query = request.model_copy(update=last_page).to_query(pixels_of, *sent, offset=offset)
+    query = to_query(request.model_copy(update=last_page), pixels_of, *sent, offset=offset)
     answer = search(
         query,
         index=loaded.index,

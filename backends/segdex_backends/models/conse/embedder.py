@@ -9,7 +9,6 @@ CLIP searches far better.
 
 import hashlib
 import importlib
-import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from segdex_backends.models.conse.label_space import LABEL_SPACE_FILE, LABEL_WEIGHT, LabelSpace
 from segdex_backends.models.devices import check_device
+from segdex_backends.models.reading import UNREADABLE, one_line, put_into
 from segdex_backends.models.torch_batches import run_in_batches
 from segdex_core.errors import ModelInvalidError, ModelMissingError, QueryError
 from segdex_core.masks import BoolMask, cell_shares
@@ -63,19 +62,6 @@ _REGION_SHARE = 0.3
 
 _MAX_WORD_PIECES = 256
 """``max_seq_length`` in ``sentence_bert_config.json`` of all-MiniLM-L6-v2, start and end marks included."""
-
-_UNREADABLE = (
-    RuntimeError,
-    SafetensorError,
-    pickle.UnpicklingError,
-    OSError,
-    EOFError,
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-)
-"""What ``torch.load``, ``load_state_dict`` and ``from_pretrained`` raise for damaged or foreign files."""
 
 
 class ConseEmbedder:
@@ -282,24 +268,18 @@ class ConseEmbedder:
         try:
             return LabelSpace.load(_LABEL_SPACE_PATH.read_bytes())
         except (OSError, ValueError) as error:
-            raise ModelInvalidError(f"{_LABEL_SPACE_PATH} is not usable: {_one_line(error)}") from error
+            raise ModelInvalidError(f"{_LABEL_SPACE_PATH} is not usable: {one_line(error)}") from error
 
     @cached_property
     def _label_vectors(self) -> npt.NDArray[np.float32]:
         return self._space.label_vectors
 
     def _make_prompt(self, text: str) -> str:
-        if not text.strip():
-            raise QueryError("the query text is empty: say what to look for")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:  # a lone surrogate, as from an undecodable command line
-            raise QueryError(f"the query text is not valid Unicode: {text!a}") from error
+        prompt = put_into(_PROMPT, text)
         if not self._text_model.reads(text):
             raise QueryError(
                 f"{self.name} cannot read {text.strip()!r}: it has none of its words; write it in English"
             )
-        prompt = _PROMPT.replace("{}", text.strip())
         count = self._text_model.count_word_pieces(prompt)
         if count > _MAX_WORD_PIECES:
             raise QueryError(
@@ -336,9 +316,9 @@ class _MiniLM:
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self._model: torch.nn.Module = BertModel.from_pretrained(folder, local_files_only=True)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise ModelInvalidError(
-                f"{folder} holds no usable all-MiniLM-L6-v2: {_one_line(error)}"
+                f"{folder} holds no usable all-MiniLM-L6-v2: {one_line(error)}"
             ) from error
         self._model.train(False).to(device)
         self._device = device
@@ -379,8 +359,8 @@ def _load_classifier(efficientnet: Any, weights: Path, *, device: str) -> "_Effi
     model: torch.nn.Module = efficientnet.from_name(_CLASSIFIER, image_size=_INPUT_PX)
     try:
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except _UNREADABLE as error:
-        raise ModelInvalidError(f"{weights} is no usable {_CLASSIFIER}: {_one_line(error)}") from error
+    except UNREADABLE as error:
+        raise ModelInvalidError(f"{weights} is no usable {_CLASSIFIER}: {one_line(error)}") from error
     return _EfficientNetLite(model.eval().to(device))
 
 
@@ -511,8 +491,3 @@ def _digest(*paths: Path) -> str:
         except OSError as error:
             raise ModelMissingError(f"{path} cannot be read: {error.strerror}") from error
     return f"sha256:{total.hexdigest()[:16]}"
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 240 else f"{text[:237]}..."

@@ -17,17 +17,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segdex_backends.models.devices import TORCH_TYPES, ModelPrecision, check_device
+from segdex_backends.models.checksums import file_sha256
+from segdex_backends.models.devices import TORCH_TYPES, check_device
 from segdex_backends.models.evf_sam2.beit3 import IMAGE_PX, Beit3
 from segdex_backends.models.evf_sam2.text import ADDED_TOKENS_FILE, SENTENCE_PIECE_FILE, EvfTokenizer, pad_ids
 from segdex_backends.models.hub import fetch_hub_folder
-from segdex_backends.models.npm import file_sha256
 from segdex_backends.models.sam2.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_state
 from segdex_backends.models.sam2.segmenter import TorchSam2
 from segdex_core.errors import ModelInvalidError, ModelMissingError
-from segdex_core.ports.segmenter import FRAME_PX, DecodedMasks, ImageFeatures
+from segdex_core.ports.prompts import DecodedMasks
+from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures
 from segdex_core.ports.text_segmenter import TextFeatures
 from segdex_core.records import RGBImage
+from segdex_core.settings import ModelPrecision
 
 DecodeRule = Literal["single", "best"]
 """``single``: SAM 2's single mask, or the best of three where it is not stable. ``best``: of three masks the

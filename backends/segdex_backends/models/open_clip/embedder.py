@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import json
-import pickle
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -14,62 +13,38 @@ import numpy as np
 import numpy.typing as npt
 import open_clip
 import torch
-from huggingface_hub import (
-    constants,
-    get_hf_file_metadata,
-    hf_hub_download,
-    hf_hub_url,
-    try_to_load_from_cache,
-)
 
 # The base class of every transport error of the HTTP library that this huggingface_hub uses.
-from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError  # type: ignore[attr-defined]
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import get_pretrained_cfg
 from open_clip.transform import CenterCropOrPad, MaybeConvertMode, MaybeToTensor
 from PIL import Image
-from safetensors import SafetensorError
 from torchvision.transforms import CenterCrop, Normalize, Resize
 
-from segdex_backends.models.devices import ModelPrecision, check_device
+from segdex_backends.models.checksums import file_sha256
+from segdex_backends.models.devices import check_device
+from segdex_backends.models.hub import fetch_hub_file, hub_unavailable
 from segdex_backends.models.open_clip.naclip import patch_features, plain_transformer, region_features
+from segdex_backends.models.reading import UNREADABLE, one_line, put_into
 from segdex_backends.models.torch_batches import run_in_batches, upload
 from segdex_core.errors import (
     ModelInvalidError,
     ModelMissingError,
-    ModelUnavailableError,
     QueryError,
     UsageError,
 )
 from segdex_core.masks import BoolMask, cell_shares
 from segdex_core.records import RGBImage, Vectors
+from segdex_core.settings import ModelPrecision
 
 _ADAPTER_VERSION = 1
 """Raised whenever this file makes other vectors from the same weights."""
-
-_HUB_TIMEOUT_S = 5.0
-"""How long the hub may take to answer at all; huggingface_hub itself would retry for about 25 s a file."""
 
 _MAX_ASPECT = 16
 """A longer crop is cut to its middle first: open_clip would blow a 1x5000 line up to 224x1120000 pixels."""
 
 _PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
-
-_UNREADABLE = (
-    RuntimeError,
-    SafetensorError,
-    pickle.UnpicklingError,
-    OSError,
-    EOFError,
-    StopIteration,
-    AttributeError,
-    AssertionError,
-    KeyError,
-    IndexError,
-    TypeError,
-    ValueError,
-)
-"""What ``torch.load`` and open_clip raise for a file that is damaged or is a checkpoint of another model."""
 
 
 _DENSE_SCALE = 2
@@ -161,8 +136,8 @@ class OpenClipEmbedder:
                 force_quick_gelu=bool(tag_config.get("quick_gelu", False)),
                 **_preprocess_options(model_name, tag_config),
             )
-        except _UNREADABLE as error:
-            reason = _one_line(error)
+        except UNREADABLE as error:
+            reason = one_line(error)
             raise ModelInvalidError(
                 f"{checkpoint} is no usable checkpoint of {model_name}: {reason}"
             ) from error
@@ -290,13 +265,7 @@ class OpenClipEmbedder:
         return vectors
 
     def _make_prompt(self, text: str) -> str:
-        if not text.strip():
-            raise QueryError("the query text is empty: say what to look for")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:  # a lone surrogate, as from an undecodable command line
-            raise QueryError(f"the query text is not valid Unicode: {text!a}") from error
-        prompt = self._prompt_template.replace("{}", text.strip())
+        prompt = put_into(self._prompt_template, text)
         count = _count_tokens(self._tokenizer, prompt)
         allowed = self._tokenizer.context_length
         if count > allowed:
@@ -385,14 +354,12 @@ def _find_checkpoint(model_name: str, pretrained: str) -> tuple[Path, str]:
         repo, _, filename = str(config["hf_hub"]).rpartition("/")
         filename = filename or HF_WEIGHTS_NAME
         safe = HF_SAFE_WEIGHTS_NAME if filename == HF_WEIGHTS_NAME else f"{Path(filename).stem}.safetensors"
-        return _fetch(
-            repo, tuple(dict.fromkeys((safe, filename))), _wanted(model_name, pretrained)
-        ), pretrained
+        names = tuple(dict.fromkeys((safe, filename)))
+        return fetch_hub_file(repo, names, wanted=_wanted(model_name, pretrained)), pretrained
     path = Path(pretrained)
     if path.is_file():
         try:
-            with path.open("rb") as file:
-                return path, f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+            return path, f"sha256:{file_sha256(path)[:16]}"
         except OSError as error:
             raise ModelMissingError(f"{path} cannot be read: {error.strerror}") from error
     if path.suffix or path.name != pretrained:
@@ -411,44 +378,12 @@ def _load_tokenizer(model_name: str, pretrained: str) -> "open_clip.SimpleTokeni
     ):
         repo = text_config.get(key)
         if repo and not Path(repo).is_dir():
-            _fetch(repo, filenames, wanted)
+            fetch_hub_file(repo, filenames, wanted=wanted)
     try:
         return open_clip.get_tokenizer(model_name)
     except (HTTPError, OSError, ValueError) as error:
-        raise _unavailable(text_config["hf_tokenizer_name"], wanted, _one_line(error)) from error
+        raise hub_unavailable(text_config["hf_tokenizer_name"], wanted, one_line(error)) from error
 
 
 def _wanted(model_name: str, pretrained: str) -> str:
     return f"{model_name} with weights {pretrained!r}"
-
-
-def _fetch(repo: str, filenames: tuple[str, ...], wanted: str) -> Path:
-    """Return the first of the files that the repository has; one in the cache is used without asking."""
-    for filename in filenames:
-        cached = try_to_load_from_cache(repo, filename)
-        if isinstance(cached, str):
-            return Path(cached)
-    reason = f"it has none of {', '.join(filenames)}"
-    for filename in filenames:
-        try:
-            # One request without retries: hf_hub_download repeats a failed one for 25 s.
-            get_hf_file_metadata(hf_hub_url(repo, filename), timeout=_HUB_TIMEOUT_S)
-            return Path(hf_hub_download(repo, filename))
-        except RemoteEntryNotFoundError:
-            continue
-        except (HTTPError, OSError) as error:
-            reason = _one_line(error)
-            raise _unavailable(repo, wanted, reason) from error
-    raise _unavailable(repo, wanted, reason)
-
-
-def _unavailable(repo: str, wanted: str, reason: str) -> ModelUnavailableError:
-    return ModelUnavailableError(
-        f"{wanted} needs {repo} from the Hugging Face hub, which does not give it ({reason}): copy it into "
-        f"{constants.HF_HUB_CACHE}, give a checkpoint file's path as the weights, or use --profile offline"
-    )
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 240 else f"{text[:237]}..."

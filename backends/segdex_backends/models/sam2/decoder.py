@@ -29,8 +29,9 @@ from segdex_backends.models.sam2.preprocess import (
     FramedPrompts,
     frame_prompts,
 )
-from segdex_core.geometry import BoxXYXY
-from segdex_core.ports.segmenter import FRAME_PX, DecodedMasks, Prompts
+from segdex_core.geometry import MaskBoxXYXY
+from segdex_core.ports.prompts import DecodedMasks, Prompts
+from segdex_core.ports.segmenter import FRAME_PX
 
 CELL_PX = 4
 """Side of a cell of the image embedding in pixels of the low-resolution masks."""
@@ -85,7 +86,7 @@ class DecoderImage:
         """Return how many prompts are as much work as ``whole`` prompts of a picture at 1024 px."""
         return max(whole * _FULL_CELLS // len(self.cells), 1)
 
-    def narrow(self, box: BoxXYXY) -> "DecoderImage":
+    def narrow(self, box: MaskBoxXYXY) -> "DecoderImage":
         """Return a part of the picture; masks are then decoded of it alone.
 
         Args:

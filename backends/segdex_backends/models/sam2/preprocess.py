@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from segdex_core.ports.segmenter import FRAME_PX, PADDING, Prompts
+from segdex_core.ports.prompts import PADDING, Prompts
+from segdex_core.ports.segmenter import FRAME_PX
 from segdex_core.records import RGBImage
 
 MASKS_PER_PROMPT = 3

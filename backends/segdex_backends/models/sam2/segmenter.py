@@ -10,15 +10,17 @@ from safetensors.torch import load, save
 from transformers import Sam2HieraDetConfig, Sam2Model
 from transformers.models.sam2.configuration_sam2 import Sam2MaskDecoderConfig, Sam2VisionConfig
 
-from segdex_backends.models.devices import TORCH_TYPES, ModelPrecision
+from segdex_backends.models.devices import TORCH_TYPES
 from segdex_backends.models.sam2.decoder import CELL_PX, DecoderImage, Sam2Decoder
 from segdex_backends.models.sam2.encoder import HieraShape, Sam2Encoder
 from segdex_backends.models.sam2.preprocess import preprocess
 from segdex_backends.models.torch_batches import run_in_batches
 from segdex_core.errors import ModelInvalidError
-from segdex_core.geometry import BoxXYXY
-from segdex_core.ports.segmenter import FRAME_PX, DecodedMasks, ImageFeatures, Prompts
+from segdex_core.geometry import MaskBoxXYXY
+from segdex_core.ports.prompts import DecodedMasks, Prompts
+from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures
 from segdex_core.records import RGBImage
+from segdex_core.settings import ModelPrecision
 
 _ADAPTER_VERSION = 3
 
@@ -165,7 +167,7 @@ class TorchSam2:
         return save({**tensors, "size_hw": torch.tensor(own.size_hw)})
 
     def restore(self, data: bytes) -> ImageFeatures:
-        """See ``PromptableSegmenter``.
+        """See ``Segmenter``.
 
         Raises:
             ValueError: If they are something else.
@@ -178,7 +180,7 @@ class TorchSam2:
             raise ValueError(f"these are no features of {self._name}: {error}") from error
         return _TorchFeatures(size_hw=(height, width), made_by=self._fingerprint, image=image)
 
-    def narrow(self, features: ImageFeatures, box: BoxXYXY) -> ImageFeatures:
+    def narrow(self, features: ImageFeatures, box: MaskBoxXYXY) -> ImageFeatures:
         """Return the features of a part of the picture, in whole cells of 4x4 low-resolution pixels."""
         own = self._own(features)
         return replace(own, image=own.image.narrow(box))

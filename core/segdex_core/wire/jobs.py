@@ -4,16 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from segdex_core.wire.limits import StrictRequest
+
 Status = Literal["waiting", "running", "done", "stopped", "failed"]
 
 ENDED: frozenset[Status] = frozenset({"done", "stopped", "failed"})
 
 
-class JobRequest(BaseModel):
+class JobRequest(StrictRequest):
     """Folders or files below the allowed ones."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"paths": ["/pictures/2026"], "tags": ["holiday"]}]}
+        json_schema_extra={"examples": [{"paths": ["/pictures/2026"], "tags": ["holiday"]}]}
     )
 
     paths: Annotated[

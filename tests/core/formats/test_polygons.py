@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from segdex.render.polygons import MultiPolygon, Ring, mask_polygon
+from segdex_core.formats.polygons import MultiPolygon, Ring, mask_polygon
 from segdex_core.masks import BoolMask
 
 MASKS = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=8))

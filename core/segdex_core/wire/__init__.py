@@ -1,0 +1,1 @@
+"""What crosses HTTP, shared by the service, its clients and the command line; needs pydantic alone."""
