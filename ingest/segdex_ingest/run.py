@@ -259,8 +259,7 @@ class _Worker:
                 if record is None:
                     return None
                 updated, outcome = self._recognised(read, record)
-                self._writer.update(updated)
-                self._ledger.put(updated)
+                self._ledger.put(self._writer.update(updated))
         return outcome
 
     def _recognised(self, read: _Read, known: ImageRecord) -> tuple[ImageRecord, FileOutcome]:
@@ -327,6 +326,7 @@ class _Worker:
             status="done",
             segment_count=0,
             recipe=self._recipe,
+            revision=known.revision if known else 0,
         )
 
     def _forget_file(self, record: ImageRecord, uri: str) -> None:
@@ -337,9 +337,7 @@ class _Worker:
                 return
             files = tuple(file for file in now.files if file.uri != uri)
             if files:
-                updated = replace(now, files=files)
-                self._writer.update(updated)
-                self._ledger.put(updated)
+                self._ledger.put(self._writer.update(replace(now, files=files)))
             else:
                 self._writer.delete(now)
                 self._ledger.remove(now.image_id)

@@ -45,8 +45,8 @@ class Writer(Protocol):
         """
         ...
 
-    def update(self, record: ImageRecord) -> None:
-        """Store a changed record of a known picture."""
+    def update(self, record: ImageRecord) -> ImageRecord:
+        """Store a changed record of a known picture; return it as it is stored."""
         ...
 
     def delete(self, record: ImageRecord) -> None:
@@ -57,8 +57,8 @@ class Writer(Protocol):
 class IndexWriter:
     """Writes into an index.
 
-    The lock holds within one process. What another process changes in the same picture between ``current``
-    and the end of the change is overwritten.
+    The lock holds within one process. If another process changes the same picture between ``current`` and the
+    end of the change, the change is refused with ``IndexConflictError``.
 
     Args:
         index: What to fill.
@@ -101,16 +101,15 @@ class IndexWriter:
         self._index.delete_segments(record.image_id)
         if count:
             self._index.upsert_segments(build_records(analysed, record))
-        self._index.upsert_image(record, analysed.image_vector)
-        return record
+        return self._index.upsert_image(record, analysed.image_vector)
 
-    def update(self, record: ImageRecord) -> None:
+    def update(self, record: ImageRecord) -> ImageRecord:
         """Change the payload in the index."""
-        self._index.update_image(record)
+        return self._index.update_image(record)
 
     def delete(self, record: ImageRecord) -> None:
         """Delete from the index."""
-        self._index.delete_image(record.image_id)
+        self._index.delete_image(record.image_id, revision=record.revision)
 
 
 class DryWriter:
@@ -135,8 +134,9 @@ class DryWriter:
         del analysed
         return record
 
-    def update(self, record: ImageRecord) -> None:
-        """Do nothing."""
+    def update(self, record: ImageRecord) -> ImageRecord:
+        """Return the record as it is."""
+        return record
 
     def delete(self, record: ImageRecord) -> None:
         """Do nothing."""

@@ -253,7 +253,7 @@ def test_a_failure_ahead_of_the_limit_is_nobodys(tmp_path: Path, stage: Stage) -
 
 def test_an_index_that_fails_stops_the_workers(tmp_path: Path, stage: Stage) -> None:
     class Broken(MemoryIndex):
-        def upsert_image(self, record: ImageRecord, vector: Vectors) -> None:
+        def upsert_image(self, record: ImageRecord, vector: Vectors) -> ImageRecord:
             raise OSError("full")
 
     paths = write_pictures(tmp_path, range(30))
@@ -308,8 +308,8 @@ def test_memory_stays_flat_over_a_thousand_pictures(tmp_path: Path, stage: Stage
         def upsert_segments(self, segments: object) -> None:
             pass
 
-        def upsert_image(self, record: ImageRecord, vector: Vectors) -> None:
-            pass
+        def upsert_image(self, record: ImageRecord, vector: Vectors) -> ImageRecord:
+            return record
 
     class Sizes:
         def __init__(self) -> None:

@@ -14,7 +14,7 @@ from segdex_core.errors import QueryError, UsageError
 from segdex_core.masks import MaskRLE
 from segdex_core.media.decode import read_image_file
 from segdex_core.media.limits import MAX_PIXELS
-from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.index import IndexReader
 from segdex_core.records import RGBImage, SegmentFilter
 from segdex_search.answer import SearchAnswer, search
 from segdex_search.presence import PresenceJudge
@@ -107,7 +107,7 @@ class RefineReport:
 def evaluate_refine(
     dataset: EvalDataset,
     *,
-    index: SegmentIndex,
+    index: IndexReader,
     refiner: Refiner,
     judge: PresenceJudge,
     image_id_by_name: Mapping[str, UUID],
@@ -177,7 +177,7 @@ def absent_texts(dataset: EvalDataset, *, seed: int, count: int) -> dict[str, li
 
 @dataclass(frozen=True, slots=True)
 class _Asker:
-    index: SegmentIndex
+    index: IndexReader
     refiner: Refiner
     judge: PresenceJudge
     image_id_by_name: Mapping[str, UUID]
