@@ -18,7 +18,7 @@ from segdex_backends.index.conditions import Equals
 from segdex_backends.index.layout import COLLECTIONS_KEY, IMAGES, REAL_NAMES, SEGMENTS, collections
 from segdex_backends.index.payloads import fingerprint_from_payload, fingerprint_to_payload
 from segdex_backends.index.point_store import CollectionSpec, PointStore, StoredPoint
-from segdex_core.errors import IndexMissingError, SegmentIndexError
+from segdex_core.errors import SegmentIndexError
 from segdex_core.records import SCHEMA_VERSION, IndexFingerprint
 
 _PAGE = 256  # points that are written at a time
@@ -42,11 +42,11 @@ def migrate(store: PointStore) -> bool:
         logger.warning("migrating %s from schema %d to %d", store.location, version, version + 1)
         try:
             MIGRATIONS[version](store, found)
-        except IndexMissingError:
+        except SegmentIndexError:
             now = store.description()
             if now is None or now.get("schema_version") == version:
                 raise
-            # another process was faster, and has removed the old collections
+            # another process was faster, and has switched to the new collections meanwhile
     return False
 
 
@@ -80,6 +80,7 @@ def _name_vectors_by_embedder(store: PointStore, old: IndexFingerprint) -> None:
                 f"{store.location} cannot be migrated: {missing} points of {name} were not copied; try again"
             )
     store.switch({**fingerprint_to_payload(new), COLLECTIONS_KEY: dict(REAL_NAMES)})
+    store.optimize()  # the copies have no graph yet
 
 
 MIGRATIONS: Mapping[int, Callable[[PointStore, IndexFingerprint], None]] = {3: _name_vectors_by_embedder}

@@ -242,6 +242,21 @@ def test_what_a_process_left_that_ended_while_it_made_the_index_is_completed(
 
 
 @pytest.mark.qdrant
+def test_a_collection_of_somebody_else_is_not_removed_to_make_the_index(qdrant_server: QdrantServer) -> None:
+    prefix = f"test-{uuid4()}"
+    client = QdrantClient(qdrant_server.url, check_compatibility=False)
+    client.create_collection(f"{prefix}-images", models.VectorParams(size=3, distance=models.Distance.DOT))
+    index = connect(qdrant_server.url, create=True, prefix=prefix)
+
+    with pytest.raises(SegmentIndexError, match="was not made by segdex"):
+        index.ensure(FINGERPRINT)
+
+    assert client.get_collection(f"{prefix}-images").config.params.vectors.size == 3  # type: ignore[union-attr]
+    index.close()
+    client.close()
+
+
+@pytest.mark.qdrant
 def test_an_index_that_was_deleted_meanwhile_is_missing(qdrant_server: QdrantServer) -> None:
     prefix = f"test-{uuid4()}"
     index = connect(qdrant_server.url, create=True, prefix=prefix)
