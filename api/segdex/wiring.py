@@ -16,7 +16,7 @@ from segdex_backends.models.catalog import CatalogEntry, find_model, profile_mod
 from segdex_core.errors import UsageError
 from segdex_core.media.uris import uri_to_path
 from segdex_core.ports.embedder import Embedder
-from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.ports.segmenter import ImageFeatures, Segmenter, StoresFeatures
 from segdex_core.ports.source import Source
 from segdex_core.ports.text_segmenter import TextSegmenter
@@ -69,23 +69,27 @@ def open_index(settings: Settings, *, create: bool) -> SegmentIndex:
     """
     location = settings.index
     if location.startswith("edge:"):
-        from segdex_backends.index.edge import EdgeIndex
+        from segdex_backends.index.edge_store import EdgeStore
+        from segdex_backends.index.qdrant import QdrantIndex
 
         folder = location.removeprefix("edge:")
         if not folder:
             raise UsageError("--index edge: needs a folder, such as edge:my-index")
-        return EdgeIndex(Path(folder).expanduser(), create=create)
+        return QdrantIndex(EdgeStore(Path(folder).expanduser(), create=create))
     if location.startswith(("http://", "https://")):
-        from segdex_backends.index.server import ServerIndex
+        from segdex_backends.index.qdrant import QdrantIndex
+        from segdex_backends.index.server_store import ServerStore
 
         key = settings.index_api_key
-        return ServerIndex(
-            location,
-            api_key=key.get_secret_value() if key is not None else None,
-            timeout_s=settings.index_timeout_s,
-            create=create,
-            collection_prefix=settings.index_collection,
-            grpc_port=settings.index_grpc_port,
+        return QdrantIndex(
+            ServerStore(
+                location,
+                api_key=key.get_secret_value() if key is not None else None,
+                timeout_s=settings.index_timeout_s,
+                create=create,
+                collection_prefix=settings.index_collection,
+                grpc_port=settings.index_grpc_port,
+            )
         )
     raise UsageError(
         f"--index (SEGDEX_INDEX) must be edge:PATH, http://HOST:PORT or https://HOST:PORT, "
@@ -100,7 +104,7 @@ def open_source() -> Source:
     return FileSource()
 
 
-def profile_of(settings: Settings, index: SegmentIndex) -> ProfileName:
+def profile_of(settings: Settings, index: IndexReader) -> ProfileName:
     """Return the profile asked for, else the one that filled the index, else ``default``."""
     if settings.profile is not None:
         return settings.profile

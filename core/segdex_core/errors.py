@@ -13,6 +13,7 @@
     │   ├── IndexMissingError    there is no index at that place yet
     │   ├── IndexMismatchError   it was filled by other models
     │   ├── IndexLockedError     another process has it open
+    │   ├── IndexConflictError   another process changed a picture meanwhile
     │   ├── IndexVersionError    written or served by an unsupported version
     │   ├── IndexUnavailableError  the server does not answer
     │   └── IndexStorageError    it cannot be written: disk full, no permission
@@ -78,6 +79,10 @@ class IndexMismatchError(SegmentIndexError):
 
 class IndexLockedError(SegmentIndexError):
     """Another process has the embedded index open."""
+
+
+class IndexConflictError(SegmentIndexError):
+    """Another process changed or deleted a picture since its record was read."""
 
 
 class IndexVersionError(SegmentIndexError):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.index import IndexReader, IndexWriter
 from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord
 
@@ -25,7 +25,7 @@ class SyncPlan:
     images: int
 
 
-def plan_sync(index: SegmentIndex, *, source: Source) -> SyncPlan:
+def plan_sync(index: IndexReader, *, source: Source) -> SyncPlan:
     """Compare the ledger with the files of a source; changes nothing."""
     gone: list[ImageRecord] = []
     moved: list[ImageRecord] = []
@@ -41,10 +41,14 @@ def plan_sync(index: SegmentIndex, *, source: Source) -> SyncPlan:
     return SyncPlan(tuple(gone), tuple(moved), tuple(sorted(orphans)), len(known))
 
 
-def apply_sync(plan: SyncPlan, index: SegmentIndex) -> None:
-    """Delete and update what ``plan_sync`` found."""
+def apply_sync(plan: SyncPlan, index: IndexWriter) -> None:
+    """Delete and update what ``plan_sync`` found.
+
+    Raises:
+        IndexConflictError: If a picture was changed since; the next sync goes on.
+    """
     for record in plan.gone:
-        index.delete_image(record.image_id)
+        index.delete_image(record.image_id, revision=record.revision)
     for record in plan.moved:
         index.update_image(record)
     for image_id in plan.orphans:

@@ -6,12 +6,13 @@ it when the ingest began.
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from threading import RLock
 from typing import Protocol
 from uuid import UUID
 
+from segdex_core.errors import IndexConflictError
 from segdex_core.media.uris import canonical_uri, display_path
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import ImageFile, ImageRecord
@@ -89,20 +90,28 @@ class PictureWriter:
     def store(self, analysed: AnalysedImage, file: ImageFile, tags: tuple[str, ...]) -> Written:
         """Write the segments first and the picture's record last: after a crash the picture is done again."""
         with self._lock:
-            known = self._current(analysed.image_id)
-            if known is not None and known.recipe == analysed.recipe:
-                noted = self.note(known, file, tags)
-                if noted is not None:
-                    return noted
-            written = stored(analysed, known, file, tags, exists=self._exists)
-            # what another recipe or an interrupted run left of the same picture
-            self._index.delete_segments(analysed.image_id)
-            if analysed.segments:
-                self._index.upsert_segments(
-                    build_records(analysed.segments, analysed.segment_vectors, written.record)
-                )
-            self._index.upsert_image(written.record, analysed.image_vector)
-            return written
+            lost = False
+            while True:
+                known = self._current(analysed.image_id)
+                if known is not None and known.recipe == analysed.recipe:
+                    noted = self._note(known, file, tags, anyway=lost)
+                    if noted is not None:
+                        return noted
+                    continue
+                try:
+                    return self._store(stored(analysed, known, file, tags, exists=self._exists), analysed)
+                except (
+                    IndexConflictError
+                ):  # another process was faster; our segments have overwritten its own
+                    lost = True
+
+    def _store(self, written: Written, analysed: AnalysedImage) -> Written:
+        # what another recipe or an interrupted run left of the same picture
+        self._index.delete_segments(analysed.image_id)
+        if analysed.segments:
+            records = build_records(analysed.segments, analysed.segment_vectors, written.record)
+            self._index.upsert_segments(records)
+        return replace(written, record=self._index.upsert_image(written.record, analysed.image_vector))
 
     def note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> Written | None:
         """See ``Writer``; reads and writes nothing where the ledger has it all."""
@@ -110,26 +119,35 @@ class PictureWriter:
         if noted.record == known:
             return noted
         with self._lock:
+            return self._note(known, file, tags)
+
+    def _note(
+        self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...], *, anyway: bool = False
+    ) -> Written | None:
+        """Note a file; ``anyway`` writes what segments repeat of their picture even where nothing is new."""
+        while True:
             current = self._current(known.image_id)
             if current is None or current.recipe != known.recipe:
                 return None
             noted = noted_at(current, file, tags, exists=self._exists)
-            if noted.record != current:
-                self._index.update_image(noted.record)
-            return noted
+            if noted.record == current and not anyway:
+                return noted
+            with suppress(IndexConflictError):
+                return replace(noted, record=self._index.update_image(noted.record))
 
     def leave(self, image_id: UUID, uri: str) -> ImageRecord | None:
         """See ``Writer``."""
         with self._lock:
-            current = self._current(image_id)
-            if current is None:
-                return None
-            left = without_file(current, uri)
-            if left is None:
-                self._index.delete_image(image_id)
-            elif left != current:
-                self._index.update_image(left)
-            return left
+            while True:
+                current = self._current(image_id)
+                if current is None:
+                    return None
+                left = without_file(current, uri)
+                with suppress(IndexConflictError):
+                    if left is None:
+                        self._index.delete_image(image_id, revision=current.revision)
+                        return None
+                    return left if left == current else self._index.update_image(left)
 
     def _current(self, image_id: UUID) -> ImageRecord | None:
         return next(iter(self._index.get_images([image_id])), None)
@@ -202,6 +220,7 @@ def stored(
         status="done" if count else "no_segments",
         segment_count=count,
         recipe=analysed.recipe,
+        revision=known.revision if known is not None else 0,
     )
     if not count:
         return Written(record, Outcome.NO_SEGMENTS)

@@ -7,7 +7,7 @@ import numpy as np
 
 from segdex_core.errors import IndexMismatchError, IndexMissingError
 from segdex_core.ports.embedder import Embedder
-from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.index import IndexReader
 from segdex_core.records import EVERYTHING, IndexFingerprint, SegmentFilter
 from segdex_search.calibrate import Calibration, object_weight, shipped_calibration
 from segdex_search.embed import Vector, embed_query
@@ -43,7 +43,7 @@ class SearchAnswer:
         return whole
 
 
-def require_filled(index: SegmentIndex) -> IndexFingerprint:
+def require_filled(index: IndexReader) -> IndexFingerprint:
     """Return what filled an index.
 
     Raises:
@@ -55,7 +55,7 @@ def require_filled(index: SegmentIndex) -> IndexFingerprint:
     return found
 
 
-def check_embedder(index: SegmentIndex, embedder: Embedder) -> None:
+def check_embedder(index: IndexReader, embedder: Embedder) -> None:
     """Raise unless the index was filled by this embedder.
 
     Raises:
@@ -74,7 +74,7 @@ def check_embedder(index: SegmentIndex, embedder: Embedder) -> None:
 def search(
     query: SearchQuery,
     *,
-    index: SegmentIndex,
+    index: IndexReader,
     embedder: Embedder,
     judge: PresenceJudge | None = None,
     keep_weak: bool = False,
@@ -132,7 +132,7 @@ def _judged(
     vectors: Mapping[str, Vector],
     *,
     weights: Mapping[str, float],
-    index: SegmentIndex,
+    index: IndexReader,
     judge: PresenceJudge,
     where: SegmentFilter,
 ) -> tuple[SearchHit, ...]:
@@ -145,7 +145,7 @@ def _judged(
     )
 
 
-def _pictures_of(where: SegmentFilter, index: SegmentIndex) -> int:
+def _pictures_of(where: SegmentFilter, index: IndexReader) -> int:
     """Return about how many pictures a question looks at."""
     if where.image_ids:
         return len(where.image_ids)

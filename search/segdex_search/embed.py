@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from segdex_core.errors import QueryError
 from segdex_core.ports.embedder import Embedder
-from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.index import IndexReader
 from segdex_search.queries import ImageTerm, SegmentTerm, Term, TextTerm
 
 Vector = npt.NDArray[np.float32]
@@ -15,7 +15,7 @@ Vector = npt.NDArray[np.float32]
 
 
 def embed_query(
-    terms: Sequence[Term], *, views: Sequence[str], embedder: Embedder, index: SegmentIndex
+    terms: Sequence[Term], *, views: Sequence[str], embedder: Embedder, index: IndexReader
 ) -> dict[str, Vector]:
     """Return one vector for each view, such that the score of a segment is its dot product.
 
@@ -44,7 +44,7 @@ def embed_query(
 
 
 def term_vectors(
-    terms: Sequence[Term], *, views: Sequence[str], embedder: Embedder, index: SegmentIndex
+    terms: Sequence[Term], *, views: Sequence[str], embedder: Embedder, index: IndexReader
 ) -> list[Mapping[str, Vector]]:
     """Return the (dim,) unit vector of each term by view.
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from segdex_core.ports.embedder import Embedder
-from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.index import IndexReader
 from segdex_search.embed import term_vectors
 from segdex_search.queries import SearchQuery
 from segdex_search.rank import SearchHit
 
 
 def term_scores(
-    query: SearchQuery, hits: Sequence[SearchHit], *, embedder: Embedder, index: SegmentIndex
+    query: SearchQuery, hits: Sequence[SearchHit], *, embedder: Embedder, index: IndexReader
 ) -> Mapping[UUID, tuple[float, ...]]:
     """Return the cosine of each term to each segment of the hits, mean of the views as the score weighs them.
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdex_core.ports.embedder import Embedder
-from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.index import IndexReader
 from segdex_core.records import Vectors
 from segdex_search.calibrate import Calibration, shipped_calibration
 from segdex_search.distractors import DISTRACTORS
@@ -51,7 +51,7 @@ class PresenceJudge:
         hits: Sequence[SearchHit],
         query: Mapping[str, npt.NDArray[np.float32]],
         *,
-        index: SegmentIndex,
+        index: IndexReader,
         weights: Mapping[str, float],
     ) -> list[float]:
         """Return the presence score of each picture: standard deviations above other words, about -1 to 5.

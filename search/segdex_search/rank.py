@@ -1,38 +1,10 @@
 """From scored segments to a page of hits: pure functions."""
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 from uuid import UUID
 
-from segdex_core.records import ImageRecord, SegmentRecord, ViewedSegment
-
-
-class Candidate(Protocol):
-    """A segment with a score: as much of it as ranking needs. Its ids may be of any kind, but all of one."""
-
-    @property
-    def segment_id(self) -> Hashable:
-        """The segment."""
-        ...
-
-    @property
-    def image_id(self) -> Hashable:
-        """Its picture."""
-        ...
-
-    @property
-    def ancestor_ids(self) -> Collection[Hashable]:
-        """The segments that contain it."""
-        ...
-
-    @property
-    def score(self) -> float:
-        """Higher is better."""
-        ...
-
-
-CandidateT = TypeVar("CandidateT", bound=Candidate)
+from segdex_core.records import FusedSegment, ImageRecord, SegmentRecord, ViewedSegment
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +30,6 @@ class HitSegment:
     def image_id(self) -> UUID:
         """See ``SegmentRecord``."""
         return self.record.image_id
-
-    @property
-    def ancestor_ids(self) -> tuple[UUID, ...]:
-        """See ``SegmentRecord``."""
-        return self.record.ancestor_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +77,7 @@ def fuse_views(
     return sorted(hits, key=lambda hit: (-hit.score, hit.segment_id))
 
 
-def drop_nested(hits: Sequence[CandidateT]) -> list[CandidateT]:
+def drop_nested(hits: Sequence[FusedSegment]) -> list[FusedSegment]:
     """Drop every hit that lies inside, or around, a better hit of the same picture.
 
     So the parts of a thing, and the thing with its surroundings, do not fill the page: of each branch of the
@@ -119,19 +86,19 @@ def drop_nested(hits: Sequence[CandidateT]) -> list[CandidateT]:
     Args:
         hits: Best first.
     """
-    kept: list[CandidateT] = []
-    kept_ids: set[Hashable] = set()
-    covered_ids: set[Hashable] = set()  # ancestors of kept hits
+    kept: list[FusedSegment] = []
+    kept_keys: set[str] = set()
+    covered_keys: set[str] = set()  # ancestors of kept hits
     for hit in hits:
-        if hit.segment_id in covered_ids or not kept_ids.isdisjoint(hit.ancestor_ids):
+        if hit.segment_key in covered_keys or not kept_keys.isdisjoint(hit.ancestor_keys):
             continue
         kept.append(hit)
-        kept_ids.add(hit.segment_id)
-        covered_ids.update(hit.ancestor_ids)
+        kept_keys.add(hit.segment_key)
+        covered_keys.update(hit.ancestor_keys)
     return kept
 
 
-def group_by_image(hits: Sequence[CandidateT], *, limit: int, per_image: int) -> list[list[CandidateT]]:
+def group_by_image(hits: Sequence[HitSegment], *, limit: int, per_image: int) -> list[list[HitSegment]]:
     """Return the best ``per_image`` hits of each of the best ``limit`` pictures, both best first.
 
     Args:
@@ -139,7 +106,7 @@ def group_by_image(hits: Sequence[CandidateT], *, limit: int, per_image: int) ->
         limit: How many pictures.
         per_image: How many segments of each.
     """
-    groups: dict[Hashable, list[CandidateT]] = {}
+    groups: dict[UUID, list[HitSegment]] = {}
     for hit in hits:
         if hit.image_id in groups:
             if len(groups[hit.image_id]) < per_image:

@@ -7,7 +7,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.index import IndexReader
 from segdex_core.records import FusedSegment, ImageRecord, SegmentFilter
 from segdex_search.queries import SearchQuery
 from segdex_search.rank import SearchHit, drop_nested, fuse_views, group_by_image
@@ -32,7 +32,7 @@ def fused_hits(
     *,
     weights: Mapping[str, float],
     object_weight: float = 0.0,
-    index: SegmentIndex,
+    index: IndexReader,
 ) -> tuple[tuple[SearchHit, ...], bool]:
     """Return the answer to a query, and whether there are more pictures.
 
@@ -63,10 +63,10 @@ def fused_hits(
     images, hits, complete = _find_pictures(ask, index, query.where, reach=reach + 1)
     page = list(images)[query.offset : reach]
     shown = _fill_pictures(ask, hits, page, complete=complete, query=query)
-    viewed = index.view_segments([UUID(hit.segment_id) for found in shown for hit in found], vectors)
+    viewed = index.view_segments([hit.segment_id for found in shown for hit in found], vectors)
     segments = fuse_views(viewed.values(), weights=weights, object_weight=object_weight)
     groups = group_by_image(segments, limit=query.limit, per_image=query.per_image)
-    found = tuple(SearchHit(images[str(group[0].image_id)], tuple(group)) for group in groups)
+    found = tuple(SearchHit(images[group[0].image_id], tuple(group)) for group in groups)
     return found, len(images) > reach
 
 
@@ -78,8 +78,8 @@ def where_of(query: SearchQuery) -> SegmentFilter:
 
 
 def _find_pictures(
-    ask: _Ask, index: SegmentIndex, where: SegmentFilter, *, reach: int
-) -> tuple[dict[str, ImageRecord], Sequence[FusedSegment], bool]:
+    ask: _Ask, index: IndexReader, where: SegmentFilter, *, reach: int
+) -> tuple[dict[UUID, ImageRecord], Sequence[FusedSegment], bool]:
     """Return the ``reach`` best pictures, best first, what was fetched, and whether that is all.
 
     Pictures that are not in the ledger are left out: they are being written, or an ingest was stopped there.
@@ -87,22 +87,20 @@ def _find_pictures(
     fetch = reach * _SEGMENTS_PER_IMAGE
     while True:
         hits = ask(where, fetch)
-        order = list(dict.fromkeys(hit.image_id for hit in hits))
-        images: dict[str, ImageRecord] = {}
+        order = list(_by_image(hits))
+        images: list[ImageRecord] = []
         for start in range(0, len(order), reach):
-            part = [UUID(image_id) for image_id in order[start : start + reach]]
-            images.update((str(image.image_id), image) for image in index.get_images(part))
+            images += index.get_images([UUID(key) for key in order[start : start + reach]])
             if len(images) >= reach:
                 break
         complete = len(hits) < fetch
         if complete or len(images) >= reach:
-            best = [image_id for image_id in order if image_id in images][:reach]
-            return {image_id: images[image_id] for image_id in best}, hits, complete
+            return {image.image_id: image for image in images[:reach]}, hits, complete
         fetch *= _GROWTH
 
 
 def _fill_pictures(
-    ask: _Ask, hits: Sequence[FusedSegment], image_ids: Sequence[str], *, complete: bool, query: SearchQuery
+    ask: _Ask, hits: Sequence[FusedSegment], image_ids: Sequence[UUID], *, complete: bool, query: SearchQuery
 ) -> list[Sequence[FusedSegment]]:
     """Return the segments to show of each picture.
 
@@ -121,18 +119,26 @@ def _fill_pictures(
         return (found if query.nested else drop_nested(found))[: query.per_image]
 
     def choose_each(found: Sequence[FusedSegment]) -> dict[str, Sequence[FusedSegment]]:
-        groups = group_by_image(found, limit=len(found), per_image=len(found))
-        return {group[0].image_id: choose(group) for group in groups}
+        return {key: choose(group) for key, group in _by_image(found).items()}
 
+    keys = {str(image_id): image_id for image_id in image_ids}
     shown = choose_each(hits)
     per_lacking = query.per_image * _FILL_PER_SEGMENT
     while not complete:
-        lacking = [image_id for image_id in image_ids if len(shown[image_id]) < query.per_image]
+        lacking = [image_id for key, image_id in keys.items() if len(shown[key]) < query.per_image]
         if not lacking:
             break
-        where = replace(query.where, image_ids=tuple(map(UUID, lacking)))
+        where = replace(query.where, image_ids=tuple(lacking))
         found = ask(where, len(lacking) * per_lacking)
         shown.update(choose_each(found))
         complete = len(found) < len(lacking) * per_lacking
         per_lacking *= _GROWTH
-    return [shown[image_id] for image_id in image_ids]
+    return [shown[key] for key in keys]
+
+
+def _by_image(hits: Sequence[FusedSegment]) -> dict[str, list[FusedSegment]]:
+    """Return the hits of each picture by its key, in the order of their best hits."""
+    groups: dict[str, list[FusedSegment]] = {}
+    for hit in hits:
+        groups.setdefault(hit.image_key, []).append(hit)
+    return groups

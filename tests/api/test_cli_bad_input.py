@@ -6,14 +6,15 @@ import pytest
 from PIL import Image
 
 from segdex.cli.main import run
-from segdex_backends.index.edge import EdgeIndex
+from segdex_backends.index.edge_store import EdgeStore
+from segdex_backends.index.qdrant import QdrantIndex
 from segdex_core.records import SEGMENT_VIEWS, IndexFingerprint
 
 
 @pytest.fixture(name="filled")
 def _filled(tmp_path: Path) -> str:
     """Make an index that some other embedder filled, and return its location."""
-    index = EdgeIndex(tmp_path / "filled", create=True)
+    index = QdrantIndex(EdgeStore(tmp_path / "filled", create=True))
     index.ensure(
         IndexFingerprint(profile="offline", embedder="other", dim=4, views=SEGMENT_VIEWS, segmenter="other")
     )
@@ -155,7 +156,7 @@ def test_a_missing_index_says_how_to_make_one(
 
 
 def test_an_index_that_is_open_elsewhere_is_locked(capsys: pytest.CaptureFixture[str], filled: str) -> None:
-    index = EdgeIndex(Path(filled.removeprefix("edge:")), create=False)
+    index = QdrantIndex(EdgeStore(Path(filled.removeprefix("edge:")), create=False))
     try:
         _fails(capsys, ["stats", "--index", filled], code=3, saying=(filled.removeprefix("edge:"), "process"))
     finally:

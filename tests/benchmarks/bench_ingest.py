@@ -25,7 +25,8 @@ import torch
 from tests.benchmarks.harness import RESULTS, describe_machine
 from tests.real_models import onnx_sam2_files, sam2_folder
 
-from segdex_backends.index.edge import EdgeIndex
+from segdex_backends.index.edge_store import EdgeStore
+from segdex_backends.index.qdrant import QdrantIndex
 from segdex_backends.models.devices import fastest_precision
 from segdex_backends.models.sam2.onnx_loader import load_onnx_weights
 from segdex_backends.sources.files import FileSource
@@ -64,7 +65,7 @@ def run_ours(
     recipe = Recipe(segmenter, make_embedder(embedder, folder), settings)
     torch.set_num_threads(max((os.cpu_count() or 1) // workers, 1))
     embed_image(_small_picture(), segment_image(_small_picture(), recipe), recipe)
-    index = EdgeIndex(folder / "index", create=True)
+    index = QdrantIndex(EdgeStore(folder / "index", create=True))
     cpu, wall = time.process_time(), time.perf_counter()
     report = ingest_into(
         index,

@@ -34,8 +34,9 @@ from tests.backends.index.stored_samples import FINGERPRINT, FOLDERS, VIEWS, Pic
 from tests.benchmarks.harness import RESULTS, describe_machine
 from tests.qdrant_server import QdrantServer, running_server
 
-from segdex_backends.index.edge import EdgeIndex
-from segdex_backends.index.server import ServerIndex
+from segdex_backends.index.edge_store import EdgeStore
+from segdex_backends.index.qdrant import QdrantIndex
+from segdex_backends.index.server_store import ServerStore
 from segdex_core.masks import MaskRLE
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import EmbeddedSegments, RGBImage, SegmentFilter, SegmentRecord, Vectors
@@ -242,14 +243,14 @@ def fill(folder: Path, name: str, segments: int, vectors: str) -> None:
 def opened(folder: Path, name: str, *, create: bool) -> Iterator[tuple[SegmentIndex, QdrantServer | None]]:
     """Open the index in a folder, with a server of its own if it is one."""
     if name == "edge":
-        edge = EdgeIndex(folder / "edge", create=create)
+        edge = QdrantIndex(EdgeStore(folder / "edge", create=create))
         try:
             yield edge, None
         finally:
             edge.close()
         return
     with running_server(folder / "server") as server:
-        remote = ServerIndex(server.url, timeout_s=600, create=create)
+        remote = QdrantIndex(ServerStore(server.url, timeout_s=600, create=create))
         try:
             yield remote, server
         finally:
@@ -383,8 +384,9 @@ def _built(index: SegmentIndex, server: QdrantServer | None) -> object:
     """Return how many vectors are in a graph; each segment has one for each view."""
     if server is not None:
         return describe_server(server)["indexed_vectors_count"]
-    assert isinstance(index, EdgeIndex)
-    return index._shards["segments"].info().indexed_vectors_count
+    assert isinstance(index, QdrantIndex)
+    assert isinstance(index._store, EdgeStore)
+    return index._store._shards["segments-4"].info().indexed_vectors_count
 
 
 def _size_bytes(folder: Path) -> int:

@@ -34,7 +34,8 @@ import psutil
 from tests.benchmarks.harness import RESULTS, describe_machine
 
 from segdex.wiring import build_settings, open_index
-from segdex_backends.index.edge import EdgeIndex
+from segdex_backends.index.edge_store import EdgeStore
+from segdex_backends.index.qdrant import QdrantIndex
 from segdex_core.records import EmbeddedSegments, SegmentFilter, Vectors, make_image_id, make_segment_id
 
 _PORT = 8640
@@ -92,7 +93,7 @@ class Row:
 def fill(folder: Path, source: str, segments: int) -> None:
     """Copy an index until there are so many segments, and build the graph."""
     given = open_index(build_settings(index=source), create=False)
-    made = EdgeIndex(folder, create=True)
+    made = QdrantIndex(EdgeStore(folder, create=True))
     fingerprint = given.fingerprint()
     assert fingerprint is not None
     made.ensure(fingerprint)
@@ -299,7 +300,7 @@ def main() -> None:
     if arguments.fill:
         fill(arguments.fill, arguments.source, arguments.segments)
         return
-    index = EdgeIndex(arguments.ask, create=False)
+    index = QdrantIndex(EdgeStore(arguments.ask, create=False))
     segments = index.counts().segments
     index.close()
     rows = ask(arguments.ask, arguments.ingest, soak=arguments.soak)

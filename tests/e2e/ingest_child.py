@@ -7,7 +7,8 @@ from tests.fakes.embedder import ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 
 from segdex.wiring import build_settings, load_embedder, load_segmenter
-from segdex_backends.index.edge import EdgeIndex
+from segdex_backends.index.edge_store import EdgeStore
+from segdex_backends.index.qdrant import QdrantIndex
 from segdex_backends.sources.files import FileSource
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.masks.generate import GeneratorSettings
@@ -26,7 +27,7 @@ def child_recipe(kind: str) -> Recipe:
 def ingest_folder(kind: str, folder: Path, index_folder: Path) -> int:
     """Ingest everything in a folder and return how many files were looked at."""
     recipe, source = child_recipe(kind), FileSource()
-    index = EdgeIndex(index_folder, create=True)
+    index = QdrantIndex(EdgeStore(index_folder, create=True))
     try:
         report = ingest_into(
             index,

@@ -14,7 +14,8 @@ from PIL import Image
 from tests.e2e.ingest_child import ingest_folder
 from tests.needs import ROOT, photo
 
-from segdex_backends.index.edge import EdgeIndex
+from segdex_backends.index.edge_store import EdgeStore
+from segdex_backends.index.qdrant import QdrantIndex
 
 KILLS = 10
 
@@ -31,7 +32,7 @@ def _photos(folder: Path) -> None:
 
 def _content(folder: Path) -> dict[str, object]:
     """Return every point of an index with payload and vectors."""
-    index = EdgeIndex(folder, create=False)
+    index = QdrantIndex(EdgeStore(folder, create=False))
     try:
         segments = {record.segment_id: record for record in index.scroll_segments()}
         vectors = index.get_vectors(list(segments))

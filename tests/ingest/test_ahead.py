@@ -232,7 +232,7 @@ def test_a_failure_ahead_of_the_limit_is_nobodys(tmp_path: Path) -> None:
 
 def test_an_index_that_fails_stops_the_workers(tmp_path: Path) -> None:
     class Broken(MemoryIndex):
-        def upsert_image(self, record: ImageRecord, vector: Vectors) -> None:
+        def upsert_image(self, record: ImageRecord, vector: Vectors) -> ImageRecord:
             raise OSError("full")
 
     paths = write_pictures(tmp_path, range(30))
@@ -291,8 +291,8 @@ def test_memory_stays_flat_over_a_thousand_pictures(tmp_path: Path) -> None:
         def delete_segments(self, image_id: UUID) -> None:
             pass
 
-        def upsert_image(self, record: ImageRecord, vector: Vectors) -> None:
-            pass
+        def upsert_image(self, record: ImageRecord, vector: Vectors) -> ImageRecord:
+            return record
 
     def analyse(data: bytes, name: str, checkpoint: Callable[[], None]) -> AnalysedImage:
         """Return a vector of 64 KiB."""

@@ -102,24 +102,26 @@ class CrashingIndex(MemoryIndex):
         self._write()
         super().upsert_segments(segments)
 
-    def upsert_image(self, record: ImageRecord, vector: Vectors) -> None:
+    def upsert_image(self, record: ImageRecord, vector: Vectors) -> ImageRecord:
         self._write()
-        super().upsert_image(record, vector)
+        return super().upsert_image(record, vector)
 
-    def update_image(self, record: ImageRecord) -> None:
+    def update_image(self, record: ImageRecord) -> ImageRecord:
         self._write()
         before = self._images[record.image_id]
-        super().update_image(record)
+        stored = super().update_image(record)
         after, self._images[record.image_id] = self._images[record.image_id], before
         self._write()
         self._images[record.image_id] = after
+        return stored
 
     def delete_segments(self, image_id: UUID) -> None:
         self._write()
         super().delete_segments(image_id)
 
-    def delete_image(self, image_id: UUID) -> None:
+    def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
         self._write()
+        assert revision in (None, self._images[image_id].record.revision)
         del self._images[image_id]
         self.failed_in_deletion = self.writes + 1 == self.fails_at
         self.delete_segments(image_id)

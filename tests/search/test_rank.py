@@ -13,7 +13,7 @@ from tests.backends.index.stored_samples import FINGERPRINT, make_picture, unit_
 from segdex_backends.index.memory import MemoryIndex
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import MaskRLE
-from segdex_core.records import SegmentRecord, ViewedSegment
+from segdex_core.records import FusedSegment, SegmentRecord, ViewedSegment
 from segdex_search.rank import HitSegment, SearchHit, drop_nested, fuse_views, group_by_image
 
 Vectors = dict[UUID, dict[str, npt.NDArray[np.float32]]]
@@ -40,12 +40,18 @@ def record_of(
     )
 
 
+def fused(record: SegmentRecord, score: float) -> FusedSegment:
+    return FusedSegment(
+        str(record.segment_id), str(record.image_id), tuple(map(str, record.ancestor_ids)), score
+    )
+
+
 def hit(record: SegmentRecord, score: float) -> HitSegment:
     return HitSegment(record=record, score=score, view_scores={})
 
 
 @st.composite
-def forests(draw: st.DrawFn) -> list[HitSegment]:
+def forests(draw: st.DrawFn) -> list[FusedSegment]:
     """Draw hits of a few pictures with random mask trees, best first."""
     hits = []
     ancestors: dict[int, list[int]] = {}
@@ -56,16 +62,16 @@ def forests(draw: st.DrawFn) -> list[HitSegment]:
         image_of[number] = draw(st.integers(0, 3)) if parent is None else image_of[parent]
         record = record_of(number, image=image_of[number], ancestors=ancestors[number])
         if draw(st.booleans()):  # not every level of a tree is among the hits
-            hits.append(hit(record, draw(st.integers(0, 5)) / 5))
+            hits.append(fused(record, draw(st.integers(0, 5)) / 5))
     return sorted(hits, key=lambda found: -found.score)
 
 
-def on_one_branch(a: HitSegment, b: HitSegment) -> bool:
-    return a.record.segment_id in b.record.ancestor_ids or b.record.segment_id in a.record.ancestor_ids
+def on_one_branch(a: FusedSegment, b: FusedSegment) -> bool:
+    return a.segment_key in b.ancestor_keys or b.segment_key in a.ancestor_keys
 
 
 @given(forests())
-def test_of_every_branch_the_best_hit_stays_alone(hits: list[HitSegment]) -> None:
+def test_of_every_branch_the_best_hit_stays_alone(hits: list[FusedSegment]) -> None:
     kept = drop_nested(hits)
 
     assert kept == [found for found in hits if found in kept]
@@ -79,13 +85,13 @@ def test_of_every_branch_the_best_hit_stays_alone(hits: list[HitSegment]) -> Non
 def test_brothers_stay_and_parents_and_children_go() -> None:
     grandparent, parent = record_of(0), record_of(1, ancestors=[0])
     left, right = record_of(2, ancestors=[1, 0]), record_of(3, ancestors=[1, 0])
-    hits = [hit(left, 0.9), hit(parent, 0.8), hit(right, 0.7), hit(grandparent, 0.6)]
+    hits = [fused(left, 0.9), fused(parent, 0.8), fused(right, 0.7), fused(grandparent, 0.6)]
 
-    assert [found.record for found in drop_nested(hits)] == [left, right]
+    assert [found.segment_id for found in drop_nested(hits)] == [left.segment_id, right.segment_id]
 
 
 def test_a_hit_between_two_levels_that_are_no_hits_still_covers_both() -> None:
-    hits = [hit(record_of(5, ancestors=[4, 3]), 0.9), hit(record_of(3), 0.5)]
+    hits = [fused(record_of(5, ancestors=[4, 3]), 0.9), fused(record_of(3), 0.5)]
 
     assert [found.score for found in drop_nested(hits)] == [0.9]
 

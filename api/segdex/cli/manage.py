@@ -19,7 +19,7 @@ from segdex.cli.remote import connected
 from segdex.wiring import open_source
 from segdex_core.errors import UsageError
 from segdex_core.media.uris import canonical_uri, display_path, spellings
-from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.records import ImageRecord
 from segdex_ingest.sync import apply_sync, plan_sync
 from segdex_search.answer import require_filled
@@ -119,7 +119,7 @@ def sync_command(
     return 0
 
 
-def _figures(index: SegmentIndex) -> dict[str, int | float | str | None]:
+def _figures(index: IndexReader) -> dict[str, int | float | str | None]:
     counts = index.counts()
     found = require_filled(index)
     without = sum(record.status == "no_segments" for record in index.scroll_images())

@@ -12,7 +12,7 @@ from segdex.evaluation.metrics import ImageTruth
 from segdex.evaluation.search import JUDGED_PICTURES, class_truth, evaluate_search
 from segdex_core.errors import QueryError, UsageError
 from segdex_core.ports.embedder import Embedder
-from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.index import IndexReader
 from segdex_core.records import EVERYTHING, SegmentFilter
 from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS, MAX_LIMIT
 from segdex_search.answer import search
@@ -89,7 +89,7 @@ class PresenceScores:
 def fit_calibration(
     dataset: EvalDataset,
     *,
-    index: SegmentIndex,
+    index: IndexReader,
     embedder: Embedder,
     image_id_by_name: Mapping[str, UUID],
     judge: PresenceJudge,
@@ -174,7 +174,7 @@ def _row(count: int, threshold: float, present: Sequence[float], absent: Sequenc
     )
 
 
-def score_spread(dataset: EvalDataset, *, index: SegmentIndex, embedder: Embedder) -> float:
+def score_spread(dataset: EvalDataset, *, index: IndexReader, embedder: Embedder) -> float:
     """Return the standard deviation of all scores of segments and class names, views alone."""
     ids = [record.segment_id for record in index.scroll_segments()]
     stored = index.get_vectors(ids)
@@ -189,7 +189,7 @@ def score_spread(dataset: EvalDataset, *, index: SegmentIndex, embedder: Embedde
 def presence_scores(
     dataset: EvalDataset,
     *,
-    index: SegmentIndex,
+    index: IndexReader,
     embedder: Embedder,
     image_id_by_name: Mapping[str, UUID],
     judge: PresenceJudge,

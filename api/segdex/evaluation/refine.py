@@ -14,7 +14,7 @@ from segdex_core.errors import QueryError, UsageError
 from segdex_core.masks import MaskRLE
 from segdex_core.media.decode import read_image_file
 from segdex_core.media.limits import MAX_PIXELS
-from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.index import IndexReader
 from segdex_core.records import RGBImage, SegmentFilter
 from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS
 from segdex_search.answer import SearchAnswer, search
@@ -108,7 +108,7 @@ class RefineReport:
 def evaluate_refine(
     dataset: EvalDataset,
     *,
-    index: SegmentIndex,
+    index: IndexReader,
     refiner: Refiner,
     judge: PresenceJudge,
     image_id_by_name: Mapping[str, UUID],
@@ -178,7 +178,7 @@ def absent_texts(dataset: EvalDataset, *, seed: int, count: int) -> dict[str, li
 
 @dataclass(frozen=True, slots=True)
 class _Asker:
-    index: SegmentIndex
+    index: IndexReader
     refiner: Refiner
     judge: PresenceJudge
     image_id_by_name: Mapping[str, UUID]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+import numpy as np
+
 from segdex.evaluation.dataset import EvalDataset, EvalInstance
 from segdex.evaluation.metrics import RIGHT_IOU, FoundMask, ImageTruth, judge_hits, mask_iou
 from segdex.evaluation.search_report import QueryRecord, SearchReport, TextRecord
@@ -15,7 +17,7 @@ from segdex_core.media.decode import read_image_file
 from segdex_core.media.limits import MAX_BYTES, MAX_PIXELS
 from segdex_core.media.uris import canonical_uri
 from segdex_core.ports.embedder import Embedder, Vocabulary
-from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.ports.source import Source
 from segdex_core.records import EVERYTHING, SegmentFilter
 from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS, MAX_LIMIT
@@ -82,7 +84,7 @@ def ingest_dataset(
 def evaluate_search(
     dataset: EvalDataset,
     *,
-    index: SegmentIndex,
+    index: IndexReader,
     embedder: Embedder,
     image_id_by_name: Mapping[str, UUID],
     judge: PresenceJudge,
@@ -144,7 +146,7 @@ JUDGED_PICTURES = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Asker:
-    index: SegmentIndex
+    index: IndexReader
     embedder: Embedder
     judge: PresenceJudge
     where: SegmentFilter
@@ -208,14 +210,18 @@ class _Asker:
 
     def ask_captions(self, dataset: EvalDataset) -> Iterator[TextRecord]:
         """Yield how captions find their picture, by the vectors of whole pictures."""
+        if not dataset.captions:
+            return
+        wholes = self.index.get_image_vectors(sorted(self.names))
+        names = [self.names[image_id] for image_id in sorted(wholes)]
+        rows = np.stack([wholes[image_id] for image_id in sorted(wholes)])
         for caption in dataset.captions:
             try:
                 [vector] = self.embedder.embed_texts([clean_text(caption.text)])
             except QueryError:
                 yield TextRecord("caption", caption.image, None)
                 continue
-            found = self.index.query_images(vector, limit=self.index.counts().images, exact=True)
-            order = [self.names[one.record.image_id] for one in found if one.record.image_id in self.names]
+            order = [names[place] for place in np.argsort(-(rows @ vector), kind="stable")]
             yield TextRecord("caption", caption.image, order.index(caption.image) + 1)
 
     def ask_pairs(self, dataset: EvalDataset) -> Iterator[TextRecord]:

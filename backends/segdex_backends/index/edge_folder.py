@@ -3,22 +3,21 @@
 ::
 
     PATH/lock         held by the one process that has the index open
-    PATH/segdex.json  the fingerprint; a folder with one belongs to segdex
-    PATH/segments/    Qdrant Edge shard of the segments
-    PATH/images/      Qdrant Edge shard of the ledger of pictures
+    PATH/segdex.json  the description; a folder with one belongs to segdex
+    PATH/segments-4/  Qdrant Edge shard of the segments
+    PATH/images-4/    Qdrant Edge shard of the ledger of pictures
 """
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from qdrant_edge import EdgeShard
 
-from segdex_backends.index.payloads import fingerprint_from_payload, fingerprint_to_payload
 from segdex_core.errors import (
     IndexLockedError,
     IndexMissingError,
@@ -27,7 +26,6 @@ from segdex_core.errors import (
     SegmentIndexError,
     UsageError,
 )
-from segdex_core.records import IndexFingerprint
 
 WRITE_FREE_BYTES = 128 << 20
 """Free disk space below which nothing is written any more.
@@ -88,30 +86,43 @@ class EdgeFolder:
             f"there is no index at {self.location}: segdex ingest PATH --index {self.location} makes one"
         )
 
-    def read_fingerprint(self) -> IndexFingerprint | None:
-        """Return the fingerprint of the index, None when it was not made yet."""
+    def read_description(self) -> Mapping[str, object] | None:
+        """Return the description of the index, None when it was not made yet."""
+        marker = self.path / _MARKER
         with self.translated():
-            if not (self.path / _MARKER).exists():
+            if not marker.exists():
                 return None
             try:
-                payload = json.loads((self.path / _MARKER).read_bytes())
+                found = json.loads(marker.read_bytes())
             except ValueError as error:
                 raise SegmentIndexError(
-                    f"{self.path / _MARKER} is damaged: remove {self.path} and ingest again"
+                    f"{marker} is damaged: remove {self.path} and ingest again"
                 ) from error
-        return fingerprint_from_payload(payload, self.location)
+        if not isinstance(found, dict):
+            raise SegmentIndexError(f"{marker} is damaged: remove {self.path} and ingest again")
+        return found
 
-    def write_fingerprint(self, fingerprint: IndexFingerprint) -> None:
-        """Make the folder an index: from now on ``open_shard`` may be called."""
+    def write_description(self, description: Mapping[str, object]) -> None:
+        """Make the folder an index, or replace its description, all at once."""
         self.check_free(WRITE_FREE_BYTES)
         part = self.path / f"{_MARKER}{_NEW}"
         with self.translated():
             with part.open("w", encoding="ascii") as file:
-                json.dump(fingerprint_to_payload(fingerprint), file, indent=2)
+                json.dump(dict(description), file, indent=2)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self.path / _MARKER)
             _sync(self.path)
+
+    def folder_names(self) -> set[str]:
+        """Return the names of the folders in it."""
+        with self.translated():
+            return {file.name for file in self.path.iterdir() if file.is_dir()}
+
+    def remove_shard(self, name: str) -> None:
+        """Remove a shard that is not in use."""
+        with self.translated():
+            shutil.rmtree(self.path / name)
 
     def open_shard(self, name: str, make: Callable[[str], EdgeShard]) -> EdgeShard:
         """Return a shard of the index, made by ``make(path)`` when it is not there yet."""

@@ -7,8 +7,7 @@ scored in the others and fused.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from uuid import UUID
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +17,8 @@ from segdex_core.errors import SegmentIndexError
 from segdex_core.records import (
     EmbeddedSegments,
     IndexFingerprint,
-    SegmentRecord,
     Vectors,
-    ViewedSegment,
 )
-
-VIEWS_VECTOR = "views"
-"""Name of the stored vector of a segment."""
 
 FUSED_FIELDS = ["image_id", "ancestor_ids"]
 """What is read of a payload to rank by: a whole payload costs more than the search that found it."""
@@ -62,7 +56,7 @@ def join_query(
     views: Sequence[str],
     *,
     object_weight: float = 0.0,
-) -> list[float]:
+) -> npt.NDArray[np.float32]:
     """Return the query whose dot product with a stored vector is the weighted sum of views and object score.
 
     Args:
@@ -73,8 +67,7 @@ def join_query(
     """
     [dim] = {len(vectors[view]) for view in weights}
     parts = [weights[view] * vectors[view] if view in weights else np.zeros(dim) for view in views]
-    joined: list[float] = np.concatenate([*parts, [object_weight / OBJECT_SCALE]]).astype(np.float32).tolist()
-    return joined
+    return np.concatenate([*parts, [object_weight / OBJECT_SCALE]]).astype(np.float32)
 
 
 def check_fused_query(
@@ -99,24 +92,6 @@ def check_fused_query(
     for view in shares:
         check_query(vectors[view], limit, fingerprint, view)
     return shares
-
-
-def scores_by_view(
-    records: Iterable[SegmentRecord], scores: Mapping[str, Mapping[str, float]]
-) -> dict[UUID, ViewedSegment]:
-    """Return the segments that have a score in each view.
-
-    Args:
-        records: The segments.
-        scores: By view, and by id as text.
-    """
-    viewed: dict[UUID, ViewedSegment] = {}
-    for record in records:
-        key = str(record.segment_id)
-        if all(key in of_view for of_view in scores.values()):
-            by_view = {view: of_view[key] for view, of_view in scores.items()}
-            viewed[record.segment_id] = ViewedSegment(record, by_view)
-    return viewed
 
 
 def unreadable(point_id: object, place: str) -> SegmentIndexError:

@@ -8,8 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from segdex_backends.index.fusing import check_fused_query
-from segdex_backends.index.payloads import check_fingerprint, check_query, check_segments, check_vectors
-from segdex_core.errors import IndexMissingError, SegmentIndexError
+from segdex_backends.index.payloads import (
+    check_fingerprint,
+    check_query,
+    check_segments,
+    check_vectors,
+    in_conflict,
+    unknown_picture,
+)
+from segdex_core.errors import IndexMissingError
 from segdex_core.records import (
     EVERYTHING,
     EmbeddedSegments,
@@ -17,8 +24,6 @@ from segdex_core.records import (
     ImageRecord,
     IndexCounts,
     IndexFingerprint,
-    ScoredImage,
-    ScoredSegment,
     SegmentFilter,
     SegmentRecord,
     Vectors,
@@ -51,60 +56,51 @@ class MemoryIndex:
 
     @property
     def location(self) -> str:
-        """See ``SegmentIndex``."""
+        """See ``IndexReader``."""
         return "memory"
 
     def fingerprint(self) -> IndexFingerprint | None:
-        """See ``SegmentIndex``."""
+        """See ``IndexReader``."""
         return self._fingerprint
 
     def ensure(self, wanted: IndexFingerprint) -> None:
-        """See ``SegmentIndex``."""
+        """See ``IndexAdmin``."""
         if self._fingerprint is None:
             self._fingerprint = wanted
         check_fingerprint(self._fingerprint, wanted, self.location)
 
     def upsert_segments(self, segments: EmbeddedSegments) -> None:
-        """See ``SegmentIndex``."""
+        """See ``IndexWriter``."""
         check_segments(segments, self._known())
         for row, record in enumerate(segments.records):
             vectors = {view: np.array(rows[row], np.float32) for view, rows in segments.vectors.items()}
             self._segments[record.segment_id] = _StoredSegment(record, vectors)
 
-    def upsert_image(self, record: ImageRecord, vector: Vectors) -> None:
-        """See ``SegmentIndex``."""
+    def upsert_image(self, record: ImageRecord, vector: Vectors) -> ImageRecord:
+        """See ``IndexWriter``."""
         check_vectors(vector, (1, self._known().dim), "the vector of a picture")
-        self._images[record.image_id] = _StoredImage(record, np.array(vector[0], np.float32))
+        held = self._images.get(record.image_id)
+        if (held.record.revision if held else record.revision) == record.revision:
+            accepted = replace(record, revision=record.revision + 1)
+            self._images[record.image_id] = _StoredImage(accepted, np.array(vector[0], np.float32))
+        return self._accepted(record)
 
-    def update_image(self, record: ImageRecord) -> None:
-        """See ``SegmentIndex``.
-
-        Raises:
-            SegmentIndexError: If the picture is not in the index.
-        """
+    def update_image(self, record: ImageRecord) -> ImageRecord:
+        """See ``IndexWriter``."""
         self._known()
         if record.image_id not in self._images:
-            raise SegmentIndexError(f"picture {record.image_id} is not in {self.location}")
-        for segment_id, stored in self._segments.items():
-            if stored.record.image_id == record.image_id:
-                changed = replace(
-                    stored.record, sources=record.sources, tags=record.tags, captured_s=record.captured_s
-                )
-                self._segments[segment_id] = replace(stored, record=changed)
-        self._images[record.image_id] = replace(self._images[record.image_id], record=record)
-
-    def query(
-        self,
-        vector: npt.NDArray[np.float32],
-        *,
-        view: str,
-        limit: int,
-        where: SegmentFilter = EVERYTHING,
-        exact: bool = False,  # noqa: ARG002 - it always is
-    ) -> list[ScoredSegment]:
-        """See ``SegmentIndex``."""
-        check_query(vector, limit, self._known(), view)
-        return self._ranked(vector, view, where)[:limit]
+            raise unknown_picture(record.image_id, self.location)
+        held = self._images[record.image_id]
+        if held.record.revision == record.revision:
+            for segment_id, stored in self._segments.items():
+                if stored.record.image_id == record.image_id:
+                    changed = replace(
+                        stored.record, sources=record.sources, tags=record.tags, captured_s=record.captured_s
+                    )
+                    self._segments[segment_id] = replace(stored, record=changed)
+            accepted = replace(record, revision=record.revision + 1)
+            self._images[record.image_id] = replace(held, record=accepted)
+        return self._accepted(record)
 
     def query_fused(
         self,
@@ -116,25 +112,25 @@ class MemoryIndex:
         where: SegmentFilter = EVERYTHING,
         exact: bool = False,  # noqa: ARG002 - it always is
     ) -> list[FusedSegment]:
-        """See ``SegmentIndex``."""
+        """See ``IndexReader``."""
         shares = check_fused_query(vectors, limit, self._known(), weights, object_weight)
         found = [
             FusedSegment(
-                segment_id=str(stored.record.segment_id),
-                image_id=str(stored.record.image_id),
-                ancestor_ids=tuple(map(str, stored.record.ancestor_ids)),
+                segment_key=str(stored.record.segment_id),
+                image_key=str(stored.record.image_id),
+                ancestor_keys=tuple(map(str, stored.record.ancestor_ids)),
                 score=sum(share * float(stored.vectors[v] @ vectors[v]) for v, share in shares.items())
                 + object_weight * stored.record.object_score,
             )
             for stored in self._segments.values()
             if _matches(stored.record, where)
         ]
-        return sorted(found, key=lambda hit: (-hit.score, hit.segment_id))[:limit]
+        return sorted(found, key=lambda hit: (-hit.score, hit.segment_key))[:limit]
 
     def view_segments(
         self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
     ) -> dict[UUID, ViewedSegment]:
-        """See ``SegmentIndex``."""
+        """See ``IndexReader``."""
         for view, vector in vectors.items():
             check_query(vector, 1, self._known(), view)
         found = [self._segments[key] for key in segment_ids if key in self._segments]
@@ -145,90 +141,86 @@ class MemoryIndex:
             for stored in found
         }
 
-    def query_images(
-        self,
-        vector: npt.NDArray[np.float32],
-        *,
-        limit: int,
-        exact: bool = False,  # noqa: ARG002 - it always is
-    ) -> list[ScoredImage]:
-        """See ``SegmentIndex``."""
-        check_query(vector, limit, self._known())
-        hits = [ScoredImage(stored.record, float(stored.vector @ vector)) for stored in self._images.values()]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.record.image_id))[:limit]
-
     def get_segments(self, segment_ids: Sequence[UUID]) -> list[SegmentRecord]:
-        """See ``SegmentIndex``."""
+        """See ``IndexReader``."""
         self._known()
         return [self._segments[key].record for key in segment_ids if key in self._segments]
 
     def get_vectors(
         self, segment_ids: Sequence[UUID]
     ) -> Mapping[UUID, Mapping[str, npt.NDArray[np.float32]]]:
-        """See ``SegmentIndex``."""
+        """See ``IndexReader``."""
         self._known()
         return {key: self._segments[key].vectors for key in segment_ids if key in self._segments}
 
     def get_images(self, image_ids: Sequence[UUID]) -> list[ImageRecord]:
-        """See ``SegmentIndex``."""
+        """See ``IndexReader``."""
         self._known()
         return [self._images[key].record for key in image_ids if key in self._images]
 
     def get_image_vectors(self, image_ids: Sequence[UUID]) -> Mapping[UUID, npt.NDArray[np.float32]]:
-        """See ``SegmentIndex``."""
+        """See ``IndexReader``."""
         self._known()
         return {key: self._images[key].vector for key in image_ids if key in self._images}
 
     def scroll_segments(self, where: SegmentFilter = EVERYTHING) -> Iterator[SegmentRecord]:
-        """See ``SegmentIndex``."""
+        """See ``IndexReader``."""
         self._known()
         for key in sorted(self._segments):
             if key in self._segments and _matches(self._segments[key].record, where):
                 yield self._segments[key].record
 
     def scroll_images(self) -> Iterator[ImageRecord]:
-        """See ``SegmentIndex``."""
+        """See ``IndexReader``."""
         self._known()
         for key in sorted(self._images):
             if key in self._images:
                 yield self._images[key].record
 
     def delete_segments(self, image_id: UUID) -> None:
-        """See ``SegmentIndex``."""
+        """See ``IndexWriter``."""
         self._known()
         self._segments = {
             key: stored for key, stored in self._segments.items() if stored.record.image_id != image_id
         }
 
-    def delete_image(self, image_id: UUID) -> None:
-        """See ``SegmentIndex``."""
+    def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
+        """See ``IndexWriter``."""
         self._known()
+        held = self._images.get(image_id)
+        if held is not None and revision not in (None, held.record.revision):
+            raise in_conflict(image_id, self.location)
         self._images.pop(image_id, None)
         self.delete_segments(image_id)
 
     def counts(self, where: SegmentFilter = EVERYTHING) -> IndexCounts:
-        """See ``SegmentIndex``."""
+        """See ``IndexReader``."""
         self._known()
         matching = sum(_matches(stored.record, where) for stored in self._segments.values())
         return IndexCounts(images=len(self._images), segments=matching)
 
+    def remember(self, fingerprint: IndexFingerprint) -> None:
+        """See ``IndexAdmin``."""
+        check_fingerprint(self._known(), fingerprint, self.location)
+        self._fingerprint = fingerprint
+
     def optimize(self) -> None:
-        """See ``SegmentIndex``; there is nothing to build."""
+        """See ``IndexAdmin``; there is nothing to build."""
 
     def close(self) -> None:
-        """See ``SegmentIndex``; there is nothing to release."""
+        """See ``IndexAdmin``; there is nothing to release."""
+
+    def _accepted(self, record: ImageRecord) -> ImageRecord:
+        """Return the record of a picture as it is stored, if it says what was to be written."""
+        held = self._images.get(record.image_id)
+        if held is None or held.record != record:
+            raise in_conflict(record.image_id, self.location)
+        return held.record
 
     def _known(self) -> IndexFingerprint:
         if self._fingerprint is None:
             raise IndexMissingError("the index in memory was not made yet")
         return self._fingerprint
-
-    def _ranked(
-        self, vector: npt.NDArray[np.float32], view: str, where: SegmentFilter
-    ) -> list[ScoredSegment]:
-        found = [stored for stored in self._segments.values() if _matches(stored.record, where)]
-        hits = [ScoredSegment(stored.record, float(stored.vectors[view] @ vector)) for stored in found]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.record.segment_id))
 
 
 def _matches(record: SegmentRecord, where: SegmentFilter) -> bool:

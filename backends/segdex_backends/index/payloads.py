@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from segdex_core.errors import IndexMismatchError, IndexVersionError, SegmentIndexError
+from segdex_core.errors import IndexConflictError, IndexMismatchError, IndexVersionError, SegmentIndexError
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import MaskRLE
 from segdex_core.records import (
+    OLDEST_SCHEMA_VERSION,
     SCHEMA_VERSION,
     EmbeddedSegments,
     ImageFile,
@@ -93,6 +94,7 @@ class _ImagePayload(_Stored):
     status: ImageStatus
     segment_count: int
     recipe: str
+    revision: int
 
 
 def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
@@ -169,6 +171,7 @@ def image_to_payload(record: ImageRecord) -> dict[str, object]:
         status=record.status,
         segment_count=record.segment_count,
         recipe=record.recipe,
+        revision=record.revision,
     ).to_payload()
 
 
@@ -195,6 +198,7 @@ def image_from_payload(point_id: object, payload: Mapping[str, object] | None, p
             status=stored.status,
             segment_count=stored.segment_count,
             recipe=stored.recipe,
+            revision=stored.revision,
         )
     except ValueError as error:
         raise _unreadable(what, error) from error
@@ -220,7 +224,7 @@ def fingerprint_from_payload(payload: object, place: str) -> IndexFingerprint:
     """Return the fingerprint of the index at ``place``.
 
     Raises:
-        IndexVersionError: If a newer or an older segdex made the index.
+        IndexVersionError: If a newer segdex made the index, or one so old that it cannot be migrated.
         SegmentIndexError: If it is no fingerprint.
     """
     what = f"the description of {place}"
@@ -229,9 +233,10 @@ def fingerprint_from_payload(payload: object, place: str) -> IndexFingerprint:
         found = _FINGERPRINT.validate_python(payload)
     except ValueError as error:
         raise _unreadable(what, error) from error
-    if found.schema_version < SCHEMA_VERSION:
+    if found.schema_version < OLDEST_SCHEMA_VERSION:
         raise IndexVersionError(
-            f"{what} has schema {found.schema_version}, but this segdex reads {SCHEMA_VERSION}: make it anew "
+            f"{what} has schema {found.schema_version}, but this segdex reads {OLDEST_SCHEMA_VERSION} to "
+            f"{SCHEMA_VERSION}: make it anew "
             f"under another name: segdex --index NEW --profile {found.profile} ingest FOLDER"
         )
     return found
@@ -251,6 +256,19 @@ def check_fingerprint(stored: IndexFingerprint, wanted: IndexFingerprint, place:
             f"{place} was filled by other models: {reason}; use --profile {stored.profile} with it, "
             "or ingest the pictures again into a new index with another --index"
         )
+
+
+def unknown_picture(image_id: UUID, place: str) -> IndexConflictError:
+    """Return the error that a picture that is to be changed is not in the index."""
+    return IndexConflictError(f"picture {image_id} is not in {place}")
+
+
+def in_conflict(image_id: UUID, place: str) -> IndexConflictError:
+    """Return the error that a picture is not any more what its record said."""
+    return IndexConflictError(
+        f"picture {image_id} in {place} was changed or deleted by another process meanwhile: "
+        "run the command again"
+    )
 
 
 def check_segments(segments: EmbeddedSegments, fingerprint: IndexFingerprint) -> None:

@@ -15,11 +15,14 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from qdrant_edge import EdgeShard
 from tests.backends.index.stored_samples import FINGERPRINT, Picture, all_segments, make_picture
 from tests.needs import ROOT, missing
 
 from segdex_backends.index import edge_folder
-from segdex_backends.index.edge import EdgeIndex
+from segdex_backends.index.edge_store import EdgeStore
+from segdex_backends.index.layout import segment_vector
+from segdex_backends.index.qdrant import QdrantIndex
 from segdex_core.errors import (
     IndexLockedError,
     IndexMissingError,
@@ -34,11 +37,12 @@ WRITER = """
 import sys
 from pathlib import Path
 from segdex_core.errors import IndexStorageError
-from segdex_backends.index import edge
+from segdex_backends.index import edge_store
+from segdex_backends.index.qdrant import QdrantIndex
 from tests.backends.index.stored_samples import FINGERPRINT, make_picture
 
-edge._WRITES_PER_FLUSH = 3  # so that a kill often falls into a flush
-index = edge.EdgeIndex(Path(sys.argv[1]), create=True)
+edge_store._WRITES_PER_FLUSH = 3  # so that a kill often falls into a flush
+index = QdrantIndex(edge_store.EdgeStore(Path(sys.argv[1]), create=True))
 index.ensure(FINGERPRINT)
 try:
     for number in range(int(sys.argv[2]), int(sys.argv[3])):
@@ -71,14 +75,14 @@ def home(fast_folder: Path) -> Path:
 
 
 @pytest.fixture
-def index(home: Path) -> Iterator[EdgeIndex]:
-    index = EdgeIndex(home, create=True)
+def index(home: Path) -> Iterator[QdrantIndex]:
+    index = QdrantIndex(EdgeStore(home, create=True))
     index.ensure(FINGERPRINT)
     yield index
     index.close()
 
 
-def ingest(index: EdgeIndex, pictures: list[Picture]) -> None:
+def ingest(index: QdrantIndex, pictures: list[Picture]) -> None:
     for picture in pictures:
         index.upsert_segments(picture.segments)
         index.upsert_image(picture.record, picture.vector)
@@ -102,7 +106,7 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged_and_leaves_no_half
         first = max(segments_done) + 1
         assert len(images_done) > images_before
 
-    index = EdgeIndex(tmp_path / "index", create=False)
+    index = QdrantIndex(EdgeStore(tmp_path / "index", create=False))
     found = {record.image_id: record for record in index.scroll_images()}
     pictures = {number: make_picture(number, 30) for number in range(first + 3)}
     for done, picture in pictures.items():
@@ -124,20 +128,20 @@ def test_an_index_that_another_process_has_open_is_refused_until_that_process_en
         assert writer.stdout.readline() == "segments 0\n"
         for create in (True, False):
             with pytest.raises(IndexLockedError, match=r"another process has edge:.* open"):
-                EdgeIndex(tmp_path / "index", create=create)
+                QdrantIndex(EdgeStore(tmp_path / "index", create=create))
         writer.kill()
 
-    index = EdgeIndex(tmp_path / "index", create=False)
+    index = QdrantIndex(EdgeStore(tmp_path / "index", create=False))
     assert index.counts().segments == 30
     index.close()
 
 
-def test_the_same_index_is_not_opened_twice_in_one_process(index: EdgeIndex, home: Path) -> None:
+def test_the_same_index_is_not_opened_twice_in_one_process(index: QdrantIndex, home: Path) -> None:
     with pytest.raises(IndexLockedError):
-        EdgeIndex(home, create=True)
+        QdrantIndex(EdgeStore(home, create=True))
 
     index.close()
-    again = EdgeIndex(home, create=False)
+    again = QdrantIndex(EdgeStore(home, create=False))
     again.close()
 
 
@@ -146,16 +150,16 @@ def test_a_path_that_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
     file.write_text("something")
     for path in (file, file / "below" / "index"):
         with pytest.raises(IndexStorageError, match=r"file.*--index"):
-            EdgeIndex(path, create=True)
+            QdrantIndex(EdgeStore(path, create=True))
     with pytest.raises(IndexMissingError):
-        EdgeIndex(file / "below", create=False)
+        QdrantIndex(EdgeStore(file / "below", create=False))
 
 
 def test_a_path_that_is_not_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="valid UTF-8"):
-        EdgeIndex(tmp_path / "\udcff", create=True)
+        QdrantIndex(EdgeStore(tmp_path / "\udcff", create=True))
 
-    index = EdgeIndex(tmp_path / "ü ☃", create=True)
+    index = QdrantIndex(EdgeStore(tmp_path / "ü ☃", create=True))
     index.ensure(FINGERPRINT)
     index.close()
 
@@ -165,16 +169,16 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_text("")
     for create in (True, False):
         with pytest.raises(SegmentIndexError, match=r"no segdex index but holds 'holiday\.jpg'"):
-            EdgeIndex(tmp_path, create=create)
+            QdrantIndex(EdgeStore(tmp_path, create=create))
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["holiday.jpg", "images"]
 
 
 def test_an_empty_folder_becomes_an_index_only_when_one_is_to_be_made(tmp_path: Path) -> None:
     with pytest.raises(IndexMissingError):
-        EdgeIndex(tmp_path, create=False)
+        QdrantIndex(EdgeStore(tmp_path, create=False))
 
-    index = EdgeIndex(tmp_path, create=True)
+    index = QdrantIndex(EdgeStore(tmp_path, create=True))
     index.ensure(FINGERPRINT)
     index.close()
 
@@ -184,20 +188,20 @@ def test_a_damaged_description_is_named_and_the_lock_is_released(tmp_path: Path,
     (tmp_path / "segdex.json").write_text(text)
     for _ in range(2):
         with pytest.raises(SegmentIndexError, match=r"damaged|cannot be read") as caught:
-            EdgeIndex(tmp_path, create=False)
+            QdrantIndex(EdgeStore(tmp_path, create=False))
         assert not isinstance(caught.value, IndexLockedError)
 
 
 def test_what_a_process_left_that_ended_while_it_made_the_index_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "segdex.json.new").write_text('{"prof')
-    index = EdgeIndex(tmp_path, create=True)
+    index = QdrantIndex(EdgeStore(tmp_path, create=True))
     index.ensure(FINGERPRINT)
     index.close()
     # As if it had ended between the description and the second shard.
-    (tmp_path / "images").rename(tmp_path / "images.new")
-    (tmp_path / "images.new" / "edge_config.json").write_text("")
+    (tmp_path / "images-4").rename(tmp_path / "images-4.new")
+    (tmp_path / "images-4.new" / "edge_config.json").write_text("")
 
-    again = EdgeIndex(tmp_path, create=True)
+    again = QdrantIndex(EdgeStore(tmp_path, create=True))
     again.ensure(FINGERPRINT)
     ingest(again, [make_picture(0, 3)])
 
@@ -205,22 +209,24 @@ def test_what_a_process_left_that_ended_while_it_made_the_index_does_no_harm(tmp
     again.close()
 
 
-@pytest.mark.parametrize("file", ["segment.json", "vector_storage-views/vectors/status.dat", "wal/open-1"])
-def test_a_damaged_shard_is_an_error_of_one_line(index: EdgeIndex, home: Path, file: str) -> None:
+@pytest.mark.parametrize(
+    "file", ["segment.json", f"vector_storage-{segment_vector(FINGERPRINT)}/vectors/status.dat", "wal/open-1"]
+)
+def test_a_damaged_shard_is_an_error_of_one_line(index: QdrantIndex, home: Path, file: str) -> None:
     ingest(index, [make_picture(0, 3)])
     index.close()
-    for path in (home / "segments").rglob(Path(file).name):
+    for path in (home / "segments-4").rglob(Path(file).name):
         if str(path).endswith(file):
             path.write_bytes(b"")
 
     with pytest.raises(SegmentIndexError, match="does not work") as caught:
-        EdgeIndex(home, create=False)
+        QdrantIndex(EdgeStore(home, create=False))
 
     assert "\n" not in str(caught.value)
 
 
 def test_nothing_is_written_when_the_disk_is_nearly_full(
-    index: EdgeIndex, monkeypatch: pytest.MonkeyPatch
+    index: QdrantIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ingest(index, [make_picture(0, 3)])
     usage = namedtuple("usage", "total used free")
@@ -256,32 +262,33 @@ def test_a_disk_that_fills_up_ends_in_an_error_and_not_in_the_death_of_the_proce
 
 
 def test_a_full_disk_is_recognised_before_opening(
-    index: EdgeIndex, home: Path, monkeypatch: pytest.MonkeyPatch
+    index: QdrantIndex, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.close()
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: usage(1 << 40, 0, edge_folder.OPEN_FREE_BYTES - 1))
         with pytest.raises(IndexStorageError, match="is full"):
-            EdgeIndex(home, create=False)
+            QdrantIndex(EdgeStore(home, create=False))
 
-    again = EdgeIndex(home, create=False)  # the lock was released
+    again = QdrantIndex(EdgeStore(home, create=False))  # the lock was released
     again.close()
 
 
-def test_threads_may_write_and_read_at_the_same_time(index: EdgeIndex) -> None:
+def test_threads_may_write_and_read_at_the_same_time(index: QdrantIndex) -> None:
     pictures = [make_picture(number, 20) for number in range(12)]
     errors: list[BaseException] = []
 
     def read() -> None:
         try:
             for _ in range(30):
-                for hit in index.query(pictures[0].vector[0], view="crop", limit=9):
-                    assert hit.record in everything
+                found = index.query_fused({"crop": query}, weights={"crop": 1.0}, limit=9)
+                assert everything.issuperset(index.get_segments([hit.segment_id for hit in found]))
         except BaseException as error:
             errors.append(error)
             raise
 
+    query = pictures[0].vector[0]
     everything = set(all_segments(pictures))
     threads = [threading.Thread(target=read) for _ in range(2)]
     threads += [threading.Thread(target=ingest, args=(index, pictures[n::2])) for n in range(2)]
@@ -298,7 +305,7 @@ def test_optimizing_a_large_index_builds_the_graph_and_finds_nearly_what_exact_s
     fast_folder: Path,
 ) -> None:
     dim = 1024  # 2,700 vectors are more than the 10 MB from where a graph is built
-    index = EdgeIndex(fast_folder / "graph", create=True)
+    index = QdrantIndex(EdgeStore(fast_folder / "graph", create=True))
     index.ensure(replace(FINGERPRINT, dim=dim, views=("crop",)))
     for number in range(27):
         picture = make_picture(number, 100, dim=dim)
@@ -307,13 +314,19 @@ def test_optimizing_a_large_index_builds_the_graph_and_finds_nearly_what_exact_s
         index.upsert_image(picture.record, picture.vector)
     index.optimize()
 
-    assert index._shards["segments"].info().indexed_vectors_count >= 2700
+    index.close()
+    shard = EdgeShard.load(str(fast_folder / "graph" / "segments-4"))
+    assert shard.info().indexed_vectors_count >= 2700
+    shard.close()
+    index = QdrantIndex(EdgeStore(fast_folder / "graph", create=False))
     queries = np.random.default_rng(0).normal(size=(20, dim)).astype(np.float32)
     shared = 0
     for query in queries:
-        exact = index.query(query, view="crop", limit=10, exact=True)
-        found = index.query(query, view="crop", limit=10)
-        shared += len({h.record.segment_id for h in exact} & {h.record.segment_id for h in found})
+        exact, found = (
+            index.query_fused({"crop": query}, weights={"crop": 1.0}, limit=10, exact=exact)
+            for exact in (True, False)
+        )
+        shared += len({hit.segment_key for hit in exact} & {hit.segment_key for hit in found})
         question = SearchQuery((TextTerm("given as a vector"),), limit=27, per_image=2, nested=True)
         hits, _ = fused_hits(question, {"crop": query}, weights={"crop": 1.0}, index=index)
         assert len(hits) == 27
@@ -323,7 +336,7 @@ def test_optimizing_a_large_index_builds_the_graph_and_finds_nearly_what_exact_s
     index.close()
 
 
-def test_the_description_is_readable_by_people(index: EdgeIndex, home: Path) -> None:
+def test_the_description_is_readable_by_people(index: QdrantIndex, home: Path) -> None:
     description = json.loads((home / "segdex.json").read_text())
 
     assert description["embedder"] == FINGERPRINT.embedder
@@ -331,7 +344,7 @@ def test_the_description_is_readable_by_people(index: EdgeIndex, home: Path) -> 
 
 
 def test_a_log_file_that_is_renamed_meanwhile_does_not_end_a_write(
-    index: EdgeIndex, home: Path, monkeypatch: pytest.MonkeyPatch
+    index: QdrantIndex, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Qdrant Edge makes the next file of the log as tmp-open-5 in a thread, and then renames it."""
     index.ensure(FINGERPRINT)

@@ -21,7 +21,7 @@ from segdex_backends.index.payloads import (
     segment_to_payload,
 )
 from segdex_core.errors import IndexVersionError, SegmentIndexError
-from segdex_core.records import SCHEMA_VERSION, ImageFile
+from segdex_core.records import OLDEST_SCHEMA_VERSION, SCHEMA_VERSION, ImageFile
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(st.characters(codec="utf-8"))
@@ -157,7 +157,7 @@ def test_what_a_newer_segdex_wrote_is_refused_by_its_version() -> None:
 
 
 def test_what_an_older_segdex_made_is_refused_with_the_command_that_makes_it_anew() -> None:
-    older = fingerprint_to_payload(FINGERPRINT) | {"schema_version": SCHEMA_VERSION - 1}
+    older = fingerprint_to_payload(FINGERPRINT) | {"schema_version": OLDEST_SCHEMA_VERSION - 1}
 
     with pytest.raises(IndexVersionError, match="segdex --index NEW --profile offline ingest") as caught:
         fingerprint_from_payload(older, "here")

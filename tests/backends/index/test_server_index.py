@@ -15,8 +15,10 @@ from qdrant_client import QdrantClient, models
 from tests.backends.index.stored_samples import DIM, FINGERPRINT, all_segments, make_picture
 from tests.qdrant_server import QdrantServer, free_port_pair, running_server
 
-from segdex_backends.index.payloads import FILTER_FIELDS
-from segdex_backends.index.server import ServerIndex
+from segdex_backends.index.layout import COLLECTIONS_KEY, REAL_NAMES, segment_vector
+from segdex_backends.index.payloads import FILTER_FIELDS, fingerprint_to_payload
+from segdex_backends.index.qdrant import QdrantIndex
+from segdex_backends.index.server_store import ServerStore
 from segdex_core.errors import (
     IndexMismatchError,
     IndexMissingError,
@@ -52,8 +54,8 @@ def answering(status: int, body: str) -> Iterator[str]:
         server.server_close()
 
 
-def connect(url: str, *, create: bool = False, timeout_s: float = 20, prefix: str = "segdex") -> ServerIndex:
-    return ServerIndex(url, timeout_s=timeout_s, create=create, collection_prefix=prefix)
+def connect(url: str, *, create: bool = False, timeout_s: float = 20, prefix: str = "segdex") -> QdrantIndex:
+    return QdrantIndex(ServerStore(url, timeout_s=timeout_s, create=create, collection_prefix=prefix))
 
 
 def version_answer(version: str) -> str:
@@ -133,8 +135,10 @@ def test_an_address_of_another_form_is_refused(url: str) -> None:
 @pytest.mark.qdrant
 def test_a_key_over_plain_http_causes_no_warning(qdrant_server: QdrantServer) -> None:
     # pytest turns any warning into an error; the server has no key set and ignores it.
-    index = ServerIndex(
-        qdrant_server.url, api_key="key", timeout_s=20, create=True, collection_prefix=f"test-{uuid4()}"
+    index = QdrantIndex(
+        ServerStore(
+            qdrant_server.url, api_key="key", timeout_s=20, create=True, collection_prefix=f"test-{uuid4()}"
+        )
     )
     index.ensure(FINGERPRINT)
 
@@ -196,7 +200,7 @@ def test_many_processes_may_make_the_index_at_once(qdrant_server: QdrantServer) 
     indexes = [connect(qdrant_server.url, create=True, prefix=prefix) for _ in range(4)]
     refused: list[IndexMismatchError] = []
 
-    def ensure(index: ServerIndex, number: int) -> None:
+    def ensure(index: QdrantIndex, number: int) -> None:
         try:
             index.ensure(replace(FINGERPRINT, embedder=f"embedder {number % 2}"))
         except IndexMismatchError as error:
@@ -220,11 +224,12 @@ def test_what_a_process_left_that_ended_while_it_made_the_index_is_completed(
 ) -> None:
     prefix = f"test-{uuid4()}"
     client = QdrantClient(qdrant_server.url, check_compatibility=False)
+    description = {**fingerprint_to_payload(FINGERPRINT), COLLECTIONS_KEY: dict(REAL_NAMES)}
     client.create_collection(
-        f"{prefix}-images", {"image": models.VectorParams(size=DIM, distance=models.Distance.DOT)}
+        f"{prefix}-segments-4",
+        {segment_vector(FINGERPRINT): models.VectorParams(size=2 * DIM + 1, distance=models.Distance.DOT)},
+        metadata={"segdex": description},
     )
-    with pytest.raises(IndexMissingError):
-        connect(qdrant_server.url, prefix=prefix)
     index = connect(qdrant_server.url, create=True, prefix=prefix)
     index.ensure(FINGERPRINT)
     client.delete_payload_index(f"{prefix}-segments", "tags")
@@ -237,12 +242,27 @@ def test_what_a_process_left_that_ended_while_it_made_the_index_is_completed(
 
 
 @pytest.mark.qdrant
+def test_a_collection_of_somebody_else_is_not_removed_to_make_the_index(qdrant_server: QdrantServer) -> None:
+    prefix = f"test-{uuid4()}"
+    client = QdrantClient(qdrant_server.url, check_compatibility=False)
+    client.create_collection(f"{prefix}-images", models.VectorParams(size=3, distance=models.Distance.DOT))
+    index = connect(qdrant_server.url, create=True, prefix=prefix)
+
+    with pytest.raises(SegmentIndexError, match="was not made by segdex"):
+        index.ensure(FINGERPRINT)
+
+    assert client.get_collection(f"{prefix}-images").config.params.vectors.size == 3  # type: ignore[union-attr]
+    index.close()
+    client.close()
+
+
+@pytest.mark.qdrant
 def test_an_index_that_was_deleted_meanwhile_is_missing(qdrant_server: QdrantServer) -> None:
     prefix = f"test-{uuid4()}"
     index = connect(qdrant_server.url, create=True, prefix=prefix)
     index.ensure(FINGERPRINT)
     client = QdrantClient(qdrant_server.url, check_compatibility=False)
-    client.delete_collection(f"{prefix}-segments")
+    client.delete_collection(f"{prefix}-segments-4")
     client.close()
 
     with pytest.raises(IndexMissingError, match="segdex ingest PATH --index"):

@@ -1,0 +1,298 @@
+"""The one index over Qdrant, whether it runs in this process or as a server."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from segdex_backends.index.conditions import Conditions, Equals, HasId, of_image, segment_conditions
+from segdex_backends.index.fusing import (
+    FUSED_FIELDS,
+    check_fused_query,
+    join_query,
+    join_rows,
+    split_row,
+    unreadable,
+)
+from segdex_backends.index.layout import (
+    COLLECTIONS_KEY,
+    IMAGES,
+    REAL_NAMES,
+    SEGMENTS,
+    collections,
+    image_vector,
+    segment_vector,
+)
+from segdex_backends.index.migrations import migrate
+from segdex_backends.index.payloads import (
+    check_fingerprint,
+    check_query,
+    check_segments,
+    check_vectors,
+    fingerprint_from_payload,
+    fingerprint_to_payload,
+    image_from_payload,
+    image_to_payload,
+    in_conflict,
+    repeated_payload,
+    segment_from_payload,
+    segment_to_payload,
+    unknown_picture,
+)
+from segdex_backends.index.point_store import FoundPoint, PointStore, Row, StoredPoint
+from segdex_core.records import (
+    EVERYTHING,
+    EmbeddedSegments,
+    FusedSegment,
+    ImageRecord,
+    IndexCounts,
+    IndexFingerprint,
+    SegmentFilter,
+    SegmentRecord,
+    Vectors,
+    ViewedSegment,
+)
+
+
+class QdrantIndex:
+    """A ``SegmentIndex`` in a ``PointStore``.
+
+    The distance is the plain dot product: vectors are stored as they are given, zero vectors too, and score
+    0 against everything. The views of a segment are one vector, side by side. Threads may share an index.
+
+    An index of an older schema is migrated when it is opened, whatever it is opened for.
+
+    Args:
+        store: Where the points are; closed with the index, and when the index cannot be opened.
+
+    Raises:
+        IndexVersionError: If a newer segdex made the index, or one so old that it cannot be migrated.
+        SegmentIndexError: If the store holds something else, or does not work.
+    """
+
+    def __init__(self, store: PointStore) -> None:
+        self._store = store
+        self._fingerprint: IndexFingerprint | None = None
+        try:
+            if migrate(store):
+                self._open()
+        except BaseException:
+            store.close()
+            raise
+
+    @property
+    def location(self) -> str:
+        """See ``IndexReader``."""
+        return self._store.location
+
+    def fingerprint(self) -> IndexFingerprint | None:
+        """See ``IndexReader``."""
+        return self._fingerprint
+
+    def query_fused(
+        self,
+        vectors: Mapping[str, npt.NDArray[np.float32]],
+        *,
+        weights: Mapping[str, float],
+        object_weight: float = 0.0,
+        limit: int,
+        where: SegmentFilter = EVERYTHING,
+        exact: bool = False,
+    ) -> list[FusedSegment]:
+        """See ``IndexReader``."""
+        known = self._known()
+        shares = check_fused_query(vectors, limit, known, weights, object_weight)
+        found = self._store.query(
+            SEGMENTS,
+            join_query(vectors, shares, known.views, object_weight=object_weight),
+            vector=segment_vector(known),
+            limit=limit,
+            where=segment_conditions(where),
+            exact=exact,
+            fields=FUSED_FIELDS,
+        )
+        return [self._fused(point) for point in found]
+
+    def view_segments(
+        self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
+    ) -> dict[UUID, ViewedSegment]:
+        """See ``IndexReader``."""
+        known = self._known()
+        for view, vector in vectors.items():
+            check_query(vector, 1, known, view)
+        rows = [join_query({view: vector}, {view: 1.0}, known.views) for view, vector in vectors.items()]
+        found = self._store.scores(SEGMENTS, segment_ids, rows, vector=segment_vector(known))
+        return {
+            point.id: ViewedSegment(self._segment(point), dict(zip(vectors, scores, strict=True)))
+            for point, scores in found
+        }
+
+    def get_segments(self, segment_ids: Sequence[UUID]) -> list[SegmentRecord]:
+        """See ``IndexReader``."""
+        self._known()
+        found = self._store.retrieve(SEGMENTS, segment_ids)
+        return [self._segment(found[key]) for key in segment_ids if key in found]
+
+    def get_vectors(
+        self, segment_ids: Sequence[UUID]
+    ) -> Mapping[UUID, Mapping[str, npt.NDArray[np.float32]]]:
+        """See ``IndexReader``."""
+        known = self._known()
+        found = self._store.retrieve(SEGMENTS, segment_ids, vector=segment_vector(known))
+        return {key: split_row(row, known.views) for key, row in _rows(found).items()}
+
+    def get_images(self, image_ids: Sequence[UUID]) -> list[ImageRecord]:
+        """See ``IndexReader``."""
+        self._known()
+        found = self._store.retrieve(IMAGES, image_ids)
+        return [self._image(found[key]) for key in image_ids if key in found]
+
+    def get_image_vectors(self, image_ids: Sequence[UUID]) -> Mapping[UUID, npt.NDArray[np.float32]]:
+        """See ``IndexReader``."""
+        known = self._known()
+        return _rows(self._store.retrieve(IMAGES, image_ids, vector=image_vector(known)))
+
+    def scroll_segments(self, where: SegmentFilter = EVERYTHING) -> Iterator[SegmentRecord]:
+        """See ``IndexReader``."""
+        self._known()
+        return map(self._segment, self._store.scroll(SEGMENTS, segment_conditions(where)))
+
+    def scroll_images(self) -> Iterator[ImageRecord]:
+        """See ``IndexReader``."""
+        self._known()
+        return map(self._image, self._store.scroll(IMAGES))
+
+    def counts(self, where: SegmentFilter = EVERYTHING) -> IndexCounts:
+        """See ``IndexReader``."""
+        self._known()
+        return IndexCounts(
+            images=self._store.count(IMAGES),
+            segments=self._store.count(SEGMENTS, segment_conditions(where)),
+        )
+
+    def upsert_segments(self, segments: EmbeddedSegments) -> None:
+        """See ``IndexWriter``."""
+        known = self._known()
+        check_segments(segments, known)
+        points = [
+            StoredPoint(record.segment_id, segment_to_payload(record), row)
+            for record, row in zip(segments.records, join_rows(segments, known.views), strict=True)
+        ]
+        if points:
+            self._store.upsert(SEGMENTS, points, vector=segment_vector(known))
+
+    def upsert_image(self, record: ImageRecord, vector: Vectors) -> ImageRecord:
+        """See ``IndexWriter``."""
+        known = self._known()
+        check_vectors(vector, (1, known.dim), "the vector of a picture")
+        payload = image_to_payload(replace(record, revision=record.revision + 1))
+        point = StoredPoint(record.image_id, payload, vector[0].astype(np.float32))
+        # No stored record has revision 0, so that a record that was not read replaces none.
+        self._store.upsert(IMAGES, [point], vector=image_vector(known), over=_revision(record.revision))
+        return self._accepted(record)
+
+    def update_image(self, record: ImageRecord) -> ImageRecord:
+        """See ``IndexWriter``."""
+        held = next(iter(self.get_images([record.image_id])), None)
+        if held is None:
+            raise unknown_picture(record.image_id, self.location)
+        if held.revision == record.revision:
+            payload = image_to_payload(replace(record, revision=record.revision + 1))
+            self._repeat(record)
+            where = (HasId((record.image_id,)), *_revision(record.revision))
+            self._store.overwrite_payload(IMAGES, payload, where)
+        return self._accepted(record)
+
+    def delete_segments(self, image_id: UUID) -> None:
+        """See ``IndexWriter``."""
+        self._known()
+        self._store.delete(SEGMENTS, of_image(image_id))
+
+    def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
+        """See ``IndexWriter``."""
+        self._known()
+        where: Conditions = (HasId((image_id,)),)
+        if revision is not None:
+            where = (*where, *_revision(revision))
+        self._store.delete(IMAGES, where)
+        if revision is not None and self.get_images([image_id]):
+            raise in_conflict(image_id, self.location)
+        self.delete_segments(image_id)
+
+    def ensure(self, wanted: IndexFingerprint) -> None:
+        """See ``IndexAdmin``."""
+        if self._fingerprint is None:
+            description = {**fingerprint_to_payload(wanted), COLLECTIONS_KEY: dict(REAL_NAMES)}
+            self._store.make(description, collections(wanted))
+        known = self._open()
+        check_fingerprint(known, wanted, self.location)
+
+    def remember(self, fingerprint: IndexFingerprint) -> None:
+        """See ``IndexAdmin``."""
+        check_fingerprint(self._known(), fingerprint, self.location)
+        description = self._store.description() or {}
+        self._store.describe({**description, **fingerprint_to_payload(fingerprint)})
+        self._fingerprint = fingerprint
+
+    def optimize(self) -> None:
+        """See ``IndexAdmin``."""
+        self._known()
+        self._store.optimize()
+
+    def close(self) -> None:
+        """See ``IndexAdmin``."""
+        self._store.close()
+
+    def _open(self) -> IndexFingerprint:
+        """Read the description, and open what it names."""
+        description = self._store.description()
+        if description is None:
+            raise self._store.missing()
+        self._fingerprint = fingerprint_from_payload(description, self.location)
+        self._store.open(collections(self._fingerprint))
+        return self._fingerprint
+
+    def _known(self) -> IndexFingerprint:
+        if self._fingerprint is None:
+            raise self._store.missing()
+        return self._fingerprint
+
+    def _accepted(self, record: ImageRecord) -> ImageRecord:
+        """Return the record of a picture as it is stored, if it says what was to be written.
+
+        Raises:
+            IndexConflictError: If it says something else, or is gone; its segments then repeat what it says.
+        """
+        held = next(iter(self.get_images([record.image_id])), None)
+        if held == record:
+            return held
+        if held is not None:
+            self._repeat(held)
+        raise in_conflict(record.image_id, self.location)
+
+    def _repeat(self, record: ImageRecord) -> None:
+        """Write into the segments of a picture what they repeat of its record."""
+        self._store.set_payload(SEGMENTS, repeated_payload(record), of_image(record.image_id))
+
+    def _fused(self, point: FoundPoint) -> FusedSegment:
+        try:
+            image_key, ancestor_keys = (point.payload[name] for name in FUSED_FIELDS)
+        except KeyError as error:
+            raise unreadable(point.key, self.location) from error
+        return FusedSegment(point.key, str(image_key), tuple(ancestor_keys), point.score)  # type: ignore[arg-type]
+
+    def _segment(self, point: StoredPoint) -> SegmentRecord:
+        return segment_from_payload(point.id, point.payload, self.location)
+
+    def _image(self, point: StoredPoint) -> ImageRecord:
+        return image_from_payload(point.id, point.payload, self.location)
+
+
+def _revision(number: int) -> Conditions:
+    return (Equals("revision", number),)
+
+
+def _rows(points: Mapping[UUID, StoredPoint]) -> dict[UUID, Row]:
+    return {key: point.row for key, point in points.items() if point.row is not None}

@@ -1,0 +1,424 @@
+"""Points on a Qdrant server, over gRPC: for many processes and machines at a time.
+
+Queries and their answers are gRPC messages that are made and read here and not by qdrant-client, which checks
+and copies each number of a vector: that took longer than the server took to answer.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from uuid import UUID
+
+import numpy as np
+from grpc import RpcError, StatusCode  # type: ignore[import-untyped]
+from qdrant_client import grpc, models
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
+
+from segdex_backends.index.conditions import AnyOf, Between, Condition, Conditions, Equals, HasId
+from segdex_backends.index.fusing import SEARCH_EF
+from segdex_backends.index.layout import REAL_NAMES, SEGMENTS, real_names
+from segdex_backends.index.point_store import CollectionSpec, FoundPoint, Row, StoredPoint
+from segdex_backends.index.server_connection import ServerConnection
+from segdex_core.errors import IndexMissingError, SegmentIndexError
+
+OVERSAMPLING = 2.0
+"""Candidates per hit that are scored again with the full vectors."""
+
+_METADATA_KEY = "segdex"  # of the collection of segments: the description
+_BATCH = 128  # points per upsert: Qdrant advises 64 to 256
+_PAGE = 256  # points per request that reads by id or in order
+_FEW_IMAGES = 16
+
+_INT8 = models.ScalarQuantization(
+    scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
+)
+_INDEX_TYPES = {
+    "uuid": models.PayloadSchemaType.UUID,
+    "keyword": models.PayloadSchemaType.KEYWORD,
+    "float": models.PayloadSchemaType.FLOAT,
+}
+
+_FULL_VECTORS = grpc.SearchParams(quantization=grpc.QuantizationSearchParams(ignore=True))
+_EXACT = grpc.SearchParams(exact=True, quantization=grpc.QuantizationSearchParams(ignore=True))
+_FAST = grpc.SearchParams(
+    hnsw_ef=SEARCH_EF, quantization=grpc.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
+)
+
+
+class ServerStore:
+    """A ``PointStore`` on a Qdrant server.
+
+    Its collections are behind the aliases ``PREFIX-segments`` and ``PREFIX-images``.
+
+    Segments are searched by 8-bit copies of their vectors once the server has built its HNSW graph, and the
+    best are scored again with the full vectors; ``exact`` uses the full vectors alone. Writes are repeated
+    when the server is unavailable for a moment. Threads may share a store.
+
+    Args:
+        url: ``http://HOST:PORT`` or ``https://HOST:PORT``.
+        api_key: Sent with each request when there is one.
+        timeout_s: Longest time for one request, seconds; rounded up to whole ones.
+        create: Make the index when it is absent; else that is an error.
+        collection_prefix: Start of the names of the collections.
+        grpc_port: Port of gRPC; None for the one after the port of ``url``.
+
+    Raises:
+        UsageError: If ``url`` is not of that form.
+        IndexUnavailableError: If no server answers.
+        IndexVersionError: If the server is too old.
+        IndexMissingError: If there is no index and ``create`` is False.
+        SegmentIndexError: If the collections are not segdex's.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 30.0,
+        create: bool,
+        collection_prefix: str = "segdex",
+        grpc_port: int | None = None,
+    ) -> None:
+        self._prefix = collection_prefix
+        self._server = ServerConnection(url, api_key=api_key, timeout_s=timeout_s, grpc_port=grpc_port)
+        self._client = self._server.client
+        try:
+            if self.description() is None and not create:
+                raise self.missing()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def location(self) -> str:
+        """See ``PointStore``."""
+        return self._server.location
+
+    def missing(self) -> IndexMissingError:
+        """See ``PointStore``."""
+        return self._server.missing()
+
+    def description(self) -> Mapping[str, object] | None:
+        """See ``PointStore``.
+
+        It is the metadata of the collection of segments: of the one in use, else of the one that a process
+        left that ended before it was in use.
+        """
+        for name in (self._name(SEGMENTS), self._name(REAL_NAMES[SEGMENTS])):
+            if self._exists(name):
+                return self._metadata(name)
+        return None
+
+    def make(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
+        """See ``PointStore``; the other collection and the aliases follow when the index is opened."""
+        # A server makes a collection once, so that one of several processes wins.
+        self._create_collection(
+            real_names(description)[SEGMENTS],
+            collections[SEGMENTS],
+            metadata={_METADATA_KEY: dict(description)},
+        )
+
+    def open(self, collections: Mapping[str, CollectionSpec]) -> None:
+        """See ``PointStore``."""
+        names = real_names(self.description() or {})
+        for name, spec in collections.items():
+            if not self._exists(self._name(names[name])):
+                self._create_collection(names[name], spec)
+            self._create_payload_indexes(names[name], spec)
+        self._alias(names)
+
+    def describe(self, description: Mapping[str, object]) -> None:
+        """See ``PointStore``."""
+        self._describe(self._name(real_names(description)[SEGMENTS]), description)
+
+    def create(self, real_name: str, spec: CollectionSpec) -> None:
+        """See ``PointStore``."""
+        self._create_collection(real_name, spec)
+        self._create_payload_indexes(real_name, spec)
+
+    def switch(self, description: Mapping[str, object]) -> None:
+        """See ``PointStore``."""
+        self.describe(description)
+        self._alias(real_names(description))
+
+    def upsert(self, name: str, points: Sequence[StoredPoint], *, vector: str, over: Conditions = ()) -> None:
+        """See ``PointStore``."""
+        rows = [
+            models.PointStruct(
+                id=str(point.id),
+                vector={} if point.row is None else {vector: point.row.tolist()},
+                payload=dict(point.payload),
+            )
+            for point in points
+        ]
+        update_filter = _filter(over) if over else None
+        for start in range(0, len(rows), _BATCH):
+            batch = rows[start : start + _BATCH]
+            self._server.write(
+                partial(self._client.upsert, self._name(name), batch, update_filter=update_filter)
+            )
+
+    def set_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:
+        """See ``PointStore``."""
+        self._server.write(lambda: self._client.set_payload(self._name(name), dict(payload), _filter(where)))
+
+    def overwrite_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:
+        """See ``PointStore``."""
+        self._server.write(
+            lambda: self._client.overwrite_payload(self._name(name), dict(payload), _filter(where))
+        )
+
+    def delete(self, name: str, where: Conditions) -> None:
+        """See ``PointStore``."""
+        self._server.write(lambda: self._client.delete(self._name(name), _filter(where)))
+
+    def query(
+        self,
+        name: str,
+        row: Row,
+        *,
+        vector: str,
+        limit: int,
+        where: Conditions,
+        exact: bool,
+        fields: Sequence[str],
+    ) -> list[FoundPoint]:
+        """See ``PointStore``."""
+        request = grpc.QueryPoints(
+            collection_name=self._name(name),
+            query=_nearest(row),
+            using=vector,
+            filter=RestToGrpc.convert_filter(_filter(where)),
+            params=_search_params(where, exact=exact),
+            limit=limit,
+            with_payload=grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=fields)),
+        )
+        with self._server.translated():
+            answer = self._client.grpc_points.Query(request, timeout=self._server.request_timeout_s)
+        return [
+            FoundPoint(
+                point.id.uuid, point.score, {key: _plain(value) for key, value in point.payload.items()}
+            )
+            for point in answer.result
+        ]
+
+    def scores(
+        self, name: str, ids: Sequence[UUID], rows: Sequence[Row], *, vector: str
+    ) -> list[tuple[StoredPoint, list[float]]]:
+        """See ``PointStore``."""
+        found: list[tuple[StoredPoint, list[float]]] = []
+        for start in range(0, len(ids) if rows else 0, _PAGE):
+            found += self._page_of_scores(name, ids[start : start + _PAGE], rows, vector=vector)
+        return found
+
+    def retrieve(
+        self, name: str, ids: Sequence[UUID], *, vector: str | None = None
+    ) -> Mapping[UUID, StoredPoint]:
+        """See ``PointStore``."""
+        found: dict[UUID, StoredPoint] = {}
+        for start in range(0, len(ids), _PAGE):
+            page = [str(key) for key in ids[start : start + _PAGE]]
+            with self._server.translated():
+                points = self._client.retrieve(
+                    self._name(name),
+                    page,
+                    with_payload=vector is None,
+                    with_vectors=[vector] if vector else False,
+                )
+            found.update((point.id, point) for point in (self._stored(one, vector) for one in points))
+        return found
+
+    def scroll(
+        self, name: str, where: Conditions = (), *, vector: str | None = None
+    ) -> Iterator[StoredPoint]:
+        """See ``PointStore``."""
+        offset = None
+        while True:
+            with self._server.translated():
+                points, offset = self._client.scroll(
+                    self._name(name),
+                    _filter(where),
+                    limit=_PAGE,
+                    offset=offset,
+                    with_vectors=[vector] if vector else False,
+                )
+            yield from (self._stored(point, vector) for point in points)
+            if offset is None:
+                return
+
+    def count(self, name: str, where: Conditions = ()) -> int:
+        """See ``PointStore``."""
+        with self._server.translated():
+            return self._client.count(self._name(name), _filter(where), exact=True).count
+
+    def optimize(self) -> None:
+        """See ``IndexAdmin``; the server does it by itself in the background."""
+
+    def close(self) -> None:
+        """See ``PointStore``."""
+        self._server.close()
+
+    def _name(self, name: str) -> str:
+        return f"{self._prefix}-{name}"
+
+    def _exists(self, full_name: str) -> bool:
+        with self._server.translated():
+            return self._client.collection_exists(full_name)
+
+    def _metadata(self, full_name: str) -> Mapping[str, object]:
+        with self._server.translated():
+            metadata = self._client.get_collection(full_name).config.metadata
+        found = (metadata or {}).get(_METADATA_KEY)
+        if not isinstance(found, dict):
+            raise SegmentIndexError(
+                f"collection {full_name!r} of {self.location} was not made by segdex; "
+                "use another server with --index"
+            )
+        return found
+
+    def _describe(self, full_name: str, description: Mapping[str, object]) -> None:
+        metadata = {_METADATA_KEY: dict(description)}
+        self._server.write(lambda: self._client.update_collection(full_name, metadata=metadata))
+
+    def _alias(self, names: Mapping[str, str]) -> None:
+        """Let the names mean these collections; a collection that has such a name itself is removed first."""
+        for name, real_name in names.items():
+            with self._server.translated():
+                present = self._client.get_collection_aliases(self._name(real_name)).aliases
+            alias = self._name(name)
+            if alias == self._name(real_name) or alias in (each.alias_name for each in present):
+                continue
+            if not self._create_alias(alias, real_name):
+                self._metadata(alias)  # or it is not ours
+                self._server.write(partial(self._client.delete_collection, alias))
+                self._create_alias(alias, real_name)
+
+    def _create_alias(self, alias: str, real_name: str) -> bool:
+        """Make an alias mean a collection; return False where a collection has that name itself."""
+        create = models.CreateAliasOperation(
+            create_alias=models.CreateAlias(collection_name=self._name(real_name), alias_name=alias)
+        )
+        made = True
+
+        def write() -> None:
+            nonlocal made
+            try:
+                self._client.update_collection_aliases([create])
+            except RpcError as error:
+                if error.code() != StatusCode.ALREADY_EXISTS:
+                    raise
+                made = False
+
+        self._server.write(write)
+        return made
+
+    def _create_collection(
+        self, real_name: str, spec: CollectionSpec, *, metadata: dict[str, object] | None = None
+    ) -> None:
+        vector = models.VectorParams(
+            size=spec.size,
+            distance=models.Distance.DOT,
+            on_disk=spec.is_large,  # 8-bit copies are in memory, and the few that are scored again cached
+        )
+
+        def create() -> None:
+            try:
+                self._client.create_collection(
+                    self._name(real_name),
+                    vectors_config={spec.vector: vector},
+                    quantization_config=_INT8 if spec.is_large else None,
+                    metadata=metadata,
+                )
+            except RpcError as error:  # made by another process, or by an attempt whose answer got lost
+                if error.code() != StatusCode.ALREADY_EXISTS:
+                    raise
+
+        self._server.write(create)
+
+    def _create_payload_indexes(self, real_name: str, spec: CollectionSpec) -> None:
+        if not spec.fields:
+            return
+        full_name = self._name(real_name)
+        with self._server.translated():
+            present = self._client.get_collection(full_name).payload_schema
+        for field in spec.fields.keys() - present.keys():
+            kind = _INDEX_TYPES[spec.fields[field]]
+            self._server.write(partial(self._client.create_payload_index, full_name, field, kind))
+
+    def _page_of_scores(
+        self, name: str, ids: Sequence[UUID], rows: Sequence[Row], *, vector: str
+    ) -> list[tuple[StoredPoint, list[float]]]:
+        point_ids = [grpc.PointId(uuid=str(key)) for key in ids]
+        these = grpc.Filter(must=[grpc.Condition(has_id=grpc.HasIdCondition(has_id=point_ids))])
+        request = grpc.QueryBatchPoints(
+            collection_name=self._name(name),
+            query_points=[
+                grpc.QueryPoints(
+                    collection_name=self._name(name),
+                    query=_nearest(row),
+                    using=vector,
+                    filter=these,
+                    params=_FULL_VECTORS,
+                    limit=len(point_ids),
+                    with_payload=grpc.WithPayloadSelector(enable=place == 0),  # of the first query is enough
+                )
+                for place, row in enumerate(rows)
+            ],
+        )
+        with self._server.translated():
+            answer = self._client.grpc_points.QueryBatch(request, timeout=self._server.request_timeout_s)
+        scores = [{point.id.uuid: point.score for point in batch.result} for batch in answer.result]
+        return [
+            (
+                StoredPoint(UUID(point.id.uuid), GrpcToRest.convert_payload(point.payload)),
+                [each[point.id.uuid] for each in scores],
+            )
+            for point in answer.result[0].result
+            if all(point.id.uuid in each for each in scores)
+        ]
+
+    def _stored(self, point: models.Record, vector: str | None) -> StoredPoint:
+        row = None
+        if vector is not None:
+            if not isinstance(point.vector, dict) or vector not in point.vector:
+                raise SegmentIndexError(f"point {point.id} in {self.location} has no vector {vector!r}")
+            row = np.asarray(point.vector[vector], np.float32)
+        return StoredPoint(UUID(str(point.id)), point.payload or {}, row)
+
+
+def _nearest(row: Row) -> grpc.Query:
+    return grpc.Query(nearest=grpc.VectorInput(dense=grpc.DenseVector(data=row.tolist())))
+
+
+def _search_params(where: Conditions, *, exact: bool) -> grpc.SearchParams:
+    if exact:
+        return _EXACT
+    # The segments of some pictures are few: all are compared, and looking at each twice does not pay.
+    few = any(
+        isinstance(each, AnyOf) and each.field == "image_id" and len(each.values) <= _FEW_IMAGES
+        for each in where
+    )
+    return _FULL_VECTORS if few else _FAST
+
+
+def _plain(value: grpc.Value) -> object:
+    """Return a value of a payload that is a text or a list of texts."""
+    if value.HasField("list_value"):
+        return [each.string_value for each in value.list_value.values]
+    return value.string_value
+
+
+def _filter(where: Conditions) -> models.Filter:
+    return models.Filter(must=[_condition(each) for each in where])
+
+
+def _condition(condition: Condition) -> models.Condition:
+    match condition:
+        case HasId(ids):
+            return models.HasIdCondition(has_id=[str(key) for key in ids])
+        case Equals(field, value):
+            return models.FieldCondition(key=field, match=models.MatchValue(value=value))
+        case AnyOf(field, values):
+            return models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
+        case Between(field, gte, lte, lt):
+            return models.FieldCondition(key=field, range=models.Range(gte=gte, lte=lte, lt=lt))

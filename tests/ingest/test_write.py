@@ -1,0 +1,178 @@
+"""Writers of two processes that meet in one picture lose nothing of each other's."""
+
+from collections.abc import Callable
+from itertools import product
+from uuid import UUID
+
+import numpy as np
+import pytest
+from tests.fakes.embedder import ColourEmbedder
+from tests.fakes.segmenter import FloodSegmenter
+
+from segdex_backends.index.memory import MemoryIndex
+from segdex_core.geometry import BoxXYXY
+from segdex_core.masks import encode_mask
+from segdex_core.records import ImageFile, ImageRecord, Segment, Vectors
+from segdex_ingest.analyse import AnalysedImage, Recipe
+from segdex_ingest.run import prepare_index
+from segdex_ingest.write import PictureWriter
+
+RECIPE = Recipe(FloodSegmenter(), ColourEmbedder())
+HERE, THERE, OLD = (ImageFile(f"file:///p/{name}.png", 7) for name in ("here", "there", "old"))
+
+
+def analysed(recipe: str = "recipe") -> AnalysedImage:
+    """Return a picture with two segments."""
+    dim = RECIPE.embedder.dim
+    unit = np.eye(1, dim, dtype=np.float32)
+    segments = []
+    for side in (3, 6):
+        mask = np.zeros((8, 8), dtype=bool)
+        mask[:side, :side] = True
+        segments.append(
+            Segment(
+                box=BoxXYXY(0, 0, side, side),
+                mask=encode_mask(mask),
+                area_px=side * side,
+                predicted_iou=0.9,
+                stability=0.9,
+                score=0.5,
+            )
+        )
+    return AnalysedImage(
+        sha256="ab" * 32,
+        size_bytes=3,
+        size_hw=(8, 8),
+        captured_s=1.0,
+        place_lat_lon=None,
+        recipe=recipe,
+        segments=segments,
+        segment_vectors={view: np.repeat(unit, 2, axis=0) for view in ("crop", "mask")},
+        image_vector=unit,
+    )
+
+
+class MeetingIndex(MemoryIndex):
+    """Lets another process act once, right before a write of the ledger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: Callable[[], object] | None = None
+
+    def _meet(self) -> None:
+        act, self.meanwhile = self.meanwhile, None
+        if act is not None:
+            act()
+
+    def upsert_image(self, record: ImageRecord, vector: Vectors) -> ImageRecord:
+        self._meet()
+        return super().upsert_image(record, vector)
+
+    def update_image(self, record: ImageRecord) -> ImageRecord:
+        self._meet()
+        return super().update_image(record)
+
+    def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
+        self._meet()
+        super().delete_image(image_id, revision=revision)
+
+
+@pytest.fixture(name="index")
+def _index() -> MeetingIndex:
+    index = MeetingIndex()
+    prepare_index(index, RECIPE, profile="test")
+    return index
+
+
+def writer(index: MeetingIndex) -> PictureWriter:
+    """Return the writer of another process: it shares no lock."""
+    return PictureWriter(index, exists=lambda _: True)
+
+
+def store(index: MeetingIndex, file: ImageFile, *tags: str) -> None:
+    writer(index).store(analysed(), file, tags)
+
+
+def note(index: MeetingIndex, file: ImageFile, *tags: str) -> None:
+    [known] = index.scroll_images()
+    writer(index).note(known, file, tags)
+
+
+def leave(index: MeetingIndex, file: ImageFile, *_: str) -> None:
+    writer(index).leave(analysed().image_id, file.uri)
+
+
+def assert_consistent(index: MeetingIndex) -> ImageRecord:
+    [record] = index.scroll_images()
+    segments = list(index.scroll_segments())
+    assert len(segments) == record.segment_count == 2
+    for segment in segments:
+        assert set(segment.tags) == set(record.tags)
+        assert set(segment.sources) == set(record.sources)
+    return record
+
+
+@pytest.mark.parametrize(("mine", "theirs"), list(product([store, note], [store, note])))
+def test_files_and_tags_of_both_stay(
+    index: MeetingIndex,
+    mine: Callable[..., None],
+    theirs: Callable[..., None],
+) -> None:
+    if note in (mine, theirs):
+        store(index, OLD, "old")
+    index.meanwhile = lambda: theirs(index, THERE, "theirs")
+
+    mine(index, HERE, "mine")
+
+    record = assert_consistent(index)
+    assert {HERE, THERE} <= set(record.files)
+    assert {"mine", "theirs"} <= set(record.tags)
+    assert (OLD in record.files) == (note in (mine, theirs))
+
+
+@pytest.mark.parametrize("theirs", [store, note])
+def test_a_picture_that_gets_a_file_while_its_last_one_is_left_stays(
+    index: MeetingIndex, theirs: Callable[..., None]
+) -> None:
+    store(index, OLD, "old")
+    index.meanwhile = lambda: theirs(index, THERE, "theirs")
+
+    leave(index, OLD)
+
+    record = assert_consistent(index)
+    assert record.files == (THERE,)
+    assert record.tags == ("old", "theirs")
+
+
+def test_a_picture_that_is_deleted_while_it_is_noted_is_for_the_caller_to_store_again(
+    index: MeetingIndex,
+) -> None:
+    store(index, OLD, "old")
+    [known] = index.scroll_images()
+    index.meanwhile = lambda: leave(index, OLD)
+
+    assert writer(index).note(known, HERE, ("mine",)) is None
+    assert index.counts().images == 0
+
+
+def test_another_recipe_replaces_the_segments_and_keeps_files_and_tags(index: MeetingIndex) -> None:
+    store(index, OLD, "old")
+    index.meanwhile = lambda: note(index, THERE, "theirs")
+
+    written = writer(index).store(analysed("newer"), HERE, ("mine",))
+
+    record = assert_consistent(index)
+    assert record == written.record
+    assert record.recipe == "newer"
+    assert set(record.files) == {HERE, OLD, THERE}
+    assert record.tags == ("mine", "old", "theirs")
+
+
+def test_what_the_index_has_already_is_not_written_again(index: MeetingIndex) -> None:
+    store(index, HERE, "tag")
+    [known] = index.scroll_images()
+
+    noted = writer(index).note(known, HERE, ("tag",))
+
+    assert noted is not None
+    assert noted.record == known
