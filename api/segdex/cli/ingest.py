@@ -29,6 +29,7 @@ from segdex.cli.common import (
     ProfileOption,
     SegmenterOption,
     ServerOption,
+    Session,
     check_limit,
     console_err,
     console_out,
@@ -38,7 +39,7 @@ from segdex.cli.common import (
 )
 from segdex.cli.ingest_service import skipped_folders, upload_files
 from segdex.cli.remote import OF_MODELS, connected, refuse_options
-from segdex.wiring import load_recipe, open_index, plan_workers, profile_of
+from segdex.wiring import Parts, plan_workers, profile_of
 from segdex_core.errors import IndexMissingError, UsageError
 from segdex_core.media.uris import display_path
 from segdex_core.ports.index import SegmentIndex
@@ -209,18 +210,19 @@ def ingest_command(
     scan = scan_paths(paths, include_hidden=include_hidden, exclude=exclude or [])
     if not scan.files and not scan.problems:
         raise UsageError(f"{', '.join(paths)}: no file to ingest there; name a folder with pictures in it")
+    parts = Session.of(context).parts
     if settings.server is None:
         _refuse_index_among_pictures(scan, settings)
     if settings.server is not None:
         with connected(settings, settings.server) as client, _progress(len(scan.files)) as on_file:
             report = upload_files(scan, client, tags=options.tags, limit=limit, on_file=on_file)
     elif dry_run:
-        report = dry_run_report(scan, settings, options)
+        report = dry_run_report(scan, parts, settings, options)
     else:
-        with opened(settings, create=True) as opened_index:
+        with opened(parts, settings, create=True) as opened_index:
             chosen = profile_of(settings, opened_index)
             with console_err().status("loading the models"):
-                recipe = load_recipe(settings, chosen, generator)
+                recipe = parts.load_recipe(settings, chosen, generator)
                 options = replace(options, workers=plan_workers(settings))
             report = ingest(scan, opened_index, recipe, options, profile=chosen)
     if as_json:
@@ -259,10 +261,10 @@ _GRAPH_FROM_SEGMENTS = 50_000
 """An embedded index compares fewer one by one fast enough: 100,000 vectors of 512 take 25 to 36 ms."""
 
 
-def dry_run_report(scan: Scan, settings: Settings, options: IngestOptions) -> IngestReport:
+def dry_run_report(scan: Scan, parts: Parts, settings: Settings, options: IngestOptions) -> IngestReport:
     """Say what an ingest would do, with the models of the index; loads none and writes nothing."""
     try:
-        index = open_index(settings, create=False)
+        index = parts.open_index(settings, create=False)
     except IndexMissingError:
         ledger, recipe = Ledger(()), ""
     else:
