@@ -7,9 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import settings
 from tests.qdrant_server import qdrant_server
 
 __all__ = ["fast_folder", "qdrant_server"]
+
+settings.register_profile("any machine", deadline=None)  # a busy one is slow, and no property less true
+settings.load_profile("any machine")
 
 # Later means slower: a mistake in a pure function shows before a model is loaded.
 _TESTS = Path(__file__).parent

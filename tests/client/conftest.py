@@ -1,7 +1,6 @@
 """The service over coloured boxes, listening on loopback as a real one does."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from tests.fakes.service import load
+from tests.waiting import wait_until
 
 from segdex.http.app import build_app
 from segdex.http.keys import ApiKey
@@ -46,9 +46,8 @@ def _serve(tmp_path: Path) -> Iterator[Serve]:
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         running.append((server, thread))
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.005)
+        wait_until(lambda: server.started or not thread.is_alive(), what="the service has started")
+        assert thread.is_alive()
         state.wait()
         port = server.servers[0].sockets[0].getsockname()[1]
         return Service(f"http://127.0.0.1:{port}", app, state)
@@ -56,7 +55,7 @@ def _serve(tmp_path: Path) -> Iterator[Serve]:
     yield serve
     for server, thread in running:
         server.should_exit = True
-        thread.join(20)
+        thread.join()
 
 
 @pytest.fixture(name="service")

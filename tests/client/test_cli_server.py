@@ -1,21 +1,18 @@
 """``segdex --server URL``: the same commands, answered by a service."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 from tests.client.conftest import Serve, Service
-from tests.fakes.embedder import ColourEmbedder
-from tests.fakes.segmenter import FloodSegmenter
-from tests.fakes.service import png
+from tests.fakes.service import parts, png
 
-from segdex.cli import manage, search_here, segment, show
 from segdex.cli.main import run
 from segdex.http.keys import make_key
+from segdex.wiring import REAL, Parts
 from segdex_core.ports.index import SegmentIndex
 
 Capture = pytest.CaptureFixture[str]
@@ -26,29 +23,27 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Where a service listens, and what lets the commands use its index and models in this process."""
+
+    url: str
+    parts: Parts
+
+
 @pytest.fixture(name="here")
-def _here(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
-    """Let the local commands use the index and the models that the service has."""
-
-    @contextmanager
-    def opened(*_: object, **__: object) -> Iterator[SegmentIndex]:
-        yield service.loaded.index
-
-    for module in (manage, search_here, show):
-        monkeypatch.setattr(module, "opened", opened)
-    monkeypatch.setattr(search_here, "load_embedder", lambda *_: ColourEmbedder())
-    monkeypatch.setattr(search_here, "load_judge", lambda *_: service.loaded.judge)
-    monkeypatch.setattr(segment, "load_segmenter", lambda *_: FloodSegmenter())
-    return service
+def _here(service: Service, tmp_path: Path) -> Here:
+    index: SegmentIndex = service.loaded.index
+    return Here(service.url, replace(parts(tmp_path / "set"), open_index=lambda _, *, create: index))
 
 
-def output(capsys: Capture, *arguments: str, code: int = 0) -> str:
-    assert run(arguments) == code, capsys.readouterr().err
+def output(capsys: Capture, *arguments: str, code: int = 0, here: Here | None = None) -> str:
+    assert run(arguments, parts=REAL if here is None else here.parts) == code, capsys.readouterr().err
     return capsys.readouterr().out
 
 
-def answer(capsys: Capture, *arguments: str, code: int = 0) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(output(capsys, *arguments, "--json", code=code))
+def answer(capsys: Capture, *arguments: str, code: int = 0, here: Here | None = None) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(output(capsys, *arguments, "--json", code=code, here=here))
     return value
 
 
@@ -85,13 +80,13 @@ def without(value: Any, names: set[str]) -> Any:
     ids=" ".join,
 )
 def test_a_search_answers_the_same_here_and_there(
-    here: Service, capsys: Capture, question: tuple[str, ...]
+    here: Here, capsys: Capture, question: tuple[str, ...]
 ) -> None:
     Path("green.png").write_bytes(png("green"))
 
-    local = answer(capsys, "search", *question)
+    local = answer(capsys, "search", *question, here=here)
     remote = answer(capsys, "search", *question, "--server", here.url)
-    lines = [output(capsys, *place, "search", *question) for place in ((), ("--server", here.url))]
+    lines = [output(capsys, *place, "search", *question, here=here) for place in ((), ("--server", here.url))]
 
     assert set(local) == set(remote)
     assert set(local["models"]) == set(remote["models"])
@@ -100,20 +95,23 @@ def test_a_search_answers_the_same_here_and_there(
     assert [one.splitlines()[:-1] for one in lines[:1]] == [one.splitlines()[:-1] for one in lines[1:]]
 
 
-def test_words_without_quotes_are_one_question(here: Service, capsys: Capture) -> None:
-    plain = answer(capsys, "search", "red", "green", "--exact")
+def test_words_without_quotes_are_one_question(here: Here, capsys: Capture) -> None:
+    plain = answer(capsys, "search", "red", "green", "--exact", here=here)
 
-    assert plain["hits"] == answer(capsys, "search", "red green", "--exact")["hits"]
-    assert plain["hits"] != answer(capsys, "search", "red", "--exact")["hits"]
+    assert plain["hits"] == answer(capsys, "search", "red green", "--exact", here=here)["hits"]
+    assert plain["hits"] != answer(capsys, "search", "red", "--exact", here=here)["hits"]
 
 
-def test_a_segment_is_something_to_look_for_and_to_show(here: Service, capsys: Capture) -> None:
+def test_a_segment_is_something_to_look_for_and_to_show(here: Here, capsys: Capture) -> None:
     found = answer(capsys, "search", "green", "--server", here.url)["hits"][0]["segments"][0]["segment_id"]
 
     again = answer(capsys, "search", "--segment", found, "--server", here.url)
-    local = answer(capsys, "show", found, "--out", "here")
+    local = answer(capsys, "show", found, "--out", "here", here=here)
     remote = answer(capsys, "show", found, "--out", "there", "--server", here.url)
-    lines = [output(capsys, "show", found, *place).splitlines()[:3] for place in ((), ("--server", here.url))]
+    lines = [
+        output(capsys, "show", found, *place, here=here).splitlines()[:3]
+        for place in ((), ("--server", here.url))
+    ]
 
     assert again["hits"][0]["segments"][0]["segment_id"] == found
     assert without(local, {"files"}) == without(remote, {"files"})
@@ -173,14 +171,14 @@ def test_stats_say_what_the_service_says(service: Service, capsys: Capture) -> N
     assert (figures["pictures"], figures["profile"], figures["dimensions"]) == (2, "offline", 16)
 
 
-def test_a_thing_is_cut_out_the_same_here_and_there(here: Service, capsys: Capture) -> None:
+def test_a_thing_is_cut_out_the_same_here_and_there(here: Here, capsys: Capture) -> None:
     Path("p.png").write_bytes(png("red"))
     for prompt in (
         ("--point", "40,40", "--not-point", "5,5"),
         ("--box", "15,15,85,75", "--masks", "3"),
         ("--point", "40,40", "--mask", "here/p-mask-1.png"),
     ):
-        local = answer(capsys, "segment", "p.png", *prompt, "--out", "here")
+        local = answer(capsys, "segment", "p.png", *prompt, "--out", "here", here=here)
         remote = answer(capsys, "segment", "p.png", *prompt, "--out", "there", "--server", here.url)
 
         assert local["masks"] == remote["masks"]

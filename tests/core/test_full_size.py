@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
@@ -147,7 +147,6 @@ def brute_force_clean(mask: BoolMask, min_region_px: int) -> BoolMask:
     return cleaned
 
 
-@settings(deadline=None)
 @given(SMALL_MASKS, st.integers(0, 60))
 def test_cleaning_agrees_with_a_flood_fill(mask: BoolMask, min_region_px: int) -> None:
     before = mask.copy()
@@ -158,7 +157,6 @@ def test_cleaning_agrees_with_a_flood_fill(mask: BoolMask, min_region_px: int) -
     np.testing.assert_array_equal(mask, before)
 
 
-@settings(deadline=None)
 @given(SMALL_MASKS, st.integers(0, 60))
 def test_cleaning_twice_is_cleaning_once(mask: BoolMask, min_region_px: int) -> None:
     once = clean_small_regions(mask, min_region_px=min_region_px)

@@ -54,7 +54,6 @@ def _shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
     return shell
 
 
-@pytest.mark.timeout(600)
 def test_the_whole_round_from_a_folder_to_a_cut_out(shell: Shell, tmp_path: Path) -> None:
     assert shell.outcomes("--dry-run") == {"added": 3}
     assert not (tmp_path / "index").exists()

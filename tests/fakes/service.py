@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from threading import RLock
 
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -13,14 +12,15 @@ from tests.fakes.segmenter import FloodSegmenter
 
 from segdex.evaluation.load import load_dataset
 from segdex.evaluation.search import ingest_dataset
-from segdex.http.model_worker import ModelWorker, QueuedEmbedder
 from segdex.http.state import Loaded
-from segdex.jobs.queue import Jobs, sqlite_storage
-from segdex.jobs.worker import JobWorker
-from segdex.wiring import build_settings, job_runner
+from segdex.wiring import Parts, load_service
 from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.sources.files import FileSource
 from segdex_core.geometry import BoxXYXY
+from segdex_core.ports.embedder import Embedder
+from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.segmenter import Segmenter
+from segdex_core.records import Vectors
 from segdex_core.settings import Settings
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.masks.generate import GeneratorSettings
@@ -42,41 +42,45 @@ OTHERS = EMBEDDER.embed_texts(list(COLOURS_RGB))
 CALIBRATION = Calibration(object_weight=0.05, threshold=0.3, growth=0)
 
 
-def load(folder: Path, *, max_waiting: int = 64, settings: Settings | None = None) -> Loaded:
-    """Return what a service answers from: two pictures of coloured boxes, ingested into memory."""
+def parts(folder: Path) -> Parts:
+    """Return what opens an index of two pictures of coloured boxes, and loads the fakes that filled it."""
     recipe = Recipe(
         FloodSegmenter(),
         EMBEDDER,
         GeneratorSettings(points_per_side=4, explained_above=1.0, redraws=False),
     )
-    index = MemoryIndex()
-    dataset = load_dataset(write_colour_set(folder, PICTURES))
-    ingest_dataset(dataset, index=index, recipe=recipe, source=FileSource(), profile="offline")
-    worker = ModelWorker(EMBEDDER, max_waiting=max_waiting)
-    chosen = settings or build_settings()
-    jobs = Jobs(sqlite_storage(folder.parent / "jobs.sqlite", index_key="test"))
-    writing = RLock()
-    job_worker = JobWorker(jobs, job_runner(chosen, index, recipe, "offline", lock=writing))
-    job_worker.start()
-    return Loaded(
-        index=index,
-        profile="offline",
-        recipe=recipe,
-        embedder=QueuedEmbedder(EMBEDDER, worker),
-        worker=worker,
-        judge=PresenceJudge(OTHERS, CALIBRATION),
-        refiner=Refiner(
-            segmenter=FloodSegmenter(),
-            embedder=EMBEDDER,
-            distractors=OTHERS,
+
+    def open_index(settings: Settings, *, create: bool) -> SegmentIndex:
+        index = MemoryIndex()
+        dataset = load_dataset(write_colour_set(folder, PICTURES))
+        ingest_dataset(dataset, index=index, recipe=recipe, source=FileSource(), profile="offline")
+        return index
+
+    def make_refiner(
+        settings: Settings, *, segmenter: Segmenter, embedder: Embedder, distractors: Vectors
+    ) -> Refiner:
+        return Refiner(
+            segmenter=segmenter,
+            embedder=embedder,
+            distractors=distractors,
             encodings=EncodingCache(64),
             gate=GateSettings(gain_floor=-1),
-        ),
-        jobs=jobs,
-        job_worker=job_worker,
-        source=FileSource(),
-        writing=writing,
+        )
+
+    return Parts(
+        open_index=open_index,
+        load_segmenter=lambda *_: recipe.segmenter,
+        load_embedder=lambda *_: EMBEDDER,
+        load_recipe=lambda *_: recipe,
+        load_judge=lambda *_: PresenceJudge(OTHERS, CALIBRATION),
+        make_refiner=make_refiner,
     )
+
+
+def load(folder: Path, *, settings: Settings) -> Loaded:
+    """Return what a service of these settings answers from, over the parts above; its jobs are beside it."""
+    jobs = {"jobs_file": folder.parent / "jobs.sqlite"}
+    return load_service(settings.model_copy(update=jobs), parts(folder))
 
 
 def png(colour: str = "orange", size: tuple[int, int] = (120, 90)) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from tests.backends.index.stored_samples import unit_rows
@@ -85,7 +85,6 @@ def test_a_box_in_the_middle_gets_the_documented_margin() -> None:
     assert box_of(views.crop(BoxXYXY(100, 60, 140, 120))) == BoxXYXY(98, 57, 142, 123)
 
 
-@settings(deadline=None)
 @given(pictures_with_a_box(), st.integers(0, 2**32 - 1))
 def test_the_blur_view_is_the_crop_inside_the_mask_and_the_blurred_picture_outside(
     picture: tuple[tuple[int, int], BoxXYXY], seed: int

@@ -27,7 +27,7 @@ from segdex_ingest.run import IngestOptions, ingest_into
 from segdex_search.answer import search
 from segdex_search.queries import SearchQuery, TextTerm
 
-pytestmark = [pytest.mark.models, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.models, pytest.mark.slow]
 
 OUTLINES = json.loads((Path(__file__).parent / "demo_masks.json").read_text())
 

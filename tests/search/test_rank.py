@@ -6,7 +6,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.backends.index.stored_samples import FINGERPRINT, make_picture, unit_rows
 
@@ -96,7 +96,6 @@ def test_a_hit_between_two_levels_that_are_no_hits_still_covers_both() -> None:
     assert [found.score for found in drop_nested(hits)] == [0.9]
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     crop_weight=st.sampled_from([0.0, 0.3, 1.0, 7.0]),

@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, expect, sync_playwright
 from tests.fakes.service import load
+from tests.waiting import wait_until
 from tests.web.chromium import chromium
 from tests.web.visit import WAIT_MS, Visit
 
@@ -24,7 +24,6 @@ from segdex.wiring import build_settings
 WINDOW, PHONE = (1100, 800), (390, 844)
 """Width and height of what is looked at."""
 
-_START_S = 20.0
 _ARGUMENTS = [
     "--no-sandbox",  # tests may run as root
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # the browser itself asks nobody either
@@ -82,11 +81,8 @@ def running(
 
     thread.start()
     try:
-        deadline = time.monotonic() + _START_S
-        while not server.started:
-            assert thread.is_alive(), "the service did not start"
-            assert time.monotonic() < deadline, "the service did not start in time"
-            time.sleep(0.005)
+        wait_until(lambda: server.started or not thread.is_alive(), what="the service has started")
+        assert thread.is_alive(), "the service did not start"
         state.wait()
         port = server.servers[0].sockets[0].getsockname()[1]
         yield Service(f"http://127.0.0.1:{port}", folder, stop)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Request, expect
 from tests.fakes.embedder import COLOURS_RGB
 
-WAIT_MS = 20_000
+WAIT_MS = 120_000
 """As long as a busy machine may take for one answer; nothing waits that long where all is well."""
 
 NEAR = 14

@@ -13,6 +13,7 @@ from segdex.cli.common import (
     JsonOption,
     ProfileOption,
     SegmenterOption,
+    Session,
     check_limit,
     console_err,
     console_out,
@@ -30,7 +31,7 @@ from segdex.cli.ingest import QualityOption, generator_settings
 from segdex.evaluation.calibrate import fit_calibration
 from segdex.evaluation.dataset import sample_dataset
 from segdex.evaluation.load import load_dataset
-from segdex.wiring import calibration_folder, load_judge
+from segdex.wiring import calibration_folder
 from segdex_search.calibrate import save_calibration
 
 
@@ -68,16 +69,18 @@ def calibrate_command(
         quality=quality, select="ranked", segments_per_image=None, points_per_side=None, crop_layers=None
     )
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
-    is_named = index is not None or "index" in (context.obj or {})
+    session = Session.of(context)
     progress = console_err()
-    with labelled_index(settings, dataset, generator, is_named=is_named) as labelled:
+    with labelled_index(
+        session.parts, settings, dataset, generator, is_named=index is not None or "index" in session.options
+    ) as labelled:
         embedding = labelled.recipe.embedder
         calibration, weights, rows = fit_calibration(
             dataset,
             index=labelled.index,
             embedder=embedding,
             image_id_by_name=labelled.image_ids,
-            judge=load_judge(settings, embedding),
+            judge=session.parts.load_judge(settings, embedding),
             on_step=lambda line: progress.print(line, markup=False),
         )
     kept: Path | None = None

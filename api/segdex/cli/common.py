@@ -2,15 +2,16 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from segdex.wiring import build_settings, open_index
+from segdex.wiring import REAL, Parts, build_settings
 from segdex_core.errors import UsageError
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.settings import Settings
@@ -82,6 +83,24 @@ def print_json(value: object) -> None:
     sys.stdout.write("\n")
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What every command of a call shares: typer hands it on as the object of the context.
+
+    Attributes:
+        parts: What opens the index and loads the models.
+        options: Those that stand before the name of the command.
+    """
+
+    parts: Parts = REAL
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, context: typer.Context) -> "Session":
+        """Return the session of a command."""
+        return context.obj if isinstance(context.obj, cls) else cls()
+
+
 def settings_from(context: typer.Context, **given: object) -> Settings:
     """Return the settings of a command: its own options, else those before its name, else the environment.
 
@@ -90,7 +109,7 @@ def settings_from(context: typer.Context, **given: object) -> Settings:
     Raises:
         UsageError: If a value is not allowed, or both an index and a service are named.
     """
-    chosen: dict[str, object] = dict(context.obj or {})
+    chosen: dict[str, object] = dict(Session.of(context).options)
     chosen.update({name: value for name, value in given.items() if value is not None})
     if "server" in chosen and "index" in chosen:
         raise UsageError("--index and --server cannot go together: name the index here, or the service")
@@ -113,9 +132,9 @@ def check_limit(limit: int | None) -> None:
 
 
 @contextmanager
-def opened(settings: Settings, *, create: bool = False) -> Iterator[SegmentIndex]:
+def opened(parts: Parts, settings: Settings, *, create: bool = False) -> Iterator[SegmentIndex]:
     """Open the index of the settings and close it at the end, whatever happens."""
-    index = open_index(settings, create=create)
+    index = parts.open_index(settings, create=create)
     try:
         yield index
     finally:

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from segdex.cli.common import DeviceOption, ProfileOption, console_out, opened, settings_from
+from segdex.cli.common import DeviceOption, ProfileOption, Session, console_out, opened, settings_from
 from segdex.cli.demo_photos import DEMO_QUERIES, demo_photos
 from segdex.cli.ingest import ingest, print_report
 from segdex.cli.search import print_hits, save_sheet
-from segdex.wiring import DEFAULT_PROFILE, load_recipe, open_source, plan_workers
+from segdex.wiring import DEFAULT_PROFILE, Parts, open_source, plan_workers
 from segdex_core.errors import ModelUnavailableError
 from segdex_core.settings import ProfileName, Settings
 from segdex_ingest.analyse import Recipe
@@ -36,7 +36,8 @@ def demo_command(
     """Ingest eight photographs, ask four questions, and write a contact sheet of the answers."""
     console = console_out()
     settings = settings_from(context, profile=profile, device=device)
-    chosen, recipe = _load_usable(settings)
+    parts = Session.of(context).parts
+    chosen, recipe = _load_usable(parts, settings)
     settings = settings.model_copy(update={"profile": chosen, "index": f"edge:{out / f'index-{chosen}'}"})
     options = IngestOptions(
         max_pixels=settings.max_pixels,
@@ -46,7 +47,7 @@ def demo_command(
     )
     answers = []
     source = open_source()
-    with opened(settings, create=True) as index:
+    with opened(parts, settings, create=True) as index:
         report = ingest(
             source.list([str(photo) for photo in demo_photos()]), index, recipe, options, profile=chosen
         )
@@ -67,13 +68,13 @@ def demo_command(
     return report.exit_code
 
 
-def _load_usable(settings: Settings) -> tuple[ProfileName, Recipe]:
+def _load_usable(parts: Parts, settings: Settings) -> tuple[ProfileName, Recipe]:
     """Load the profile asked for; with none, ``default``, or ``offline`` where the hub does not answer."""
     try:
         profile = settings.profile or DEFAULT_PROFILE
-        return profile, load_recipe(settings, profile, GeneratorSettings())
+        return profile, parts.load_recipe(settings, profile, GeneratorSettings())
     except ModelUnavailableError:
         if settings.profile is not None:
             raise
     console_out().print("the model hub does not answer: going on with the offline profile")
-    return "offline", load_recipe(settings, "offline", GeneratorSettings())
+    return "offline", parts.load_recipe(settings, "offline", GeneratorSettings())

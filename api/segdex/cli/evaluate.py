@@ -21,6 +21,7 @@ from segdex.cli.common import (
     ProfileOption,
     RefinerOption,
     SegmenterOption,
+    Session,
     check_limit,
     console_err,
     console_out,
@@ -46,11 +47,8 @@ from segdex.evaluation.search import evaluate_search, ingest_dataset
 from segdex.evaluation.search_report import SearchReport
 from segdex.wiring import (
     DEFAULT_PROFILE,
+    Parts,
     cache_folder,
-    load_judge,
-    load_recipe,
-    load_segmenter,
-    make_refiner,
     open_source,
     plan_workers,
 )
@@ -110,7 +108,7 @@ def masks_command(
         crop_layers=crop_layers,
     )
     dataset = choose_source(load_dataset(data, image_folder=images), source)
-    model = load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
+    model = Session.of(context).parts.load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
     total = sum(bool(image.instances) for image in dataset.images)
     with _progress("pictures", min(total, limit or total)) as advance:
         report = evaluate_masks(
@@ -184,9 +182,10 @@ def search_command(
     )
     before = None if compare is None else SearchReport.load(compare)
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
-    is_named = index is not None or "index" in (context.obj or {})
+    session = Session.of(context)
+    is_named = index is not None or "index" in session.options
     with (
-        labelled_index(settings, dataset, generator, is_named=is_named) as labelled,
+        labelled_index(session.parts, settings, dataset, generator, is_named=is_named) as labelled,
         _progress("queries", len({query.text for query in dataset.class_queries})) as advance,
     ):
         report = evaluate_search(
@@ -194,7 +193,7 @@ def search_command(
             index=labelled.index,
             embedder=labelled.recipe.embedder,
             image_id_by_name=labelled.image_ids,
-            judge=load_judge(settings, labelled.recipe.embedder),
+            judge=session.parts.load_judge(settings, labelled.recipe.embedder),
             exact=exact,
             nested=nested,
             on_query=lambda _: advance(),
@@ -243,12 +242,13 @@ def refine_command(
         quality=quality, select="ranked", segments_per_image=None, points_per_side=None, crop_layers=None
     )
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
-    is_named = index is not None or "index" in (context.obj or {})
-    with labelled_index(settings, dataset, generator, is_named=is_named) as labelled:
+    session = Session.of(context)
+    is_named = index is not None or "index" in session.options
+    with labelled_index(session.parts, settings, dataset, generator, is_named=is_named) as labelled:
         recipe = labelled.recipe
         plan_workers(settings.model_copy(update={"workers": 1}))  # all cores for one hit at a time
-        judge = load_judge(settings, recipe.embedder)
-        made = make_refiner(
+        judge = session.parts.load_judge(settings, recipe.embedder)
+        made = session.parts.make_refiner(
             settings, segmenter=recipe.segmenter, embedder=recipe.embedder, distractors=judge.distractors
         )
         with _progress("pictures", len(dataset.images)) as advance:
@@ -283,7 +283,7 @@ def prompts_command(
     settings = settings_from(context, profile=profile, device=device, segmenter=segmenter)
     check_limit(limit)
     dataset = choose_source(load_dataset(data, image_folder=images), source)
-    model = load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
+    model = Session.of(context).parts.load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
     total = sum(bool(image.instances) for image in dataset.images)
     with _progress("pictures", min(total, limit or total)) as advance:
         report = evaluate_prompts(
@@ -315,20 +315,26 @@ class LabelledIndex:
 
 @contextmanager
 def labelled_index(
-    settings: Settings, dataset: EvalDataset, generator: GeneratorSettings, *, is_named: bool
+    parts: Parts,
+    settings: Settings,
+    dataset: EvalDataset,
+    generator: GeneratorSettings,
+    *,
+    is_named: bool,
 ) -> Iterator[LabelledIndex]:
     """Open an index, and ingest what it lacks of a labelled set.
 
     Args:
+        parts: What opens the index and loads the models.
         settings: Models, limits and index.
         dataset: The pictures.
         generator: How they are segmented.
         is_named: Whether the user named the index; else it is one in the cache folder.
     """
-    recipe = load_recipe(settings, settings.profile or DEFAULT_PROFILE, generator)
+    recipe = parts.load_recipe(settings, settings.profile or DEFAULT_PROFILE, generator)
     if not is_named:
         settings = with_kept_index(settings, dataset.path, recipe)
-    with opened(settings, create=True) as index:
+    with opened(parts, settings, create=True) as index:
         yield LabelledIndex(index, recipe, _ingested(dataset, index, recipe, settings))
 
 

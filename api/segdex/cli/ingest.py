@@ -31,6 +31,7 @@ from segdex.cli.common import (
     ProfileOption,
     SegmenterOption,
     ServerOption,
+    Session,
     check_limit,
     console_err,
     console_out,
@@ -41,7 +42,7 @@ from segdex.cli.common import (
 from segdex.cli.ingest_service import upload_files
 from segdex.cli.remote import OF_MODELS, connected, refuse_options
 from segdex.recipes import RememberedRecipe
-from segdex.wiring import open_index, open_source, profile_of, remembered_recipe, worker_count
+from segdex.wiring import Parts, open_source, profile_of, remembered_recipe, worker_count
 from segdex_core.errors import IndexMissingError, UsageError
 from segdex_core.media.uris import canonical_path, display_path
 from segdex_core.ports.index import SegmentIndex
@@ -220,17 +221,18 @@ def ingest_command(
     listing = source.list(paths, include_hidden=include_hidden, exclude=exclude or [])
     if not listing.uris and not listing.problems:
         raise UsageError(f"{', '.join(paths)}: no file to ingest there; name a folder with pictures in it")
+    parts = Session.of(context).parts
     if settings.server is None:
         _refuse_index_among_pictures(listing, settings)
     if settings.server is not None:
         with connected(settings, settings.server) as client, _progress(len(listing.uris)) as on_file:
             report = upload_files(listing, client, tags=options.tags, limit=limit, on_file=on_file)
     elif dry_run:
-        report = dry_run_report(listing, settings, options, generator)
+        report = dry_run_report(listing, parts, settings, options, generator=generator)
     else:
-        with opened(settings, create=True) as opened_index:
+        with opened(parts, settings, create=True) as opened_index:
             chosen = profile_of(settings, opened_index)
-            recipes = remembered_recipe(settings, chosen, generator)
+            recipes = remembered_recipe(settings, chosen, generator, load=parts.load_recipe)
             report = ingest(
                 listing,
                 opened_index,
@@ -292,18 +294,25 @@ _GRAPH_FROM_SEGMENTS = 50_000
 
 
 def dry_run_report(
-    listing: Listing, settings: Settings, options: IngestOptions, generator: GeneratorSettings
+    listing: Listing,
+    parts: Parts,
+    settings: Settings,
+    options: IngestOptions,
+    *,
+    generator: GeneratorSettings,
 ) -> IngestReport:
     """Say what an ingest would do; loads no model that was loaded before, and writes nothing."""
     source = open_source()
     try:
-        index = open_index(settings, create=False)
+        index = parts.open_index(settings, create=False)
     except IndexMissingError:
         ledger, recipe = Ledger(()), ""
     else:
         try:
             ledger = Ledger(index.scroll_images())
-            recipe = remembered_recipe(settings, profile_of(settings, index), generator).fingerprint()
+            profile = profile_of(settings, index)
+            recipes = remembered_recipe(settings, profile, generator, load=parts.load_recipe)
+            recipe = recipes.fingerprint()
         finally:
             index.close()
     plan = plan_ingest(listing.uris, source=source, ledger=ledger, recipe=recipe)

@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 
 import typer
@@ -24,8 +25,9 @@ from segdex.cli import (
     show,
     worker,
 )
-from segdex.cli.common import DeviceOption, IndexOption, ProfileOption, ServerOption
+from segdex.cli.common import DeviceOption, IndexOption, ProfileOption, ServerOption, Session
 from segdex.cli.refine import with_refine_default
+from segdex.wiring import REAL, Parts
 from segdex_core.errors import SegdexError, UsageError
 
 EXIT_USAGE = 2
@@ -68,11 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run the command line and return its exit code; errors are one line on standard error."""
+def run(arguments: Sequence[str], *, parts: Parts = REAL) -> int:
+    """Run the command line and return its exit code; errors are one line on standard error.
+
+    Args:
+        arguments: Without the name of the program.
+        parts: What opens the index and loads the models.
+    """
     try:
         completed = with_refine_default(arguments)
-        result = build_app()(args=completed, prog_name="segdex", standalone_mode=False)
+        result = build_app()(args=completed, prog_name="segdex", standalone_mode=False, obj=Session(parts))
         code = result if isinstance(result, int) else 0
     except SegdexError as error:
         code = _fail(str(error), error.exit_code)
@@ -111,7 +118,8 @@ def _global_options(
     if server is not None and verb is not None and verb not in _OF_A_SERVICE:
         raise UsageError(_not_of_a_service(verb))
     given = {"profile": profile, "index": index, "server": server, "device": device}
-    context.obj = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in given.items() if value is not None}
+    context.obj = replace(Session.of(context), options=options)
 
 
 def _explain(error: TyperException) -> str:

@@ -9,6 +9,7 @@ from segdex.cli.common import (
     IndexOption,
     JsonOption,
     ServerOption,
+    Session,
     console_out,
     opened,
     print_json,
@@ -41,7 +42,7 @@ def stats_command(
     """Say what an index holds and what filled it."""
     settings = settings_from(context, index=index, server=server)
     if settings.server is None:
-        with opened(settings) as opened_index:
+        with opened(Session.of(context).parts, settings) as opened_index:
             figures = _figures(opened_index)
     else:
         with connected(settings, settings.server) as client:
@@ -68,7 +69,7 @@ def delete_command(
     """Forget pictures and their segments; the files stay."""
     settings = settings_from(context, index=index, server=server)
     if settings.server is None:
-        with opened(settings) as opened_index:
+        with opened(Session.of(context).parts, settings) as opened_index:
             forgotten = _forget(opened_index, pictures)
     else:
         with connected(settings, settings.server) as client:
@@ -91,7 +92,8 @@ def sync_command(
     index: IndexOption = None,
 ) -> int:
     """Forget pictures whose files are gone, and what an interrupted ingest left behind."""
-    with opened(settings_from(context, index=index)) as opened_index:
+    settings = settings_from(context, index=index)
+    with opened(Session.of(context).parts, settings) as opened_index:
         require_filled(opened_index)
         plan = plan_sync(opened_index, source=open_source())
         if plan.images and len(plan.gone) == plan.images and not (dry_run or force):

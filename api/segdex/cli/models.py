@@ -12,12 +12,13 @@ from segdex.cli.common import (
     ProfileOption,
     RefinerOption,
     SegmenterOption,
+    Session,
     console_err,
     console_out,
     print_json,
     settings_from,
 )
-from segdex.wiring import DEFAULT_PROFILE, load_embedder, load_segmenter, load_text_segmenter
+from segdex.wiring import DEFAULT_PROFILE, load_text_segmenter
 from segdex_backends.models.catalog import CATALOG, PROFILES, CatalogEntry
 
 
@@ -65,11 +66,11 @@ def pull_command(
     settings = settings_from(
         context, profile=profile, device=device, segmenter=segmenter, embedder=embedder, refiner=refiner
     )
-    chosen = settings.profile or DEFAULT_PROFILE
+    chosen, parts = settings.profile or DEFAULT_PROFILE, Session.of(context).parts
     console = console_out()
     with console_err().status("fetching and loading"):
-        loaded_segmenter = load_segmenter(settings, chosen)
-        loaded_embedder = load_embedder(settings, chosen)
+        loaded_segmenter = parts.load_segmenter(settings, chosen)
+        loaded_embedder = parts.load_embedder(settings, chosen)
         name = settings.refiner
         loaded_refiner = None if name is None else load_text_segmenter(settings, name)
     console.print(f"segmenter {loaded_segmenter.name}", markup=False)

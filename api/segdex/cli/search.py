@@ -19,6 +19,7 @@ from segdex.cli.common import (
     RefinerOption,
     SegmenterOption,
     ServerOption,
+    Session,
     console_out,
     parse_time,
     print_json,
@@ -180,7 +181,9 @@ def search_command(
     )
     judged = min_score == _AUTO
     heading = ", ".join(texts or [*map(str, image or []), *(segment or [])])
-    with _asked(settings, query, images=image or [], judged=judged, refined=refine is not None) as answer:
+    with _asked(
+        context, settings, query, images=image or [], judged=judged, refined=refine is not None
+    ) as answer:
         console = console_out()
         if not as_json:
             print_answer(answer.response, console, judged=judged)
@@ -204,10 +207,16 @@ def search_command(
 
 @contextmanager
 def _asked(
-    settings: Settings, query: SearchQuery, *, images: list[Path], judged: bool, refined: bool
+    context: typer.Context,
+    settings: Settings,
+    query: SearchQuery,
+    *,
+    images: list[Path],
+    judged: bool,
+    refined: bool,
 ) -> Iterator[Answer]:
     if settings.server is None:
-        yield ask_here(settings, query, judged=judged, refined=refined)
+        yield ask_here(Session.of(context).parts, settings, query, judged=judged, refined=refined)
         return
     with connected(settings, settings.server) as client:
         yield ask_service(client, query, images=images, judged=judged)

@@ -10,14 +10,7 @@ from segdex.cli.common import opened
 from segdex.cli.refine import save_explanation
 from segdex.render.drawing import SheetRow
 from segdex.render.results import hit_out, read_picture, refinement_out, sheet_row
-from segdex.wiring import (
-    load_embedder,
-    load_judge,
-    load_segmenter,
-    make_refiner,
-    open_source,
-    profile_of,
-)
+from segdex.wiring import Parts, open_source, profile_of
 from segdex_core.ports.embedder import Embedder
 from segdex_core.settings import ProfileName, Settings
 from segdex_core.wire.search import RefinementOut, SearchResponse
@@ -39,6 +32,7 @@ class AnswerHere:
     response: SearchResponse
     _query: SearchQuery
     _answer: SearchAnswer
+    _parts: Parts
     _settings: Settings
     _profile: ProfileName
     _embedder: Embedder
@@ -49,9 +43,9 @@ class AnswerHere:
         """See ``Answer``; the answer was made for it."""
         if self._judge is None or not self._answer.hits:
             return
-        made = make_refiner(
+        made = self._parts.make_refiner(
             self._settings,
-            segmenter=load_segmenter(self._settings, self._profile),
+            segmenter=self._parts.load_segmenter(self._settings, self._profile),
             embedder=self._embedder,
             distractors=self._judge.distractors,
         )
@@ -74,10 +68,13 @@ class AnswerHere:
         save_explanation(path, self._answer.hits, self._refined, self._settings, title=title)
 
 
-def ask_here(settings: Settings, query: SearchQuery, *, judged: bool, refined: bool) -> AnswerHere:
+def ask_here(
+    parts: Parts, settings: Settings, query: SearchQuery, *, judged: bool, refined: bool
+) -> AnswerHere:
     """Ask the index of the settings.
 
     Args:
+        parts: What opens the index and loads the models.
         settings: Index and models.
         query: The question.
         judged: Leave out pictures that do not show it.
@@ -87,11 +84,11 @@ def ask_here(settings: Settings, query: SearchQuery, *, judged: bool, refined: b
         SegmentIndexError: If the index cannot be used.
         ModelError: If a model cannot be fetched or loaded.
     """
-    with opened(settings) as index:
+    with opened(parts, settings) as index:
         found = require_filled(index)
         chosen = profile_of(settings, index)
-        model = load_embedder(settings, chosen)
-        judge = load_judge(settings, model) if judged or refined or has_text(query) else None
+        model = parts.load_embedder(settings, chosen)
+        judge = parts.load_judge(settings, model) if judged or refined or has_text(query) else None
         answer = search(
             query,
             index=index,
@@ -112,6 +109,7 @@ def ask_here(settings: Settings, query: SearchQuery, *, judged: bool, refined: b
         response=response,
         _query=query,
         _answer=answer,
+        _parts=parts,
         _settings=settings,
         _profile=chosen,
         _embedder=model,

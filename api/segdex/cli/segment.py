@@ -16,12 +16,13 @@ from segdex.cli.common import (
     RefinerOption,
     SegmenterOption,
     ServerOption,
+    Session,
     console_out,
     print_json,
     settings_from,
 )
 from segdex.cli.remote import OF_MODELS, connected, refuse_options
-from segdex.wiring import DEFAULT_PROFILE, load_embedder, load_judge, load_segmenter, make_refiner
+from segdex.wiring import DEFAULT_PROFILE, Parts
 from segdex_core.errors import UsageError
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import BoolMask, MaskRLE, decode_mask, encode_mask
@@ -109,7 +110,7 @@ def segment_command(
         masks=_masks(masks),
     )
     if settings.server is None:
-        answers = _answers_here(settings, pixels, said)
+        answers = _answers_here(Session.of(context).parts, settings, pixels, said)
     else:
         with connected(settings, settings.server) as client:
             answers = _answers_of_service(client, file, said)
@@ -156,11 +157,11 @@ def _masks(given: int) -> Literal[1, 3]:
     return 3 if given == 3 else 1
 
 
-def _answers_here(settings: Settings, pixels: RGBImage, said: _Said) -> list[MaskOut]:
+def _answers_here(parts: Parts, settings: Settings, pixels: RGBImage, said: _Said) -> list[MaskOut]:
     if said.prompt is None:
-        answers = [_by_text(settings, pixels, said.text or "", said.box_xyxy)]
+        answers = [_by_text(parts, settings, pixels, said.text or "", said.box_xyxy)]
     else:
-        answers = _by_prompt(settings, pixels, said.prompt, earlier=said.earlier, masks=said.masks)
+        answers = _by_prompt(parts, settings, pixels, said.prompt, earlier=said.earlier, masks=said.masks)
     return [
         MaskOut.model_validate(
             {
@@ -196,9 +197,15 @@ def _answers_of_service(client: "Client", file: Path, said: _Said) -> list[MaskO
 
 
 def _by_prompt(
-    settings: Settings, pixels: RGBImage, prompt: ThingPrompt, *, earlier: BoolMask | None, masks: int
+    parts: Parts,
+    settings: Settings,
+    pixels: RGBImage,
+    prompt: ThingPrompt,
+    *,
+    earlier: BoolMask | None,
+    masks: int,
 ) -> list[PromptedMask]:
-    model = load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
+    model = parts.load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
     [features] = model.encode([pixels])
     if earlier is not None:
         prompt = prompt.with_mask(mask_prompt(earlier, features.mask_px))
@@ -206,19 +213,19 @@ def _by_prompt(
 
 
 def _by_text(
-    settings: Settings, pixels: RGBImage, text: str, edges: tuple[float, ...] | None
+    parts: Parts, settings: Settings, pixels: RGBImage, text: str, edges: tuple[float, ...] | None
 ) -> PromptedMask:
     size_hw = (pixels.shape[0], pixels.shape[1])
     window = None if edges is None else BoxXYXY(*(round(edge) for edge in edges)).clip(size_hw)
     if window is not None and window.area_px == 0:
         raise UsageError(f"--box: {edges} has no pixel of the picture, {size_hw[1]} x {size_hw[0]}")
     chosen = settings.profile or DEFAULT_PROFILE
-    embedder = load_embedder(settings, chosen)
-    refiner = make_refiner(
+    embedder = parts.load_embedder(settings, chosen)
+    refiner = parts.make_refiner(
         settings,
-        segmenter=load_segmenter(settings, chosen),
+        segmenter=parts.load_segmenter(settings, chosen),
         embedder=embedder,
-        distractors=load_judge(settings, embedder).distractors,
+        distractors=parts.load_judge(settings, embedder).distractors,
     )
     mask, _ = segment_by_text(pixels, text, refiner=refiner, window=window)
     return mask

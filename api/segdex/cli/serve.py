@@ -14,6 +14,7 @@ from segdex.cli.common import (
     ProfileOption,
     RefinerOption,
     SegmenterOption,
+    Session,
     console_out,
     settings_from,
 )
@@ -69,7 +70,7 @@ def serve_command(
         raise UsageError(f"--port must be between 1 and 65,535, but got {port}")
     keys = () if settings.api_keys is None else read_keys(settings.api_keys)
     check_exposure(host, keys)
-    state = ServiceState(settings, keys, lambda: load_service(settings))
+    state = ServiceState(settings, keys, lambda: load_service(settings, Session.of(context).parts))
     start_logging(settings.log_format)
     tracing = start_tracing(os.environ)
     _log.info("segdex at http://%s:%d (the models are being loaded)", host, port)

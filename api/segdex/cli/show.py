@@ -13,6 +13,7 @@ from segdex.cli.common import (
     IndexOption,
     JsonOption,
     ServerOption,
+    Session,
     console_out,
     opened,
     print_json,
@@ -21,7 +22,7 @@ from segdex.cli.common import (
 from segdex.cli.remote import connected
 from segdex.cli.search import parse_segment_id
 from segdex.render.results import image_out, read_picture, segment_out
-from segdex.wiring import open_source
+from segdex.wiring import Parts, open_source
 from segdex_core.errors import UsageError
 from segdex_core.masks import decode_mask
 from segdex_core.settings import Settings
@@ -50,7 +51,7 @@ def show_command(
     settings = settings_from(context, index=index, server=server)
     segment_id = parse_segment_id(segment)
     if settings.server is None:
-        shown = _shown_here(settings, segment_id)
+        shown = _shown_here(Session.of(context).parts, settings, segment_id)
     else:
         with connected(settings, settings.server) as client:
             shown = _shown_by_service(client, segment_id)
@@ -106,11 +107,11 @@ def _shown_by_service(client: "Client", segment_id: UUID) -> _Shown:
     )
 
 
-def _shown_here(settings: Settings, segment_id: UUID) -> _Shown:
+def _shown_here(parts: Parts, settings: Settings, segment_id: UUID) -> _Shown:
     from segdex.render.drawing import cutout_png, mask_png
     from segdex_core.formats.polygons import mask_polygon
 
-    with opened(settings) as opened_index:
+    with opened(parts, settings) as opened_index:
         require_filled(opened_index)
         found = opened_index.get_segments([segment_id])
         if not found:

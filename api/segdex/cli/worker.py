@@ -15,6 +15,7 @@ from segdex.cli.common import (
     IndexOption,
     ProfileOption,
     SegmenterOption,
+    Session,
     opened,
     settings_from,
 )
@@ -43,7 +44,7 @@ def worker_command(
     """Carry out the jobs that a service with SEGDEX_JOBS_BY=worker queues; ends on SIGTERM or Ctrl-C."""
     from segdex.http.logs import start_logging
     from segdex.jobs.worker import JobWorker
-    from segdex.wiring import job_runner, load_recipe, open_jobs, plan_workers, profile_of
+    from segdex.wiring import job_runner, open_jobs, plan_workers, profile_of
     from segdex_ingest.masks.generate import preset
 
     settings = settings_from(
@@ -67,10 +68,11 @@ def worker_command(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    with opened(settings, create=True) as opened_index:
+    parts = Session.of(context).parts
+    with opened(parts, settings, create=True) as opened_index:
         chosen = profile_of(settings, opened_index)
         workers = plan_workers(settings)
-        recipe = load_recipe(settings, chosen, preset("balanced"))
+        recipe = parts.load_recipe(settings, chosen, preset("balanced"))
         jobs = open_jobs(settings)
         worker = JobWorker(jobs, job_runner(settings, opened_index, recipe, chosen, workers=workers))
         worker.start()

@@ -25,7 +25,7 @@ from segdex_search.queries import SearchQuery
 from segdex_search.refine.refiner import Refiner
 
 _KEPT_ANSWERS = 256
-_RETRY_S, _MAX_RETRY_S = 2.0, 30.0
+RETRY_S, _MAX_RETRY_S = 2.0, 30.0
 
 _log = logging.getLogger(__name__)
 
@@ -80,14 +80,22 @@ class ServiceState:
         settings: Of the service.
         keys: Who may do what; none means that only loopback can connect.
         load: Opens the index and loads the models.
+        retry_s: Seconds until it is tried again; each further time twice as long.
     """
 
-    def __init__(self, settings: Settings, keys: tuple[ApiKey, ...], load: Callable[[], Loaded]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        keys: tuple[ApiKey, ...],
+        load: Callable[[], Loaded],
+        *,
+        retry_s: float = RETRY_S,
+    ) -> None:
         self.settings = settings
         self.keys = keys
         self.started_s = time.time()
         self.ingesting = threading.Lock()
-        self._load = load
+        self._load, self._retry_s = load, retry_s
         self._loaded: Loaded | None = None
         self._failure: str | None = None
         self._thread: threading.Thread | None = None
@@ -143,7 +151,7 @@ class ServiceState:
             return self._answers.get(key)
 
     def _run(self) -> None:
-        wait_s = _RETRY_S
+        wait_s = self._retry_s
         while not self._load_once():
             self._tried.set()
             if self._closing.wait(wait_s):

@@ -19,7 +19,7 @@ from segdex_core.errors import SegdexError, UsageError
 from segdex_core.wire.jobs import ENDED, Job
 
 _NAME = "segdex-{}"
-_KEPT_JOBS = 1_000
+KEPT_JOBS = 1_000
 _REDIS_TIMEOUT_S = 5.0
 
 
@@ -74,12 +74,13 @@ class Jobs:
 
     Args:
         storage: Where it is kept.
+        kept: Jobs that are listed; older ones that ended are forgotten.
 
     All raise ``JobsUnavailableError`` where that does not answer.
     """
 
-    def __init__(self, storage: BaseStorage) -> None:
-        self._storage = storage
+    def __init__(self, storage: BaseStorage, *, kept: int = KEPT_JOBS) -> None:
+        self._storage, self._kept = storage, kept
         self._errors = _errors_of(storage)
 
     def close(self) -> None:
@@ -98,10 +99,10 @@ class Jobs:
         items = self._ask("result_items")
         jobs = [Job.model_validate_json(value) for key, value in items.items() if _text(key).startswith(_JOB)]
         jobs.sort(key=lambda job: job.created_s, reverse=True)
-        for old in jobs[_KEPT_JOBS:]:
+        for old in jobs[self._kept :]:
             if old.status in ENDED:
                 self._forget(old)
-        return jobs[:_KEPT_JOBS]
+        return jobs[: self._kept]
 
     def get(self, job_id: str) -> Job | None:
         """Return a job."""

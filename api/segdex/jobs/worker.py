@@ -84,10 +84,19 @@ class JobWorker:
         run: Carries a job out.
         stale_s: Seconds without a sign of life after which a job is begun anew.
         nicely: Whether its threads leave the cores to others that want them (Linux).
+        now_s: Seconds of the clock that says how long a beat is ago.
     """
 
-    def __init__(self, jobs: Jobs, run: Run, *, stale_s: float = STALE_S, nicely: bool = False) -> None:
-        self._jobs, self._run = jobs, run
+    def __init__(
+        self,
+        jobs: Jobs,
+        run: Run,
+        *,
+        stale_s: float = STALE_S,
+        nicely: bool = False,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._jobs, self._run, self._now_s = jobs, run, now_s
         self._stale_s, self._nicely = stale_s, nicely
         self.outcomes: Counter[str] = Counter()  # of this process, for the figures
         self._closing = threading.Event()
@@ -98,9 +107,13 @@ class JobWorker:
         """Begin with what waits."""
         self._thread.start()
 
-    def close(self) -> None:
-        """Stop after the file that is being written; the job waits for the next worker."""
+    def stop(self) -> None:
+        """Let it end after the file that is being written; the job waits for the next worker."""
         self._closing.set()
+
+    def close(self) -> None:
+        """Stop, and wait until the thread has ended."""
+        self.stop()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -115,8 +128,8 @@ class JobWorker:
                 if job is not None:
                     self._carry_out(job)
                     continue
-                if time.monotonic() - looked_s > min(_LOOK_EVERY_S, self._stale_s / 2):
-                    looked_s = time.monotonic()
+                if self._now_s() - looked_s > min(_LOOK_EVERY_S, self._stale_s / 2):
+                    looked_s = self._now_s()
                     self._take_back()
             except Exception:  # noqa: BLE001 - a queue that is away for a while must not end the thread
                 _log.exception("the queue of jobs cannot be read; trying again")
@@ -129,10 +142,11 @@ class JobWorker:
         for job in self._jobs.all():
             if job.status in ENDED:
                 continue
+            looked_s = self._now_s()  # a beat while this thread is kept waiting must not look old
             beat = self._jobs.last_beat(job.id) + job.status.encode() + str(job.attempt).encode()
             seen, since_s = self._seen.get(job.id, (None, 0.0))
-            found[job.id] = (beat, since_s if seen == beat else time.monotonic())
-            if time.monotonic() - found[job.id][1] < self._stale_s:
+            found[job.id] = (beat, since_s if seen == beat else self._now_s())
+            if looked_s - found[job.id][1] < self._stale_s:
                 continue
             if job.status == "running" and job.attempt + 1 >= MAX_ATTEMPTS:
                 detail = f"its worker ended {MAX_ATTEMPTS} times; see the log for the file that it was at"

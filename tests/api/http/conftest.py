@@ -25,13 +25,10 @@ def _make(tmp_path: Path) -> Iterator[Make]:
         *,
         tracing: Tracing | None = None,
         extend: Callable[[FastAPI], None] | None = None,
-        max_waiting: int = 64,
         **settings: object,
     ) -> TestClient:
         chosen = build_settings(uploads=tmp_path / "uploads", **settings)
-        state = ServiceState(
-            chosen, keys, lambda: load(tmp_path / "set", max_waiting=max_waiting, settings=chosen)
-        )
+        state = ServiceState(chosen, keys, lambda: load(tmp_path / "set", settings=chosen))
         app = build_app(state, tracing=tracing)
         if extend is not None:
             extend(app)

@@ -3,7 +3,6 @@
 import json
 import math
 import threading
-import time
 from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
@@ -14,9 +13,11 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from tests.fakes.hostile_masks import coco_counts, wrapping_runs
 from tests.fakes.service import HERE, Make, load, png, refused
+from tests.waiting import wait_until
 
 from segdex.http.app import build_app
 from segdex.http.keys import make_key
+from segdex.http.routes.jobs import events_of
 from segdex.http.routes.uploads import keep_upload
 from segdex.http.state import Loaded, ServiceState
 from segdex.wiring import build_settings
@@ -379,19 +380,18 @@ def test_a_picture_whose_file_is_gone_is_a_410(client: TestClient) -> None:
     refused(client.post(f"/v1/search/{answer_id}/refine"), 410)
 
 
-def test_a_job_without_news_still_says_that_the_service_lives(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("segdex.http.routes.jobs._ALIVE_EVERY_S", 0.0)
-    monkeypatch.setattr("segdex.http.routes.jobs._EVENTS_FOR_S", 1.2)
-    jobs = client.app.state.service.loaded().jobs  # type: ignore[attr-defined]
-    job = Job(id="quiet", paths=["/x"], created_s=0.0)  # no worker knows of it
-    jobs.save(job)
+def test_a_job_without_news_still_says_that_the_service_lives_for_an_hour() -> None:
+    job, clock_s = Job(id="quiet", paths=["/x"], created_s=0.0), [0.0]
 
-    lines = client.get("/v1/jobs/quiet/events").text.splitlines()
+    def rest(seconds: float) -> None:
+        clock_s[0] += seconds
 
-    assert lines[0] == "event: job"
-    assert lines.count(": alive") >= 2
+    first, *others = events_of(lambda: job, now_s=lambda: clock_s[0], rest=rest)
+
+    assert first.startswith("event: job\n")
+    assert set(others) == {": alive\n\n"}
+    assert 3600 / 20 < len(others) < 3600 / 10
+    assert 3600 <= clock_s[0] < 3601
 
 
 def test_uploads_are_limited_before_they_are_decoded(make: Make, tmp_path: Path) -> None:
@@ -530,24 +530,18 @@ def test_a_service_that_cannot_load_lives_and_says_why() -> None:
         refused(client.post("/v1/search", json={"texts": ["red"]}), 503, "no Qdrant server")
 
 
-def test_a_service_whose_index_was_away_is_ready_when_it_comes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("segdex.http.state._RETRY_S", 0.01)
+def test_a_service_whose_index_was_away_is_ready_when_it_comes(tmp_path: Path) -> None:
     tries = iter([IndexLockedError("another process has it open"), IndexUnavailableError("no server"), None])
 
     def load_later() -> Loaded:
         if (error := next(tries)) is not None:
             raise error
-        return load(tmp_path / "set")
+        return load(tmp_path / "set", settings=build_settings())
 
-    state = ServiceState(build_settings(), (), load_later)
+    state = ServiceState(build_settings(), (), load_later, retry_s=0.01)
     with TestClient(build_app(state), base_url=HERE) as client:
-        deadline = time.monotonic() + 20
-        while client.get("/readyz").status_code != 200 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: client.get("/readyz").status_code == 200, what="the service is ready")
 
-        assert client.get("/readyz").status_code == 200
         assert first_hit(client)
 
 

@@ -30,7 +30,7 @@ def send_to(operation: schemathesis.APIOperation[Any, Any, Any, Any], mode: Gene
     """Send whatever the document allows, and what it does not; return how often each status came back."""
     statuses: Counter[int] = Counter()
 
-    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def send(case: schemathesis.Case[Any]) -> None:
         statuses[case.call_and_validate(checks=CHECKS, headers=HERE).status_code] += 1
@@ -41,7 +41,7 @@ def send_to(operation: schemathesis.APIOperation[Any, Any, Any, Any], mode: Gene
 
 def test_whatever_is_sent_is_answered_as_documented(tmp_path: Path) -> None:
     chosen = build_settings(uploads=tmp_path / "uploads", rate_per_minute=1_000_000)
-    state = ServiceState(chosen, (), lambda: load(tmp_path / "set"))
+    state = ServiceState(chosen, (), lambda: load(tmp_path / "set", settings=chosen))
     state.start()
     state.wait()
     schema = schemathesis.openapi.from_asgi("/v1/openapi.json", build_app(state), headers=HERE)

@@ -4,13 +4,14 @@ import shutil
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from fakeredis import TcpFakeServer
 from huey.storage import BaseStorage
+from tests.waiting import wait_until
 
 from segdex import wiring as services
 from segdex.jobs.queue import (
@@ -44,15 +45,15 @@ def _redis_url() -> Iterator[str]:
     else:
         options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]
         process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+        wait_until(lambda: _listens(port), what="redis-server listens")
         yield f"redis://127.0.0.1:{port}/0"
         process.terminate()
         process.wait(20)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def file(number: int) -> FileOutcome:
@@ -73,13 +74,31 @@ class Runner:
     def __call__(self, job: Job, progress: Progress) -> None:
         progress.found(self.files)
         for number in range(self.files):
-            assert self.may_go.acquire(timeout=20)
+            self.may_go.acquire()
             progress.on_file(file(number))
         self.done.append(job.id)
 
     def go(self, files: int) -> None:
         for _ in range(files):
             self.may_go.release()
+
+
+class Clock:
+    """Stands still until a test lets time pass: no beat is late because the machine is busy."""
+
+    def __init__(self) -> None:
+        self._now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self._now_s
+
+    def go(self, seconds: float) -> None:
+        self._now_s += seconds
+
+
+@pytest.fixture(name="clock")
+def _clock() -> Clock:
+    return Clock()
 
 
 Open = Callable[..., tuple[Jobs, JobWorker]]
@@ -97,12 +116,12 @@ def _storage(
 
 
 @pytest.fixture(name="open_jobs")
-def _open_jobs(storage: Callable[[], BaseStorage]) -> Iterator[Open]:
+def _open_jobs(storage: Callable[[], BaseStorage], clock: Clock) -> Iterator[Open]:
     opened: list[tuple[Jobs, JobWorker]] = []
 
     def open_jobs(run: Callable[[Job, Progress], None]) -> tuple[Jobs, JobWorker]:
         jobs = Jobs(storage())
-        worker = JobWorker(jobs, run, stale_s=STALE_S)
+        worker = JobWorker(jobs, run, stale_s=STALE_S, now_s=clock)
         worker.start()
         opened.append((jobs, worker))
         return jobs, worker
@@ -113,18 +132,27 @@ def _open_jobs(storage: Callable[[], BaseStorage]) -> Iterator[Open]:
         jobs.close()
 
 
-def until(jobs: Jobs, job_id: str, holds: Callable[[Job], bool]) -> Job:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+def _differs(jobs: Jobs, job_id: str, beat: bytes) -> bool:
+    return jobs.last_beat(job_id) != beat
+
+
+def until(jobs: Jobs, job_id: str, holds: Callable[[Job], bool], *, passing: "Clock | None" = None) -> Job:
+    """Return a job once something holds of it; the clock goes on meanwhile where one is named."""
+    found: list[Job] = []
+
+    def looks() -> bool:
+        if passing is not None:
+            passing.go(STALE_S)
         job = jobs.get(job_id)
-        if job is not None and holds(job):
-            return job
-        time.sleep(0.01)
-    raise AssertionError(f"job {job_id} is still {jobs.get(job_id)}")
+        found[:] = [] if job is None else [job]
+        return job is not None and holds(job)
+
+    wait_until(looks, what=f"job {job_id}")
+    return found[0]
 
 
-def ended(jobs: Jobs, job_id: str) -> Job:
-    return until(jobs, job_id, lambda job: job.status in ENDED)
+def ended(jobs: Jobs, job_id: str, *, passing: "Clock | None" = None) -> Job:
+    return until(jobs, job_id, lambda job: job.status in ENDED, passing=passing)
 
 
 def test_a_job_says_how_far_it_is(open_jobs: Open) -> None:
@@ -184,11 +212,9 @@ def test_what_ran_and_waited_at_the_end_goes_on_after_a_restart(open_jobs: Open)
     jobs, worker = open_jobs(runner)
     first, second = jobs.add(["/1"]), jobs.add(["/2"])
     until(jobs, first.id, lambda job: job.total == 3)
-    closing = threading.Thread(target=worker.close)
-    closing.start()
-    time.sleep(0.1)
+    worker.stop()
     runner.go(1)
-    closing.join(20)
+    worker.close()
 
     again, _ = open_jobs(runner)
     runner.go(6)
@@ -198,7 +224,7 @@ def test_what_ran_and_waited_at_the_end_goes_on_after_a_restart(open_jobs: Open)
 
 
 def test_a_job_whose_worker_was_killed_goes_on_with_another(
-    open_jobs: Open, storage: Callable[[], BaseStorage]
+    open_jobs: Open, storage: Callable[[], BaseStorage], clock: Clock
 ) -> None:
     runner = Runner()
     killed = Jobs(storage())
@@ -212,25 +238,28 @@ def test_a_job_whose_worker_was_killed_goes_on_with_another(
     jobs, _ = open_jobs(runner)
     runner.go(6)
 
-    done = ended(jobs, job.id)
+    done = ended(jobs, job.id, passing=clock)
     assert (done.status, done.done, done.tags, done.attempt) == ("done", 3, ["t"], 1)
 
 
-def test_a_worker_that_lives_keeps_its_job_however_long_a_file_takes(open_jobs: Open) -> None:
+def test_a_worker_that_lives_keeps_its_job_however_long_a_file_takes(open_jobs: Open, clock: Clock) -> None:
     runner = Runner(files=1)
     jobs, _ = open_jobs(runner)
     open_jobs(runner)  # a second worker looks for lost jobs
     job = jobs.add(["/1"])
     until(jobs, job.id, lambda job: job.total == 1)
 
-    time.sleep(4 * STALE_S)
+    for _ in range(8):
+        beat = jobs.last_beat(job.id)
+        wait_until(partial(_differs, jobs, job.id, beat), what="another beat")
+        clock.go(STALE_S / 2)
     runner.go(1)
 
     assert ended(jobs, job.id).attempt == 0
     assert runner.done == [job.id]
 
 
-def test_a_queue_that_was_away_for_a_moment_fails_no_job(open_jobs: Open) -> None:
+def test_a_queue_that_was_away_for_a_moment_fails_no_job(open_jobs: Open, clock: Clock) -> None:
     away = iter([True])
 
     def run(job: Job, progress: Progress) -> None:
@@ -239,7 +268,7 @@ def test_a_queue_that_was_away_for_a_moment_fails_no_job(open_jobs: Open) -> Non
 
     jobs, _ = open_jobs(run)
 
-    done = ended(jobs, jobs.add(["/1"]).id)
+    done = ended(jobs, jobs.add(["/1"]).id, passing=clock)
 
     assert (done.status, done.attempt) == ("done", 1)
 
@@ -258,25 +287,22 @@ def test_each_job_is_carried_out_by_one_of_many_workers(open_jobs: Open) -> None
 
 
 def test_a_job_that_always_takes_its_worker_down_fails_in_the_end(
-    open_jobs: Open, storage: Callable[[], BaseStorage]
+    open_jobs: Open, storage: Callable[[], BaseStorage], clock: Clock
 ) -> None:
     killed = Jobs(storage())
     job = killed.add(["/1"])
     killed.save(job.model_copy(update={"status": "running", "attempt": MAX_ATTEMPTS - 1}))
 
     jobs, _ = open_jobs(Runner())
-    failed = ended(jobs, job.id)
+    failed = ended(jobs, job.id, passing=clock)
 
     assert failed.status == "failed"
     assert str(MAX_ATTEMPTS) in failed.detail
 
 
-def test_old_jobs_are_forgotten_with_all_that_belongs_to_them(
-    monkeypatch: pytest.MonkeyPatch, storage: Callable[[], BaseStorage]
-) -> None:
-    monkeypatch.setattr("segdex.jobs.queue._KEPT_JOBS", 2)
+def test_old_jobs_are_forgotten_with_all_that_belongs_to_them(storage: Callable[[], BaseStorage]) -> None:
     kept = storage()
-    jobs = Jobs(kept)
+    jobs = Jobs(kept, kept=2)
     for n in range(4):
         job = jobs.add([f"/{n}"])
         jobs.beat(job.id)
@@ -314,9 +340,10 @@ def test_a_queue_that_is_away_says_so(tmp_path: Path, redis_url: str) -> None:
         redis_storage(nobody, index_key=KEY)
     with pytest.raises(UsageError, match="must be redis://"):
         redis_storage("http://secret@host", index_key=KEY)
-    jobs = Jobs(redis_storage(redis_url, index_key=KEY))
-    jobs._storage.conn.connection_pool.connection_kwargs["port"] = 1
-    jobs._storage.conn.connection_pool.reset()
+    storage = redis_storage(redis_url, index_key=KEY)
+    jobs = Jobs(storage)
+    storage.conn.connection_pool.connection_kwargs["port"] = 1  # as if it went away
+    storage.conn.connection_pool.reset()
     with pytest.raises(JobsUnavailableError, match="does not answer"):
         jobs.add(["/1"])
 

@@ -27,6 +27,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 from tests.fakes.service import Make, png, refused
 from tests.qdrant_server import free_port_pair
+from tests.waiting import wait_until
 
 from segdex.http.keys import make_key
 from segdex.http.logs import (
@@ -525,7 +526,7 @@ def test_without_the_packages_the_start_says_what_to_install(
 
 def asked(port: int, path: str) -> str:
     """Return what a service answers, whatever the status; nothing while nobody listens."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", port, timeout=120)
     try:
         connection.request("GET", path, headers={"X-Request-ID": "mine"})
         return connection.getresponse().read().decode()
@@ -561,12 +562,14 @@ def test_the_command_writes_one_format_and_sends_its_spans(tmp_path: Path) -> No
     with (tmp_path / "log").open("w") as written:
         process = subprocess.Popen(command, env=environment, stderr=written, cwd=tmp_path)
         try:
-            while "no Qdrant" not in asked(port, "/v1/stats"):
-                assert process.poll() is None
-                time.sleep(0.2)
+            wait_until(
+                lambda: process.poll() is not None or "no Qdrant" in asked(port, "/v1/stats"),
+                what="the service answers without an index",
+            )
+            assert process.poll() is None
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait()
             collector.shutdown()
             collector.server_close()
 

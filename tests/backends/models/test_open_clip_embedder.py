@@ -3,7 +3,6 @@
 import hashlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -280,12 +279,10 @@ def _move_hub(monkeypatch: pytest.MonkeyPatch, *, port: int) -> None:
 
 
 def _assert_unavailable(hub_cache: Path, reason: str) -> None:
-    started = time.monotonic()
     with pytest.raises(ModelUnavailableError, match=reason) as caught:
         OpenClipEmbedder.load("ViT-B-32", pretrained="laion2b_s34b_b79k")
 
     message = str(caught.value)
-    assert time.monotonic() - started < 10
     assert "\n" not in message
     for part in ("ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", str(hub_cache), "--profile offline"):
         assert part in message

@@ -1,7 +1,6 @@
 """The polygons of a mask fill to exactly that mask and obey RFC 7946."""
 
 import json
-import time
 from itertools import chain, pairwise
 
 import numpy as np
@@ -91,9 +90,9 @@ def test_the_result_is_plain_json() -> None:
     assert read["coordinates"][0][0][0] == list(polygon["coordinates"][0][0][0])
 
 
-def test_a_mask_with_hundreds_of_holes_takes_under_a_second() -> None:
+def test_a_mask_with_hundreds_of_holes_comes_back_exactly() -> None:
     mask = blobs(0, size_hw=(750, 1000), sigma=4)
-    started_s = time.perf_counter()
-    mask_polygon(mask)
+    polygon = mask_polygon(mask)
 
-    assert time.perf_counter() - started_s < 30  # it was 0.2; a slow way takes minutes
+    assert sum(len(rings) - 1 for rings in polygon["coordinates"]) > 100
+    assert (fill(polygon, mask.shape) == mask).all()

@@ -114,7 +114,7 @@ def test_the_same_place_seen_in_two_windows_is_the_same_place_on_the_canvas(size
     assert pairs.iou.min() > 0.9
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 40), side=st.sampled_from([16, 32]))
 def test_pairs_are_those_of_comparing_all(seed: int, count: int, side: int) -> None:
     masks = some_masks(seed, count, side=side)
@@ -172,7 +172,7 @@ def test_alike_masks_are_counted(iou: float) -> None:
     assert max(expected) > 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
     iou=st.sampled_from([0.5, 0.62, 0.9]),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from segdex_core.masks import BoolMask, encode_mask, mask_box, rle_containment
@@ -114,7 +114,6 @@ def counted(
     return rows
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 14), st.sampled_from([0.6, 0.9, 1.0]))
 def test_the_features_of_the_tree_are_those_of_counting_pixels(
     seed: int, count: int, min_containment: float
@@ -147,7 +146,6 @@ def test_a_thing_with_two_parts_worked_out_by_hand() -> None:
     )
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12))
 def test_the_iou_by_containment_is_that_of_counting_pixels(seed: int, count: int) -> None:
     masks = drawn_masks(seed, count)

@@ -29,7 +29,6 @@ def test_a_picture_of_nothing_has_no_segments(kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("columns", "rows"), [(24, 1), (1, 24)])
 def test_discs_on_a_strip_are_found(columns: int, rows: int) -> None:
     """At least 22 of 24, as the discs of a picture of 3:2 are."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from segdex_core.masks import BoolMask, encode_mask, rle_containment
@@ -30,7 +30,6 @@ def parents_of(masks: Sequence[BoolMask], *, min_containment: float = 0.9) -> li
     return find_parents([encode_mask(mask) for mask in masks], min_containment=min_containment)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 20), st.sampled_from([0.6, 0.9, 1.0]))
 def test_the_parent_is_the_smallest_larger_mask_that_contains_the_child(
     seed: int, count: int, min_containment: float
@@ -51,7 +50,6 @@ def test_the_parent_is_the_smallest_larger_mask_that_contains_the_child(
         assert parent == min(containers, key=lambda other: (areas[other], -other), default=None)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 20))
 def test_every_path_upwards_ends_and_grows(seed: int, count: int) -> None:
     masks = random_boxes(seed, count)
@@ -66,7 +64,6 @@ def test_every_path_upwards_ends_and_grows(seed: int, count: int) -> None:
         assert areas == sorted(areas)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 15))
 def test_another_order_of_the_masks_is_the_same_tree(seed: int, count: int) -> None:
     masks = random_boxes(seed, count)
@@ -79,7 +76,6 @@ def test_another_order_of_the_masks_is_the_same_tree(seed: int, count: int) -> N
     assert [None if p is None else order[p] for p in permuted] == [parents[i] for i in order]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 15), st.sampled_from([0.6, 0.9, 1.0]))
 def test_what_contains_each_mask_is_that_of_counting_pixels_and_its_smallest_is_the_parent(
     seed: int, count: int, min_containment: float

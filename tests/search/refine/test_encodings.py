@@ -1,7 +1,7 @@
 """The cache of encoded pictures: bounded in memory, the least recently used goes first."""
 
+import os
 import threading
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -103,9 +103,11 @@ def test_what_a_file_holds_is_not_encoded_by_the_next_process(tmp_path: Path) ->
 
 def test_the_files_stay_within_their_room_and_the_oldest_go(tmp_path: Path) -> None:
     files = files_in(tmp_path)
-    for name in "abcd":
+    for age, name in enumerate("abcd"):
+        before = set(tmp_path.iterdir())
         files.get(name, partial(Encoded, MIB, name))
-        time.sleep(0.01)
+        [made] = set(tmp_path.iterdir()) - before
+        os.utime(made, (age, age))  # else two files may be of the same moment
 
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 3 * MIB
     assert files.get("d", lambda: pytest.fail("was kept")).name == "d"

@@ -1,7 +1,7 @@
 """``/v1/jobs``: ingests of folders on the service's own machine."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import StreamingResponse
@@ -65,24 +65,37 @@ def stop_job(job_id: str, state: State) -> Job:
 def job_events(job_id: str, state: State) -> StreamingResponse:
     """Send the job whenever it changes, until it ends."""
     _job(state, job_id)
+    events = events_of(lambda: _jobs(state).get(job_id))
+    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
-    def events() -> Iterator[str]:
-        last, sent_s, until = None, time.monotonic(), time.monotonic() + _EVENTS_FOR_S
-        while time.monotonic() < until:
-            job = _jobs(state).get(job_id)
-            if job is None:
-                return
-            if job != last:
-                yield f"event: job\ndata: {job.model_dump_json()}\n\n"
-                last, sent_s = job, time.monotonic()
-            if job.status in ENDED:
-                return
-            if time.monotonic() - sent_s > _ALIVE_EVERY_S:
-                yield ": alive\n\n"  # a comment: proxies and clients see that nothing broke
-                sent_s = time.monotonic()
-            time.sleep(_EVENT_EVERY_S)
 
-    return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+def events_of(
+    look: Callable[[], Job | None],
+    *,
+    now_s: Callable[[], float] = time.monotonic,
+    rest: Callable[[float], None] = time.sleep,
+) -> Iterator[str]:
+    """Yield a job as server-sent events whenever it changes, until it ends or an hour is over.
+
+    Args:
+        look: Returns the job as it is now, None where it was forgotten.
+        now_s: Seconds of a clock.
+        rest: Waits so many seconds of it.
+    """
+    last, sent_s, until_s = None, now_s(), now_s() + _EVENTS_FOR_S
+    while now_s() < until_s:
+        job = look()
+        if job is None:
+            return
+        if job != last:
+            yield f"event: job\ndata: {job.model_dump_json()}\n\n"
+            last, sent_s = job, now_s()
+        if job.status in ENDED:
+            return
+        if now_s() - sent_s > _ALIVE_EVERY_S:
+            yield ": alive\n\n"  # a comment: proxies and clients see that nothing broke
+            sent_s = now_s()
+        rest(_EVENT_EVERY_S)
 
 
 def _jobs(state: ServiceState) -> Jobs:
