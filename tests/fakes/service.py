@@ -16,8 +16,9 @@ from segdex.evaluation.search import ingest_dataset
 from segdex.http.model_worker import ModelWorker, QueuedEmbedder
 from segdex.http.state import Loaded
 from segdex.jobs.queue import Jobs, sqlite_storage
+from segdex.jobs.runner import job_runner
 from segdex.jobs.worker import JobWorker
-from segdex.wiring import build_settings, job_runner
+from segdex.wiring import build_settings
 from segdex_backends.index.memory import MemoryIndex
 from segdex_core.geometry import BoxXYXY
 from segdex_core.settings import Settings

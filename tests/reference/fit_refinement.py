@@ -64,7 +64,11 @@ def main() -> None:
     index = open_index(settings, create=True)
     try:
         image_ids = ingest_dataset(
-            dataset, index=index, recipe=recipe, profile="offline", workers=plan_workers(settings)
+            dataset,
+            index=index,
+            recipe=recipe,
+            profile="offline",
+            workers=plan_workers(settings).apply().workers,
         )
         judge = PresenceJudge.of(recipe.embedder)
         report = evaluate_refine(

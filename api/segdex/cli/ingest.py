@@ -221,7 +221,7 @@ def ingest_command(
             chosen = profile_of(settings, opened_index)
             with console_err().status("loading the models"):
                 recipe = load_recipe(settings, chosen, generator)
-                options = replace(options, workers=plan_workers(settings))
+                options = replace(options, workers=plan_workers(settings).apply().workers)
             report = ingest(scan, opened_index, recipe, options, profile=chosen)
     if as_json:
         print_json(report.to_json())

@@ -42,8 +42,9 @@ def worker_command(
 ) -> int:
     """Carry out the jobs that a service with SEGDEX_JOBS_BY=worker queues; ends on SIGTERM or Ctrl-C."""
     from segdex.http.logs import start_logging
+    from segdex.jobs.runner import job_runner
     from segdex.jobs.worker import JobWorker
-    from segdex.wiring import job_runner, load_recipe, open_jobs, plan_workers, profile_of
+    from segdex.wiring import load_recipe, open_jobs, plan_workers, profile_of
     from segdex_ingest.masks.generate import preset
 
     settings = settings_from(
@@ -69,7 +70,7 @@ def worker_command(
         signal.signal(number, end)
     with opened(settings, create=True) as opened_index:
         chosen = profile_of(settings, opened_index)
-        workers = plan_workers(settings)
+        workers = plan_workers(settings).apply().workers
         recipe = load_recipe(settings, chosen, preset("balanced"))
         jobs = open_jobs(settings)
         worker = JobWorker(jobs, job_runner(settings, opened_index, recipe, chosen, workers=workers))
