@@ -272,17 +272,16 @@ def resolve_model(name: str, *, role: Role) -> CatalogEntry:
     """
     if role == "embedder":
         architecture, colon, pretrained = name.partition(":")
-        return (
-            _unlisted(name, role, "open-clip", architecture, pretrained)
-            if colon
-            else find_model(name, role=role)
-        )
-    if "/" not in name and not Path(name).exists():
-        return find_model(name, role=role)
-    return _unlisted(name, role, "sam2-transformers" if role == "segmenter" else "evf-sam2", "", "")
+        if colon:
+            return _unlisted(name, role, "open-clip", architecture=architecture, pretrained=pretrained)
+    elif "/" in name or Path(name).exists():
+        return _unlisted(name, role, "sam2-transformers" if role == "segmenter" else "evf-sam2")
+    return find_model(name, role=role)
 
 
-def _unlisted(name: str, role: Role, adapter: Adapter, architecture: str, pretrained: str) -> CatalogEntry:
+def _unlisted(
+    name: str, role: Role, adapter: Adapter, *, architecture: str = "", pretrained: str = ""
+) -> CatalogEntry:
     source = ModelSource(kind="hub", package=name, version=None, files=(), licence="unknown")
     return CatalogEntry(
         name=name,
