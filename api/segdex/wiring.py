@@ -1,22 +1,25 @@
 """The composition root: the one place where settings become models and an index."""
 
-import os
 import platform
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 from pydantic import ValidationError
 
 from segdex.recipes import RememberedRecipe, recipe_key
-from segdex_backends.models.catalog import CatalogEntry, find_model, profile_models
+from segdex_backends.models.catalog import (
+    CATALOG,
+    PROFILES,
+    CatalogEntry,
+    profile_models,
+    resolve_model,
+)
 from segdex_core.errors import UsageError
-from segdex_core.media.uris import uri_to_path
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.ports.segmenter import ImageFeatures, Segmenter, StoresFeatures
@@ -26,19 +29,16 @@ from segdex_core.records import Vectors
 from segdex_core.settings import ProfileName, Settings
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.masks.generate import GeneratorSettings, preset
-from segdex_ingest.run import IngestOptions, ingest_into, prepare_index
-from segdex_search.calibrate import calibration_file, load_calibration
-from segdex_search.distractors import DISTRACTORS
-from segdex_search.presence import PresenceJudge
+from segdex_ingest.run import prepare_index
+from segdex_search.presence import PresenceJudge, kept_judge
 from segdex_search.refine.encodings import EncodingCache, EncodingFiles
 from segdex_search.refine.refiner import Refiner
 
 if TYPE_CHECKING:
     from segdex.http.state import Loaded
     from segdex.jobs.queue import Jobs
-    from segdex.jobs.worker import Progress, Run
-    from segdex_core.settings import ModelPrecision
-    from segdex_core.wire.jobs import Job
+    from segdex_backends.models.loaders import LoadOptions
+    from segdex_backends.models.threads import WorkerPlan
 
 DEFAULT_PROFILE: ProfileName = "default"
 
@@ -111,21 +111,12 @@ def profile_of(settings: Settings, index: IndexReader) -> ProfileName:
     if settings.profile is not None:
         return settings.profile
     found = index.fingerprint()
-    return "offline" if found is not None and found.profile == "offline" else DEFAULT_PROFILE
+    return next((name for name in PROFILES if found is not None and name == found.profile), DEFAULT_PROFILE)
 
 
-def resolve_device(settings: Settings) -> str:
-    """Return ``cpu`` or ``cuda``.
-
-    Raises:
-        UsageError: If CUDA is asked for and absent.
-    """
-    import torch
-
-    available = torch.cuda.is_available()
-    if settings.device == "cuda" and not available:
-        raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
-    return "cuda" if available and settings.device != "cpu" else "cpu"
+def known_models() -> tuple[CatalogEntry, ...]:
+    """Return the models that are known by name."""
+    return CATALOG
 
 
 def load_segmenter(settings: Settings, profile: ProfileName) -> Segmenter:
@@ -134,23 +125,15 @@ def load_segmenter(settings: Settings, profile: ProfileName) -> Segmenter:
     Raises:
         ModelError: If it cannot be fetched or loaded.
     """
-    device = resolve_device(settings)
-    name = settings.segmenter
-    if name is not None and _is_place(name):
-        return _sam2(name, settings, device)
-    entry = find_model(name, role="segmenter") if name else profile_models(profile, device_type=device)[0]
-    if entry.adapter == "sam2-onnx":
-        from segdex_backends.models.sam2.onnx_loader import load_onnx_weights
+    from segdex_backends.models.loaders import SEGMENTERS
 
-        encoder, decoder = fetch_files(entry, settings)
-        return load_onnx_weights(
-            encoder,
-            decoder,
-            device=device,
-            precision=_segmenter_precision(settings, device),
-            compiled=settings.compile_models,
-        )
-    return _sam2(entry.sources[0].package, settings, device)
+    options, name = load_options(settings), settings.segmenter
+    entry = (
+        resolve_model(name, role="segmenter")
+        if name
+        else profile_models(profile, device_type=options.device)[0]
+    )
+    return SEGMENTERS[entry.adapter](entry, options)
 
 
 def load_embedder(settings: Settings, profile: ProfileName) -> Embedder:
@@ -159,40 +142,47 @@ def load_embedder(settings: Settings, profile: ProfileName) -> Embedder:
     Raises:
         ModelError: If it cannot be fetched or loaded.
     """
-    device = resolve_device(settings)
-    name = settings.embedder
-    if name is not None and ":" in name:
-        architecture, _, pretrained = name.partition(":")
-        return _open_clip(architecture, pretrained, settings, device)
-    entry = find_model(name, role="embedder") if name else profile_models(profile, device_type=device)[1]
-    if entry.adapter == "conse":
-        from segdex_backends.models.conse.embedder import ConseEmbedder
+    from segdex_backends.models.loaders import EMBEDDERS
 
-        return ConseEmbedder.load()
-    return _open_clip(entry.architecture, entry.pretrained, settings, device)
+    options, name = load_options(settings), settings.embedder
+    entry = (
+        resolve_model(name, role="embedder")
+        if name
+        else profile_models(profile, device_type=options.device)[1]
+    )
+    return EMBEDDERS[entry.adapter](entry, options)
 
 
 def worker_count(settings: Settings) -> int:
-    """Return how many threads analyse pictures."""
-    return settings.workers or min(len(os.sched_getaffinity(0)), _MAX_WORKERS)
+    """Return how many threads analyse pictures; loads no model library."""
+    from segdex_backends.models import threads
+
+    return threads.worker_count(settings.workers)
 
 
-def plan_workers(settings: Settings) -> int:
-    """Return how many threads analyse pictures, and share the cores among them.
+def load_options(settings: Settings) -> "LoadOptions":
+    """Return how the models of the settings are loaded.
 
-    One picture on each core costs no more than one on all, and what runs in one thread, the selection of
-    masks and their run-length codes, is done beside the models of the other pictures.
+    Raises:
+        UsageError: If CUDA is asked for and absent.
     """
-    import torch
+    from segdex_backends.models.devices import resolve_device
+    from segdex_backends.models.loaders import LoadOptions
 
-    cores, workers = len(os.sched_getaffinity(0)), worker_count(settings)
-    if resolve_device(settings) == "cpu":
-        torch.set_num_threads(max(cores // workers, 1))  # holds for threads that are started from now on
-    return workers
+    return LoadOptions(
+        device=resolve_device(settings.device),
+        precision=settings.precision,
+        compiled=settings.compile_models,
+        cache_dir=settings.cache_dir,
+    )
 
 
-_MAX_WORKERS = 4
-"""Each holds the features and candidate masks of a picture, several hundred MiB."""
+def plan_workers(settings: Settings) -> "WorkerPlan":
+    """Return how many threads analyse pictures, and how they share the cores; ``apply`` it to torch."""
+    from segdex_backends.models import threads
+    from segdex_backends.models.devices import resolve_device
+
+    return threads.plan_workers(settings.workers, device=resolve_device(settings.device))
 
 
 def make_refiner(
@@ -239,11 +229,10 @@ def load_text_segmenter(settings: Settings, name: str) -> TextSegmenter:
     Raises:
         ModelError: If it cannot be fetched or loaded.
     """
-    from segdex_backends.models.evf_sam2.segmenter import EvfSam2
+    from segdex_backends.models.loaders import TEXT_SEGMENTERS
 
-    device = resolve_device(settings)
-    source = name if _is_place(name) else find_model(name, role="refiner").sources[0].package
-    return EvfSam2.load(source, device=device, precision=_segmenter_precision(settings, device))
+    entry = resolve_model(name, role="refiner")
+    return TEXT_SEGMENTERS[entry.adapter](entry, load_options(settings))
 
 
 def load_service(settings: Settings, parts: "Parts") -> "Loaded":
@@ -260,6 +249,7 @@ def load_service(settings: Settings, parts: "Parts") -> "Loaded":
     """
     from segdex.http.model_worker import ModelWorker, QueuedEmbedder
     from segdex.http.state import Loaded
+    from segdex.jobs.runner import job_runner
     from segdex.jobs.worker import JobWorker
 
     with ExitStack() as opened:
@@ -279,10 +269,10 @@ def load_service(settings: Settings, parts: "Parts") -> "Loaded":
         )
         opened.pop_all()  # from here on they are the service's
     worker = ModelWorker(recipe.embedder, max_waiting=settings.max_waiting)
-    writing = RLock()
+    source, writing = open_source(), RLock()
     job_worker = None
     if settings.jobs_by == "service":
-        run = job_runner(settings, index, recipe, profile, lock=writing)
+        run = job_runner(settings, index, recipe, profile, source=source, lock=writing)
         job_worker = JobWorker(jobs, run, nicely=True)
         job_worker.start()
     return Loaded(
@@ -295,7 +285,7 @@ def load_service(settings: Settings, parts: "Parts") -> "Loaded":
         refiner=refiner,
         jobs=jobs,
         job_worker=job_worker,
-        source=open_source(),
+        source=source,
         writing=writing,
     )
 
@@ -313,57 +303,6 @@ def open_jobs(settings: Settings) -> "Jobs":
     if settings.jobs_redis is not None:
         return Jobs(redis_storage(settings.jobs_redis.get_secret_value(), index_key=key))
     return Jobs(sqlite_storage(settings.jobs_file or cache_folder(settings) / "jobs.sqlite", index_key=key))
-
-
-def job_runner(
-    settings: Settings,
-    index: SegmentIndex,
-    recipe: Recipe,
-    profile: ProfileName,
-    *,
-    workers: int = 1,
-    lock: AbstractContextManager[object] | None = None,
-) -> "Run":
-    """Return what carries out an ingest: as ``segdex ingest``, below the allowed folders and of uploads.
-
-    Args:
-        settings: Limits and allowed folders.
-        index: What to fill.
-        recipe: The models.
-        profile: Of the models.
-        workers: Pictures segmented at a time.
-        lock: An ``RLock`` of all in this process that write to the index; None where nobody else does.
-    """
-    from segdex.jobs.queue import check_paths, inside
-
-    source = open_source()
-    roots = settings.job_roots if settings.uploads is None else (*settings.job_roots, settings.uploads)
-
-    def run(job: "Job", progress: "Progress") -> None:
-        check_paths(job.paths, roots)  # the folders may have changed since it was asked for
-        listing = source.list(job.paths)
-        uris = [uri for uri in listing.uris if inside(uri_to_path(uri), roots)]
-        progress.found(len(uris), left_out=len(listing.uris) - len(uris))
-        report = ingest_into(
-            index,
-            recipe,
-            uris,
-            source=source,
-            profile=profile,
-            lock=lock,
-            options=IngestOptions(
-                max_pixels=settings.max_pixels,
-                max_bytes=settings.max_bytes,
-                jobs=settings.jobs,
-                workers=workers,
-                tags=tuple(job.tags),
-            ),
-            on_file=progress.on_file,
-        )
-        if report.interrupted:
-            raise KeyboardInterrupt
-
-    return run
 
 
 def load_recipe(settings: Settings, profile: ProfileName, generator: GeneratorSettings) -> Recipe:
@@ -392,7 +331,7 @@ def remembered_recipe(
     import segdex_ingest
 
     def load_now() -> Recipe:
-        plan_workers(settings)
+        plan_workers(settings).apply()
         return load(settings, profile, generator)
 
     chosen = ("segmenter", "embedder", "precision", "device", "compile_models", "views")
@@ -422,23 +361,6 @@ def remembered_recipe(
     )
 
 
-def fetch_files(entry: CatalogEntry, settings: Settings) -> list[Path]:
-    """Return the files of a model that comes from npm, fetching what is not cached.
-
-    Raises:
-        ModelError: If they cannot be fetched.
-    """
-    from segdex_backends.models.npm import fetch_npm_files
-
-    [source] = entry.sources
-    return fetch_npm_files(
-        source.package,
-        source.version or "",
-        sha256_by_member={file.path: file.sha256 for file in source.files if file.sha256 is not None},
-        cache_dir=settings.cache_dir,
-    )
-
-
 def calibration_folder(settings: Settings) -> Path:
     """Return where calibrations are kept."""
     return cache_folder(settings) / "calibration"
@@ -450,22 +372,7 @@ def load_judge(settings: Settings, embedder: Embedder) -> PresenceJudge:
     Raises:
         UsageError: If the file of a calibration is damaged.
     """
-    folder = calibration_folder(settings)
-    calibration = load_calibration(folder, embedder.fingerprint)
-    kept = calibration_file(folder, embedder.fingerprint).with_suffix(".npy")
-    try:
-        words: Vectors = np.load(kept, allow_pickle=False)
-        if words.shape == (len(DISTRACTORS), embedder.dim):
-            return PresenceJudge(words, calibration)
-    except (OSError, ValueError, EOFError):
-        pass  # not made yet, or cut short: made again
-    judge = PresenceJudge.of(embedder, calibration)
-    with suppress(OSError):  # a cache that cannot be written only costs time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}.npy")
-        np.save(part, judge.distractors)
-        part.replace(kept)
-    return judge
+    return kept_judge(calibration_folder(settings), embedder)
 
 
 def cache_folder(settings: Settings) -> Path:
@@ -514,43 +421,3 @@ REAL = Parts(
     make_refiner=make_refiner,
 )
 """The index of the settings and the models of the catalog."""
-
-
-def _is_place(name: str) -> bool:
-    """Whether a model is named by path or hub repository instead of by its name in the catalog."""
-    return "/" in name or Path(name).exists()
-
-
-def _sam2(source: str, settings: Settings, device: str) -> Segmenter:
-    from segdex_backends.models.sam2.loader import load_sam2_weights
-
-    return load_sam2_weights(
-        source,
-        device=device,
-        precision=_segmenter_precision(settings, device),
-        compiled=settings.compile_models,
-    )
-
-
-def _open_clip(architecture: str, pretrained: str, settings: Settings, device: str) -> Embedder:
-    from segdex_backends.models.open_clip.embedder import OpenClipEmbedder
-
-    return OpenClipEmbedder.load(
-        architecture, pretrained=pretrained, device=device, precision=_embedder_precision(settings, device)
-    )
-
-
-def _segmenter_precision(settings: Settings, device: str) -> "ModelPrecision":
-    from segdex_backends.models.devices import fastest_precision
-
-    return fastest_precision(device) if settings.precision == "auto" else settings.precision
-
-
-def _embedder_precision(settings: Settings, device: str) -> "ModelPrecision":
-    """Return the precision asked for; by itself a CPU takes fp32, so that vectors of two CPUs can be mixed.
-
-    An index takes vectors of one precision alone, where a picture of another is only segmented anew.
-    """
-    if settings.precision == "auto":
-        return "bf16" if device == "cuda" else "fp32"
-    return settings.precision

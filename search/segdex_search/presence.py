@@ -1,7 +1,10 @@
 """Is the thing there at all? How far a picture and its best segments stand out among other words."""
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +12,7 @@ import numpy.typing as npt
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import Vectors
-from segdex_search.calibrate import Calibration, shipped_calibration
+from segdex_search.calibrate import Calibration, calibration_file, load_calibration, shipped_calibration
 from segdex_search.distractors import DISTRACTORS
 from segdex_search.rank import SearchHit
 
@@ -87,3 +90,28 @@ class PresenceJudge:
         own = sum(weights[view] * float(vectors[view] @ query[view]) for view in weights) / total
         others = sum(weights[view] * (self.distractors @ vectors[view]) for view in weights) / total
         return (own - float(np.mean(others))) / max(float(np.std(others)), STD_FLOOR)
+
+
+def kept_judge(folder: Path, embedder: Embedder) -> PresenceJudge:
+    """Return the judge of an embedder with its calibration; the vectors of its words are kept beside that.
+
+    Args:
+        folder: Of calibrations; made when it is first needed. One that cannot be written only costs time.
+        embedder: What filled the index.
+
+    Raises:
+        UsageError: If the file of a calibration is damaged.
+    """
+    calibration = load_calibration(folder, embedder.fingerprint)
+    kept = calibration_file(folder, embedder.fingerprint).with_suffix(".npy")
+    with suppress(OSError, ValueError, EOFError):  # not made yet, or cut short: made again
+        words: Vectors = np.load(kept, allow_pickle=False)
+        if words.shape == (len(DISTRACTORS), embedder.dim):
+            return PresenceJudge(words, calibration)
+    judge = PresenceJudge.of(embedder, calibration)
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}.npy")
+        np.save(part, judge.distractors)
+        part.replace(kept)
+    return judge

@@ -11,10 +11,21 @@ from tests.fakes.embedder import ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter, PlainSegmenter
 
 from segdex import wiring as services
-from segdex.wiring import build_settings, calibration_folder, load_judge, make_refiner, plan_workers
-from segdex_backends.models import devices
+from segdex.wiring import (
+    build_settings,
+    calibration_folder,
+    load_judge,
+    load_options,
+    make_refiner,
+    plan_workers,
+    profile_of,
+)
+from segdex_backends.index.memory import MemoryIndex
+from segdex_backends.models import loaders
+from segdex_backends.models.loaders import embedder_precision, segmenter_precision
+from segdex_backends.models.threads import WorkerPlan
 from segdex_core.errors import UsageError
-from segdex_core.records import Vectors
+from segdex_core.records import IndexFingerprint, Vectors
 from segdex_search.calibrate import (
     UNKNOWN,
     Calibration,
@@ -35,19 +46,19 @@ def _threads_restored() -> Iterator[None]:
 def test_auto_is_the_fastest_for_the_segmenter_and_fp32_for_vectors_on_a_cpu(
     monkeypatch: pytest.MonkeyPatch, fastest: str
 ) -> None:
-    monkeypatch.setattr(devices, "fastest_precision", lambda device: fastest)
-    settings = build_settings(precision="auto")
+    monkeypatch.setattr(loaders, "fastest_precision", lambda device: fastest)
+    options = load_options(build_settings(precision="auto", device="cpu"))
 
-    assert services._segmenter_precision(settings, "cpu") == fastest
-    assert services._embedder_precision(settings, "cpu") == "fp32"
+    assert segmenter_precision(options) == fastest
+    assert embedder_precision(options) == "fp32"
 
 
 @pytest.mark.parametrize("asked", ["fp32", "bf16"])
 def test_a_precision_that_is_asked_for_holds_for_both_models(asked: str) -> None:
-    settings = build_settings(precision=asked)
+    options = load_options(build_settings(precision=asked, device="cpu"))
 
-    assert services._segmenter_precision(settings, "cpu") == asked
-    assert services._embedder_precision(settings, "cpu") == asked
+    assert segmenter_precision(options) == asked
+    assert embedder_precision(options) == asked
 
 
 def test_a_precision_that_is_gone_is_refused_with_those_there_are() -> None:
@@ -64,7 +75,12 @@ def test_workers_share_the_cores(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
 
-    assert plan_workers(build_settings(device="cpu", workers=asked)) == workers
+    before = torch.get_num_threads()
+    plan = plan_workers(build_settings(device="cpu", workers=asked))
+
+    assert plan == WorkerPlan(workers, threads)
+    assert torch.get_num_threads() == before
+    assert plan.apply() is plan
     assert torch.get_num_threads() == threads
 
 
@@ -146,3 +162,16 @@ def test_encodings_on_the_disk_are_refused_for_a_segmenter_that_cannot_store_the
     with pytest.raises(UsageError, match="SEGDEX_ENCODINGS_DIR: plain flood fill"):
         make_refiner(settings, segmenter=PlainSegmenter(), embedder=embedder, distractors=words)
     make_refiner(settings, segmenter=FloodSegmenter(), embedder=embedder, distractors=words)
+
+
+@pytest.mark.parametrize(
+    ("filled", "profile"), [("offline", "offline"), ("default", "default"), ("old", "default")]
+)
+def test_the_profile_is_that_of_the_index_where_it_is_known(filled: str, profile: str) -> None:
+    index = MemoryIndex()
+
+    assert profile_of(build_settings(), index) == "default"
+    index.ensure(IndexFingerprint(filled, "embedder", 4, ("crop", "mask"), "segmenter"))
+
+    assert profile_of(build_settings(), index) == profile
+    assert profile_of(build_settings(profile="offline"), index) == "offline"

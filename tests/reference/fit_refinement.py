@@ -70,7 +70,7 @@ def main() -> None:
             recipe=recipe,
             source=open_source(),
             profile="offline",
-            workers=plan_workers(settings),
+            workers=plan_workers(settings).apply().workers,
         )
         judge = PresenceJudge.of(recipe.embedder)
         report = evaluate_refine(

@@ -43,7 +43,7 @@ def demo_command(
         max_pixels=settings.max_pixels,
         max_bytes=settings.max_bytes,
         jobs=settings.jobs,
-        workers=plan_workers(settings),
+        workers=plan_workers(settings).apply().workers,
     )
     answers = []
     source = open_source()

@@ -246,7 +246,7 @@ def refine_command(
     is_named = index is not None or "index" in session.options
     with labelled_index(session.parts, settings, dataset, generator, is_named=is_named) as labelled:
         recipe = labelled.recipe
-        plan_workers(settings.model_copy(update={"workers": 1}))  # all cores for one hit at a time
+        plan_workers(settings.model_copy(update={"workers": 1})).apply()  # all cores for one hit at a time
         judge = session.parts.load_judge(settings, recipe.embedder)
         made = session.parts.make_refiner(
             settings, segmenter=recipe.segmenter, embedder=recipe.embedder, distractors=judge.distractors
@@ -358,7 +358,7 @@ def _ingested(
             max_pixels=settings.max_pixels,
             max_bytes=settings.max_bytes,
             jobs=settings.jobs,
-            workers=plan_workers(settings),
+            workers=plan_workers(settings).apply().workers,
             on_file=lambda _: advance(),
         )
 

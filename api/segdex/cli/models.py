@@ -18,8 +18,7 @@ from segdex.cli.common import (
     print_json,
     settings_from,
 )
-from segdex.wiring import DEFAULT_PROFILE, load_text_segmenter
-from segdex_backends.models.catalog import CATALOG, PROFILES, CatalogEntry
+from segdex.wiring import DEFAULT_PROFILE, known_models, load_text_segmenter
 
 
 def register(app: typer.Typer) -> None:
@@ -33,16 +32,16 @@ def register(app: typer.Typer) -> None:
 def list_command(as_json: JsonOption = False) -> int:
     """List the models that are known by name."""
     if as_json:
-        print_json([asdict(entry) for entry in CATALOG])
+        print_json([asdict(entry) for entry in known_models()])
         return 0
     table = Table(box=None, pad_edge=False)
     for name in ("name", "role", "profiles", "from", "licence", "what"):
         table.add_column(name, no_wrap=True)
-    for entry in CATALOG:
+    for entry in known_models():
         table.add_row(
             entry.name,
             entry.role,
-            ", ".join(_profiles(entry)) or "-",
+            ", ".join(entry.profiles()) or "-",
             " + ".join(
                 f"{source.kind}:{source.package}{f'@{source.version}' if source.version else ''}"
                 for source in entry.sources
@@ -78,12 +77,3 @@ def pull_command(
     if loaded_refiner is not None:
         console.print(f"refiner   {loaded_refiner.name}", markup=False)
     return 0
-
-
-def _profiles(entry: CatalogEntry) -> list[str]:
-    return [
-        f"{profile} ({device})"
-        for profile, by_device in PROFILES.items()
-        for device, models in by_device.items()
-        if entry.name in (models.segmenter, models.embedder)
-    ]

@@ -43,8 +43,9 @@ def worker_command(
 ) -> int:
     """Carry out the jobs that a service with SEGDEX_JOBS_BY=worker queues; ends on SIGTERM or Ctrl-C."""
     from segdex.http.logs import start_logging
+    from segdex.jobs.runner import job_runner
     from segdex.jobs.worker import JobWorker
-    from segdex.wiring import job_runner, open_jobs, plan_workers, profile_of
+    from segdex.wiring import open_jobs, open_source, plan_workers, profile_of
     from segdex_ingest.masks.generate import preset
 
     settings = settings_from(
@@ -71,10 +72,12 @@ def worker_command(
     parts = Session.of(context).parts
     with opened(parts, settings, create=True) as opened_index:
         chosen = profile_of(settings, opened_index)
-        workers = plan_workers(settings)
+        workers = plan_workers(settings).apply().workers
         recipe = parts.load_recipe(settings, chosen, preset("balanced"))
         jobs = open_jobs(settings)
-        worker = JobWorker(jobs, job_runner(settings, opened_index, recipe, chosen, workers=workers))
+        worker = JobWorker(
+            jobs, job_runner(settings, opened_index, recipe, chosen, source=open_source(), workers=workers)
+        )
         worker.start()
         _log.info("segdex worker waits for jobs")
         ended.wait()

@@ -1,6 +1,7 @@
 """The models that segdex knows by name: where each comes from, under which licence, and in which profile."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from segdex_core.errors import UsageError
@@ -56,7 +57,7 @@ class CatalogEntry:
         name: What ``--segmenter``, ``--embedder`` and ``--refiner`` take.
         role: What it is for.
         title: One line for people.
-        adapter: Which class loads it.
+        adapter: Names its loader in ``loaders``.
         architecture: Name of the architecture as the adapter takes it.
         pretrained: Name of the training run as the adapter takes it.
         sources: Where its files come from.
@@ -71,6 +72,15 @@ class CatalogEntry:
     pretrained: str
     sources: tuple[ModelSource, ...]
     dim: int | None = None
+
+    def profiles(self) -> list[str]:
+        """Return the profiles that use it, each with a kind of device, such as ``offline (cpu)``."""
+        return [
+            f"{profile} ({device})"
+            for profile, by_device in PROFILES.items()
+            for device, models in by_device.items()
+            if self.name in (models.segmenter, models.embedder)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +262,36 @@ def find_model(name: str, *, role: Role) -> CatalogEntry:
     if name not in known:
         raise UsageError(f"there is no {role} named {name}; --{role} is one of {', '.join(known)}")
     return known[name]
+
+
+def resolve_model(name: str, *, role: Role) -> CatalogEntry:
+    """Return the entry of a name in the catalog, or one made of a path, hub repository or MODEL:PRETRAINED.
+
+    Raises:
+        UsageError: If the name is none of these; the message lists the names of the catalog.
+    """
+    if role == "embedder":
+        architecture, colon, pretrained = name.partition(":")
+        if colon:
+            return _unlisted(name, role, "open-clip", architecture=architecture, pretrained=pretrained)
+    elif "/" in name or Path(name).exists():
+        return _unlisted(name, role, "sam2-transformers" if role == "segmenter" else "evf-sam2")
+    return find_model(name, role=role)
+
+
+def _unlisted(
+    name: str, role: Role, adapter: Adapter, *, architecture: str = "", pretrained: str = ""
+) -> CatalogEntry:
+    source = ModelSource(kind="hub", package=name, version=None, files=(), licence="unknown")
+    return CatalogEntry(
+        name=name,
+        role=role,
+        title=name,
+        adapter=adapter,
+        architecture=architecture,
+        pretrained=pretrained,
+        sources=(source,),
+    )
 
 
 def profile_models(profile: str, *, device_type: str) -> tuple[CatalogEntry, CatalogEntry]:

@@ -5,13 +5,28 @@ from typing import get_args
 import torch
 
 from segdex_core.errors import UsageError
-from segdex_core.settings import ModelPrecision
+from segdex_core.settings import Device, ModelPrecision
 
 TORCH_TYPES: dict[ModelPrecision, torch.dtype] = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+
+
+def resolve_device(asked: Device) -> str:
+    """Return ``cpu`` or ``cuda``.
+
+    Args:
+        asked: ``auto`` takes CUDA where there is one.
+
+    Raises:
+        UsageError: If CUDA is asked for and absent.
+    """
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
+        raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
+    return "cuda" if available and asked != "cpu" else "cpu"
 
 
 def fastest_precision(device: str) -> ModelPrecision:

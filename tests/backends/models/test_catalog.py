@@ -7,9 +7,17 @@ from pathlib import Path
 import pytest
 from tests.needs import package
 
-from segdex_backends.models.catalog import CATALOG, PROFILES, ModelSource, find_model, profile_models
+from segdex_backends.models.catalog import (
+    CATALOG,
+    PROFILES,
+    ModelSource,
+    find_model,
+    profile_models,
+    resolve_model,
+)
 from segdex_backends.models.checksums import file_sha256
 from segdex_backends.models.evf_sam2.text import ADDED_TOKENS_FILE, SENTENCE_PIECE_FILE
+from segdex_backends.models.loaders import EMBEDDERS, SEGMENTERS, TEXT_SEGMENTERS
 from segdex_backends.models.sam2.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from segdex_core.errors import UsageError
 
@@ -78,3 +86,25 @@ def test_checksums_and_versions_are_those_of_the_installed_packages(source: Mode
         path = Path(str(installed.locate_file(file.path)))
         assert path.stat().st_size == file.size_bytes
         assert file_sha256(path) == file.sha256
+
+
+def test_every_adapter_of_the_catalog_has_a_loader_of_its_role() -> None:
+    by_role = {"segmenter": SEGMENTERS, "embedder": EMBEDDERS, "refiner": TEXT_SEGMENTERS}
+
+    assert {entry.name for entry in CATALOG if entry.adapter not in by_role[entry.role]} == set()
+
+
+def test_a_name_outside_the_catalog_is_a_place_or_an_architecture_with_weights(tmp_path: Path) -> None:
+    for role in ("segmenter", "refiner"):
+        for place in (str(tmp_path), "someone/model"):
+            assert resolve_model(place, role=role).sources[0].package == place
+    clip = resolve_model("ViT-B-32:folder/weights.pt", role="embedder")
+
+    assert (clip.adapter, clip.architecture, clip.pretrained) == (
+        "open-clip",
+        "ViT-B-32",
+        "folder/weights.pt",
+    )
+    assert resolve_model(CATALOG[0].name, role="segmenter") is CATALOG[0]
+    with pytest.raises(UsageError, match="no embedder named someone/model"):
+        resolve_model("someone/model", role="embedder")

@@ -1,0 +1,113 @@
+"""The loaders of models, by the adapter that an entry of the catalog names."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from segdex_backends.models.catalog import Adapter, CatalogEntry
+from segdex_backends.models.devices import fastest_precision
+from segdex_core.ports.embedder import Embedder
+from segdex_core.ports.segmenter import Segmenter
+from segdex_core.ports.text_segmenter import TextSegmenter
+from segdex_core.settings import ModelPrecision, Precision
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How a model is loaded.
+
+    Attributes:
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto`` takes what suits model and device.
+        compiled: Whether SAM 2's encoder is compiled.
+        cache_dir: Where files of npm packages are kept; None for the user's cache folder.
+    """
+
+    device: str
+    precision: Precision = "auto"
+    compiled: bool = False
+    cache_dir: Path | None = None
+
+
+def segmenter_precision(options: LoadOptions) -> ModelPrecision:
+    """Return the precision of a segmenter: the fastest one where none is asked for."""
+    return fastest_precision(options.device) if options.precision == "auto" else options.precision
+
+
+def embedder_precision(options: LoadOptions) -> ModelPrecision:
+    """Return the precision of an embedder: on a CPU fp32 where none is asked for.
+
+    An index takes vectors of one precision alone; two CPUs must make vectors that can be mixed. A picture of
+    another segmenter's precision is only segmented anew.
+    """
+    if options.precision == "auto":
+        return "bf16" if options.device == "cuda" else "fp32"
+    return options.precision
+
+
+def _sam2(entry: CatalogEntry, options: LoadOptions) -> Segmenter:
+    from segdex_backends.models.sam2.loader import load_sam2_weights
+
+    return load_sam2_weights(
+        entry.sources[0].package,
+        device=options.device,
+        precision=segmenter_precision(options),
+        compiled=options.compiled,
+    )
+
+
+def _sam2_onnx(entry: CatalogEntry, options: LoadOptions) -> Segmenter:
+    from segdex_backends.models.npm import fetch_npm_files
+    from segdex_backends.models.sam2.onnx_loader import load_onnx_weights
+
+    [source] = entry.sources
+    encoder, decoder = fetch_npm_files(
+        source.package,
+        source.version or "",
+        sha256_by_member={file.path: file.sha256 for file in source.files if file.sha256 is not None},
+        cache_dir=options.cache_dir,
+    )
+    return load_onnx_weights(
+        encoder,
+        decoder,
+        device=options.device,
+        precision=segmenter_precision(options),
+        compiled=options.compiled,
+    )
+
+
+def _open_clip(entry: CatalogEntry, options: LoadOptions) -> Embedder:
+    from segdex_backends.models.open_clip.embedder import OpenClipEmbedder
+
+    return OpenClipEmbedder.load(
+        entry.architecture,
+        pretrained=entry.pretrained,
+        device=options.device,
+        precision=embedder_precision(options),
+    )
+
+
+def _conse(_entry: CatalogEntry, _options: LoadOptions) -> Embedder:
+    from segdex_backends.models.conse.embedder import ConseEmbedder
+
+    return ConseEmbedder.load()
+
+
+def _evf_sam2(entry: CatalogEntry, options: LoadOptions) -> TextSegmenter:
+    from segdex_backends.models.evf_sam2.segmenter import EvfSam2
+
+    return EvfSam2.load(
+        entry.sources[0].package, device=options.device, precision=segmenter_precision(options)
+    )
+
+
+SEGMENTERS: Mapping[Adapter, Callable[[CatalogEntry, LoadOptions], Segmenter]] = MappingProxyType(
+    {"sam2-transformers": _sam2, "sam2-onnx": _sam2_onnx}
+)
+EMBEDDERS: Mapping[Adapter, Callable[[CatalogEntry, LoadOptions], Embedder]] = MappingProxyType(
+    {"open-clip": _open_clip, "conse": _conse}
+)
+TEXT_SEGMENTERS: Mapping[Adapter, Callable[[CatalogEntry, LoadOptions], TextSegmenter]] = MappingProxyType(
+    {"evf-sam2": _evf_sam2}
+)
