@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, get_args
 
 from pydantic import ValidationError
 
@@ -28,7 +28,7 @@ from segdex_core.ports.text_segmenter import TextSegmenter
 from segdex_core.records import Vectors
 from segdex_core.settings import ProfileName, Settings
 from segdex_ingest.analyse import Recipe
-from segdex_ingest.masks.generate import GeneratorSettings, preset
+from segdex_ingest.masks.generate import GeneratorSettings, Quality, preset
 from segdex_ingest.run import prepare_index
 from segdex_search.presence import PresenceJudge, kept_judge
 from segdex_search.refine.encodings import EncodingCache, EncodingFiles
@@ -160,6 +160,13 @@ def worker_count(settings: Settings) -> int:
     return threads.worker_count(settings.workers)
 
 
+def quality_of(index: IndexReader) -> Quality:
+    """Return the quality of the masks that fill an index, ``balanced`` where it is not known."""
+    found = index.fingerprint()
+    known = None if found is None else found.quality
+    return next((quality for quality in get_args(Quality) if quality == known), "balanced")
+
+
 def load_options(settings: Settings) -> "LoadOptions":
     """Return how the models of the settings are loaded.
 
@@ -258,7 +265,7 @@ def load_service(settings: Settings, parts: "Parts") -> "Loaded":
         index = parts.open_index(settings, create=True)
         opened.callback(index.close)
         profile = profile_of(settings, index)
-        recipe = parts.load_recipe(settings, profile, preset("balanced"))
+        recipe = parts.load_recipe(settings, profile, preset(quality_of(index)))
         prepare_index(index, recipe, profile=profile)
         judge = parts.load_judge(settings, recipe.embedder)
         refiner = parts.make_refiner(

@@ -59,6 +59,7 @@ def ingest_into(
     source: Source,
     profile: str,
     options: IngestOptions,
+    quality: str | None = None,
     known_ids: Sequence[UUID] | None = None,
     lock: AbstractContextManager[object] | None = None,
     problems: Sequence[ListingProblem] = (),
@@ -76,6 +77,8 @@ def ingest_into(
         source: Where they lie.
         profile: Of the models, for the fingerprint of the index.
         options: Limits, threads and tags.
+        quality: Of the masks, which the index remembers as the default of the next ingest; None leaves that
+            as it is.
         known_ids: The only pictures that the files can be, where the caller has hashed them; None for any.
         lock: An ``RLock`` of all in this process that write to the index; None where nobody else does.
         problems: What could not be listed; handed on to the report.
@@ -98,6 +101,8 @@ def ingest_into(
         ledger = Ledger(index.scroll_images() if known_ids is None else index.get_images(known_ids))
         plan = plan_ingest(uris, source=source, ledger=ledger, recipe=checked.fingerprint())
         approve(plan)
+        if plan.to_read or plan.outdated:
+            _remember_quality(index, quality)
         try:
             return carry_out(
                 plan,
@@ -111,6 +116,12 @@ def ingest_into(
             )
         except _OtherRecipeError:
             continue  # the plan was made for what is remembered of the models, and they have changed since
+
+
+def _remember_quality(index: SegmentIndex, quality: str | None) -> None:
+    found = index.fingerprint()
+    if quality is not None and found is not None and found.quality != quality:
+        index.remember(replace(found, quality=quality))
 
 
 def rehearse(

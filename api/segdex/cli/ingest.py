@@ -42,7 +42,7 @@ from segdex.cli.common import (
 from segdex.cli.ingest_service import upload_files
 from segdex.cli.remote import OF_MODELS, connected, refuse_options
 from segdex.recipes import RememberedRecipe
-from segdex.wiring import Parts, open_source, profile_of, remembered_recipe, worker_count
+from segdex.wiring import Parts, open_source, profile_of, quality_of, remembered_recipe, worker_count
 from segdex_core.errors import IndexMissingError, UsageError
 from segdex_core.media.uris import canonical_path, display_path
 from segdex_core.ports.index import SegmentIndex
@@ -67,6 +67,15 @@ QualityOption = Annotated[
         "--quality",
         metavar="fast|balanced|best",
         help="How much to find at what cost; README has the figures.",
+    ),
+]
+IngestQualityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--quality",
+        metavar="fast|balanced|best",
+        help="How much to find at what cost; README has the figures. [default: what filled the index, else "
+        "balanced]",
     ),
 ]
 BudgetOption = Annotated[
@@ -162,7 +171,7 @@ def ingest_command(
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out names like this.")] = None,
     include_hidden: Annotated[bool, typer.Option("--include-hidden", help="Take hidden files too.")] = False,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Label for every file; repeatable.")] = None,
-    quality: QualityOption = "balanced",
+    quality: IngestQualityOption = None,
     select: SelectOption = "ranked",
     segments_per_image: BudgetOption = None,
     points_per_side: GridOption = None,
@@ -203,13 +212,15 @@ def ingest_command(
     if settings.server is not None:
         refuse_options(context, *_OF_AN_INGEST_HERE, *OF_MODELS)
     check_limit(limit)
-    generator = generator_settings(
-        quality=quality,
+    generator_with = partial(
+        generator_settings,
         select=select,
         segments_per_image=segments_per_image,
         points_per_side=points_per_side,
         crop_layers=crop_layers,
     )
+    if quality is not None:
+        generator_with(quality=quality)  # refused before anything is opened
     options = IngestOptions(
         max_pixels=settings.max_pixels,
         max_bytes=settings.max_bytes,
@@ -228,10 +239,18 @@ def ingest_command(
         with connected(settings, settings.server) as client, _progress(len(listing.uris)) as on_file:
             report = upload_files(listing, client, tags=options.tags, limit=limit, on_file=on_file)
     elif dry_run:
-        report = dry_run_report(listing, parts, settings, options, generator=generator)
+        report = dry_run_report(
+            listing,
+            parts,
+            settings,
+            options,
+            generator_of=lambda index: generator_with(quality=quality or quality_of(index)),
+        )
     else:
         with opened(parts, settings, create=True) as opened_index:
             chosen = profile_of(settings, opened_index)
+            quality = quality or quality_of(opened_index)
+            generator = generator_with(quality=quality)
             recipes = remembered_recipe(settings, chosen, generator, load=parts.load_recipe)
             report = ingest(
                 listing,
@@ -239,6 +258,7 @@ def ingest_command(
                 recipes,
                 replace(options, workers=worker_count(settings)),
                 profile=chosen,
+                quality=quality,
                 approve=partial(_ask_before_again, recipes=recipes, yes=yes),
             )
             analysed = sum(report.counts[outcome] for outcome in ANALYSED)
@@ -258,6 +278,7 @@ def ingest(
     options: IngestOptions,
     *,
     profile: ProfileName,
+    quality: str | None = None,
     approve: Callable[[IngestPlan], None] = lambda _: None,
 ) -> IngestReport:
     """Ingest the files of a listing, with a progress bar."""
@@ -279,6 +300,7 @@ def ingest(
             source=open_source(),
             profile=profile,
             options=options,
+            quality=quality,
             problems=listing.problems,
             approve=approved,
             on_file=told,
@@ -299,7 +321,7 @@ def dry_run_report(
     settings: Settings,
     options: IngestOptions,
     *,
-    generator: GeneratorSettings,
+    generator_of: Callable[[SegmentIndex], GeneratorSettings],
 ) -> IngestReport:
     """Say what an ingest would do; loads no model that was loaded before, and writes nothing."""
     source = open_source()
@@ -311,7 +333,7 @@ def dry_run_report(
         try:
             ledger = Ledger(index.scroll_images())
             profile = profile_of(settings, index)
-            recipes = remembered_recipe(settings, profile, generator, load=parts.load_recipe)
+            recipes = remembered_recipe(settings, profile, generator_of(index), load=parts.load_recipe)
             recipe = recipes.fingerprint()
         finally:
             index.close()

@@ -45,7 +45,7 @@ def worker_command(
     from segdex.http.logs import start_logging
     from segdex.jobs.runner import job_runner
     from segdex.jobs.worker import JobWorker
-    from segdex.wiring import open_jobs, open_source, plan_workers, profile_of
+    from segdex.wiring import open_jobs, open_source, plan_workers, profile_of, quality_of
     from segdex_ingest.masks.generate import preset
 
     settings = settings_from(
@@ -73,7 +73,7 @@ def worker_command(
     with opened(parts, settings, create=True) as opened_index:
         chosen = profile_of(settings, opened_index)
         workers = plan_workers(settings).apply().workers
-        recipe = parts.load_recipe(settings, chosen, preset("balanced"))
+        recipe = parts.load_recipe(settings, chosen, preset(quality_of(opened_index)))
         jobs = open_jobs(settings)
         worker = JobWorker(
             jobs, job_runner(settings, opened_index, recipe, chosen, source=open_source(), workers=workers)
