@@ -14,11 +14,13 @@ from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from segdex_backends.index.conditions import AnyOf, Between, Condition, Conditions, Equals, HasId
-from segdex_backends.index.fusing import SEARCH_EF
+from segdex_backends.index.fusing import FUSED_FIELDS, SEARCH_EF, unreadable
 from segdex_backends.index.layout import REAL_NAMES, SEGMENTS, real_names
-from segdex_backends.index.point_store import CollectionSpec, FoundPoint, Row, StoredPoint
+from segdex_backends.index.payloads import to_uuid
+from segdex_backends.index.point_store import CollectionSpec, Row, StoredPoint
 from segdex_backends.index.server_connection import ServerConnection
 from segdex_core.errors import IndexMissingError, SegmentIndexError
+from segdex_core.records import FusedSegment
 
 OVERSAMPLING = 2.0
 """Candidates per hit that are scored again with the full vectors."""
@@ -37,6 +39,7 @@ _INDEX_TYPES = {
     "float": models.PayloadSchemaType.FLOAT,
 }
 
+_FUSED_PAYLOAD = grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=FUSED_FIELDS))
 _FULL_VECTORS = grpc.SearchParams(quantization=grpc.QuantizationSearchParams(ignore=True))
 _EXACT = grpc.SearchParams(exact=True, quantization=grpc.QuantizationSearchParams(ignore=True))
 _FAST = grpc.SearchParams(
@@ -181,8 +184,7 @@ class ServerStore:
         limit: int,
         where: Conditions,
         exact: bool,
-        fields: Sequence[str],
-    ) -> list[FoundPoint]:
+    ) -> list[FusedSegment]:
         """See ``PointStore``."""
         request = grpc.QueryPoints(
             collection_name=self._name(name),
@@ -191,16 +193,11 @@ class ServerStore:
             filter=RestToGrpc.convert_filter(_filter(where)),
             params=_search_params(where, exact=exact),
             limit=limit,
-            with_payload=grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=fields)),
+            with_payload=_FUSED_PAYLOAD,
         )
         with self._server.translated():
             answer = self._client.grpc_points.Query(request, timeout=self._server.request_timeout_s)
-        return [
-            FoundPoint(
-                point.id.uuid, point.score, {key: _plain(value) for key, value in point.payload.items()}
-            )
-            for point in answer.result
-        ]
+        return [self._fused(point) for point in answer.result]
 
     def scores(
         self, name: str, ids: Sequence[UUID], rows: Sequence[Row], *, vector: str
@@ -377,13 +374,25 @@ class ServerStore:
             if all(point.id.uuid in each for each in scores)
         ]
 
+    def _fused(self, point: grpc.ScoredPoint) -> FusedSegment:
+        if any(field not in point.payload for field in FUSED_FIELDS):
+            raise unreadable(point.id.uuid, self.location)
+        return FusedSegment(
+            segment_key=point.id.uuid,
+            image_key=point.payload["image_id"].string_value,
+            ancestor_keys=tuple(
+                each.string_value for each in point.payload["ancestor_ids"].list_value.values
+            ),
+            score=point.score,
+        )
+
     def _stored(self, point: models.Record, vector: str | None) -> StoredPoint:
         row = None
         if vector is not None:
             if not isinstance(point.vector, dict) or vector not in point.vector:
                 raise SegmentIndexError(f"point {point.id} in {self.location} has no vector {vector!r}")
             row = np.asarray(point.vector[vector], np.float32)
-        return StoredPoint(UUID(str(point.id)), point.payload or {}, row)
+        return StoredPoint(to_uuid(point.id), point.payload or {}, row)
 
 
 def _nearest(row: Row) -> grpc.Query:
@@ -399,13 +408,6 @@ def _search_params(where: Conditions, *, exact: bool) -> grpc.SearchParams:
         for each in where
     )
     return _FULL_VECTORS if few else _FAST
-
-
-def _plain(value: grpc.Value) -> object:
-    """Return a value of a payload that is a text or a list of texts."""
-    if value.HasField("list_value"):
-        return [each.string_value for each in value.list_value.values]
-    return value.string_value
 
 
 def _filter(where: Conditions) -> models.Filter:
