@@ -24,6 +24,7 @@ from qdrant_edge import (
     QueryRequest,
     RangeFloat,
     Record,
+    ScoredPoint,
     ScrollRequest,
     SearchParams,
     UpdateOperation,
@@ -31,10 +32,12 @@ from qdrant_edge import (
 
 from segdex_backends.index.conditions import AnyOf, Between, Condition, Conditions, Equals, HasId
 from segdex_backends.index.edge_folder import WRITE_FREE_BYTES, EdgeFolder
-from segdex_backends.index.fusing import SEARCH_EF
+from segdex_backends.index.fusing import FUSED_FIELDS, SEARCH_EF, unreadable
 from segdex_backends.index.layout import is_collection, real_names
-from segdex_backends.index.point_store import CollectionSpec, FoundPoint, Row, StoredPoint
+from segdex_backends.index.payloads import to_uuid
+from segdex_backends.index.point_store import CollectionSpec, Row, StoredPoint
 from segdex_core.errors import IndexMissingError, SegmentIndexError
+from segdex_core.records import FusedSegment
 
 _PAGE = 256  # points per request of a scroll
 _WRITES_PER_FLUSH = 64
@@ -145,20 +148,19 @@ class EdgeStore:
         limit: int,
         where: Conditions,
         exact: bool,
-        fields: Sequence[str],
-    ) -> list[FoundPoint]:
+    ) -> list[FusedSegment]:
         """See ``PointStore``."""
         request = QueryRequest(
             limit=limit,
             query=Query.Nearest(row.tolist(), using=vector),
             filter=_filter(where),
             params=SearchParams(hnsw_ef=SEARCH_EF, exact=exact),
-            with_payload=list(fields),
+            with_payload=FUSED_FIELDS,
         )
         shard = self._shard(name)
         with self._folder.translated():
             points = shard.query(request)
-        return [FoundPoint(str(point.id), point.score, point.payload or {}) for point in points]
+        return [self._fused(point) for point in points]
 
     def scores(
         self, name: str, ids: Sequence[UUID], rows: Sequence[Row], *, vector: str
@@ -179,10 +181,11 @@ class EdgeStore:
         shard = self._shard(name)
         with self._folder.translated():
             answers = shard.query_batch(QueryBatchRequest(requests))
-        scores = [{point.id: point.score for point in answer} for answer in answers]
+        scores = [{to_uuid(point.id): point.score for point in answer} for answer in answers]
+        points = [StoredPoint(to_uuid(point.id), point.payload or {}) for point in answers[0]]
         return [
-            (StoredPoint(_uuid(point.id), point.payload or {}), [each[point.id] for each in scores])
-            for point in answers[0]
+            (point, [each[point.id] for each in scores])
+            for point in points
             if all(point.id in each for each in scores)
         ]
 
@@ -274,13 +277,24 @@ class EdgeStore:
                         shard.close()
                 self._folder.remove_shard(real_name)
 
+    def _fused(self, point: ScoredPoint) -> FusedSegment:
+        payload = point.payload or {}
+        if any(field not in payload for field in FUSED_FIELDS):
+            raise unreadable(point.id, self.location)
+        return FusedSegment(
+            segment_key=str(point.id),
+            image_key=payload["image_id"],
+            ancestor_keys=tuple(payload["ancestor_ids"]),
+            score=point.score,
+        )
+
     def _stored(self, point: Record, vector: str | None) -> StoredPoint:
         row = None
         if vector is not None:
             if not isinstance(point.vector, dict) or vector not in point.vector:
                 raise SegmentIndexError(f"point {point.id} in {self.location} has no vector {vector!r}")
             row = np.asarray(point.vector[vector], np.float32)
-        return StoredPoint(_uuid(point.id), point.payload or {}, row)
+        return StoredPoint(to_uuid(point.id), point.payload or {}, row)
 
 
 def _make_shard(path: str, *, spec: CollectionSpec) -> EdgeShard:
@@ -289,10 +303,6 @@ def _make_shard(path: str, *, spec: CollectionSpec) -> EdgeShard:
     for field, kind in spec.fields.items():
         shard.update(UpdateOperation.create_field_index(field, _INDEX_TYPES[kind]))
     return shard
-
-
-def _uuid(point_id: object) -> UUID:
-    return point_id if isinstance(point_id, UUID) else UUID(str(point_id))
 
 
 def _filter(where: Conditions) -> Filter:

@@ -134,7 +134,7 @@ def segment_from_payload(point_id: object, payload: Mapping[str, object] | None,
     stored = _parse(_SegmentPayload, payload, what)
     try:
         return SegmentRecord(
-            segment_id=UUID(str(point_id)),
+            segment_id=to_uuid(point_id),
             image_id=stored.image_id,
             box=BoxXYXY(*stored.box_xyxy),
             mask=MaskRLE(size_hw=stored.rle_size_hw, counts=stored.rle_counts),
@@ -186,7 +186,7 @@ def image_from_payload(point_id: object, payload: Mapping[str, object] | None, p
     stored = _parse(_ImagePayload, payload, what)
     try:
         return ImageRecord(
-            image_id=UUID(str(point_id)),
+            image_id=to_uuid(point_id),
             sha256=stored.sha256,
             size_bytes=stored.size_bytes,
             files=tuple(ImageFile(uri=file.uri, mtime_ns=file.mtime_ns) for file in stored.files),
@@ -202,6 +202,15 @@ def image_from_payload(point_id: object, payload: Mapping[str, object] | None, p
         )
     except ValueError as error:
         raise _unreadable(what, error) from error
+
+
+def to_uuid(point_id: object) -> UUID:
+    """Return the id of a point, which Qdrant gives as a UUID or as its text.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    return point_id if isinstance(point_id, UUID) else UUID(str(point_id))
 
 
 def repeated_payload(record: ImageRecord) -> dict[str, object]:

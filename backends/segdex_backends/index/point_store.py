@@ -6,7 +6,7 @@ knows how to say it to one of them, and turns its errors into ours.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from segdex_backends.index.conditions import Conditions
 from segdex_core.errors import IndexMissingError
+from segdex_core.records import FusedSegment
 
 FieldKind = Literal["uuid", "keyword", "float"]
 Row = npt.NDArray[np.float32]
@@ -44,20 +45,6 @@ class StoredPoint:
     id: UUID
     payload: Mapping[str, object]
     row: Row | None = None
-
-
-class FoundPoint(NamedTuple):
-    """A point that a query found.
-
-    Attributes:
-        key: Its id as text: UUIDs of thousands of points would take a third of the query.
-        score: Dot product.
-        payload: Those of the fields asked for that it has.
-    """
-
-    key: str
-    score: float
-    payload: Mapping[str, object]
 
 
 class PointStore(Protocol):
@@ -132,9 +119,15 @@ class PointStore(Protocol):
         limit: int,
         where: Conditions,
         exact: bool,
-        fields: Sequence[str],
-    ) -> list[FoundPoint]:
-        """Return the points with the largest dot products, best first, with some fields of their payloads."""
+    ) -> list[FusedSegment]:
+        """Return the segments with the largest dot products, best first.
+
+        A store makes the records itself, out of ``FUSED_FIELDS`` alone: for thousands of candidates, a point
+        in between took a fifth of the query.
+
+        Raises:
+            SegmentIndexError: If a point has not those fields.
+        """
         ...
 
     def scores(

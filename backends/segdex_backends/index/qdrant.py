@@ -8,14 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdex_backends.index.conditions import Conditions, Equals, HasId, of_image, segment_conditions
-from segdex_backends.index.fusing import (
-    FUSED_FIELDS,
-    check_fused_query,
-    join_query,
-    join_rows,
-    split_row,
-    unreadable,
-)
+from segdex_backends.index.fusing import check_fused_query, join_query, join_rows, split_row
 from segdex_backends.index.layout import (
     COLLECTIONS_KEY,
     IMAGES,
@@ -41,7 +34,7 @@ from segdex_backends.index.payloads import (
     segment_to_payload,
     unknown_picture,
 )
-from segdex_backends.index.point_store import FoundPoint, PointStore, Row, StoredPoint
+from segdex_backends.index.point_store import PointStore, Row, StoredPoint
 from segdex_core.records import (
     EVERYTHING,
     EmbeddedSegments,
@@ -104,16 +97,14 @@ class QdrantIndex:
         """See ``IndexReader``."""
         known = self._known()
         shares = check_fused_query(vectors, limit, known, weights, object_weight)
-        found = self._store.query(
+        return self._store.query(
             SEGMENTS,
             join_query(vectors, shares, known.views, object_weight=object_weight),
             vector=segment_vector(known),
             limit=limit,
             where=segment_conditions(where),
             exact=exact,
-            fields=FUSED_FIELDS,
         )
-        return [self._fused(point) for point in found]
 
     def view_segments(
         self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
@@ -275,13 +266,6 @@ class QdrantIndex:
     def _repeat(self, record: ImageRecord) -> None:
         """Write into the segments of a picture what they repeat of its record."""
         self._store.set_payload(SEGMENTS, repeated_payload(record), of_image(record.image_id))
-
-    def _fused(self, point: FoundPoint) -> FusedSegment:
-        try:
-            image_key, ancestor_keys = (point.payload[name] for name in FUSED_FIELDS)
-        except KeyError as error:
-            raise unreadable(point.key, self.location) from error
-        return FusedSegment(point.key, str(image_key), tuple(ancestor_keys), point.score)  # type: ignore[arg-type]
 
     def _segment(self, point: StoredPoint) -> SegmentRecord:
         return segment_from_payload(point.id, point.payload, self.location)

@@ -1,7 +1,6 @@
 """Points on a Qdrant server, over gRPC: for many processes and machines at a time.
 
-Queries and their answers are gRPC messages that are made and read here and not by qdrant-client, which checks
-and copies each number of a vector: that took longer than the server took to answer.
+Queries are gRPC messages of our own, see ``server_messages``, and their answers are read here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,22 +10,21 @@ from uuid import UUID
 import numpy as np
 from grpc import RpcError, StatusCode  # type: ignore[import-untyped]
 from qdrant_client import grpc, models
-from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
+from qdrant_client.conversions.conversion import GrpcToRest
 
-from segdex_backends.index.conditions import AnyOf, Between, Condition, Conditions, Equals, HasId
-from segdex_backends.index.fusing import SEARCH_EF
+from segdex_backends.index.conditions import Conditions
+from segdex_backends.index.fusing import FUSED_FIELDS, unreadable
 from segdex_backends.index.layout import REAL_NAMES, SEGMENTS, real_names
-from segdex_backends.index.point_store import CollectionSpec, FoundPoint, Row, StoredPoint
+from segdex_backends.index.payloads import to_uuid
+from segdex_backends.index.point_store import CollectionSpec, Row, StoredPoint
 from segdex_backends.index.server_connection import ServerConnection
+from segdex_backends.index.server_messages import fused_request, scores_request, to_filter
 from segdex_core.errors import IndexMissingError, SegmentIndexError
-
-OVERSAMPLING = 2.0
-"""Candidates per hit that are scored again with the full vectors."""
+from segdex_core.records import FusedSegment
 
 _METADATA_KEY = "segdex"  # of the collection of segments: the description
 _BATCH = 128  # points per upsert: Qdrant advises 64 to 256
 _PAGE = 256  # points per request that reads by id or in order
-_FEW_IMAGES = 16
 
 _INT8 = models.ScalarQuantization(
     scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
@@ -36,12 +34,6 @@ _INDEX_TYPES = {
     "keyword": models.PayloadSchemaType.KEYWORD,
     "float": models.PayloadSchemaType.FLOAT,
 }
-
-_FULL_VECTORS = grpc.SearchParams(quantization=grpc.QuantizationSearchParams(ignore=True))
-_EXACT = grpc.SearchParams(exact=True, quantization=grpc.QuantizationSearchParams(ignore=True))
-_FAST = grpc.SearchParams(
-    hnsw_ef=SEARCH_EF, quantization=grpc.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
-)
 
 
 class ServerStore:
@@ -151,7 +143,7 @@ class ServerStore:
             )
             for point in points
         ]
-        update_filter = _filter(over) if over else None
+        update_filter = to_filter(over) if over else None
         for start in range(0, len(rows), _BATCH):
             batch = rows[start : start + _BATCH]
             self._server.write(
@@ -160,17 +152,19 @@ class ServerStore:
 
     def set_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:
         """See ``PointStore``."""
-        self._server.write(lambda: self._client.set_payload(self._name(name), dict(payload), _filter(where)))
+        self._server.write(
+            lambda: self._client.set_payload(self._name(name), dict(payload), to_filter(where))
+        )
 
     def overwrite_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:
         """See ``PointStore``."""
         self._server.write(
-            lambda: self._client.overwrite_payload(self._name(name), dict(payload), _filter(where))
+            lambda: self._client.overwrite_payload(self._name(name), dict(payload), to_filter(where))
         )
 
     def delete(self, name: str, where: Conditions) -> None:
         """See ``PointStore``."""
-        self._server.write(lambda: self._client.delete(self._name(name), _filter(where)))
+        self._server.write(lambda: self._client.delete(self._name(name), to_filter(where)))
 
     def query(
         self,
@@ -181,26 +175,12 @@ class ServerStore:
         limit: int,
         where: Conditions,
         exact: bool,
-        fields: Sequence[str],
-    ) -> list[FoundPoint]:
+    ) -> list[FusedSegment]:
         """See ``PointStore``."""
-        request = grpc.QueryPoints(
-            collection_name=self._name(name),
-            query=_nearest(row),
-            using=vector,
-            filter=RestToGrpc.convert_filter(_filter(where)),
-            params=_search_params(where, exact=exact),
-            limit=limit,
-            with_payload=grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=fields)),
-        )
+        request = fused_request(self._name(name), row, vector=vector, limit=limit, where=where, exact=exact)
         with self._server.translated():
             answer = self._client.grpc_points.Query(request, timeout=self._server.request_timeout_s)
-        return [
-            FoundPoint(
-                point.id.uuid, point.score, {key: _plain(value) for key, value in point.payload.items()}
-            )
-            for point in answer.result
-        ]
+        return [self._fused(point) for point in answer.result]
 
     def scores(
         self, name: str, ids: Sequence[UUID], rows: Sequence[Row], *, vector: str
@@ -237,7 +217,7 @@ class ServerStore:
             with self._server.translated():
                 points, offset = self._client.scroll(
                     self._name(name),
-                    _filter(where),
+                    to_filter(where),
                     limit=_PAGE,
                     offset=offset,
                     with_vectors=[vector] if vector else False,
@@ -249,7 +229,7 @@ class ServerStore:
     def count(self, name: str, where: Conditions = ()) -> int:
         """See ``PointStore``."""
         with self._server.translated():
-            return self._client.count(self._name(name), _filter(where), exact=True).count
+            return self._client.count(self._name(name), to_filter(where), exact=True).count
 
     def optimize(self) -> None:
         """See ``IndexAdmin``; the server does it by itself in the background."""
@@ -348,23 +328,7 @@ class ServerStore:
     def _page_of_scores(
         self, name: str, ids: Sequence[UUID], rows: Sequence[Row], *, vector: str
     ) -> list[tuple[StoredPoint, list[float]]]:
-        point_ids = [grpc.PointId(uuid=str(key)) for key in ids]
-        these = grpc.Filter(must=[grpc.Condition(has_id=grpc.HasIdCondition(has_id=point_ids))])
-        request = grpc.QueryBatchPoints(
-            collection_name=self._name(name),
-            query_points=[
-                grpc.QueryPoints(
-                    collection_name=self._name(name),
-                    query=_nearest(row),
-                    using=vector,
-                    filter=these,
-                    params=_FULL_VECTORS,
-                    limit=len(point_ids),
-                    with_payload=grpc.WithPayloadSelector(enable=place == 0),  # of the first query is enough
-                )
-                for place, row in enumerate(rows)
-            ],
-        )
+        request = scores_request(self._name(name), ids, rows, vector=vector)
         with self._server.translated():
             answer = self._client.grpc_points.QueryBatch(request, timeout=self._server.request_timeout_s)
         scores = [{point.id.uuid: point.score for point in batch.result} for batch in answer.result]
@@ -377,48 +341,22 @@ class ServerStore:
             if all(point.id.uuid in each for each in scores)
         ]
 
+    def _fused(self, point: grpc.ScoredPoint) -> FusedSegment:
+        if any(field not in point.payload for field in FUSED_FIELDS):
+            raise unreadable(point.id.uuid, self.location)
+        return FusedSegment(
+            segment_key=point.id.uuid,
+            image_key=point.payload["image_id"].string_value,
+            ancestor_keys=tuple(
+                each.string_value for each in point.payload["ancestor_ids"].list_value.values
+            ),
+            score=point.score,
+        )
+
     def _stored(self, point: models.Record, vector: str | None) -> StoredPoint:
         row = None
         if vector is not None:
             if not isinstance(point.vector, dict) or vector not in point.vector:
                 raise SegmentIndexError(f"point {point.id} in {self.location} has no vector {vector!r}")
             row = np.asarray(point.vector[vector], np.float32)
-        return StoredPoint(UUID(str(point.id)), point.payload or {}, row)
-
-
-def _nearest(row: Row) -> grpc.Query:
-    return grpc.Query(nearest=grpc.VectorInput(dense=grpc.DenseVector(data=row.tolist())))
-
-
-def _search_params(where: Conditions, *, exact: bool) -> grpc.SearchParams:
-    if exact:
-        return _EXACT
-    # The segments of some pictures are few: all are compared, and looking at each twice does not pay.
-    few = any(
-        isinstance(each, AnyOf) and each.field == "image_id" and len(each.values) <= _FEW_IMAGES
-        for each in where
-    )
-    return _FULL_VECTORS if few else _FAST
-
-
-def _plain(value: grpc.Value) -> object:
-    """Return a value of a payload that is a text or a list of texts."""
-    if value.HasField("list_value"):
-        return [each.string_value for each in value.list_value.values]
-    return value.string_value
-
-
-def _filter(where: Conditions) -> models.Filter:
-    return models.Filter(must=[_condition(each) for each in where])
-
-
-def _condition(condition: Condition) -> models.Condition:
-    match condition:
-        case HasId(ids):
-            return models.HasIdCondition(has_id=[str(key) for key in ids])
-        case Equals(field, value):
-            return models.FieldCondition(key=field, match=models.MatchValue(value=value))
-        case AnyOf(field, values):
-            return models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
-        case Between(field, gte, lte, lt):
-            return models.FieldCondition(key=field, range=models.Range(gte=gte, lte=lte, lt=lt))
+        return StoredPoint(to_uuid(point.id), point.payload or {}, row)

@@ -1,0 +1,97 @@
+"""Queries as messages for a Qdrant server.
+
+They are built here and not by qdrant-client, which checks and copies each number of a vector: that took
+longer than the server took to answer.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from qdrant_client import grpc, models
+from qdrant_client.conversions.conversion import RestToGrpc
+
+from segdex_backends.index.conditions import AnyOf, Between, Condition, Conditions, Equals, HasId
+from segdex_backends.index.fusing import FUSED_FIELDS, SEARCH_EF
+from segdex_backends.index.point_store import Row
+
+OVERSAMPLING = 2.0
+"""Candidates per hit that are scored again with the full vectors."""
+
+_FEW_IMAGES = 16
+
+_FUSED_PAYLOAD = grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=FUSED_FIELDS))
+_FULL_VECTORS = grpc.SearchParams(quantization=grpc.QuantizationSearchParams(ignore=True))
+_EXACT = grpc.SearchParams(exact=True, quantization=grpc.QuantizationSearchParams(ignore=True))
+_FAST = grpc.SearchParams(
+    hnsw_ef=SEARCH_EF, quantization=grpc.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
+)
+
+
+def fused_request(
+    collection: str, row: Row, *, vector: str, limit: int, where: Conditions, exact: bool
+) -> grpc.QueryPoints:
+    """Return the query for the points with the largest dot products, see ``PointStore.query``."""
+    return grpc.QueryPoints(
+        collection_name=collection,
+        query=_nearest(row),
+        using=vector,
+        filter=RestToGrpc.convert_filter(to_filter(where)),
+        params=_search_params(where, exact=exact),
+        limit=limit,
+        with_payload=_FUSED_PAYLOAD,
+    )
+
+
+def scores_request(
+    collection: str, ids: Sequence[UUID], rows: Sequence[Row], *, vector: str
+) -> grpc.QueryBatchPoints:
+    """Return one query for each row over these points; the first brings their payloads as well."""
+    point_ids = [grpc.PointId(uuid=str(key)) for key in ids]
+    these = grpc.Filter(must=[grpc.Condition(has_id=grpc.HasIdCondition(has_id=point_ids))])
+    return grpc.QueryBatchPoints(
+        collection_name=collection,
+        query_points=[
+            grpc.QueryPoints(
+                collection_name=collection,
+                query=_nearest(row),
+                using=vector,
+                filter=these,
+                params=_FULL_VECTORS,
+                limit=len(point_ids),
+                with_payload=grpc.WithPayloadSelector(enable=place == 0),
+            )
+            for place, row in enumerate(rows)
+        ],
+    )
+
+
+def to_filter(where: Conditions) -> models.Filter:
+    """Return conditions as qdrant-client has them."""
+    return models.Filter(must=[_condition(each) for each in where])
+
+
+def _nearest(row: Row) -> grpc.Query:
+    return grpc.Query(nearest=grpc.VectorInput(dense=grpc.DenseVector(data=row.tolist())))
+
+
+def _search_params(where: Conditions, *, exact: bool) -> grpc.SearchParams:
+    if exact:
+        return _EXACT
+    # The segments of some pictures are few: all are compared, and looking at each twice does not pay.
+    few = any(
+        isinstance(each, AnyOf) and each.field == "image_id" and len(each.values) <= _FEW_IMAGES
+        for each in where
+    )
+    return _FULL_VECTORS if few else _FAST
+
+
+def _condition(condition: Condition) -> models.Condition:
+    match condition:
+        case HasId(ids):
+            return models.HasIdCondition(has_id=[str(key) for key in ids])
+        case Equals(field, value):
+            return models.FieldCondition(key=field, match=models.MatchValue(value=value))
+        case AnyOf(field, values):
+            return models.FieldCondition(key=field, match=models.MatchAny(any=list(values)))
+        case Between(field, gte, lte, lt):
+            return models.FieldCondition(key=field, range=models.Range(gte=gte, lte=lte, lt=lt))
