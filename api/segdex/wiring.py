@@ -132,7 +132,7 @@ def load_segmenter(settings: Settings, profile: ProfileName) -> PromptableSegmen
             encoder,
             decoder,
             device=device,
-            precision=_segmenter_precision(settings, device),
+            precision=segmenter_precision(settings, device),
             compiled=settings.compile_models,
         )
     return _sam2(entry.sources[0].package, settings, device)
@@ -157,15 +157,19 @@ def load_embedder(settings: Settings, profile: ProfileName) -> Embedder:
     return _open_clip(entry.architecture, entry.pretrained, settings, device)
 
 
-def plan_workers(settings: Settings) -> int:
+def plan_workers(settings: Settings, *, cores: int | None = None) -> int:
     """Return how many threads analyse pictures, and share the cores among them.
 
     One picture on each core costs no more than one on all, and what runs in one thread, the selection of
     masks and their run-length codes, is done beside the models of the other pictures.
+
+    Args:
+        settings: Workers and device.
+        cores: To share; None for those that this process may use.
     """
     import torch
 
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if cores is None else cores
     workers = settings.workers or min(cores, _MAX_WORKERS)
     if resolve_device(settings) == "cpu":
         torch.set_num_threads(max(cores // workers, 1))  # holds for threads that are started from now on
@@ -222,7 +226,7 @@ def load_text_segmenter(settings: Settings, name: str) -> TextSegmenter:
 
     device = resolve_device(settings)
     source = name if _is_place(name) else find_model(name, role="refiner").sources[0].package
-    return EvfSam2.load(source, device=device, precision=_segmenter_precision(settings, device))
+    return EvfSam2.load(source, device=device, precision=segmenter_precision(settings, device))
 
 
 def load_service(settings: Settings, parts: "Parts") -> "Loaded":
@@ -461,7 +465,7 @@ def _sam2(source: str, settings: Settings, device: str) -> PromptableSegmenter:
     return TransformersSam2.load(
         source,
         device=device,
-        precision=_segmenter_precision(settings, device),
+        precision=segmenter_precision(settings, device),
         compiled=settings.compile_models,
     )
 
@@ -470,17 +474,18 @@ def _open_clip(architecture: str, pretrained: str, settings: Settings, device: s
     from segdex_backends.models.open_clip.embedder import OpenClipEmbedder
 
     return OpenClipEmbedder.load(
-        architecture, pretrained=pretrained, device=device, precision=_embedder_precision(settings, device)
+        architecture, pretrained=pretrained, device=device, precision=embedder_precision(settings, device)
     )
 
 
-def _segmenter_precision(settings: Settings, device: str) -> "ModelPrecision":
+def segmenter_precision(settings: Settings, device: str) -> "ModelPrecision":
+    """Return the precision asked for; by itself the fastest of the device."""
     from segdex_backends.models.devices import fastest_precision
 
     return fastest_precision(device) if settings.precision == "auto" else settings.precision
 
 
-def _embedder_precision(settings: Settings, device: str) -> "ModelPrecision":
+def embedder_precision(settings: Settings, device: str) -> "ModelPrecision":
     """Return the precision asked for; by itself a CPU takes fp32, so that vectors of two CPUs can be mixed.
 
     An index takes vectors of one precision alone, where a picture of another is only segmented anew.

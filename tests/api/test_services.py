@@ -1,6 +1,5 @@
 """What settings become: precisions, threads that share the cores, and judges that are kept."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,23 +29,19 @@ def _threads_restored() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("fastest", ["bf16", "fp32"])
-def test_auto_is_the_fastest_for_the_segmenter_and_fp32_for_vectors_on_a_cpu(
-    monkeypatch: pytest.MonkeyPatch, fastest: str
-) -> None:
-    monkeypatch.setattr(devices, "fastest_precision", lambda device: fastest)
+def test_auto_is_the_fastest_for_the_segmenter_and_fp32_for_vectors_on_a_cpu() -> None:
     settings = build_settings(precision="auto")
 
-    assert services._segmenter_precision(settings, "cpu") == fastest
-    assert services._embedder_precision(settings, "cpu") == "fp32"
+    assert services.segmenter_precision(settings, "cpu") == devices.fastest_precision("cpu")
+    assert services.embedder_precision(settings, "cpu") == "fp32"
 
 
 @pytest.mark.parametrize("asked", ["fp32", "bf16"])
 def test_a_precision_that_is_asked_for_holds_for_both_models(asked: str) -> None:
     settings = build_settings(precision=asked)
 
-    assert services._segmenter_precision(settings, "cpu") == asked
-    assert services._embedder_precision(settings, "cpu") == asked
+    assert services.segmenter_precision(settings, "cpu") == asked
+    assert services.embedder_precision(settings, "cpu") == asked
 
 
 def test_a_precision_that_is_gone_is_refused_with_those_there_are() -> None:
@@ -58,12 +53,8 @@ def test_a_precision_that_is_gone_is_refused_with_those_there_are() -> None:
 @pytest.mark.parametrize(
     ("asked", "cores", "workers", "threads"), [(None, 2, 2, 1), (None, 16, 4, 4), (3, 8, 3, 2), (4, 2, 4, 1)]
 )
-def test_workers_share_the_cores(
-    monkeypatch: pytest.MonkeyPatch, asked: int | None, cores: int, workers: int, threads: int
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-
-    assert plan_workers(build_settings(device="cpu", workers=asked)) == workers
+def test_workers_share_the_cores(asked: int | None, cores: int, workers: int, threads: int) -> None:
+    assert plan_workers(build_settings(device="cpu", workers=asked), cores=cores) == workers
     assert torch.get_num_threads() == threads
 
 
@@ -81,7 +72,7 @@ class ReadingEmbedder(ColourEmbedder):
 
 @pytest.fixture(name="cache")
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(services, "cache_folder", lambda _: tmp_path / "cache")
+    monkeypatch.setenv("SEGDEX_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "calibration"
 
 
