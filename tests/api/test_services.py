@@ -1,6 +1,5 @@
 """What settings become: precisions, threads that share the cores, and judges that are kept."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,18 +9,17 @@ import torch
 from tests.fakes.embedder import ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter, PlainSegmenter
 
-from segdex import wiring as services
 from segdex.wiring import (
     build_settings,
     calibration_folder,
     load_judge,
     load_options,
     make_refiner,
-    plan_workers,
     profile_of,
 )
 from segdex_backends.index.memory import MemoryIndex
-from segdex_backends.models import loaders
+from segdex_backends.models import threads as threads_of
+from segdex_backends.models.devices import fastest_precision
 from segdex_backends.models.loaders import embedder_precision, segmenter_precision
 from segdex_backends.models.threads import WorkerPlan
 from segdex_core.errors import UsageError
@@ -42,14 +40,10 @@ def _threads_restored() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("fastest", ["bf16", "fp32"])
-def test_auto_is_the_fastest_for_the_segmenter_and_fp32_for_vectors_on_a_cpu(
-    monkeypatch: pytest.MonkeyPatch, fastest: str
-) -> None:
-    monkeypatch.setattr(loaders, "fastest_precision", lambda device: fastest)
+def test_auto_is_the_fastest_for_the_segmenter_and_fp32_for_vectors_on_a_cpu() -> None:
     options = load_options(build_settings(precision="auto", device="cpu"))
 
-    assert segmenter_precision(options) == fastest
+    assert segmenter_precision(options) == fastest_precision("cpu")
     assert embedder_precision(options) == "fp32"
 
 
@@ -70,13 +64,9 @@ def test_a_precision_that_is_gone_is_refused_with_those_there_are() -> None:
 @pytest.mark.parametrize(
     ("asked", "cores", "workers", "threads"), [(None, 2, 2, 1), (None, 16, 4, 4), (3, 8, 3, 2), (4, 2, 4, 1)]
 )
-def test_workers_share_the_cores(
-    monkeypatch: pytest.MonkeyPatch, asked: int | None, cores: int, workers: int, threads: int
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-
+def test_workers_share_the_cores(asked: int | None, cores: int, workers: int, threads: int) -> None:
     before = torch.get_num_threads()
-    plan = plan_workers(build_settings(device="cpu", workers=asked))
+    plan = threads_of.plan_workers(asked, device="cpu", cores=cores)
 
     assert plan == WorkerPlan(workers, threads)
     assert torch.get_num_threads() == before
@@ -98,7 +88,7 @@ class ReadingEmbedder(ColourEmbedder):
 
 @pytest.fixture(name="cache")
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(services, "cache_folder", lambda _: tmp_path / "cache")
+    monkeypatch.setenv("SEGDEX_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "calibration"
 
 

@@ -123,6 +123,7 @@ def test_the_whole_round_from_a_folder_to_a_cut_out(shell: Shell, tmp_path: Path
     assert "1" in shell("stats")
 
 
+@pytest.mark.slow
 def test_a_thing_is_cut_out_by_points_boxes_and_words(
     shell: Shell, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def _content(folder: Path) -> dict[str, object]:
         index.close()
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
 @pytest.mark.parametrize(
     "kind",
@@ -65,7 +66,6 @@ def _content(folder: Path) -> dict[str, object]:
         ),
     ],
 )
-@pytest.mark.timeout(3000)
 def test_an_ingest_killed_at_random_moments_ends_like_an_undisturbed_one(kind: str, tmp_path: Path) -> None:
     _photos(tmp_path / "photos")
     arguments = [

@@ -29,7 +29,7 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # whicheve
 from segdex_backends.models.reading import one_line
 from segdex_core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
 
-_TIMEOUT_S = 5.0
+HUB_TIMEOUT_S = 5.0
 _FILE_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
@@ -72,7 +72,7 @@ def fetch_hub_folder(
         ) from error
     except LocalEntryNotFoundError as error:
         raise ModelUnavailableError(
-            f"the model hub did not answer within {_TIMEOUT_S:.0f} s, and {repository} is not cached; "
+            f"the model hub did not answer within {HUB_TIMEOUT_S:.0f} s, and {repository} is not cached; "
             + way_out
         ) from error
     except RevisionNotFoundError as error:
@@ -139,8 +139,8 @@ def _fetch_first(repository: str, names: Sequence[str], *, revision: str | None,
 
 def _download(repository: str, name: str, *, revision: str | None) -> Path:
     # Asked once before: ``hf_hub_download`` repeats a failed request for 25 s.
-    get_hf_file_metadata(hf_hub_url(repository, name, revision=revision), timeout=_TIMEOUT_S)
-    return Path(hf_hub_download(repository, name, revision=revision, etag_timeout=_TIMEOUT_S))
+    get_hf_file_metadata(hf_hub_url(repository, name, revision=revision), timeout=HUB_TIMEOUT_S)
+    return Path(hf_hub_download(repository, name, revision=revision, etag_timeout=HUB_TIMEOUT_S))
 
 
 def _hub_commit(repository: str, *, revision: str | None) -> str | None:
@@ -150,7 +150,7 @@ def _hub_commit(repository: str, *, revision: str | None) -> str | None:
     up on a network that swallows packets.
     """
     try:
-        return HfApi().model_info(repository, revision=revision, timeout=_TIMEOUT_S).sha
+        return HfApi().model_info(repository, revision=revision, timeout=HUB_TIMEOUT_S).sha
     except (httpx.TransportError, OfflineModeIsEnabled):
         return None
     except (RepositoryNotFoundError, RevisionNotFoundError):

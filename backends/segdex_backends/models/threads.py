@@ -29,12 +29,12 @@ class WorkerPlan:
         return self
 
 
-def worker_count(asked: int | None) -> int:
+def worker_count(asked: int | None, *, cores: int | None = None) -> int:
     """Return how many threads analyse pictures: those asked for, else one on each core up to the limit."""
-    return asked or min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    return asked or min(_cores() if cores is None else cores, MAX_WORKERS)
 
 
-def plan_workers(asked: int | None, *, device: str) -> WorkerPlan:
+def plan_workers(asked: int | None, *, device: str, cores: int | None = None) -> WorkerPlan:
     """Return a plan for the cores that this process may use.
 
     One picture on each core costs no more than one on all. The selection of masks and their run-length codes
@@ -43,6 +43,12 @@ def plan_workers(asked: int | None, *, device: str) -> WorkerPlan:
     Args:
         asked: Workers; None for one on each core, at most ``MAX_WORKERS``.
         device: Where the models run, ``cpu`` or ``cuda``; only on a CPU do they share its cores.
+        cores: To share; None for those that this process may use.
     """
-    cores, workers = len(os.sched_getaffinity(0)), worker_count(asked)
+    cores = _cores() if cores is None else cores
+    workers = worker_count(asked, cores=cores)
     return WorkerPlan(workers, max(cores // workers, 1) if device == "cpu" else None)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

@@ -53,10 +53,28 @@ def run_in_batches(run: Callable[[_Items], _Made], items: _Items, *, batch_size:
     return done
 
 
-def upload(images: Sequence[RGBImage], device: torch.device) -> list[torch.Tensor]:
+def upload_one(image: RGBImage, device: torch.device) -> torch.Tensor:
+    """Return a picture as (3, H, W) uint8 on a device."""
+    image = np.ascontiguousarray(image)
+    if not image.flags.writeable:  # torch warns of those
+        image = image.copy()
+    return torch.from_numpy(image).to(device).permute(2, 0, 1)
+
+
+def upload(
+    images: Sequence[RGBImage],
+    device: torch.device,
+    *,
+    send: Callable[[RGBImage, torch.device], torch.Tensor] = upload_one,
+) -> list[torch.Tensor]:
     """Return each picture as (3, H, W) uint8 on a device.
 
     Where several are parts of one picture, it is uploaded once, unless it is larger than all of them.
+
+    Args:
+        images: The pictures, or parts of pictures.
+        device: Where they go.
+        send: Uploads one.
     """
     wholes = [_whole_of(image) for image in images]
     parts_bytes: dict[int, int] = {}
@@ -66,20 +84,13 @@ def upload(images: Sequence[RGBImage], device: torch.device) -> list[torch.Tenso
     tensors = []
     for image, whole in zip(images, wholes, strict=True):
         if whole.nbytes > parts_bytes[id(whole)]:
-            tensors.append(_upload_one(image, device))
+            tensors.append(send(image, device))
             continue
         if id(whole) not in uploaded:
-            uploaded[id(whole)] = _upload_one(whole, device)
+            uploaded[id(whole)] = send(whole, device)
         y, x = _offset_yx(image, whole)
         tensors.append(uploaded[id(whole)][:, y : y + image.shape[0], x : x + image.shape[1]])
     return tensors
-
-
-def _upload_one(image: RGBImage, device: torch.device) -> torch.Tensor:
-    image = np.ascontiguousarray(image)
-    if not image.flags.writeable:  # torch warns of those
-        image = image.copy()
-    return torch.from_numpy(image).to(device).permute(2, 0, 1)
 
 
 def _whole_of(image: RGBImage) -> RGBImage:

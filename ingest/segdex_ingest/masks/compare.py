@@ -20,7 +20,7 @@ CANVAS_PX = 512
 _BLOCK_PX = 4  # side of the blocks of the coarse masks, in pixels of the canvas
 _EXACT_BELOW_PX = 1200  # smaller masks are compared pixel by pixel, larger ones by their blocks
 _ALIKE_IOU = 0.5  # pairs below are not looked at closer
-_ROWS = 512  # rows of the pair matrix at a time: 6 MiB for 3,000 masks
+ROWS = 512  # of the pair matrix at a time: 6 MiB for 3,000 masks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,7 +131,7 @@ def _in_blocks(mask: BoolMask, x: int, y: int, rows: int, columns: int) -> npt.N
     return covered.ravel()
 
 
-def alike_pairs(canvas: CanvasMasks) -> AlikePairs:
+def alike_pairs(canvas: CanvasMasks, *, rows_at_once: int = ROWS) -> AlikePairs:
     """Return all pairs of masks with an IoU above one half.
 
     Shared areas come from one matrix product of the blocks; where one of the two is small, from the pixels.
@@ -142,8 +142,8 @@ def alike_pairs(canvas: CanvasMasks) -> AlikePairs:
     # half-covered blocks share less with themselves than their area: what is subtracted has to be, too
     own = np.einsum("ij,ij->i", canvas.blocks, canvas.blocks) * np.float32(_BLOCK_PX**2)
     firsts, seconds, ious = [], [], []
-    for start in range(0, count, _ROWS):
-        rows = slice(start, min(start + _ROWS, count))
+    for start in range(0, count, rows_at_once):
+        rows = slice(start, min(start + rows_at_once, count))
         shared = canvas.blocks[rows] @ canvas.blocks.T * np.float32(_BLOCK_PX**2)
         union = own[rows, None] + own[None] - shared
         # blocks blur the edges of small masks: what may be alike is looked at closer

@@ -5,14 +5,14 @@ leaves are re-decoded and brought to full size. Then they can be compared: a whe
 and a person holds a shirt, trousers and a head. ``tests/reference/fit_objects.py`` fits this ranking.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from segdex_core.masks import rle_containment
-from segdex_core.networks import Floats
+from segdex_core.networks import Floats, HiddenLayerNetwork
 from segdex_core.records import Segment
 from segdex_ingest.masks.rank import find_object_ranker
 from segdex_ingest.masks.tree import parents_by_containment
@@ -37,14 +37,26 @@ class FinishedMasks:
     tokens: Floats
 
 
-def second_scores(finished: FinishedMasks, *, decoder_id: str | None, min_containment: float) -> Floats:
+def second_scores(
+    finished: FinishedMasks,
+    *,
+    decoder_id: str | None,
+    min_containment: float,
+    find: Callable[[str | None], HiddenLayerNetwork | None] = find_object_ranker,
+) -> Floats:
     """Return (n,) likelihoods in 0 to 1: the second ranking.
 
     Where nothing was fitted for the decoder, predicted IoU times stability.
+
+    Args:
+        finished: The masks.
+        decoder_id: What made them.
+        min_containment: From where one mask is a part of another.
+        find: Returns what was fitted for a decoder.
     """
     if not finished.segments:
         return np.zeros(0, np.float32)
-    ranker = find_object_ranker(decoder_id)
+    ranker = find(decoder_id)
     if ranker is None:
         good = [one.predicted_iou * one.stability for one in finished.segments]
         return np.clip(np.asarray(good, np.float32), 0, 1)

@@ -7,7 +7,7 @@ of one decoder; ``tests/reference/fit_ranker.py`` fits it on annotated pictures.
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -36,26 +36,32 @@ def find_object_ranker(decoder_id: str | None) -> HiddenLayerNetwork | None:
 
 
 def _load(name: str) -> HiddenLayerNetwork | None:
-    content = _ranker_file(name)
+    content = ranker_file(name)
     if content is None:
         return None
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return HiddenLayerNetwork(**{name: arrays[name].astype(np.float32) for name in NETWORK_ARRAYS})
 
 
-@cache
-def ranker_fingerprint(decoder_id: str | None) -> str:
-    """Return what changes whenever other rankers are shipped for a decoder: 16 digits, or ``none``."""
-    if decoder_id is None:
-        return "none"
-    contents = [_ranker_file(f"{decoder_id}{part}.npz") for part in ("", "-objects")]
-    shipped = b"".join(content for content in contents if content is not None)
-    return hashlib.sha256(shipped).hexdigest()[:16] if shipped else "none"
-
-
-def _ranker_file(name: str) -> bytes | None:
+def ranker_file(name: str) -> bytes | None:
+    """Return a file of a ranker that is shipped, or None."""
     file = resources.files("segdex_ingest.masks") / _FOLDER / name
     return file.read_bytes() if file.is_file() else None
+
+
+@cache
+def ranker_fingerprint(decoder_id: str | None, *, read: Callable[[str], bytes | None] = ranker_file) -> str:
+    """Return what changes whenever other rankers are shipped for a decoder: 16 digits, or ``none``.
+
+    Args:
+        decoder_id: ``NamesDecoder.decoder_id``, or None.
+        read: Returns a shipped file.
+    """
+    if decoder_id is None:
+        return "none"
+    contents = [read(f"{decoder_id}{part}.npz") for part in ("", "-objects")]
+    shipped = b"".join(content for content in contents if content is not None)
+    return hashlib.sha256(shipped).hexdigest()[:16] if shipped else "none"
 
 
 RANKING_NUMBERS = 22

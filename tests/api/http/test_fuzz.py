@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
@@ -39,6 +40,7 @@ def send_to(operation: schemathesis.APIOperation[Any, Any, Any, Any], mode: Gene
     return statuses
 
 
+@pytest.mark.slow
 def test_whatever_is_sent_is_answered_as_documented(tmp_path: Path) -> None:
     chosen = build_settings(uploads=tmp_path / "uploads", rate_per_minute=1_000_000)
     state = ServiceState(chosen, (), lambda: load(tmp_path / "set", settings=chosen))

@@ -42,6 +42,7 @@ def small(name: str) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 def test_a_photograph_is_sent_found_opened_and_cut_out(client: TestClient) -> None:
     assert client.get("/readyz").status_code == 200
     ids = []

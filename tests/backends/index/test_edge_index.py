@@ -88,6 +88,7 @@ def ingest(index: QdrantIndex, pictures: list[Picture]) -> None:
         index.upsert_image(picture.record, picture.vector)
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_nothing_that_was_acknowledged_and_leaves_no_half_record(
     tmp_path: Path,
 ) -> None:
@@ -242,6 +243,7 @@ def test_nothing_is_written_when_the_disk_is_nearly_full(
     assert list(index.scroll_segments()) == all_segments([make_picture(0, 3), make_picture(1, 3)])
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_ends_in_an_error_and_not_in_the_death_of_the_process(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -301,6 +303,7 @@ def test_threads_may_write_and_read_at_the_same_time(index: QdrantIndex) -> None
     assert list(index.scroll_segments()) == all_segments(pictures)
 
 
+@pytest.mark.slow
 def test_optimizing_a_large_index_builds_the_graph_and_finds_nearly_what_exact_search_finds(
     fast_folder: Path,
 ) -> None:

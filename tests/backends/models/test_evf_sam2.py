@@ -86,9 +86,9 @@ def test_tokens_logits_and_masks_equal_the_original(batch: str) -> None:
 
     model, features = mini(), encoded()
     pixels = features.pixels.expand(n, -1, -1, -1)
-    cls = model._beit3(pixels, ids, real)
+    cls = model.beit3(pixels, ids, real)
     tokens = model.prompt_tokens([features] * n, ids, real)
-    all_masks = [model._sam2.decode_tokens(features.sam2, token[None, None]) for token in tokens]
+    all_masks = [model.sam2.decode_tokens(features.sam2, token[None, None]) for token in tokens]
     chosen = model.decode_ids([features] * n, ids, real)
 
     np.testing.assert_allclose(cls.numpy(), wanted["cls"], atol=1e-4)
@@ -108,6 +108,7 @@ def test_tokens_logits_and_masks_equal_the_original(batch: str) -> None:
     assert ((full[:, 0].numpy() > 0) == masks).mean() > 0.999
 
 
+@pytest.mark.slow
 def test_a_picture_of_a_batch_is_answered_as_alone() -> None:
     model, image = mini(), case()["image"]
     other = np.ascontiguousarray(image[:, ::-1])
@@ -194,6 +195,7 @@ def test_a_checkpoint_without_a_tokenizer_says_so(folder: Path) -> None:
         model.decode([encoded_by(model)], ["a dog"])
 
 
+@pytest.mark.slow
 def test_the_published_layout_loads_with_the_weights_of_video(folder: Path) -> None:
     package("sam2", "reference")
     from tests.reference.meta_sam2 import build_meta_sam2

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from tests.fakes.embedder import TINY_OPEN_CLIP, write_tiny_open_clip
@@ -14,15 +15,19 @@ from segdex_backends.models.open_clip.naclip import neighbourhood, patch_feature
 from segdex_core.errors import ModelInvalidError
 
 
+@pytest.fixture(name="checkpoint", scope="module")
+def _checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_open_clip(tmp_path_factory.mktemp("clip"))
+
+
 @pytest.fixture(name="embedder", scope="module")
-def _embedder(tmp_path_factory: pytest.TempPathFactory) -> OpenClipEmbedder:
-    folder: Path = tmp_path_factory.mktemp("clip")
-    return OpenClipEmbedder.load(TINY_OPEN_CLIP, pretrained=str(write_tiny_open_clip(folder)))
+def _embedder(checkpoint: Path) -> OpenClipEmbedder:
+    return OpenClipEmbedder.load(TINY_OPEN_CLIP, pretrained=str(checkpoint))
 
 
 @pytest.fixture(name="visual", scope="module")
-def _visual(embedder: OpenClipEmbedder) -> Any:
-    return embedder._model.visual
+def _visual(checkpoint: Path) -> Any:
+    return open_clip.create_model(TINY_OPEN_CLIP, pretrained=str(checkpoint)).eval().visual
 
 
 def by_hand(visual: Any, pixels: torch.Tensor) -> torch.Tensor:

@@ -132,7 +132,7 @@ def test_a_missing_weight_is_named() -> None:
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("frame_px", [1024, 672])
+@pytest.mark.parametrize("frame_px", [pytest.param(1024, marks=pytest.mark.slow), 672])
 def test_the_published_weights_give_the_stock_features(frame_px: int) -> None:
     stock, ours = _published()
     with Image.open(photo("chelsea.png")) as opened:

@@ -80,6 +80,7 @@ def test_a_decoder_without_its_weights_is_refused(tmp_path: Path) -> None:
         load_onnx_weights(encoder, tmp_path / "decoder.onnx")
 
 
+@pytest.mark.slow
 @pytest.mark.models
 @pytest.mark.parametrize("with_mask", [False, True])
 def test_masks_are_those_of_the_exported_encoder_and_decoder(with_mask: bool) -> None:

@@ -75,6 +75,7 @@ def test_onnx_and_torch_give_the_same_masks(
     np.testing.assert_allclose(ours.predicted_iou, onnx.predicted_iou, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.models
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
 def test_masks_equal_those_of_metas_predictor(earlier_mask: npt.NDArray[np.float32]) -> None:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from segdex_backends.models import torch_batches
-from segdex_backends.models.torch_batches import run_in_batches, upload
+from segdex_backends.models.torch_batches import run_in_batches, upload, upload_one
 from segdex_core.records import RGBImage
 
 
@@ -45,20 +44,19 @@ def test_an_input_that_does_not_fit_alone_is_an_error() -> None:
         run_in_batches(Device(fits=0), range(3), batch_size=2)
 
 
-def record_uploads(monkeypatch: pytest.MonkeyPatch) -> list[RGBImage]:
-    sent: list[RGBImage] = []
-    real = torch_batches._upload_one
+class Sending:
+    """Uploads, and remembers what."""
 
-    def upload_one(image: RGBImage, device: torch.device) -> torch.Tensor:
-        sent.append(image)
-        return real(image, device)
+    def __init__(self) -> None:
+        self.sent: list[RGBImage] = []
 
-    monkeypatch.setattr(torch_batches, "_upload_one", upload_one)
-    return sent
+    def __call__(self, image: RGBImage, device: torch.device) -> torch.Tensor:
+        self.sent.append(image)
+        return upload_one(image, device)
 
 
-def test_parts_arrive_as_they_look_and_their_picture_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = record_uploads(monkeypatch)
+def test_parts_arrive_as_they_look_and_their_picture_once() -> None:
+    send = Sending()
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (40, 50, 3)).astype(np.uint8)
     parts = [picture, picture[3:30, 7:], picture[39:, 49:], picture[:, ::-1], picture[10:12][1:, 4:9]]
@@ -66,18 +64,18 @@ def test_parts_arrive_as_they_look_and_their_picture_once(monkeypatch: pytest.Mo
     alone.flags.writeable = False
     images = [*parts, alone, alone[5:7, 1:3].copy()]
 
-    uploaded = upload(images, torch.device("cpu"))
+    uploaded = upload(images, torch.device("cpu"), send=send)
 
     for image, tensor in zip(images, uploaded, strict=True):
         np.testing.assert_array_equal(tensor.permute(1, 2, 0).numpy(), image)
     # the picture for three of its parts, the mirrored one, and the two others
-    assert len(sent) == 4
+    assert len(send.sent) == 4
 
 
-def test_a_small_part_of_a_large_picture_is_sent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = record_uploads(monkeypatch)
+def test_a_small_part_of_a_large_picture_is_sent_alone() -> None:
+    send = Sending()
     picture = np.zeros((400, 500, 3), np.uint8)
 
-    upload([picture[3:30, 7:60], picture[5:, 490:]], torch.device("cpu"))
+    upload([picture[3:30, 7:60], picture[5:, 490:]], torch.device("cpu"), send=send)
 
-    assert [image.shape for image in sent] == [(27, 53, 3), (395, 10, 3)]
+    assert [image.shape for image in send.sent] == [(27, 53, 3), (395, 10, 3)]

@@ -186,12 +186,14 @@ def test_of_an_animation_or_several_pages_the_first_is_taken(
     assert (decode(data).pixels == (255, 0, 0)).all()
 
 
-def test_a_band_at_a_time_gives_the_same_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encode(Image.fromarray(noise(50, 20, 4)), "PNG")
-    whole = decode(data).pixels
-    monkeypatch.setattr("segdex_core.media.decode._BAND_PX", 7 * 20)
+def test_a_large_picture_is_as_its_halves_are() -> None:
+    tile = np.tile(noise(50, 20, 4), (52, 100, 1))  # 5.2 million pixels are two bands, a half is one
+    whole, upper, lower = (
+        decode(encode(Image.fromarray(part), "PNG", compress_level=1), max_pixels=6_000_000).pixels
+        for part in (tile, tile[:1300], tile[1300:])
+    )
 
-    np.testing.assert_array_equal(decode(data).pixels, whole)
+    np.testing.assert_array_equal(whole, np.concatenate([upper, lower]))
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ def squares() -> np.ndarray:
     return image
 
 
+@pytest.mark.slow
 def test_masks_decoded_near_a_point_are_those_of_the_whole_window_that_lie_in_its_part() -> None:
     segmenter = FloodSegmenter()
     [features] = segmenter.encode([squares()])

@@ -159,6 +159,7 @@ def test_crop_layers_find_what_lies_between_the_points_of_the_grid() -> None:
     assert min(best_iou(shape, fine) for shape in small) > 0.9
 
 
+@pytest.mark.slow
 def test_windows_decoded_near_their_points_find_small_things_and_leave_large_ones_to_the_whole() -> None:
     size_hw = (512, 512)
     small = [disc(size_hw, (y, x), 9) for y in (71, 441) for x in (71, 441)]

@@ -176,7 +176,7 @@ def test_with_a_ranker_the_scores_are_its_likelihood_and_lie_in_0_to_1(
 ) -> None:
     masks = finished(drawn_masks(seed, 12), seed)
 
-    def any_ranker(decoder_id: str) -> HiddenLayerNetwork:
+    def any_ranker(decoder_id: str | None) -> HiddenLayerNetwork:
         width = objects.object_features(masks, min_containment=0.9).shape[1]
         rng = np.random.default_rng(seed)
         return HiddenLayerNetwork(
@@ -188,8 +188,7 @@ def test_with_a_ranker_the_scores_are_its_likelihood_and_lie_in_0_to_1(
             bias=np.zeros(1, np.float32),
         )
 
-    monkeypatch.setattr(objects, "find_object_ranker", any_ranker)
-    scores = second_scores(masks, decoder_id="any", min_containment=0.9)
+    scores = second_scores(masks, decoder_id="any", min_containment=0.9, find=any_ranker)
 
     assert scores.shape == (12,)
     assert scores.min() >= 0

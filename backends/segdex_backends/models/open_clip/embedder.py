@@ -55,7 +55,8 @@ class OpenClipEmbedder:
     """Pictures and texts in the space of one OpenCLIP model. Made by ``load``.
 
     The vectors are those of open_clip by hand (its ``preprocess_val``, ``encode_image``, ``encode_text``), in
-    float32 and of unit length. On CUDA its ``preprocess_val`` runs there, and rounds some pixels otherwise.
+    float32 and of unit length. ``preprocess_val`` runs on the device if ``on_device``, which unset holds for
+    CUDA, and rounds some pixels otherwise.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class OpenClipEmbedder:
         batch_size: int,
         precision: ModelPrecision,
         prompt_template: str,
+        on_device: bool | None = None,
     ) -> None:
         self._model = model
         self._visual: Any = model.visual
@@ -82,7 +84,8 @@ class OpenClipEmbedder:
         self._input_dtype: torch.dtype | None = open_clip.get_input_dtype(precision)
         self._prompt_template = prompt_template
         self._device = next(model.parameters()).device
-        self._device_steps = _DeviceSteps.of(preprocess) if self._device.type != "cpu" else None
+        on_device = self._device.type != "cpu" if on_device is None else on_device
+        self._device_steps = DeviceSteps.of(preprocess) if on_device else None
 
     @classmethod
     def load(
@@ -289,14 +292,14 @@ def _to_pil(image: RGBImage) -> Image.Image:
 
 
 @dataclass(frozen=True, slots=True)
-class _DeviceSteps:
+class DeviceSteps:
     """open_clip's preprocessing on tensors, on the device that they are on."""
 
     shape: Sequence[Callable[[torch.Tensor], torch.Tensor]]
     normalize: Normalize
 
     @classmethod
-    def of(cls, preprocess: object) -> "_DeviceSteps | None":
+    def of(cls, preprocess: object) -> "DeviceSteps | None":
         """Return the steps of ``preprocess_val``; None if there is one that only Pillow can do."""
         *shape, convert, to_tensor, normalize = getattr(preprocess, "transforms", (None,) * 3)
         if (
