@@ -4,12 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
 from segdex_core.geometry import BoxXYXY
+from segdex_core.ids import make_image_id
 from segdex_core.masks import MaskRLE
 from segdex_core.media.uris import uri_sources
 
@@ -35,22 +36,6 @@ SEGMENT_VIEWS = ("crop", "mask")
 
 IMAGE_VIEW = "image"
 """The named vector of a whole picture."""
-
-_NAMESPACE = UUID("6f1c0b7e-6a55-5e0a-9f0e-2f4f5d6b7a11")  # fixed for ever: ids are derived from it
-
-
-def make_image_id(sha256_hex: str) -> UUID:
-    """Return the id of a picture: a UUIDv5 of the SHA-256 of its bytes."""
-    return uuid5(_NAMESPACE, f"image:{sha256_hex}")
-
-
-def make_segment_id(image_id: UUID, mask: MaskRLE) -> UUID:
-    """Return the id of a segment: a UUIDv5 of its picture and its mask.
-
-    The same mask of the same picture always has the same id, so that ingesting twice overwrites.
-    """
-    height, width = mask.size_hw
-    return uuid5(image_id, f"segment:{height}x{width}:{mask.counts}")
 
 
 @dataclass(frozen=True, slots=True)

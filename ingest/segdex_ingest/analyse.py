@@ -9,6 +9,7 @@ from uuid import UUID
 import numpy as np
 
 from segdex_core.errors import UsageError
+from segdex_core.ids import make_image_id, make_segment_id
 from segdex_core.media.decode import decode_image, sha256_hex
 from segdex_core.ports.embedder import Embedder, RegionEmbedder
 from segdex_core.ports.segmenter import Segmenter, decoder_id_of
@@ -20,8 +21,6 @@ from segdex_core.records import (
     Segment,
     SegmentRecord,
     Vectors,
-    make_image_id,
-    make_segment_id,
 )
 from segdex_core.settings import ViewMode
 from segdex_ingest.masks.generate import GeneratorSettings, generate_masks

@@ -12,16 +12,12 @@ from uuid import UUID
 import numpy as np
 
 from segdex_core.errors import ImageError, ImageTooLargeError, NotAnImageError
+from segdex_core.ids import make_image_id
 from segdex_core.media.decode import decode_image, sha256_hex
 from segdex_core.media.uris import display_path
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import ListingProblem, Source
-from segdex_core.records import (
-    SEGMENT_VIEWS,
-    ImageFile,
-    IndexFingerprint,
-    make_image_id,
-)
+from segdex_core.records import SEGMENT_VIEWS, ImageFile, IndexFingerprint
 from segdex_ingest.ahead import Analyse, Analyses
 from segdex_ingest.analyse import AnalysedImage, Recipe, RecipeSource, analyse
 from segdex_ingest.ledger import Ledger

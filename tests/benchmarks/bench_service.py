@@ -36,7 +36,8 @@ from tests.benchmarks.harness import RESULTS, describe_machine
 from segdex.wiring import build_settings, open_index
 from segdex_backends.index.edge_store import EdgeStore
 from segdex_backends.index.qdrant import QdrantIndex
-from segdex_core.records import EmbeddedSegments, SegmentFilter, Vectors, make_image_id, make_segment_id
+from segdex_core.ids import make_image_id, make_segment_id
+from segdex_core.records import EmbeddedSegments, SegmentFilter, Vectors
 
 _PORT = 8640
 _NOISE = 0.5

@@ -13,17 +13,9 @@ from tests.fakes.embedder import ColourEmbedder, PlainEmbedder, PoolingEmbedder
 from tests.fakes.segmenter import FloodSegmenter, PlainSegmenter
 
 from segdex_core.errors import ImageTooLargeError, NotAnImageError, UsageError
+from segdex_core.ids import make_image_id, make_segment_id
 from segdex_core.masks import decode_mask
-from segdex_core.records import (
-    SEGMENT_VIEWS,
-    EmbeddedSegments,
-    ImageFile,
-    ImageRecord,
-    RGBImage,
-    Vectors,
-    make_image_id,
-    make_segment_id,
-)
+from segdex_core.records import SEGMENT_VIEWS, EmbeddedSegments, ImageFile, ImageRecord, RGBImage, Vectors
 from segdex_core.settings import ViewMode
 from segdex_ingest.analyse import AnalysedImage, Recipe, analyse, build_records
 from segdex_ingest.masks.generate import GeneratorSettings, newer_setting

@@ -17,6 +17,7 @@ from tests.fakes.segmenter import FloodSegmenter
 from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.sources.files import FileSource
 from segdex_core.errors import IndexMismatchError, IndexUnavailableError, UsageError
+from segdex_core.ids import make_image_id
 from segdex_core.media.uris import canonical_uri, path_to_uri, uri_to_path
 from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures
 from segdex_core.ports.source import FileVersion
@@ -28,7 +29,6 @@ from segdex_core.records import (
     RGBImage,
     SegmentRecord,
     Vectors,
-    make_image_id,
 )
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.ledger import Ledger

@@ -18,7 +18,7 @@ from segdex.evaluation.search import evaluate_search
 from segdex.evaluation.search_report import SearchReport
 from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.models.conse.embedder import ConseEmbedder
-from segdex_core.records import make_image_id
+from segdex_core.ids import make_image_id
 from segdex_search.presence import PresenceJudge
 
 COMMITTED = HERE / "committed.json"

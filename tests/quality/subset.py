@@ -19,17 +19,11 @@ import numpy.typing as npt
 from segdex.evaluation.dataset import EvalDataset, choose_source, sample_dataset, sample_images
 from segdex.evaluation.load import load_dataset
 from segdex_backends.models.conse.embedder import ConseEmbedder
+from segdex_core.ids import make_image_id
 from segdex_core.masks import MaskRLE, decode_mask, mask_box, rle_area_px
 from segdex_core.media.decode import read_image_file
 from segdex_core.ports.index import SegmentIndex
-from segdex_core.records import (
-    SEGMENT_VIEWS,
-    ImageFile,
-    ImageRecord,
-    IndexFingerprint,
-    Segment,
-    make_image_id,
-)
+from segdex_core.records import SEGMENT_VIEWS, ImageFile, ImageRecord, IndexFingerprint, Segment
 from segdex_ingest.analyse import build_records
 from segdex_ingest.masks.tree import find_parents
 from segdex_ingest.views import mask_view, region_share, segment_views

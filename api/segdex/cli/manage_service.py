@@ -7,9 +7,9 @@ from uuid import UUID
 
 from segdex.wiring import open_source
 from segdex_core.errors import UsageError
+from segdex_core.ids import make_image_id
 from segdex_core.media.decode import sha256_hex
 from segdex_core.media.uris import uri_to_path
-from segdex_core.records import make_image_id
 
 if TYPE_CHECKING:
     from segdex.client import Client

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdex_core.geometry import BoxXYXY
+from segdex_core.ids import make_image_id, make_segment_id
 from segdex_core.masks import MaskRLE
 from segdex_core.records import (
     EmbeddedSegments,
@@ -17,8 +18,6 @@ from segdex_core.records import (
     IndexFingerprint,
     SegmentRecord,
     Vectors,
-    make_image_id,
-    make_segment_id,
 )
 
 DIM = 12

@@ -20,10 +20,11 @@ from segdex.render.drawing import cutout_png, mask_png
 from segdex.render.results import image_out, read_picture, segment_out
 from segdex_core.errors import UsageError
 from segdex_core.formats.polygons import mask_polygon
+from segdex_core.ids import make_image_id
 from segdex_core.masks import decode_mask
 from segdex_core.media.decode import decode_image, sha256_hex
 from segdex_core.media.uris import canonical_uri
-from segdex_core.records import SegmentFilter, make_image_id
+from segdex_core.records import SegmentFilter
 from segdex_core.wire.images import ImageOut, Ingested, Stats
 from segdex_core.wire.segments import PolygonOut, SegmentOut
 from segdex_ingest.report import FAILED

@@ -16,9 +16,10 @@ from segdex.http.state import Loaded
 from segdex.render.results import read_picture, rle_out
 from segdex_core.errors import QueryError
 from segdex_core.geometry import BoxXYXY
+from segdex_core.ids import make_image_id
 from segdex_core.masks import BoolMask, MaskRLE, decode_mask
 from segdex_core.media.decode import decode_image, sha256_hex
-from segdex_core.records import RGBImage, make_image_id
+from segdex_core.records import RGBImage
 from segdex_core.wire.segments import MaskOut, MasksOut, PromptOptions, Rle, SegmentRequest
 from segdex_search.click import PromptedMask, ThingPrompt, mask_prompt, segment_thing
 from segdex_search.queries import clean_text
