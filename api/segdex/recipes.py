@@ -44,11 +44,14 @@ class RememberedRecipe:
 
     def fingerprint(self) -> str:
         """Return ``Recipe.fingerprint``; loads the models only where it is not remembered."""
-        if self._loaded is None:
-            known = _read(self._file).by_key.get(self._key)
-            if known is not None:
-                return known.recipe
-        return self.load().fingerprint()
+        return self.remembered() or self.load().fingerprint()
+
+    def remembered(self) -> str | None:
+        """Return ``Recipe.fingerprint`` where it is known without loading the models, else None."""
+        if self._loaded is not None:
+            return self._loaded.fingerprint()
+        known = _read(self._file).by_key.get(self._key)
+        return None if known is None else known.recipe
 
     def load(self) -> Recipe:
         """Return the recipe; its models are loaded once.
@@ -61,11 +64,6 @@ class RememberedRecipe:
                 self._loaded = self._load()
                 self._remember(None)
             return self._loaded
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the models are in memory."""
-        return self._loaded is not None
 
     def image_s(self) -> float | None:
         """Return the wall seconds that a picture took in the last ingest with these settings, or any other.

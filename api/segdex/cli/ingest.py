@@ -323,7 +323,7 @@ def dry_run_report(
     *,
     generator_of: Callable[[SegmentIndex], GeneratorSettings],
 ) -> IngestReport:
-    """Say what an ingest would do; loads no model that was loaded before, and writes nothing."""
+    """Say what an ingest would do; loads no model and writes nothing."""
     source = open_source()
     try:
         index = parts.open_index(settings, create=False)
@@ -331,10 +331,12 @@ def dry_run_report(
         ledger, recipe = Ledger(()), ""
     else:
         try:
-            ledger = Ledger(index.scroll_images())
+            records = list(index.scroll_images())
+            ledger = Ledger(records)
             profile = profile_of(settings, index)
             recipes = remembered_recipe(settings, profile, generator_of(index), load=parts.load_recipe)
-            recipe = recipes.fingerprint()
+            # where it is not remembered, the recipe of the last picture stands for it
+            recipe = recipes.remembered() or (records[-1].recipe if records else "")
         finally:
             index.close()
     plan = plan_ingest(listing.uris, source=source, ledger=ledger, recipe=recipe)
