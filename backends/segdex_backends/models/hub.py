@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +20,26 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # whicheve
 
 from segdex_core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
 
-_TIMEOUT_S = 5.0
 _FILE_SUFFIXES = (".pt", ".pth", ".safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """A model hub.
+
+    Attributes:
+        timeout_s: How long it may take to answer at all; huggingface_hub itself would retry for 25 s a file.
+        endpoint: Its address; None for the one of ``HF_ENDPOINT``, else huggingface.co.
+        cache_dir: What was fetched; None for the one of ``HF_HUB_CACHE``, else the user's cache.
+    """
+
+    timeout_s: float = 5.0
+    endpoint: str | None = None
+    cache_dir: Path | None = None
+
+
+HUB = Hub()
+"""The one that the environment names."""
 
 
 def fetch_hub_folder(
@@ -31,6 +50,7 @@ def fetch_hub_folder(
     revision: str | None,
     way_out: str,
     optional: Sequence[str] = (),
+    hub: Hub = HUB,
 ) -> Path:
     """Return the folder of a repository in the hub's cache, downloading what it lacks.
 
@@ -41,6 +61,7 @@ def fetch_hub_folder(
         revision: Commit, tag or branch; None for the main branch.
         way_out: What to do where the hub cannot be reached, for messages.
         optional: Files that not every such repository has.
+        hub: Where to look for it.
 
     Raises:
         ModelMissingError: If there is no such repository or revision, or the name looks like a path.
@@ -50,13 +71,15 @@ def fetch_hub_folder(
     if repository.startswith((".", "/", "~")) or repository.endswith(_FILE_SUFFIXES):
         raise ModelMissingError(f"there is no folder or file {repository}")
     try:
-        commit = _hub_commit(repository, revision=revision)
+        commit = _hub_commit(repository, revision=revision, hub=hub)
         fetch = partial(
             hf_hub_download,
             repository,
             revision=commit or revision,
             local_files_only=commit is None,
-            etag_timeout=_TIMEOUT_S,
+            etag_timeout=hub.timeout_s,
+            endpoint=hub.endpoint,
+            cache_dir=hub.cache_dir,
         )
         files = [fetch(name) for name in names]
         for name in optional:
@@ -68,7 +91,7 @@ def fetch_hub_folder(
         ) from error
     except LocalEntryNotFoundError as error:
         raise ModelUnavailableError(
-            f"the model hub did not answer within {_TIMEOUT_S:.0f} s, and {repository} is not cached; "
+            f"the model hub did not answer within {hub.timeout_s:.0f} s, and {repository} is not cached; "
             + way_out
         ) from error
     except RevisionNotFoundError as error:
@@ -84,14 +107,16 @@ def fetch_hub_folder(
     return Path(files[0]).parent
 
 
-def _hub_commit(repository: str, *, revision: str | None) -> str | None:
+def _hub_commit(repository: str, *, revision: str | None, hub: Hub) -> str | None:
     """Return the commit of a revision, or None when the hub does not answer.
 
     Asked once with a short time limit: ``hf_hub_download`` tries six times and takes over a minute to give
     up on a network that swallows packets.
     """
     try:
-        return HfApi().model_info(repository, revision=revision, timeout=_TIMEOUT_S).sha
+        return (
+            HfApi(endpoint=hub.endpoint).model_info(repository, revision=revision, timeout=hub.timeout_s).sha
+        )
     except (httpx.TransportError, OfflineModeIsEnabled):
         return None
     except (RepositoryNotFoundError, RevisionNotFoundError):

@@ -32,6 +32,7 @@ from safetensors import SafetensorError
 from torchvision.transforms import CenterCrop, Normalize, Resize
 
 from segdex_backends.models.devices import ModelPrecision, check_device
+from segdex_backends.models.hub import HUB, Hub
 from segdex_backends.models.open_clip.naclip import patch_features, plain_transformer, region_features
 from segdex_backends.models.torch_batches import run_in_batches, upload
 from segdex_core.errors import (
@@ -46,9 +47,6 @@ from segdex_core.records import RGBImage, Vectors
 
 _ADAPTER_VERSION = 1
 """Raised whenever this file makes other vectors from the same weights."""
-
-HUB_TIMEOUT_S = 5.0
-"""How long the hub may take to answer at all; huggingface_hub itself would retry for about 25 s a file."""
 
 _MAX_ASPECT = 16
 """A longer crop is cut to its middle first: open_clip would blow a 1x5000 line up to 224x1120000 pixels."""
@@ -122,6 +120,7 @@ class OpenClipEmbedder:
         batch_size: int = 16,
         precision: ModelPrecision = "fp32",
         prompt_template: str = "a photo of a {}.",
+        hub: Hub = HUB,
     ) -> Self:
         """Return a model that is ready to embed; downloads its weights if they are not in the hub's cache.
 
@@ -134,6 +133,7 @@ class OpenClipEmbedder:
             precision: ``fp16`` and ``bf16`` only on CUDA.
             prompt_template: A text is put in place of ``{}``; ``"{}"`` embeds it as it is. The default is the
                 first of the prompts of Radford et al. 2021, section 3.1.4.
+            hub: Where a tag is looked for.
 
         Raises:
             UsageError: If device, precision or template do not fit.
@@ -151,8 +151,8 @@ class OpenClipEmbedder:
             near = difflib.get_close_matches(model_name, open_clip.list_models(), n=3, cutoff=0.3)
             raise ModelInvalidError(f"open_clip has no model {model_name!r}; near names: {', '.join(near)}")
 
-        checkpoint, weights_id = _find_checkpoint(model_name, pretrained)
-        tokenizer = _load_tokenizer(model_name, pretrained)
+        checkpoint, weights_id = _find_checkpoint(model_name, pretrained, hub)
+        tokenizer = _load_tokenizer(model_name, pretrained, hub)
         tag_config = get_pretrained_cfg(model_name, pretrained)
         try:
             model, _, preprocess = open_clip.create_model_and_transforms(
@@ -381,7 +381,7 @@ def _tag_configs(model_name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _find_checkpoint(model_name: str, pretrained: str) -> tuple[Path, str]:
+def _find_checkpoint(model_name: str, pretrained: str, hub: Hub) -> tuple[Path, str]:
     """Return the checkpoint file, and what the fingerprint calls it: the tag, or the SHA-256 of the file."""
     config = get_pretrained_cfg(model_name, pretrained)
     if config:
@@ -389,7 +389,7 @@ def _find_checkpoint(model_name: str, pretrained: str) -> tuple[Path, str]:
         filename = filename or HF_WEIGHTS_NAME
         safe = HF_SAFE_WEIGHTS_NAME if filename == HF_WEIGHTS_NAME else f"{Path(filename).stem}.safetensors"
         return _fetch(
-            repo, tuple(dict.fromkeys((safe, filename))), _wanted(model_name, pretrained)
+            repo, tuple(dict.fromkeys((safe, filename))), _wanted(model_name, pretrained), hub
         ), pretrained
     path = Path(pretrained)
     if path.is_file():
@@ -404,7 +404,9 @@ def _find_checkpoint(model_name: str, pretrained: str) -> tuple[Path, str]:
     raise ModelInvalidError(f"{model_name} has no weights {pretrained!r}; it has: {tags}")
 
 
-def _load_tokenizer(model_name: str, pretrained: str) -> "open_clip.SimpleTokenizer | open_clip.HFTokenizer":
+def _load_tokenizer(
+    model_name: str, pretrained: str, hub: Hub
+) -> "open_clip.SimpleTokenizer | open_clip.HFTokenizer":
     """Return the tokenizer; what it or the text side needs from the hub is looked for first, to fail fast."""
     text_config = open_clip.get_model_config(model_name)["text_cfg"]
     wanted = _wanted(model_name, pretrained)
@@ -414,41 +416,42 @@ def _load_tokenizer(model_name: str, pretrained: str) -> "open_clip.SimpleTokeni
     ):
         repo = text_config.get(key)
         if repo and not Path(repo).is_dir():
-            _fetch(repo, filenames, wanted)
+            _fetch(repo, filenames, wanted, hub)
     try:
         return open_clip.get_tokenizer(model_name)
     except (HTTPError, OSError, ValueError) as error:
-        raise _unavailable(text_config["hf_tokenizer_name"], wanted, _one_line(error)) from error
+        raise _unavailable(text_config["hf_tokenizer_name"], wanted, _one_line(error), hub) from error
 
 
 def _wanted(model_name: str, pretrained: str) -> str:
     return f"{model_name} with weights {pretrained!r}"
 
 
-def _fetch(repo: str, filenames: tuple[str, ...], wanted: str) -> Path:
+def _fetch(repo: str, filenames: tuple[str, ...], wanted: str, hub: Hub) -> Path:
     """Return the first of the files that the repository has; one in the cache is used without asking."""
     for filename in filenames:
-        cached = try_to_load_from_cache(repo, filename)
+        cached = try_to_load_from_cache(repo, filename, cache_dir=hub.cache_dir)
         if isinstance(cached, str):
             return Path(cached)
     reason = f"it has none of {', '.join(filenames)}"
     for filename in filenames:
         try:
             # One request without retries: hf_hub_download repeats a failed one for 25 s.
-            get_hf_file_metadata(hf_hub_url(repo, filename), timeout=HUB_TIMEOUT_S)
-            return Path(hf_hub_download(repo, filename))
+            get_hf_file_metadata(hf_hub_url(repo, filename, endpoint=hub.endpoint), timeout=hub.timeout_s)
+            return Path(hf_hub_download(repo, filename, cache_dir=hub.cache_dir, endpoint=hub.endpoint))
         except RemoteEntryNotFoundError:
             continue
         except (HTTPError, OSError) as error:
             reason = _one_line(error)
-            raise _unavailable(repo, wanted, reason) from error
-    raise _unavailable(repo, wanted, reason)
+            raise _unavailable(repo, wanted, reason, hub) from error
+    raise _unavailable(repo, wanted, reason, hub)
 
 
-def _unavailable(repo: str, wanted: str, reason: str) -> ModelUnavailableError:
+def _unavailable(repo: str, wanted: str, reason: str, hub: Hub) -> ModelUnavailableError:
     return ModelUnavailableError(
         f"{wanted} needs {repo} from the Hugging Face hub, which does not give it ({reason}): copy it into "
-        f"{constants.HF_HUB_CACHE}, give a checkpoint file's path as the weights, or use --profile offline"
+        f"{hub.cache_dir or constants.HF_HUB_CACHE}, give a checkpoint file's path as the weights, or use "
+        "--profile offline"
     )
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from segdex_backends.models.devices import ModelPrecision, check_device
-from segdex_backends.models.hub import fetch_hub_folder
+from segdex_backends.models.hub import HUB, Hub, fetch_hub_folder
 from segdex_backends.models.npm import file_sha256
 from segdex_backends.models.sam2.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_file
 from segdex_backends.models.sam2.segmenter import TorchSam2
@@ -28,6 +28,7 @@ class TransformersSam2(TorchSam2):
         precision: ModelPrecision = "fp32",
         revision: str | None = None,
         compiled: bool = False,
+        hub: Hub = HUB,
     ) -> "TransformersSam2":
         """Return the model of a hub repository, a folder, or one of Meta's checkpoint files.
 
@@ -38,6 +39,7 @@ class TransformersSam2(TorchSam2):
             precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
             revision: Commit, tag or branch of the hub repository; None for its main branch.
             compiled: See ``TorchSam2``.
+            hub: Where a repository is looked for.
 
         Raises:
             UsageError: If the device is not there, or cannot compute in that precision.
@@ -50,7 +52,7 @@ class TransformersSam2(TorchSam2):
         if path.is_file():
             weights, model = path, load_meta_file(path)
         else:
-            folder = path if path.is_dir() else _fetch(source, revision=revision)
+            folder = path if path.is_dir() else _fetch(source, revision=revision, hub=hub)
             weights, model = folder / WEIGHTS_FILE, load_folder(folder)
         return cls(
             model,
@@ -62,11 +64,12 @@ class TransformersSam2(TorchSam2):
         )
 
 
-def _fetch(repository: str, *, revision: str | None) -> Path:
+def _fetch(repository: str, *, revision: str | None, hub: Hub) -> Path:
     return fetch_hub_folder(
         repository,
         (CONFIG_FILE, WEIGHTS_FILE),
         kind="SAM 2 model for transformers",
         revision=revision,
         way_out=_WAY_OUT,
+        hub=hub,
     )
