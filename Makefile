@@ -37,7 +37,7 @@ demo: $(VENV)/.runtime-ready
 test: $(VENV)/.testing-ready
 	@$(BIN)/pytest -m "not slow" $(ARGS)
 
-# What takes minutes: whole ingests with the real models.
+# What takes minutes: real models on photographs, killed processes, fuzzing, comparisons with other code.
 test-slow: $(VENV)/.testing-ready
 	@$(BIN)/pytest -m slow $(ARGS)
 

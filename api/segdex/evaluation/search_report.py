@@ -112,7 +112,7 @@ class SearchReport:
         names = [one.text for one in self.queries]
         if self.images != before.images or names != [one.text for one in before.queries]:
             raise UsageError("the runs cannot be compared: they searched other pictures or asked other names")
-        mine, theirs = self._resampled(), before._resampled()
+        mine, theirs = self._resampled(), before._resampled()  # noqa: SLF001 - of the same class
         gains: dict[str, float | None] = {}
         for name in mine.keys() & theirs.keys():
             gains |= _with_interval(f"gain_{name}", mine[name] - theirs[name])

@@ -21,7 +21,7 @@ from segdex_backends.index.point_store import CollectionSpec, PointStore, Stored
 from segdex_core.errors import SegmentIndexError
 from segdex_core.records import SCHEMA_VERSION, IndexFingerprint
 
-_PAGE = 256  # points that are written at a time
+PAGE = 256  # points that are written at a time
 _TEXT = "_text"  # ending of the name of a field that has a float as text, see payloads
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def _name_vectors_by_embedder(store: PointStore, old: IndexFingerprint) -> None:
         real_name = REAL_NAMES[name]
         store.create(real_name, spec)
         points = store.scroll(name, vector=former[name].vector)
-        while page := list(islice(points, _PAGE)):
+        while page := list(islice(points, PAGE)):
             changed = [
                 StoredPoint(
                     point.id,

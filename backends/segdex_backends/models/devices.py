@@ -1,5 +1,6 @@
 """Where a torch model runs, and in which precision."""
 
+from collections.abc import Mapping
 from typing import get_args
 
 import torch
@@ -29,11 +30,17 @@ def resolve_device(asked: Device) -> str:
     return "cuda" if available and asked != "cpu" else "cpu"
 
 
-def fastest_precision(device: str) -> ModelPrecision:
-    """Return bf16 on CUDA and on a CPU with matrix units for it, else fp32."""
+def fastest_precision(device: str, *, cpu: Mapping[str, object] | None = None) -> ModelPrecision:
+    """Return bf16 on CUDA and on a CPU with matrix units for it, else fp32.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        cpu: What the CPU can do; None for what torch says of this one.
+    """
     if torch.device(device).type == "cuda":
         return "bf16"
-    return "bf16" if torch.cpu.get_capabilities().get("amx_bf16") else "fp32"
+    capabilities = torch.cpu.get_capabilities() if cpu is None else cpu
+    return "bf16" if capabilities.get("amx_bf16") else "fp32"
 
 
 def check_device(device: str, precision: ModelPrecision = "fp32") -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -29,8 +30,26 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # whicheve
 from segdex_backends.models.reading import one_line
 from segdex_core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
 
-HUB_TIMEOUT_S = 5.0
 _FILE_SUFFIXES = (".pt", ".pth", ".safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """A model hub.
+
+    Attributes:
+        timeout_s: How long it may take to answer at all; huggingface_hub itself would retry for 25 s a file.
+        endpoint: Its address; None for the one of ``HF_ENDPOINT``, else huggingface.co.
+        cache_dir: What was fetched; None for the one of ``HF_HUB_CACHE``, else the user's cache.
+    """
+
+    timeout_s: float = 5.0
+    endpoint: str | None = None
+    cache_dir: Path | None = None
+
+
+HUB = Hub()
+"""The one that the environment names."""
 
 
 def fetch_hub_folder(
@@ -41,6 +60,7 @@ def fetch_hub_folder(
     revision: str | None,
     way_out: str,
     optional: Sequence[str] = (),
+    hub: Hub = HUB,
 ) -> Path:
     """Return the folder of a repository in the hub's cache, downloading what it lacks.
 
@@ -51,6 +71,7 @@ def fetch_hub_folder(
         revision: Commit, tag or branch; None for the main branch.
         way_out: What to do where the hub cannot be reached, for messages.
         optional: Files that not every such repository has.
+        hub: Where to look for it.
 
     Raises:
         ModelMissingError: If there is no such repository or revision, or the name looks like a path.
@@ -60,8 +81,10 @@ def fetch_hub_folder(
     if repository.startswith((".", "/", "~")) or repository.endswith(_FILE_SUFFIXES):
         raise ModelMissingError(f"there is no folder or file {repository}")
     try:
-        commit = _hub_commit(repository, revision=revision)
-        fetch = partial(_fetch_first, repository, revision=commit or revision, only_cached=commit is None)
+        commit = _hub_commit(repository, revision=revision, hub=hub)
+        fetch = partial(
+            _fetch_first, repository, revision=commit or revision, only_cached=commit is None, hub=hub
+        )
         files = [fetch([name]) for name in names]
         for name in optional:
             with suppress(EntryNotFoundError):  # also raised for a file that is not in the cache
@@ -72,7 +95,7 @@ def fetch_hub_folder(
         ) from error
     except LocalEntryNotFoundError as error:
         raise ModelUnavailableError(
-            f"the model hub did not answer within {HUB_TIMEOUT_S:.0f} s, and {repository} is not cached; "
+            f"the model hub did not answer within {hub.timeout_s:.0f} s, and {repository} is not cached; "
             + way_out
         ) from error
     except RevisionNotFoundError as error:
@@ -88,35 +111,38 @@ def fetch_hub_folder(
     return files[0].parent
 
 
-def fetch_hub_file(repository: str, names: Sequence[str], *, wanted: str) -> Path:
+def fetch_hub_file(repository: str, names: Sequence[str], *, wanted: str, hub: Hub = HUB) -> Path:
     """Return the first of several files that a repository has; one in the cache is used without asking.
 
     Args:
         repository: ``OWNER/NAME``.
         names: The files, any of which will do, best first.
         wanted: What needs the file, for messages.
+        hub: Where to look for it.
 
     Raises:
         ModelUnavailableError: If the hub does not answer within a few seconds, or has none of the files.
     """
     try:
-        return _fetch_first(repository, names, revision=None, only_cached=False)
+        return _fetch_first(repository, names, revision=None, only_cached=False, hub=hub)
     except RemoteEntryNotFoundError as error:
-        raise hub_unavailable(repository, wanted, f"it has none of {', '.join(names)}") from error
+        raise hub_unavailable(repository, wanted, f"it has none of {', '.join(names)}", hub=hub) from error
     except (HTTPError, OSError) as error:
-        raise hub_unavailable(repository, wanted, one_line(error)) from error
+        raise hub_unavailable(repository, wanted, one_line(error), hub=hub) from error
 
 
-def hub_unavailable(repository: str, wanted: str, reason: str) -> ModelUnavailableError:
+def hub_unavailable(repository: str, wanted: str, reason: str, *, hub: Hub) -> ModelUnavailableError:
     """Return the error of a model that needs files which the hub does not give."""
     return ModelUnavailableError(
         f"{wanted} needs {repository} from the Hugging Face hub, which does not give it ({reason}): copy it "
-        f"into {constants.HF_HUB_CACHE}, give a checkpoint file's path as the weights, or use --profile "
-        "offline"
+        f"into {hub.cache_dir or constants.HF_HUB_CACHE}, give a checkpoint file's path as the weights, or "
+        "use --profile offline"
     )
 
 
-def _fetch_first(repository: str, names: Sequence[str], *, revision: str | None, only_cached: bool) -> Path:
+def _fetch_first(
+    repository: str, names: Sequence[str], *, revision: str | None, only_cached: bool, hub: Hub
+) -> Path:
     """Return the first of the files that the cache has, else the first that the hub has.
 
     Raises:
@@ -125,7 +151,7 @@ def _fetch_first(repository: str, names: Sequence[str], *, revision: str | None,
         HTTPError: If the hub does not answer, or not well.
     """
     for name in names:
-        cached = try_to_load_from_cache(repository, name, revision=revision)
+        cached = try_to_load_from_cache(repository, name, revision=revision, cache_dir=hub.cache_dir)
         if isinstance(cached, str):
             return Path(cached)
     if only_cached:
@@ -133,24 +159,35 @@ def _fetch_first(repository: str, names: Sequence[str], *, revision: str | None,
     *others, last = names
     for name in others:
         with suppress(RemoteEntryNotFoundError):
-            return _download(repository, name, revision=revision)
-    return _download(repository, last, revision=revision)
+            return _download(repository, name, revision=revision, hub=hub)
+    return _download(repository, last, revision=revision, hub=hub)
 
 
-def _download(repository: str, name: str, *, revision: str | None) -> Path:
+def _download(repository: str, name: str, *, revision: str | None, hub: Hub) -> Path:
     # Asked once before: ``hf_hub_download`` repeats a failed request for 25 s.
-    get_hf_file_metadata(hf_hub_url(repository, name, revision=revision), timeout=HUB_TIMEOUT_S)
-    return Path(hf_hub_download(repository, name, revision=revision, etag_timeout=HUB_TIMEOUT_S))
+    url = hf_hub_url(repository, name, revision=revision, endpoint=hub.endpoint)
+    get_hf_file_metadata(url, timeout=hub.timeout_s)
+    return Path(
+        hf_hub_download(
+            repository,
+            name,
+            revision=revision,
+            etag_timeout=hub.timeout_s,
+            endpoint=hub.endpoint,
+            cache_dir=hub.cache_dir,
+        )
+    )
 
 
-def _hub_commit(repository: str, *, revision: str | None) -> str | None:
+def _hub_commit(repository: str, *, revision: str | None, hub: Hub) -> str | None:
     """Return the commit of a revision, or None when the hub does not answer.
 
     Asked once with a short time limit: ``hf_hub_download`` tries six times and takes over a minute to give
     up on a network that swallows packets.
     """
     try:
-        return HfApi().model_info(repository, revision=revision, timeout=HUB_TIMEOUT_S).sha
+        api = HfApi(endpoint=hub.endpoint)
+        return api.model_info(repository, revision=revision, timeout=hub.timeout_s).sha
     except (httpx.TransportError, OfflineModeIsEnabled):
         return None
     except (RepositoryNotFoundError, RevisionNotFoundError):

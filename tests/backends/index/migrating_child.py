@@ -31,7 +31,7 @@ def main(folder: Path, last: int) -> None:
         if step == last:
             os._exit(9)
 
-    migrations._PAGE = PAGE
+    migrations.PAGE = PAGE
     for owner, name in _STEPS:
         setattr(owner, name, stepping(getattr(owner, name)))
     QdrantIndex(EdgeStore(folder, create=False)).close()

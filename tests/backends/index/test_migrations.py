@@ -186,7 +186,7 @@ def test_a_migration_on_a_server_that_stops_anywhere_goes_on_when_the_index_is_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     wanted = server_content(qdrant_server.url, fresh_on_server)
-    monkeypatch.setattr(migrations, "_PAGE", migrating_child.PAGE)
+    monkeypatch.setattr(migrations, "PAGE", migrating_child.PAGE)
     write = ServerConnection.write
     last = steps = 0
 

@@ -20,7 +20,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
-from segdex_backends.models import hub
+from segdex_backends.models.hub import Hub
 from segdex_backends.models.open_clip.embedder import DeviceSteps, OpenClipEmbedder
 from segdex_backends.models.torch_batches import upload
 from segdex_core.errors import (
@@ -282,54 +282,43 @@ def test_settings_that_do_not_fit_are_usage_errors(checkpoint: Path) -> None:
         OpenClipEmbedder.load(TINY_OPEN_CLIP, pretrained=weights, batch_size=0)
 
 
-@pytest.fixture(name="hub_cache")
-def _hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "hub"
+def hub_on(port: int, cache_dir: Path, *, timeout_s: float = 60) -> Hub:
+    return Hub(timeout_s=timeout_s, endpoint=f"http://127.0.0.1:{port}", cache_dir=cache_dir)
 
 
-def _move_hub(monkeypatch: pytest.MonkeyPatch, *, port: int) -> None:
-    endpoint, constants = f"http://127.0.0.1:{port}", huggingface_hub.constants
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-
-
-def _assert_unavailable(hub_cache: Path, reason: str) -> None:
+def _assert_unavailable(hub: Hub, reason: str) -> None:
     with pytest.raises(ModelUnavailableError, match=reason) as caught:
-        OpenClipEmbedder.load("ViT-B-32", pretrained="laion2b_s34b_b79k")
+        OpenClipEmbedder.load("ViT-B-32", pretrained="laion2b_s34b_b79k", hub=hub)
 
     message = str(caught.value)
     assert "\n" not in message
-    for part in ("ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", str(hub_cache), "--profile offline"):
+    for part in (
+        "ViT-B-32",
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        str(hub.cache_dir),
+        "--profile offline",
+    ):
         assert part in message
 
 
-def test_a_hub_that_refuses_connections_is_unavailable_at_once(
-    hub_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hub_that_refuses_connections_is_unavailable(tmp_path: Path) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
-        _move_hub(monkeypatch, port=bound.getsockname()[1])
-        _assert_unavailable(hub_cache, "refused")
+        _assert_unavailable(hub_on(bound.getsockname()[1], tmp_path), "refused")
 
 
-def test_a_hub_that_never_answers_is_unavailable_after_the_timeout(
-    hub_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hub, "HUB_TIMEOUT_S", 0.2)
+def test_a_hub_that_never_answers_is_unavailable_after_the_timeout(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        _move_hub(monkeypatch, port=silent.getsockname()[1])
-        _assert_unavailable(hub_cache, "timed out")
+        _assert_unavailable(hub_on(silent.getsockname()[1], tmp_path, timeout_s=0.2), "timed out")
 
 
-def test_offline_mode_is_named(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    _assert_unavailable(hub_cache, "HF_HUB_OFFLINE")
+    _assert_unavailable(Hub(cache_dir=tmp_path), "HF_HUB_OFFLINE")
 
 
 @pytest.fixture(name="hub_file")
-def _hub_file(checkpoint: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _hub_file(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with one repository, which has only the older ``.bin`` file, behind the tag ``tagged``."""
     contents = checkpoint.read_bytes()
 
@@ -353,21 +342,23 @@ def _hub_file(checkpoint: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch
     config = {"hf_hub": "segdex/tiny/", "mean": (0.5,) * 3, "std": (0.5,) * 3, "resize_mode": "squash"}
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, TINY_OPEN_CLIP, {"tagged": config})
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        _move_hub(monkeypatch, port=server.server_port)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield
+        yield hub_on(server.server_port, tmp_path / "hub")
         server.shutdown()
         thread.join()
 
 
-@pytest.mark.usefixtures("hub_file")
 def test_a_tag_is_fetched_once_and_has_its_own_preprocessing(
-    embedder: OpenClipEmbedder, checkpoint: Path, images: list[RGBImage], monkeypatch: pytest.MonkeyPatch
+    embedder: OpenClipEmbedder,
+    checkpoint: Path,
+    images: list[RGBImage],
+    hub_file: Hub,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first = OpenClipEmbedder.load(TINY_OPEN_CLIP, pretrained="tagged")
+    first = OpenClipEmbedder.load(TINY_OPEN_CLIP, pretrained="tagged", hub=hub_file)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    cached = OpenClipEmbedder.load(TINY_OPEN_CLIP, pretrained="tagged")
+    cached = OpenClipEmbedder.load(TINY_OPEN_CLIP, pretrained="tagged", hub=hub_file)
     same_file = _load(checkpoint)  # its only tag says how it is preprocessed
 
     vectors = first.embed_images(images)

@@ -1,6 +1,6 @@
 """What the adapter does around encoder and decoder: too little memory, frame sizes, compiled or not."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from tests.backends.models.tiny_sam2 import save_tiny_sam2, tiny_sam2
 from segdex_backends.models.sam2.loader import load_sam2_weights
 from segdex_backends.models.sam2.segmenter import TorchSam2
 from segdex_core.errors import ModelInvalidError
-from segdex_core.ports.prompts import Prompts
+from segdex_core.ports.prompts import DecodedMasks, Prompts
+from segdex_core.ports.segmenter import ImageFeatures
 from segdex_core.records import RGBImage
 
 FRAME_PX = 224
@@ -36,92 +37,88 @@ def clicks(count: int, *, side: int | None = None) -> Prompts:
     return Prompts(random.uniform(0, 40, (count, 2, 2)).astype(np.float32), labels, masks)
 
 
-def refusing(
-    call: Callable[..., object], *, most: int, which: int
-) -> tuple[Callable[..., object], list[int]]:
-    """Return ``call``, out of memory if its argument ``which`` is longer than ``most``, and the lengths."""
-    lengths: list[int] = []
+class SmallDevice(TorchSam2):
+    """Has memory for so many prompts and pictures at a time, and remembers how many were asked of it."""
 
-    def limited(*args: Sequence[object], **options: object) -> object:
-        lengths.append(len(args[which]))
-        if lengths[-1] > most:
+    def __init__(self, *, prompts: int = 1 << 20, pictures: int = 1 << 20) -> None:
+        super().__init__(
+            tiny_sam2(), name="small", weights_id="tiny", device="cpu", precision="fp32", in_one_pass=True
+        )
+        self.prompts, self.pictures = prompts, pictures
+        self.asked: list[int] = []
+
+    def decode_part(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool) -> DecodedMasks:
+        self._take(len(prompts), of=self.prompts)
+        return super().decode_part(features, prompts, multimask=multimask)
+
+    def encode_part(self, images: Sequence[RGBImage], frame_px: int) -> list[ImageFeatures]:
+        self._take(len(images), of=self.pictures)
+        return super().encode_part(images, frame_px)
+
+    def _take(self, count: int, *, of: int) -> None:
+        self.asked.append(count)
+        if count > of:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return call(*args, **options)
-
-    return limited, lengths
 
 
 @pytest.mark.parametrize("with_masks", [False, True])
 @pytest.mark.parametrize("most", [1, 2, 3, 10])
-def test_prompts_that_do_not_fit_are_decoded_in_halves(
-    segmenter: TorchSam2, monkeypatch: pytest.MonkeyPatch, most: int, with_masks: bool
-) -> None:
-    [features] = segmenter.encode(pictures(1), frame_px=FRAME_PX)
+def test_prompts_that_do_not_fit_are_decoded_in_halves(most: int, with_masks: bool) -> None:
+    large, small = SmallDevice(), SmallDevice(prompts=most)
+    [features] = large.encode(pictures(1), frame_px=FRAME_PX)
     asked = clicks(10, side=FRAME_PX // 4 if with_masks else None)
-    expected = segmenter.decode(features, asked)
-    limited, lengths = refusing(segmenter._decoder.decode, most=most, which=1)
-    monkeypatch.setattr(segmenter._decoder, "decode", limited)
 
-    decoded = segmenter.decode(features, asked)
+    expected, decoded = (segmenter.decode(features, asked) for segmenter in (large, small))
 
-    assert sum(length for length in lengths if length <= most) == 10
+    assert sum(count for count in small.asked if count <= most) == 10
     np.testing.assert_allclose(decoded.logits, expected.logits, atol=1e-5)
     np.testing.assert_allclose(decoded.predicted_iou, expected.predicted_iou, atol=1e-5)
     np.testing.assert_allclose(decoded.tokens, expected.tokens, atol=1e-5)
 
 
-def test_after_that_batches_are_smaller(segmenter: TorchSam2, monkeypatch: pytest.MonkeyPatch) -> None:
-    [features] = segmenter.encode(pictures(1), frame_px=FRAME_PX)
-    before = segmenter.prompts_per_batch(features)
-    limited, _ = refusing(segmenter._decoder.decode, most=before // 2, which=1)
-    monkeypatch.setattr(segmenter._decoder, "decode", limited)
+def test_after_that_batches_are_smaller() -> None:
+    small = SmallDevice()
+    [features] = small.encode(pictures(1), frame_px=FRAME_PX)
+    before = small.prompts_per_batch(features)
+    small.prompts = before // 2
 
-    segmenter.decode(features, clicks(before))
+    small.decode(features, clicks(before))
 
-    assert segmenter.prompts_per_batch(features) == before // 2
+    assert small.prompts_per_batch(features) == before // 2
 
 
-def test_a_single_prompt_that_does_not_fit_is_out_of_memory(
-    segmenter: TorchSam2, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    [features] = segmenter.encode(pictures(1), frame_px=FRAME_PX)
-    limited, lengths = refusing(segmenter._decoder.decode, most=0, which=1)
-    monkeypatch.setattr(segmenter._decoder, "decode", limited)
+def test_a_single_prompt_that_does_not_fit_is_out_of_memory() -> None:
+    small = SmallDevice(prompts=0)
+    [features] = small.encode(pictures(1), frame_px=FRAME_PX)
+    small.asked.clear()
 
     with pytest.raises(torch.OutOfMemoryError):
-        segmenter.decode(features, clicks(4))
-    assert lengths == [4, 2, 1]
-    assert segmenter.prompts_per_batch(features) >= 1
+        small.decode(features, clicks(4))
+    assert small.asked == [4, 2, 1]
+    assert small.prompts_per_batch(features) >= 1
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])
-def test_pictures_that_do_not_fit_are_encoded_in_halves(
-    segmenter: TorchSam2, monkeypatch: pytest.MonkeyPatch, most: int
-) -> None:
-    """As on CUDA: a CPU encodes one by one in any case."""
-    images = pictures(5)
+def test_pictures_that_do_not_fit_are_encoded_in_halves(segmenter: TorchSam2, most: int) -> None:
+    """As on CUDA: a CPU encodes one by one unless it is told otherwise."""
+    images, small = pictures(5), SmallDevice(pictures=most)
     expected = segmenter.encode(images, frame_px=FRAME_PX)
-    limited, lengths = refusing(segmenter._encode, most=most, which=0)
-    monkeypatch.setattr(segmenter, "_encode", limited)
 
-    together = segmenter._encode_what_fits(images, FRAME_PX)
+    together = small.encode(images, frame_px=FRAME_PX)
 
-    assert sum(length for length in lengths if length <= most) == 5
+    assert sum(count for count in small.asked if count <= most) == 5
     assert [each.size_hw for each in together] == [image.shape[:2] for image in images]
     for found, wanted in zip(together, expected, strict=True):
-        masks, exact = (segmenter.decode(each, clicks(2)).logits for each in (found, wanted))
+        masks, exact = small.decode(found, clicks(2)).logits, segmenter.decode(wanted, clicks(2)).logits
         np.testing.assert_allclose(masks, exact, atol=1e-4)
 
 
-def test_a_single_picture_that_does_not_fit_is_out_of_memory(
-    segmenter: TorchSam2, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limited, lengths = refusing(segmenter._encode, most=0, which=0)
-    monkeypatch.setattr(segmenter, "_encode", limited)
+def test_a_single_picture_that_does_not_fit_is_out_of_memory() -> None:
+    small = SmallDevice(pictures=0)
 
     with pytest.raises(torch.OutOfMemoryError):
-        segmenter._encode_what_fits(pictures(3), FRAME_PX)
-    assert lengths == [3, 1]
+        small.encode(pictures(3), frame_px=FRAME_PX)
+    assert small.asked == [3, 1]
 
 
 def test_features_of_another_precision_are_refused(tmp_path: Path) -> None:

@@ -5,18 +5,16 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import huggingface_hub.constants
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from PIL import Image
 from tests.backends.models.tiny_sam2 import save_tiny_sam2
 from tests.needs import package, photo
 from tests.real_models import onnx_sam2, sam2_folder, torch_sam2
 
-from segdex_backends.models import hub
 from segdex_backends.models.devices import check_device, fastest_precision
+from segdex_backends.models.hub import Hub
 from segdex_backends.models.sam2.loader import load_sam2_weights
 from segdex_core.errors import ModelMissingError, ModelUnavailableError, UsageError
 from segdex_core.ports.prompts import Prompts
@@ -143,11 +141,10 @@ def test_a_precision_that_is_none_is_named() -> None:
         check_device("cpu", "int8")  # type: ignore[arg-type]
 
 
-def test_bf16_on_a_cpu_pays_with_matrix_units_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_on_a_cpu_pays_with_matrix_units_alone() -> None:
     for found, precision in ({"amx_bf16": True}, "bf16"), ({"amx_bf16": False}, "fp32"), ({}, "fp32"):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: found)
-        assert fastest_precision("cpu") == precision
-        assert fastest_precision("cuda") == "bf16"
+        assert fastest_precision("cpu", cpu=found) == precision
+        assert fastest_precision("cuda", cpu=found) == "bf16"
 
 
 def test_each_precision_has_a_fingerprint_of_its_own(tmp_path: Path) -> None:
@@ -171,27 +168,21 @@ def test_a_source_that_does_not_exist_is_named(source: str) -> None:
 
 
 @pytest.fixture
-def silent_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def silent_hub(tmp_path: Path) -> Iterator[Hub]:
     """A hub that accepts connections and never answers, and an empty cache."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-        monkeypatch.setattr(hub, "_TIMEOUT_S", 0.2)
-        yield
+        yield Hub(timeout_s=0.2, endpoint=f"http://127.0.0.1:{server.getsockname()[1]}", cache_dir=tmp_path)
 
 
-@pytest.mark.usefixtures("silent_hub")
-def test_a_hub_that_does_not_answer_is_one_line_with_the_ways_out() -> None:
+def test_a_hub_that_does_not_answer_is_one_line_with_the_ways_out(silent_hub: Hub) -> None:
     with pytest.raises(ModelUnavailableError, match=r"--profile offline.*folder") as caught:
-        load_sam2_weights("facebook/sam2.1-hiera-tiny")
+        load_sam2_weights("facebook/sam2.1-hiera-tiny", hub=silent_hub)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.usefixtures("silent_hub")
-def test_a_model_in_the_hubs_cache_loads_while_the_hub_is_silent(tmp_path: Path) -> None:
+def test_a_model_in_the_hubs_cache_loads_while_the_hub_is_silent(silent_hub: Hub, tmp_path: Path) -> None:
     home = tmp_path / "models--someone--tiny"
     commit = "0123456789012345678901234567890123456789"
     (home / "snapshots" / commit).mkdir(parents=True)
@@ -199,4 +190,6 @@ def test_a_model_in_the_hubs_cache_loads_while_the_hub_is_silent(tmp_path: Path)
     (home / "refs" / "main").write_text(commit)
     save_tiny_sam2(home / "snapshots" / commit)
 
-    assert load_sam2_weights("someone/tiny").name == "someone/tiny (fp32, cpu)"
+    loaded = load_sam2_weights("someone/tiny", hub=silent_hub)
+
+    assert loaded.name == "someone/tiny (fp32, cpu)"

@@ -356,14 +356,27 @@ def _import_package(name: str) -> Any:
         ) from error
 
 
-def load_classifier(efficientnet: Any, weights: Path, *, device: str) -> "_EfficientNetLite":
-    """Return the classifier with fused layers; (n, 3, 224, 224) to (n, 1000) logits."""
+def load_classifier(
+    efficientnet: Any, weights: Path, *, device: str, fused: bool | None = None
+) -> "_EfficientNetLite":
+    """Return the classifier; (n, 3, 224, 224) to (n, 1000) logits.
+
+    Args:
+        efficientnet: The class of efficientnet_lite_pytorch.
+        weights: Its file.
+        device: Where it runs.
+        fused: Whether layers are fused; None where torch has the operations for that.
+
+    Raises:
+        ModelInvalidError: If the file is another.
+    """
     model: torch.nn.Module = efficientnet.from_name(_CLASSIFIER, image_size=_INPUT_PX)
     try:
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except UNREADABLE as error:
         raise ModelInvalidError(f"{weights} is no usable {_CLASSIFIER}: {one_line(error)}") from error
-    return _EfficientNetLite(model.eval().to(device))
+    fused = device == "cpu" and _has_fused_convolutions() if fused is None else fused
+    return _EfficientNetLite(model.eval().to(device), fused=fused)
 
 
 class _EfficientNetLite:
@@ -376,10 +389,10 @@ class _EfficientNetLite:
     The attribute names are those of ``efficientnet_lite_pytorch/model.py`` 0.1.0.
     """
 
-    def __init__(self, model: Any) -> None:
-        self._stem = _fold(model._conv_stem, model._bn0, clip=True)
-        self._blocks = [_make_block(block) for block in model._blocks]
-        self._head = _fold(model._conv_head, model._bn1, clip=True)
+    def __init__(self, model: Any, *, fused: bool) -> None:
+        self._stem = _fold(model._conv_stem, model._bn0, clip=True, fused=fused)
+        self._blocks = [_make_block(block, fused=fused) for block in model._blocks]
+        self._head = _fold(model._conv_head, model._bn1, clip=True, fused=fused)
         self._linear: torch.nn.Linear = model._fc
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -446,15 +459,19 @@ class _Block:
     is_residual: bool
 
 
-def _make_block(block: Any) -> _Block:
-    expand = [_fold(block._expand_conv, block._bn0, clip=True)] if hasattr(block, "_expand_conv") else []
-    depthwise = _fold(block._depthwise_conv, block._bn1, clip=True)
-    project = _fold(block._project_conv, block._bn2, clip=False)
+def _make_block(block: Any, *, fused: bool) -> _Block:
+    expand = (
+        [_fold(block._expand_conv, block._bn0, clip=True, fused=fused)]
+        if hasattr(block, "_expand_conv")
+        else []
+    )
+    depthwise = _fold(block._depthwise_conv, block._bn1, clip=True, fused=fused)
+    project = _fold(block._project_conv, block._bn2, clip=False, fused=fused)
     same_size = depthwise.stride == 1 and block._block_args.input_filters == block._block_args.output_filters
     return _Block([*expand, depthwise], project, is_residual=bool(block.id_skip) and same_size)
 
 
-def _fold(conv: Any, norm: torch.nn.BatchNorm2d, *, clip: bool) -> _Convolution:
+def _fold(conv: Any, norm: torch.nn.BatchNorm2d, *, clip: bool, fused: bool) -> _Convolution:
     folded = fuse_conv_bn_eval(conv, norm)
     weight, padding = folded.weight.detach(), folded.padding[0]
     static = getattr(folded, "static_padding", None)
@@ -472,7 +489,7 @@ def _fold(conv: Any, norm: torch.nn.BatchNorm2d, *, clip: bool) -> _Convolution:
         padding=padding,
         groups=folded.groups,
         clip=clip,
-        is_fused=weight.device.type == "cpu" and _has_fused_convolutions(),
+        is_fused=fused,
     )
 
 

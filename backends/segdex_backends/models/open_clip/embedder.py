@@ -24,7 +24,7 @@ from torchvision.transforms import CenterCrop, Normalize, Resize
 
 from segdex_backends.models.checksums import file_sha256
 from segdex_backends.models.devices import check_device
-from segdex_backends.models.hub import fetch_hub_file, hub_unavailable
+from segdex_backends.models.hub import HUB, Hub, fetch_hub_file, hub_unavailable
 from segdex_backends.models.open_clip.naclip import patch_features, plain_transformer, region_features
 from segdex_backends.models.reading import UNREADABLE, one_line, put_into
 from segdex_backends.models.torch_batches import run_in_batches, upload
@@ -97,6 +97,7 @@ class OpenClipEmbedder:
         batch_size: int = 16,
         precision: ModelPrecision = "fp32",
         prompt_template: str = "a photo of a {}.",
+        hub: Hub = HUB,
     ) -> Self:
         """Return a model that is ready to embed; downloads its weights if they are not in the hub's cache.
 
@@ -109,6 +110,7 @@ class OpenClipEmbedder:
             precision: ``fp16`` and ``bf16`` only on CUDA.
             prompt_template: A text is put in place of ``{}``; ``"{}"`` embeds it as it is. The default is the
                 first of the prompts of Radford et al. 2021, section 3.1.4.
+            hub: Where a tag is looked for.
 
         Raises:
             UsageError: If device, precision or template do not fit.
@@ -126,8 +128,8 @@ class OpenClipEmbedder:
             near = difflib.get_close_matches(model_name, open_clip.list_models(), n=3, cutoff=0.3)
             raise ModelInvalidError(f"open_clip has no model {model_name!r}; near names: {', '.join(near)}")
 
-        checkpoint, weights_id = _find_checkpoint(model_name, pretrained)
-        tokenizer = _load_tokenizer(model_name, pretrained)
+        checkpoint, weights_id = _find_checkpoint(model_name, pretrained, hub)
+        tokenizer = _load_tokenizer(model_name, pretrained, hub)
         tag_config = get_pretrained_cfg(model_name, pretrained)
         try:
             model, _, preprocess = open_clip.create_model_and_transforms(
@@ -350,7 +352,7 @@ def _tag_configs(model_name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _find_checkpoint(model_name: str, pretrained: str) -> tuple[Path, str]:
+def _find_checkpoint(model_name: str, pretrained: str, hub: Hub) -> tuple[Path, str]:
     """Return the checkpoint file, and what the fingerprint calls it: the tag, or the SHA-256 of the file."""
     config = get_pretrained_cfg(model_name, pretrained)
     if config:
@@ -358,7 +360,7 @@ def _find_checkpoint(model_name: str, pretrained: str) -> tuple[Path, str]:
         filename = filename or HF_WEIGHTS_NAME
         safe = HF_SAFE_WEIGHTS_NAME if filename == HF_WEIGHTS_NAME else f"{Path(filename).stem}.safetensors"
         names = tuple(dict.fromkeys((safe, filename)))
-        return fetch_hub_file(repo, names, wanted=_wanted(model_name, pretrained)), pretrained
+        return fetch_hub_file(repo, names, wanted=_wanted(model_name, pretrained), hub=hub), pretrained
     path = Path(pretrained)
     if path.is_file():
         try:
@@ -371,7 +373,9 @@ def _find_checkpoint(model_name: str, pretrained: str) -> tuple[Path, str]:
     raise ModelInvalidError(f"{model_name} has no weights {pretrained!r}; it has: {tags}")
 
 
-def _load_tokenizer(model_name: str, pretrained: str) -> "open_clip.SimpleTokenizer | open_clip.HFTokenizer":
+def _load_tokenizer(
+    model_name: str, pretrained: str, hub: Hub
+) -> "open_clip.SimpleTokenizer | open_clip.HFTokenizer":
     """Return the tokenizer; what it or the text side needs from the hub is looked for first, to fail fast."""
     text_config = open_clip.get_model_config(model_name)["text_cfg"]
     wanted = _wanted(model_name, pretrained)
@@ -381,11 +385,11 @@ def _load_tokenizer(model_name: str, pretrained: str) -> "open_clip.SimpleTokeni
     ):
         repo = text_config.get(key)
         if repo and not Path(repo).is_dir():
-            fetch_hub_file(repo, filenames, wanted=wanted)
+            fetch_hub_file(repo, filenames, wanted=wanted, hub=hub)
     try:
         return open_clip.get_tokenizer(model_name)
     except (HTTPError, OSError, ValueError) as error:
-        raise hub_unavailable(text_config["hf_tokenizer_name"], wanted, one_line(error)) from error
+        raise hub_unavailable(text_config["hf_tokenizer_name"], wanted, one_line(error), hub=hub) from error
 
 
 def _wanted(model_name: str, pretrained: str) -> str:

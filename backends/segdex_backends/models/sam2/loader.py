@@ -4,7 +4,7 @@ from pathlib import Path
 
 from segdex_backends.models.checksums import file_sha256
 from segdex_backends.models.devices import check_device
-from segdex_backends.models.hub import fetch_hub_folder
+from segdex_backends.models.hub import HUB, Hub, fetch_hub_folder
 from segdex_backends.models.sam2.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_file
 from segdex_backends.models.sam2.segmenter import TorchSam2
 from segdex_core.settings import ModelPrecision
@@ -19,6 +19,7 @@ def load_sam2_weights(
     precision: ModelPrecision = "fp32",
     revision: str | None = None,
     compiled: bool = False,
+    hub: Hub = HUB,
 ) -> TorchSam2:
     """Return the model of a hub repository, a folder, or one of Meta's checkpoint files.
 
@@ -33,6 +34,7 @@ def load_sam2_weights(
         precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
         revision: Commit, tag or branch of the hub repository; None for its main branch.
         compiled: See ``TorchSam2``.
+        hub: Where a repository is looked for.
 
     Raises:
         UsageError: If the device is not there, or cannot compute in that precision.
@@ -45,7 +47,7 @@ def load_sam2_weights(
     if path.is_file():
         weights, model = path, load_meta_file(path)
     else:
-        folder = path if path.is_dir() else _fetch(source, revision=revision)
+        folder = path if path.is_dir() else _fetch(source, revision=revision, hub=hub)
         weights, model = folder / WEIGHTS_FILE, load_folder(folder)
     return TorchSam2(
         model,
@@ -57,11 +59,12 @@ def load_sam2_weights(
     )
 
 
-def _fetch(repository: str, *, revision: str | None) -> Path:
+def _fetch(repository: str, *, revision: str | None, hub: Hub) -> Path:
     return fetch_hub_folder(
         repository,
         (CONFIG_FILE, WEIGHTS_FILE),
         kind="SAM 2 model for transformers",
         revision=revision,
         way_out=_WAY_OUT,
+        hub=hub,
     )

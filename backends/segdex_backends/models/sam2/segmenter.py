@@ -65,6 +65,8 @@ class TorchSam2:
         compiled: Whether ``torch.compile`` fuses the encoder: faster after a cold start of a minute or more,
             once for each frame size and number of pictures.
         preprocess: Makes the tensor of a picture; the weights were trained with it.
+        in_one_pass: Whether pictures are encoded together; unset, on CUDA alone, as one by one is as fast on
+            a CPU and needs less memory.
     """
 
     def __init__(
@@ -77,10 +79,12 @@ class TorchSam2:
         precision: ModelPrecision,
         compiled: bool = False,
         preprocess: Preprocess = preprocess,
+        in_one_pass: bool | None = None,
     ) -> None:
         dtype, state = TORCH_TYPES[precision], model.state_dict()
         self._device = device
         self._preprocess = preprocess
+        self._in_one_pass = torch.device(device).type != "cpu" if in_one_pass is None else in_one_pass
         self._whole_prompts = _CPU_PROMPTS if torch.device(device).type == "cpu" else _GPU_PROMPTS
         self._name = name
         self._fingerprint = f"{weights_id}:{precision}:v{_ADAPTER_VERSION}"
@@ -122,9 +126,12 @@ class TorchSam2:
         """
         if not images:
             return []
-        if torch.device(self._device).type == "cpu":  # one by one is as fast, and needs less memory
-            return [each for image in images for each in self._encode_together([image], frame_px)]
-        return self._encode_what_fits(images, frame_px)
+        parts = run_in_batches(
+            lambda part: self.encode_part(part, frame_px),
+            images,
+            batch_size=len(images) if self._in_one_pass else 1,
+        )
+        return [features for part in parts for features in part]
 
     def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
         """Return the masks for a batch of prompts; in halves where the memory of the device does not suffice.
@@ -135,10 +142,9 @@ class TorchSam2:
         Raises:
             ValueError: If ``features`` come from another segmenter, or a prompt has no point.
         """
-        own = self._own(features)
 
         def decode_part(part: Prompts) -> DecodedMasks:
-            return self._decoder.decode(own.image, part, own.size_hw, multimask=multimask)
+            return self.decode_part(features, part, multimask=multimask)
 
         if len(prompts) == 0:
             return decode_part(prompts)
@@ -149,6 +155,15 @@ class TorchSam2:
         # of the next calls, or each would fail first
         self._whole_prompts = max(self._whole_prompts * fits // len(prompts), 1)
         return DecodedMasks.join(parts)
+
+    def decode_part(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool) -> DecodedMasks:
+        """Return the masks for prompts that are decoded in one call; ``decode`` takes them by parts.
+
+        Raises:
+            torch.OutOfMemoryError: If they do not fit into the memory of the device.
+        """
+        own = self._own(features)
+        return self._decoder.decode(own.image, prompts, own.size_hw, multimask=multimask)
 
     def decode_tokens(
         self, features: ImageFeatures, prompts: torch.Tensor, *, multimask: bool = True
@@ -185,14 +200,12 @@ class TorchSam2:
         own = self._own(features)
         return replace(own, image=own.image.narrow(box))
 
-    def _encode_what_fits(self, images: Sequence[RGBImage], frame_px: int) -> list[ImageFeatures]:
-        """Encode in one pass, or in halves where that takes more memory than there is."""
-        parts = run_in_batches(
-            lambda part: self._encode_together(part, frame_px), images, batch_size=len(images)
-        )
-        return [features for part in parts for features in part]
+    def encode_part(self, images: Sequence[RGBImage], frame_px: int) -> list[ImageFeatures]:
+        """Return the features of pictures that are encoded in one pass; ``encode`` takes them by parts.
 
-    def _encode_together(self, images: Sequence[RGBImage], frame_px: int) -> list[ImageFeatures]:
+        Raises:
+            torch.OutOfMemoryError: If they do not fit into the memory of the device.
+        """
         with torch.inference_mode():
             pixels = [self._preprocess(image, frame_px=frame_px, device=self._device) for image in images]
             levels = self._encode(torch.cat(pixels))
