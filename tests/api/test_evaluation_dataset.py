@@ -328,6 +328,7 @@ def test_without_the_default_source_everything_counts(folder: Path) -> None:
     assert choose_source(dataset, None) == dataset
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "images", "instances", "classes"),
     [("coco", 91, 867, 76), ("pennfudan", 16, 36, 0), ("bsds500", 40, 4354, 0), ("davis", 90, 90, 0)],

@@ -277,7 +277,7 @@ def test_agreement_lifts_what_many_points_find() -> None:
     assert order([0.7, 0.6, 0.8]) == [0.8, 0.7]
 
 
-@pytest.mark.parametrize("quality", ["fast", "balanced", "best"])
+@pytest.mark.parametrize("quality", ["fast", "balanced", pytest.param("best", marks=pytest.mark.slow)])
 def test_each_preset_finds_every_shape(quality: Quality) -> None:
     size_hw = (300, 400)
     shapes = five_shapes(size_hw)
