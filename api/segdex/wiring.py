@@ -349,11 +349,7 @@ def remembered_recipe(
         "version": version("segdex"),
         "loaded_by": f"{load.__module__}.{load.__qualname__}",
         # what precisions and devices are chosen by
-        "machine": (
-            platform.node(),
-            platform.processor(),
-            sorted(map(str, Path("/dev").glob("nvidia[0-9]*"))),
-        ),
+        "machine": (platform.node(), sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))),
     }
     names = [name for name in (settings.segmenter, settings.embedder) if name is not None]
     places = [Path(part) for name in names for part in (name, name.partition(":")[2]) if part]

@@ -311,7 +311,7 @@ class _Run:
         self._options = options
 
     def read(self, planned: PlannedFile) -> _Read | ImageError:
-        """Read and hash a file, and have it analysed, unless the ledger knows it; runs in threads."""
+        """Read and hash a file that may have changed, and have it analysed if it is new; runs in threads."""
         if planned.state == "unchanged" and planned.version is not None and planned.image_id is not None:
             return _Read(ImageFile(planned.uri, planned.version.mtime_ns), planned.image_id, None)
         uri = planned.uri
@@ -321,8 +321,7 @@ class _Run:
         except ImageError as error:  # it went away, must not be read, or is too large
             return error
         image_id = make_image_id(sha256_hex(data))
-        if not self._is_stored(image_id):
-            self._analyses.begin(image_id, data, name=display_path(uri))
+        self._analyses.begin(image_id, data, name=display_path(uri))
         return _Read(ImageFile(uri, version.mtime_ns), image_id, data)
 
     def handle(self, planned: PlannedFile, read: _Read | ImageError) -> FileOutcome:
@@ -366,10 +365,6 @@ class _Run:
         self._ledger.remove(image_id)
         if left is not None:
             self._ledger.put(left)
-
-    def _is_stored(self, image_id: UUID) -> bool:
-        known = self._ledger.get(image_id)
-        return known is not None and known.recipe == self._recipe
 
 
 def _refusal_outcome(refusal: ImageError) -> Outcome:

@@ -100,10 +100,8 @@ class PictureWriter:
                     continue
                 try:
                     return self._store(stored(analysed, known, file, tags, exists=self._exists), analysed)
-                except (
-                    IndexConflictError
-                ):  # another process was faster; our segments have overwritten its own
-                    lost = True
+                except IndexConflictError:
+                    lost = True  # another process was faster, and our segments have overwritten its own
 
     def _store(self, written: Written, analysed: AnalysedImage) -> Written:
         # what another recipe or an interrupted run left of the same picture
@@ -169,10 +167,7 @@ class DryWriter:
         """Return what a new picture becomes; nobody knows yet how many segments it has."""
         known = self._ledger.get(analysed.image_id)
         written = stored(analysed, known, file, tags, exists=self._exists)
-        if written.outcome is not Outcome.NO_SEGMENTS:
-            return written
-        outcome = Outcome.ADDED if known is None else Outcome.REPLACED
-        return replace(written, outcome=outcome, detail=_why_again(known))
+        return _as_stored(written.record, known)
 
     def note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> Written | None:
         """See ``Writer``."""
@@ -222,10 +217,15 @@ def stored(
         recipe=analysed.recipe,
         revision=known.revision if known is not None else 0,
     )
-    if not count:
-        return Written(record, Outcome.NO_SEGMENTS)
-    outcome = Outcome.ADDED if known is None else Outcome.REPLACED
-    return Written(record, outcome, _why_again(known), segments=count)
+    return _as_stored(record, known) if count else Written(record, Outcome.NO_SEGMENTS)
+
+
+def _as_stored(record: ImageRecord, known: ImageRecord | None) -> Written:
+    """Return what became of a picture that has segments: new, or made by another recipe before."""
+    if known is None:
+        return Written(record, Outcome.ADDED, segments=record.segment_count)
+    why = "made with other models or settings before"
+    return Written(record, Outcome.REPLACED, why, segments=record.segment_count)
 
 
 def noted_at(known: ImageRecord, file: ImageFile, tags: tuple[str, ...], *, exists: Exists) -> Written:
@@ -263,7 +263,3 @@ def _sorted(files: list[ImageFile]) -> tuple[ImageFile, ...]:
 
 def _merged(known: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted({*known, *more}))
-
-
-def _why_again(known: ImageRecord | None) -> str:
-    return "" if known is None else "made with other models or settings before"

@@ -1,6 +1,7 @@
 """An ingest brings the index up to date with the files, says what became of each, and survives crashes."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -842,10 +843,15 @@ def test_a_ledger_can_be_read_while_it_changes() -> None:
             found.append(ledger.find(uri, version))
 
     reader = threading.Thread(target=look)
-    reader.start()
-    for _ in range(5_000):
-        ledger.put(record)
-    stopped.set()
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that the reader comes in the middle of a change
+    try:
+        reader.start()
+        for _ in range(5_000):
+            ledger.put(record)
+    finally:
+        sys.setswitchinterval(interval_s)
+        stopped.set()
     reader.join()
 
     assert set(found) <= {None, record}

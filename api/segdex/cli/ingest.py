@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,7 @@ from segdex_core.media.uris import canonical_path, display_path
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import Listing
 from segdex_core.settings import ProfileName, Settings
-from segdex_ingest.analyse import RecipeSource
+from segdex_ingest.analyse import Recipe, RecipeSource
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.masks.generate import GeneratorSettings, meta_settings, preset
 from segdex_ingest.plan import IngestPlan, plan_ingest
@@ -282,20 +282,16 @@ def ingest(
     approve: Callable[[IngestPlan], None] = lambda _: None,
 ) -> IngestReport:
     """Ingest the files of a listing, with a progress bar."""
-    with ExitStack() as shown:
-        started: list[Callable[[FileOutcome], None]] = []
+    progress = _Progress(len(listing.uris))
 
-        def approved(plan: IngestPlan) -> None:
-            approve(plan)  # a question and a bar would write over each other
-            if not started:
-                started.append(shown.enter_context(_progress(len(listing.uris))))
+    def approved(plan: IngestPlan) -> None:
+        approve(plan)  # a question and a bar would write over each other
+        progress.start()
 
-        def told(outcome: FileOutcome) -> None:
-            started[0](outcome)
-
+    try:
         report = ingest_into(
             index,
-            recipes,
+            _ShownRecipes(recipes, progress),
             listing.uris,
             source=open_source(),
             profile=profile,
@@ -303,8 +299,10 @@ def ingest(
             quality=quality,
             problems=listing.problems,
             approve=approved,
-            on_file=told,
+            on_file=progress.on_file,
         )
+    finally:
+        progress.stop()
     if report.segments and not report.interrupted and index.counts().segments >= _GRAPH_FROM_SEGMENTS:
         with console_err().status("building the search graph"):
             index.optimize()
@@ -357,7 +355,8 @@ def _ask_before_again(plan: IngestPlan, *, recipes: RememberedRecipe, yes: bool)
         return
     image_s = recipes.image_s()
     long = "how long is not known yet" if image_s is None else f"about {_duration(plan.outdated * image_s)}"
-    what = f"{plan.outdated:,} pictures were made with other models or settings and would be segmented again"
+    pictures = "1 picture was" if plan.outdated == 1 else f"{plan.outdated:,} pictures were"
+    what = f"{pictures} made with other models or settings and would be segmented again"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(f"{what} ({long}): add --yes, or name the settings that they were made with")
     if not typer.confirm(f"{what} ({long}). Go on?", err=True):
@@ -416,27 +415,74 @@ class _RateColumn(ProgressColumn):
         return Text(text, style="progress.data.speed")
 
 
+class _Progress:
+    """A bar on standard error, which says what became of the last file."""
+
+    def __init__(self, total: int) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _RateColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=console_err(),
+        )
+        self._task = self._bar.add_task("", total=total)
+
+    def start(self) -> None:
+        """Show the bar; calling it twice is harmless."""
+        self._bar.start()
+
+    def stop(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.stop()
+
+    def on_file(self, outcome: FileOutcome) -> None:
+        """Count a file."""
+        name = Path(display_path(outcome.uri)).name
+        self._bar.update(self._task, advance=1, description=f"{name}: {outcome.outcome}")
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Say that models are being loaded, in the bar or, before there is one, alone."""
+        if self._bar.live.is_started:
+            self._bar.update(self._task, description=_LOADING)
+            yield
+        else:
+            with console_err().status(_LOADING):
+                yield
+
+
+_LOADING = "loading the models"
+
+
+class _ShownRecipes:
+    """Recipes that say so while they are loaded."""
+
+    def __init__(self, recipes: RecipeSource, progress: _Progress) -> None:
+        self._recipes = recipes
+        self._progress = progress
+
+    def fingerprint(self) -> str:
+        with self._progress.loading():  # where it is not remembered
+            return self._recipes.fingerprint()
+
+    def load(self) -> Recipe:
+        with self._progress.loading():
+            return self._recipes.load()
+
+
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[FileOutcome], None]]:
     """Show a bar, and yield what is to be called after each file."""
-    progress = Progress(
-        SpinnerColumn(),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _RateColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-        console=console_err(),
-    )
-    with progress:
-        task = progress.add_task("", total=total)
-
-        def on_file(outcome: FileOutcome) -> None:
-            name = Path(display_path(outcome.uri)).name
-            progress.update(task, advance=1, description=f"{name}: {outcome.outcome}")
-
-        yield on_file
+    progress = _Progress(total)
+    progress.start()
+    try:
+        yield progress.on_file
+    finally:
+        progress.stop()
 
 
 def _clean_tags(tags: list[str]) -> tuple[str, ...]:
