@@ -48,8 +48,10 @@ match sys.argv[1:]:
             if not name.startswith(f"{collection}-"):
                 sys.exit(f"{name} is no snapshot of {collection}: pictures first, then segments")
         for collection, name in zip(COLLECTIONS, names, strict=True):
-            location = f"file:///qdrant/snapshots/{collection}/{name}"
-            ask("PUT", f"{collection}/snapshots/recover", {"location": location, "priority": "snapshot"})
+            # the alias of the collection was asked for its snapshot; the file has the name of the collection
+            real = name.rsplit("-", 7)[0]  # NAME-PEER-YEAR-MONTH-DAY-HOUR-MINUTE-SECOND.snapshot
+            location = f"file:///qdrant/snapshots/{real}/{name}"
+            ask("PUT", f"{real}/snapshots/recover", {"location": location, "priority": "snapshot"})
             sys.stdout.write(f"recovered {collection}\n")
     case _:
         sys.exit("usage: snapshots.py take | recover IMAGES.snapshot SEGMENTS.snapshot")

@@ -16,13 +16,15 @@ from pathlib import Path
 import pytest
 import yaml
 from qdrant_client import QdrantClient
-from qdrant_client.models import Distance, PointStruct, VectorParams
+from tests.backends.index.stored_samples import FINGERPRINT, make_picture
 from tests.needs import ROOT, in_ci, missing
 from tests.qdrant_server import VERSION as QDRANT_VERSION
 from tests.qdrant_server import QdrantServer, free_port_pair
 from typer.testing import CliRunner
 
 from segdex.cli.main import build_app
+from segdex_backends.index.qdrant import QdrantIndex
+from segdex_backends.index.server_store import ServerStore
 from segdex_core.settings import Settings
 
 DEPLOY = ROOT / "deploy"
@@ -194,7 +196,6 @@ def test_snapshots_bring_back_both_collections(
     qdrant_server: QdrantServer, fast_folder: Path, tmp_path: Path
 ) -> None:
     prefix = f"deploy-{uuid.uuid4().hex}"
-    images, segments = collections = (f"{prefix}-images", f"{prefix}-segments")
     script = tmp_path / "snapshots.py"
     text = (DEPLOY / "snapshots.py").read_text()
     assert "file:///qdrant/snapshots/" in text
@@ -209,28 +210,39 @@ def test_snapshots_bring_back_both_collections(
             check=False,
         )
 
-    client = QdrantClient(qdrant_server.url, check_compatibility=False)
-    for name in collections:
-        client.create_collection(name, vectors_config=VectorParams(size=2, distance=Distance.DOT))
-        client.upsert(name, [PointStruct(id=1, vector=[1.0, 2.0], payload={"of": name})], wait=True)
+    def opened(*, create: bool) -> QdrantIndex:
+        return QdrantIndex(ServerStore(qdrant_server.url, create=create, collection_prefix=prefix))
+
+    index = opened(create=True)
+    index.ensure(FINGERPRINT)
+    picture = make_picture(0, 30)
+    index.upsert_segments(picture.segments)
+    index.upsert_image(picture.record, picture.vector)
+    expected = (list(index.scroll_images()), list(index.scroll_segments()))
+    index.close()
     taken = run("take")
     names = [json.loads(line)["name"] for line in taken.stdout.splitlines()]
-    for name in collections:
+    client = QdrantClient(qdrant_server.url, check_compatibility=False)
+    made = [one.name for one in client.get_collections().collections if one.name.startswith(prefix)]
+    for name in made:
         client.delete_collection(name)
     swapped = run("recover", *reversed(names))
     recovered = run("recover", *names)
-    found = [point.payload for name in collections for point in client.scroll(name)[0]]
-    for name in collections:
+    index = opened(create=False)
+    found = (list(index.scroll_images()), list(index.scroll_segments()))
+    index.close()
+    for name in made:
         client.delete_collection(name)
     client.close()
 
     assert [name.rpartition("-images-")[0] or name.rpartition("-segments-")[0] for name in names] == [
         prefix
     ] * 2
+    assert len(made) == 2
     assert swapped.returncode == 1
     assert "pictures first" in swapped.stderr
     assert (recovered.returncode, recovered.stderr) == (0, "")
-    assert found == [{"of": images}, {"of": segments}]
+    assert found == expected
 
 
 @pytest.mark.parametrize("files", [("compose.yaml",), ("compose.yaml", "compose.cuda.yaml")])

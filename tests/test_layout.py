@@ -14,6 +14,7 @@ from hatchling.builders.wheel import WheelBuilder
 from pydantic_core import PydanticUndefined
 from tests.needs import ROOT
 
+from segdex import loggers
 from segdex_core.settings import Settings
 
 PACKAGES = {
@@ -48,6 +49,7 @@ def test_the_project_file_lists_the_source_roots_wherever_a_tool_needs_them() ->
     assert tool["mypy"]["mypy_path"].split(":") == roots
     assert set(roots) < set(tool["hatch"]["build"]["targets"]["sdist"]["include"])
     assert set(tool["importlinter"]["root_packages"]) == set(PACKAGES.values())
+    assert set(loggers.PACKAGES) == set(PACKAGES.values())
 
 
 def test_the_wheel_ships_the_packages_and_nothing_else(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def upsample_mask(logits: npt.NDArray[np.floating], size_hw: tuple[int, int]) ->
 def full_size_stability(
     logits: npt.NDArray[np.floating], size_hw: tuple[int, int], *, offset: float
 ) -> float:
-    """Return ``select.stability_scores`` of one (h, w) mask, but of its logits upsampled to ``size_hw``."""
+    """Return the stability score of one (h, w) mask, of its logits upsampled to ``size_hw``."""
     values = logits.astype(np.float32, copy=False)
     inner, _ = upsample_mask(values - offset, size_hw)
     outer, _ = upsample_mask(values + offset, size_hw)

@@ -137,7 +137,7 @@ def test_vectors_come_in_the_order_of_the_inputs(embedder: Embedder, images: lis
     np.testing.assert_allclose(embedder.embed_texts(TEXTS), texts_backwards, atol=1e-5)
 
 
-def test_different_inputs_have_different_vectors(embedder: Embedder, images: list[RGBImage]) -> None:
+def test_different_inputs_have_different_vectors(embedder: Embedder) -> None:
     red, blue = (np.full((50, 50, 3), colour, np.uint8) for colour in ((220, 30, 30), (30, 60, 220)))
 
     first, second = embedder.embed_images([red, blue])

@@ -27,6 +27,7 @@ from segdex.cli import (
 )
 from segdex.cli.common import DeviceOption, IndexOption, ProfileOption, ServerOption, Session
 from segdex.cli.refine import with_refine_default
+from segdex.loggers import set_level
 from segdex.wiring import REAL, Parts
 from segdex_core.errors import SegdexError, UsageError
 
@@ -148,7 +149,7 @@ def _quieten_libraries() -> None:
     level = given if given in logging.getLevelNamesMapping() else "ERROR"
     logging.basicConfig(level=level)
     if given == level:
-        logging.getLogger("segdex").setLevel(level)  # said so: `segdex serve` has a default of its own
+        set_level(level)  # said so: `segdex serve` has a default of its own
     if level in {"ERROR", "CRITICAL"}:
         warnings.simplefilter("ignore")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -15,7 +15,7 @@ from segdex_search.rank import SearchHit
 from segdex_search.refine.refiner import Refinement
 
 DEFAULT_REFINED = 5
-"""Hits that ``--refine`` without a number draws again."""
+"""Hits that ``--refine`` without a number re-decodes."""
 
 
 def with_refine_default(arguments: Sequence[str]) -> list[str]:

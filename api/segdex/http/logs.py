@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from pythonjsonlogger.json import JsonFormatter
 
+from segdex.loggers import set_level
 from segdex_core.settings import LogFormat
 
 QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -185,7 +186,7 @@ def start_logging(log_format: LogFormat) -> None:
     logging.basicConfig(handlers=[handler], level=root.level, force=True)
     logging.captureWarnings(True)
     if logging.getLogger("segdex").level == logging.NOTSET:
-        logging.getLogger("segdex").setLevel(logging.INFO)
+        set_level(logging.INFO)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 

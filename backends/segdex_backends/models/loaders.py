@@ -18,7 +18,7 @@ class LoadOptions:
     """How a model is loaded.
 
     Attributes:
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``cpu`` or ``cuda``.
         precision: ``auto`` takes what suits model and device.
         compiled: Whether SAM 2's encoder is compiled.
         cache_dir: Where files of npm packages are kept; None for the user's cache folder.
@@ -30,9 +30,14 @@ class LoadOptions:
     cache_dir: Path | None = None
 
 
-def segmenter_precision(options: LoadOptions) -> ModelPrecision:
-    """Return the precision of a segmenter: the fastest one where none is asked for."""
-    return fastest_precision(options.device) if options.precision == "auto" else options.precision
+def segmenter_precision(options: LoadOptions, *, cpu: Mapping[str, object] | None = None) -> ModelPrecision:
+    """Return the precision of a segmenter: the fastest one where none is asked for.
+
+    Args:
+        options: Device and precision.
+        cpu: What the CPU can do; None for what torch says of this one.
+    """
+    return fastest_precision(options.device, cpu=cpu) if options.precision == "auto" else options.precision
 
 
 def embedder_precision(options: LoadOptions) -> ModelPrecision:
@@ -53,6 +58,7 @@ def _sam2(entry: CatalogEntry, options: LoadOptions) -> Segmenter:
         entry.sources[0].package,
         device=options.device,
         precision=segmenter_precision(options),
+        revision=entry.sources[0].version,
         compiled=options.compiled,
     )
 
@@ -97,8 +103,12 @@ def _conse(_entry: CatalogEntry, _options: LoadOptions) -> Embedder:
 def _evf_sam2(entry: CatalogEntry, options: LoadOptions) -> TextSegmenter:
     from segdex_backends.models.evf_sam2.segmenter import EvfSam2
 
+    [source] = entry.sources
     return EvfSam2.load(
-        entry.sources[0].package, device=options.device, precision=segmenter_precision(options)
+        source.package,
+        device=options.device,
+        precision=segmenter_precision(options),
+        revision=source.version,
     )
 
 

@@ -123,8 +123,8 @@ class NamesDecoder(Protocol):
     """A segmenter that says whose mask tokens it returns: rankers of masks are fitted for one decoder."""
 
     @property
-    def decoder_id(self) -> str | None:
-        """Equal for the same weights of the decoder, whatever file they come from; None if unknown."""
+    def decoder_id(self) -> str:
+        """Equal for the same weights of the decoder, whatever file they come from."""
         ...
 
 

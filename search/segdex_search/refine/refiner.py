@@ -125,13 +125,10 @@ class Refiner:
             query: (dim,) vector of the question.
             text: The question, where it is one text; EVF-SAM2 reads it.
         """
-        clock = Stopwatch()
         if self.text_segmenter is not None and text is not None:
-            pictures = {hit.record.image_id: lambda: image}
-            masks = self._masks_of_text(self.text_segmenter, pictures, text, clock)
-            return self._judged(
-                hit, Proposal(masks[hit.record.image_id], "evf", agreement=1.0), clock.timings_ms
-            )
+            [refined] = self.refine_by_text([hit], lambda _: image, text)
+            return refined
+        clock = Stopwatch()
         relevance, prompt, proposal = self._by_relevance(hit.record, image, query, clock)
         return self._judged(hit, proposal, clock.timings_ms, relevance=relevance, prompt=prompt)
 

@@ -13,7 +13,6 @@ from fakeredis import TcpFakeServer
 from huey.storage import BaseStorage
 from tests.waiting import wait_until
 
-from segdex import wiring as services
 from segdex.jobs.queue import (
     Jobs,
     JobsUnavailableError,
@@ -21,6 +20,7 @@ from segdex.jobs.queue import (
     sqlite_storage,
 )
 from segdex.jobs.worker import MAX_ATTEMPTS, JobWorker, Progress
+from segdex.wiring import build_settings, open_jobs
 from segdex_core.errors import IndexUnavailableError, UsageError
 from segdex_core.wire.jobs import ENDED, Job
 from segdex_ingest.report import FileOutcome, Outcome
@@ -318,8 +318,8 @@ def test_the_queues_of_two_indexes_in_one_place_share_nothing(
 ) -> None:
     def opened(index: str) -> Jobs:
         if kind == "redis":
-            return services.open_jobs(services.build_settings(index=index, jobs_redis=redis_url))
-        return services.open_jobs(services.build_settings(index=index, jobs_file=tmp_path / "jobs.sqlite"))
+            return open_jobs(build_settings(index=index, jobs_redis=redis_url))
+        return open_jobs(build_settings(index=index, jobs_file=tmp_path / "jobs.sqlite"))
 
     ours, theirs = opened("edge:/one"), opened("edge:/two")
     job = ours.add(["/1"])
@@ -334,7 +334,7 @@ def test_the_queues_of_two_indexes_in_one_place_share_nothing(
     assert taken.id == job.id
 
 
-def test_a_queue_that_is_away_says_so(tmp_path: Path, redis_url: str) -> None:
+def test_a_queue_that_is_away_says_so(redis_url: str) -> None:
     nobody = "redis://127.0.0.1:1/0"
     with pytest.raises(JobsUnavailableError, match="does not answer"):
         redis_storage(nobody, index_key=KEY)

@@ -589,3 +589,16 @@ def test_the_command_writes_one_format_and_sends_its_spans(tmp_path: Path) -> No
     assert found[1].name == "GET /v1/stats"
     named = {one.key: one.value.string_value for one in found[0].attributes}
     assert (named["service.name"], named["deployment.environment.name"]) == ("segdex", "test")
+
+
+def test_every_package_of_ours_logs_from_info_where_the_service_runs() -> None:
+    script = (
+        "import logging; from segdex.http.logs import start_logging; from segdex.loggers import PACKAGES;"
+        "start_logging('json'); [logging.getLogger(f'{name}.probe').info(name) for name in PACKAGES];"
+        "logging.getLogger('library.probe').info('library')"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    said = [json.loads(line)["message"] for line in done.stderr.splitlines()]
+    assert said == ["segdex", "segdex_backends", "segdex_core", "segdex_ingest", "segdex_search"]

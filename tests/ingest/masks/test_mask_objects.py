@@ -172,7 +172,7 @@ def test_without_a_ranker_the_score_is_the_estimate_times_the_stability_in_0_to_
 
 @pytest.mark.parametrize("seed", range(4))
 def test_with_a_ranker_the_scores_are_its_likelihood_and_lie_in_0_to_1(
-    seed: int, monkeypatch: pytest.MonkeyPatch
+    seed: int,
 ) -> None:
     masks = finished(drawn_masks(seed, 12), seed)
 

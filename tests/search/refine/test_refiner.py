@@ -254,7 +254,7 @@ def test_the_number_of_refined_hits_is_limited(index: MemoryIndex, first: int) -
         refined(index, "red", make_refiner(), first=first)
 
 
-def test_a_text_finds_its_thing_in_a_picture_that_no_index_knows(index: MemoryIndex) -> None:
+def test_a_text_finds_its_thing_in_a_picture_that_no_index_knows() -> None:
     pixels = np.full((120, 160, 3), COLOURS_RGB["grey"], np.uint8)
     pixels[LEFT.y1 : LEFT.y2, LEFT.x1 : LEFT.x2] = COLOURS_RGB["orange"]
     pixels[RIGHT.y1 : RIGHT.y2, RIGHT.x1 : RIGHT.x2] = COLOURS_RGB["cyan"]

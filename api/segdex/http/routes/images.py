@@ -150,13 +150,12 @@ def image_file(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Return a picture as JPEG, upright, no longer than ``max_px``."""
-    found = get_image(state.loaded(), image_id)
+    loaded = state.loaded()
+    found = get_image(loaded, image_id)
     etag = _etag(f"{image_id}:{max_px}")
     if if_none_match == etag:
         return Response(status_code=304, headers={"ETag": etag})
-    picture = Image.fromarray(
-        read_picture(found, source=state.loaded().source, max_pixels=state.settings.max_pixels)
-    )
+    picture = Image.fromarray(read_picture(found, source=loaded.source, max_pixels=state.settings.max_pixels))
     picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
     buffer = BytesIO()
     picture.save(buffer, "JPEG", quality=_JPEG_QUALITY)
@@ -220,10 +219,11 @@ def segment_mask(segment_id: UUID, state: State, if_none_match: IfNoneMatch = No
 )
 def segment_cutout(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
     """Return the thing alone as a PNG that is see-through around it."""
-    record = get_segment(state.loaded(), segment_id)
+    loaded = state.loaded()
+    record = get_segment(loaded, segment_id)
     pixels = read_picture(
-        get_image(state.loaded(), record.image_id),
-        source=state.loaded().source,
+        get_image(loaded, record.image_id),
+        source=loaded.source,
         max_pixels=state.settings.max_pixels,
     )
     return _png(cutout_png(pixels, decode_mask(record.mask), record.box), if_none_match)

@@ -34,7 +34,7 @@ def segment(request: SegmentRequest, state: State) -> MasksOut:
     """Cut out what points, a box, an earlier mask or a text say; the encoded picture is kept for the next."""
     loaded = state.loaded()
     found = get_image(loaded, request.image_id)
-    read = partial(read_picture, found, source=state.loaded().source, max_pixels=state.settings.max_pixels)
+    read = partial(read_picture, found, source=loaded.source, max_pixels=state.settings.max_pixels)
     return _cut_out(loaded, request, request.image_id, found.size_hw, read)
 
 

@@ -22,6 +22,7 @@ from PIL import Image
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from segdex_backends.models.checksums import file_sha256
 from segdex_backends.models.conse.label_space import LABEL_SPACE_FILE, LABEL_WEIGHT, LabelSpace
 from segdex_backends.models.devices import check_device
 from segdex_backends.models.reading import UNREADABLE, one_line, put_into
@@ -505,8 +506,7 @@ def _digest(*paths: Path) -> str:
     total = hashlib.sha256()
     for path in paths:
         try:
-            with path.open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
+            total.update(bytes.fromhex(file_sha256(path)))
         except OSError as error:
             raise ModelMissingError(f"{path} cannot be read: {error.strerror}") from error
     return f"sha256:{total.hexdigest()[:16]}"

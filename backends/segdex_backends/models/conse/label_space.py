@@ -1,6 +1,6 @@
 """What the offline embedder knows of words: labels beside ImageNet's classes, and which labels a text means.
 
-ConSE (see ``conse_embedder``) puts a picture at the mean of the text vectors of its labels. Three things are
+ConSE (see ``embedder``) puts a picture at the mean of the text vectors of its labels. Three things are
 added to the paper:
 
 * a **head** on the classifier's features, with everyday labels that ImageNet lacks (person, tree, sky, road);

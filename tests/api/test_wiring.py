@@ -19,7 +19,6 @@ from segdex.wiring import (
 )
 from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.models import threads as threads_of
-from segdex_backends.models.devices import fastest_precision
 from segdex_backends.models.loaders import embedder_precision, segmenter_precision
 from segdex_backends.models.threads import WorkerPlan
 from segdex_core.errors import UsageError
@@ -40,10 +39,13 @@ def _threads_restored() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_auto_is_the_fastest_for_the_segmenter_and_fp32_for_vectors_on_a_cpu() -> None:
+@pytest.mark.parametrize(("cpu", "fastest"), [({"amx_bf16": True}, "bf16"), ({}, "fp32")])
+def test_auto_is_the_fastest_for_the_segmenter_and_fp32_for_vectors_on_a_cpu(
+    cpu: dict[str, object], fastest: str
+) -> None:
     options = load_options(build_settings(precision="auto", device="cpu"))
 
-    assert segmenter_precision(options) == fastest_precision("cpu")
+    assert segmenter_precision(options, cpu=cpu) == fastest
     assert embedder_precision(options) == "fp32"
 
 
