@@ -94,9 +94,9 @@ class EdgeStore:
         if self.description() is None:
             self.describe(description)
 
-    def open(self, collections: Mapping[str, CollectionSpec]) -> None:
+    def open(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
         """See ``PointStore``."""
-        self._names = real_names(self.description() or {})
+        self._names = real_names(description, self.location)
         self._drop_former()
         for name, spec in collections.items():
             self.create(self._names[name], spec)
@@ -116,7 +116,7 @@ class EdgeStore:
             for shard in self._shards.values():
                 shard.flush()
         self.describe(description)
-        self._names = real_names(description)
+        self._names = real_names(description, self.location)
         self._drop_former()
 
     def upsert(self, name: str, points: Sequence[StoredPoint], *, vector: str, over: Conditions = ()) -> None:

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from segdex_backends.index.fusing import joined_size
 from segdex_backends.index.payloads import FILTER_FIELDS
 from segdex_backends.index.point_store import CollectionSpec
+from segdex_core.errors import SegmentIndexError
 from segdex_core.records import IMAGE_VIEW, IndexFingerprint
 
 SEGMENTS, IMAGES = "segments", "images"
@@ -32,10 +33,23 @@ COLLECTIONS_KEY = "collections"
 """Key of the description that holds ``REAL_NAMES``; absent before schema 4, when names were not apart."""
 
 
-def real_names(description: Mapping[str, object]) -> Mapping[str, str]:
-    """Return by name where the collections of an index are."""
-    found = description.get(COLLECTIONS_KEY, {SEGMENTS: SEGMENTS, IMAGES: IMAGES})
-    return {str(name): str(real) for name, real in found.items()} if isinstance(found, Mapping) else {}
+def real_names(description: Mapping[str, object], place: str) -> Mapping[str, str]:
+    """Return by name where the collections of the index at ``place`` are.
+
+    Raises:
+        SegmentIndexError: If the description does not say it; collections that it does not name are removed.
+    """
+    if description.get("schema_version") == 3:
+        return {SEGMENTS: SEGMENTS, IMAGES: IMAGES}
+    found = description.get(COLLECTIONS_KEY)
+    if not isinstance(found, Mapping) or any(
+        str(found.get(name)).partition("-")[0] != name for name in REAL_NAMES
+    ):
+        raise SegmentIndexError(
+            f"the description of {place} is damaged, restore it or ingest into a new --index: "
+            f"{COLLECTIONS_KEY!r} must say where {SEGMENTS} and {IMAGES} are, but is {found!r}"
+        )
+    return {str(name): str(real) for name, real in found.items()}
 
 
 def is_collection(real_name: str) -> bool:

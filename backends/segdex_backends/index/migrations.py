@@ -19,7 +19,7 @@ from segdex_backends.index.layout import COLLECTIONS_KEY, IMAGES, REAL_NAMES, SE
 from segdex_backends.index.payloads import fingerprint_from_payload, fingerprint_to_payload
 from segdex_backends.index.point_store import CollectionSpec, PointStore, StoredPoint
 from segdex_core.errors import SegmentIndexError
-from segdex_core.records import SCHEMA_VERSION, IndexFingerprint
+from segdex_core.records import SCHEMA_VERSION
 
 PAGE = 256  # points that are written at a time
 _TEXT = "_text"  # ending of the name of a field that has a float as text, see payloads
@@ -35,13 +35,12 @@ def migrate(store: PointStore) -> bool:
         SegmentIndexError: If it fails; the next one goes on.
     """
     while (description := store.description()) is not None:
-        found = fingerprint_from_payload(description, store.location)
-        version = found.schema_version
+        version = fingerprint_from_payload(description, store.location).schema_version
         if version == SCHEMA_VERSION:
             return True
         logger.warning("migrating %s from schema %d to %d", store.location, version, version + 1)
         try:
-            MIGRATIONS[version](store, found)
+            MIGRATIONS[version](store, description)
         except SegmentIndexError:
             now = store.description()
             if now is None or now.get("schema_version") == version:
@@ -50,14 +49,15 @@ def migrate(store: PointStore) -> bool:
     return False
 
 
-def _name_vectors_by_embedder(store: PointStore, old: IndexFingerprint) -> None:
+def _name_vectors_by_embedder(store: PointStore, description: Mapping[str, object]) -> None:
     """3 to 4: the vectors ``views`` and ``image`` get names by embedder, and pictures the revision 1."""
+    old = fingerprint_from_payload(description, store.location)
     sizes = collections(old)
     former = {
         SEGMENTS: CollectionSpec("views", sizes[SEGMENTS].size, fields=sizes[SEGMENTS].fields),
         IMAGES: CollectionSpec("image", sizes[IMAGES].size),
     }
-    store.open(former)
+    store.open(description, former)
     new = replace(old, schema_version=4)
     added: Mapping[str, Mapping[str, object]] = {SEGMENTS: {}, IMAGES: {"revision": 1}}
     for name, spec in collections(new).items():
@@ -83,7 +83,7 @@ def _name_vectors_by_embedder(store: PointStore, old: IndexFingerprint) -> None:
     store.optimize()  # the copies have no graph yet
 
 
-MIGRATIONS: Mapping[int, Callable[[PointStore, IndexFingerprint], None]] = {3: _name_vectors_by_embedder}
+MIGRATIONS: Mapping[int, Callable[[PointStore, Mapping[str, object]], None]] = {3: _name_vectors_by_embedder}
 """By the schema that they start from."""
 
 _NOT_THERE = (Equals("schema_version", 3),)  # no point of a new collection fulfills it

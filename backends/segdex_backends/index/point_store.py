@@ -72,10 +72,13 @@ class PointStore(Protocol):
         """Begin an index, unless another process has begun one: then its description stays."""
         ...
 
-    def open(self, collections: Mapping[str, CollectionSpec]) -> None:
+    def open(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
         """Open the collections that the description names.
 
         What a process that ended has not made is made, and what it has not removed is removed.
+
+        Raises:
+            SegmentIndexError: If it does not name both.
         """
         ...
 

@@ -70,7 +70,7 @@ class QdrantIndex:
         self._fingerprint: IndexFingerprint | None = None
         try:
             if migrate(store):
-                self._open()
+                self._open(self._description())
         except BaseException:
             store.close()
             raise
@@ -217,14 +217,13 @@ class QdrantIndex:
         if self._fingerprint is None:
             description = {**fingerprint_to_payload(wanted), COLLECTIONS_KEY: dict(REAL_NAMES)}
             self._store.make(description, collections(wanted))
-        known = self._open()
+        known = self._open(self._description())
         check_fingerprint(known, wanted, self.location)
 
     def remember(self, fingerprint: IndexFingerprint) -> None:
         """See ``IndexAdmin``."""
         check_fingerprint(self._known(), fingerprint, self.location)
-        description = self._store.description() or {}
-        self._store.describe({**description, **fingerprint_to_payload(fingerprint)})
+        self._store.describe({**self._description(), **fingerprint_to_payload(fingerprint)})
         self._fingerprint = fingerprint
 
     def optimize(self) -> None:
@@ -236,13 +235,15 @@ class QdrantIndex:
         """See ``IndexAdmin``."""
         self._store.close()
 
-    def _open(self) -> IndexFingerprint:
-        """Read the description, and open what it names."""
+    def _description(self) -> Mapping[str, object]:
         description = self._store.description()
         if description is None:
             raise self._store.missing()
+        return description
+
+    def _open(self, description: Mapping[str, object]) -> IndexFingerprint:
         self._fingerprint = fingerprint_from_payload(description, self.location)
-        self._store.open(collections(self._fingerprint))
+        self._store.open(description, collections(self._fingerprint))
         return self._fingerprint
 
     def _known(self) -> IndexFingerprint:

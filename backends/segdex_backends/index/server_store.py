@@ -105,14 +105,14 @@ class ServerStore:
         """See ``PointStore``; the other collection and the aliases follow when the index is opened."""
         # A server makes a collection once, so that one of several processes wins.
         self._create_collection(
-            real_names(description)[SEGMENTS],
+            real_names(description, self.location)[SEGMENTS],
             collections[SEGMENTS],
             metadata={_METADATA_KEY: dict(description)},
         )
 
-    def open(self, collections: Mapping[str, CollectionSpec]) -> None:
+    def open(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
         """See ``PointStore``."""
-        names = real_names(self.description() or {})
+        names = real_names(description, self.location)
         for name, spec in collections.items():
             if not self._exists(self._name(names[name])):
                 self._create_collection(names[name], spec)
@@ -121,7 +121,7 @@ class ServerStore:
 
     def describe(self, description: Mapping[str, object]) -> None:
         """See ``PointStore``."""
-        self._describe(self._name(real_names(description)[SEGMENTS]), description)
+        self._describe(self._name(real_names(description, self.location)[SEGMENTS]), description)
 
     def create(self, real_name: str, spec: CollectionSpec) -> None:
         """See ``PointStore``."""
@@ -131,7 +131,7 @@ class ServerStore:
     def switch(self, description: Mapping[str, object]) -> None:
         """See ``PointStore``."""
         self.describe(description)
-        self._alias(real_names(description))
+        self._alias(real_names(description, self.location))
 
     def upsert(self, name: str, points: Sequence[StoredPoint], *, vector: str, over: Conditions = ()) -> None:
         """See ``PointStore``."""
