@@ -7,10 +7,8 @@ for real collections, ``segments-4`` and ``images-4``, that the description of t
 A vector is named by embedder and views, ``0123456789ab-crop+mask`` and ``0123456789ab-image``, so that those
 of another embedder can be filled beside it.
 
-Names that are kept for later and that nothing writes yet: the collection ``tracks``; in the payload of a
-segment ``track_id``, ``track_start_s``, ``track_end_s``, ``track_best_s``, ``labels``, ``calibration_mean``
-and ``calibration_deviation``; in the description ``calibration`` and ``labels``. Readers ignore what they do
-not know, and ``remember`` keeps it.
+Tracks, labels and calibration have room in the payloads: readers ignore keys that they do not know, and
+migrations keep them.
 """
 
 from collections.abc import Mapping

@@ -29,6 +29,7 @@ from segdex_backends.index.payloads import (
     image_from_payload,
     image_to_payload,
     in_conflict,
+    missing_index,
     repeated_payload,
     segment_from_payload,
     segment_to_payload,
@@ -69,8 +70,9 @@ class QdrantIndex:
         self._store = store
         self._fingerprint: IndexFingerprint | None = None
         try:
-            if migrate(store):
-                self._open(self._description())
+            description = migrate(store)
+            if description is not None:
+                self._open(description)
         except BaseException:
             store.close()
             raise
@@ -112,7 +114,7 @@ class QdrantIndex:
         """See ``IndexReader``."""
         known = self._known()
         for view, vector in vectors.items():
-            check_query(vector, 1, known, view)
+            check_query(vector, known, view)
         rows = [join_query({view: vector}, {view: 1.0}, known.views) for view, vector in vectors.items()]
         found = self._store.scores(SEGMENTS, segment_ids, rows, vector=segment_vector(known))
         return {
@@ -238,7 +240,7 @@ class QdrantIndex:
     def _description(self) -> Mapping[str, object]:
         description = self._store.description()
         if description is None:
-            raise self._store.missing()
+            raise missing_index(self.location)
         return description
 
     def _open(self, description: Mapping[str, object]) -> IndexFingerprint:
@@ -248,7 +250,7 @@ class QdrantIndex:
 
     def _known(self) -> IndexFingerprint:
         if self._fingerprint is None:
-            raise self._store.missing()
+            raise missing_index(self.location)
         return self._fingerprint
 
     def _accepted(self, record: ImageRecord) -> ImageRecord:

@@ -42,7 +42,7 @@ from segdex_backends.index import edge_store
 from segdex_backends.index.qdrant import QdrantIndex
 from tests.backends.index.stored_samples import FINGERPRINT, make_picture
 
-edge_store._WRITES_PER_FLUSH = 3  # so that a kill often falls into a flush
+edge_store.WRITES_PER_FLUSH = 3  # so that a kill often falls into a flush
 index = QdrantIndex(edge_store.EdgeStore(Path(sys.argv[1]), create=True))
 index.ensure(FINGERPRINT)
 try:
@@ -378,7 +378,6 @@ def test_a_log_file_that_is_renamed_meanwhile_does_not_end_a_write(
     index: QdrantIndex, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Qdrant Edge makes the next file of the log as tmp-open-5 in a thread, and then renames it."""
-    index.ensure(FINGERPRINT)
     listed = Path.iterdir
 
     def iterdir(folder: Path) -> Iterator[Path]:
