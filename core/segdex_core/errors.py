@@ -74,7 +74,7 @@ class IndexMissingError(SegmentIndexError):
 
 
 class IndexMismatchError(SegmentIndexError):
-    """The index was filled with other models, other views or another schema."""
+    """The index was filled with other models or other views."""
 
 
 class IndexLockedError(SegmentIndexError):

@@ -35,7 +35,7 @@ SEGMENT_VIEWS = ("crop", "mask")
 """What is embedded of a segment: the box with a little margin, and what the mask shows of it."""
 
 IMAGE_VIEW = "image"
-"""The named vector of a whole picture."""
+"""The last part of the name of the vector of a whole picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Segment:
         area_px: Number of pixels in the mask, at least 1.
         predicted_iou: The model's own estimate of its mask's IoU, about 0 to 1.
         stability: IoU of the mask between two logit cut-offs, 0 to 1.
-        score: What ``select`` ranked by, higher is better; its scale depends on the selection.
+        score: What the selection ranked by, higher is better; its scale depends on the selection.
         object_score: How likely it is one whole object, 0 to 1.
         parent: Position, in the same list, of the smallest segment that contains this one; None at the top.
     """
@@ -203,7 +203,7 @@ class IndexFingerprint:
         profile: Name of the profile that made the index; the default for later commands.
         embedder: ``Embedder.fingerprint``.
         dim: Length of a vector.
-        views: Names of the segment vectors, in order.
+        views: Views of a segment, in the order in which they lie in its vector.
         segmenter: ``Segmenter.fingerprint`` of the first ingest; for information.
         schema_version: ``SCHEMA_VERSION`` of the writer.
         quality: ``fast``, ``balanced`` or ``best``: the masks of the last ingest, and the default for the

@@ -96,21 +96,3 @@ def drop_nested(hits: Sequence[FusedSegment]) -> list[FusedSegment]:
         kept_keys.add(hit.segment_key)
         covered_keys.update(hit.ancestor_keys)
     return kept
-
-
-def group_by_image(hits: Sequence[HitSegment], *, limit: int, per_image: int) -> list[list[HitSegment]]:
-    """Return the best ``per_image`` hits of each of the best ``limit`` pictures, both best first.
-
-    Args:
-        hits: Best first.
-        limit: How many pictures.
-        per_image: How many segments of each.
-    """
-    groups: dict[UUID, list[HitSegment]] = {}
-    for hit in hits:
-        if hit.image_id in groups:
-            if len(groups[hit.image_id]) < per_image:
-                groups[hit.image_id].append(hit)
-        elif len(groups) < limit:
-            groups[hit.image_id] = [hit]
-    return list(groups.values())

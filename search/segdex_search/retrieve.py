@@ -10,7 +10,7 @@ import numpy.typing as npt
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import FusedSegment, ImageRecord, SegmentFilter
 from segdex_search.queries import SearchQuery
-from segdex_search.rank import SearchHit, drop_nested, fuse_views, group_by_image
+from segdex_search.rank import HitSegment, SearchHit, drop_nested, fuse_views
 
 _SEGMENTS_PER_IMAGE = 4
 """Segments fetched to find a picture: the best of a query often lie in the same one."""
@@ -45,7 +45,7 @@ def fused_hits(
         object_weight: What the object score counts beside them.
         index: Whom to ask.
     """
-    query = replace(query, where=where_of(query))
+    query = replace(query, where=_where_of(query))
 
     def ask(where: SegmentFilter, limit: int) -> Sequence[FusedSegment]:
         found = index.query_fused(
@@ -64,13 +64,14 @@ def fused_hits(
     page = list(images)[query.offset : reach]
     shown = _fill_pictures(ask, hits, page, complete=complete, query=query)
     viewed = index.view_segments([hit.segment_id for found in shown for hit in found], vectors)
-    segments = fuse_views(viewed.values(), weights=weights, object_weight=object_weight)
-    groups = group_by_image(segments, limit=query.limit, per_image=query.per_image)
-    found = tuple(SearchHit(images[group[0].image_id], tuple(group)) for group in groups)
+    groups: dict[UUID, list[HitSegment]] = {}
+    for hit in fuse_views(viewed.values(), weights=weights, object_weight=object_weight):
+        groups.setdefault(hit.image_id, []).append(hit)
+    found = tuple(SearchHit(images[image_id], tuple(group)) for image_id, group in groups.items())
     return found, len(images) > reach
 
 
-def where_of(query: SearchQuery) -> SegmentFilter:
+def _where_of(query: SearchQuery) -> SegmentFilter:
     """Return the conditions of a question, with those of its level."""
     if query.level != "part":
         return query.where
@@ -87,7 +88,7 @@ def _find_pictures(
     fetch = reach * _SEGMENTS_PER_IMAGE
     while True:
         hits = ask(where, fetch)
-        order = list(_by_image(hits))
+        order = list(dict.fromkeys(hit.image_key for hit in hits))
         images: list[ImageRecord] = []
         for start in range(0, len(order), reach):
             images += index.get_images([UUID(key) for key in order[start : start + reach]])
@@ -114,14 +115,18 @@ def _fill_pictures(
         complete: Whether ``hits`` are all there are.
         query: How many segments of a picture, under which filter, and whether nested ones are kept.
     """
-
-    def choose(found: Sequence[FusedSegment]) -> Sequence[FusedSegment]:
-        return (found if query.nested else drop_nested(found))[: query.per_image]
+    keys = {str(image_id): image_id for image_id in image_ids}
 
     def choose_each(found: Sequence[FusedSegment]) -> dict[str, Sequence[FusedSegment]]:
-        return {key: choose(group) for key, group in _by_image(found).items()}
+        groups: dict[str, list[FusedSegment]] = {}
+        for hit in found:
+            if hit.image_key in keys:
+                groups.setdefault(hit.image_key, []).append(hit)
+        return {
+            key: (group if query.nested else drop_nested(group))[: query.per_image]
+            for key, group in groups.items()
+        }
 
-    keys = {str(image_id): image_id for image_id in image_ids}
     shown = choose_each(hits)
     per_lacking = query.per_image * _FILL_PER_SEGMENT
     while not complete:
@@ -134,11 +139,3 @@ def _fill_pictures(
         complete = len(found) < len(lacking) * per_lacking
         per_lacking *= _GROWTH
     return [shown[key] for key in keys]
-
-
-def _by_image(hits: Sequence[FusedSegment]) -> dict[str, list[FusedSegment]]:
-    """Return the hits of each picture by its key, in the order of their best hits."""
-    groups: dict[str, list[FusedSegment]] = {}
-    for hit in hits:
-        groups.setdefault(hit.image_key, []).append(hit)
-    return groups

@@ -30,11 +30,13 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 import psutil
+from qdrant_edge import EdgeShard
 from tests.backends.index.stored_samples import FINGERPRINT, FOLDERS, VIEWS, Picture, make_picture, unit_rows
 from tests.benchmarks.harness import RESULTS, describe_machine
 from tests.qdrant_server import QdrantServer, running_server
 
 from segdex_backends.index.edge_store import EdgeStore
+from segdex_backends.index.layout import REAL_NAMES, SEGMENTS
 from segdex_backends.index.qdrant import QdrantIndex
 from segdex_backends.index.server_store import ServerStore
 from segdex_core.masks import MaskRLE
@@ -305,7 +307,10 @@ def ask(folder: Path) -> list[dict[str, object]]:
     filled = Filled.read(folder)
     embedder = QueryEmbedder(filled.vectors)
     rows: list[dict[str, object]] = []
+    in_graph: object = _embedded_in_graph(folder) if filled.index == "edge" else None
     with opened(folder, filled.index, create=False) as (index, server):
+        if server is not None:
+            in_graph = describe_server(server)["indexed_vectors_count"]
         for name, where in FILTERS.items():
             share = recall(index, embedder, name, folder)
             for clients in _CLIENTS:
@@ -325,7 +330,7 @@ def ask(folder: Path) -> list[dict[str, object]]:
                     "p99_ms": p99,
                     "queries_per_s": round(per_s),
                     "recall": None if share is None else round(share, 3),
-                    "in_graph": _built(index, server),
+                    "in_graph": in_graph,
                     "rss_mib": rss >> 20,
                     "disk_mib": _size_bytes(folder) >> 20,
                     "upload_s": round(filled.upload_s),
@@ -380,13 +385,13 @@ def _matches(picture: Picture, row: int, where: SegmentFilter) -> bool:
     )
 
 
-def _built(index: SegmentIndex, server: QdrantServer | None) -> object:
-    """Return how many vectors are in a graph; each segment has one for each view."""
-    if server is not None:
-        return describe_server(server)["indexed_vectors_count"]
-    assert isinstance(index, QdrantIndex)
-    assert isinstance(index._store, EdgeStore)
-    return index._store._shards["segments-4"].info().indexed_vectors_count
+def _embedded_in_graph(folder: Path) -> int:
+    """Return how many vectors of an embedded index that nobody has open are in a graph."""
+    shard = EdgeShard.load(str(folder / "edge" / REAL_NAMES[SEGMENTS]))
+    try:
+        return shard.info().indexed_vectors_count
+    finally:
+        shard.close()
 
 
 def _size_bytes(folder: Path) -> int:

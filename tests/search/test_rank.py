@@ -14,7 +14,7 @@ from segdex_backends.index.memory import MemoryIndex
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import MaskRLE
 from segdex_core.records import FusedSegment, SegmentRecord, ViewedSegment
-from segdex_search.rank import HitSegment, SearchHit, drop_nested, fuse_views, group_by_image
+from segdex_search.rank import HitSegment, SearchHit, drop_nested, fuse_views
 
 Vectors = dict[UUID, dict[str, npt.NDArray[np.float32]]]
 
@@ -151,23 +151,6 @@ def test_of_equal_views_the_whole_object_comes_first() -> None:
 
     assert [found.record.segment_id.int for found in hits] == [9, 5, 2]
     assert hits[0].score == pytest.approx(3.18)
-
-
-@given(
-    st.lists(st.integers(0, 6), max_size=40),
-    st.integers(1, 8),
-    st.integers(1, 5),
-)
-def test_groups_are_the_first_pictures_with_their_first_hits(
-    images: list[int], limit: int, per_image: int
-) -> None:
-    hits = [hit(record_of(i, image=image), 1 - i / 100) for i, image in enumerate(images)]
-    first_seen = list(dict.fromkeys(found.record.image_id for found in hits))[:limit]
-    expected = [
-        [found for found in hits if found.record.image_id == image_id][:per_image] for image_id in first_seen
-    ]
-
-    assert group_by_image(hits, limit=limit, per_image=per_image) == expected
 
 
 def test_the_score_of_a_picture_is_that_of_its_best_segment() -> None:

@@ -153,13 +153,11 @@ class _Asker:
     names: Mapping[UUID, str]
     options: Mapping[str, Any]
 
-    def answer(
-        self, term: Term, *, per_image: int = 1, where: SegmentFilter | None = None
-    ) -> SearchAnswer | None:
+    def answer(self, term: Term, *, per_image: int = 1) -> SearchAnswer | None:
         """Return the answer over all pictures; None where the model cannot read the text."""
         query = SearchQuery(
             terms=(term,),
-            where=where or self.where,
+            where=self.where,
             limit=min(len(self.names), MAX_LIMIT),
             per_image=per_image,
             **self.options,

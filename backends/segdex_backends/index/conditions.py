@@ -69,4 +69,4 @@ def segment_conditions(where: SegmentFilter) -> Conditions:
 
 def of_image(image_id: UUID) -> Conditions:
     """Return the condition on the segments of one picture."""
-    return segment_conditions(SegmentFilter(image_ids=(image_id,)))
+    return (Equals("image_id", str(image_id)),)

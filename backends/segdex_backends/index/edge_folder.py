@@ -18,9 +18,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from qdrant_edge import EdgeShard
 
+from segdex_backends.index.payloads import missing_index
 from segdex_core.errors import (
     IndexLockedError,
-    IndexMissingError,
     IndexStorageError,
     SegdexError,
     SegmentIndexError,
@@ -70,7 +70,7 @@ class EdgeFolder:
         self.location = f"edge:{path}"
         with self.translated():
             if not create and not path.exists():
-                raise self.missing()
+                raise missing_index(self.location)
             if path.exists() and not path.is_dir():
                 raise IndexStorageError(
                     f"{path} is a file, but an embedded index is a folder; change --index"
@@ -79,12 +79,6 @@ class EdgeFolder:
             self._check_ours(create=create)
             self._lock = FileLock(path / _LOCK, thread_local=False)
             self._acquire()
-
-    def missing(self) -> IndexMissingError:
-        """Return the error that there is no index here."""
-        return IndexMissingError(
-            f"there is no index at {self.location}: segdex ingest PATH --index {self.location} makes one"
-        )
 
     def read_description(self) -> Mapping[str, object] | None:
         """Return the description of the index, None when it was not made yet."""
@@ -140,7 +134,7 @@ class EdgeFolder:
     def sync_log(self, name: str) -> None:
         """Force the write-ahead log of a shard to the disk, so that a power failure loses nothing.
 
-        A tenth of what ``EdgeShard.flush`` costs (7 against 200 ms on a virtual disk); loading replays it.
+        It takes 7 ms where ``EdgeShard.flush`` takes 200 (on a virtual disk); loading replays the log.
         The next files of the log are made beside it meanwhile, and renamed before anything is in them.
         """
         with self.translated():
@@ -207,7 +201,7 @@ class EdgeFolder:
                 f"{self.path} is no segdex index but holds {other[0]!r}; give --index an empty or new folder"
             )
         if not create:
-            raise self.missing()
+            raise missing_index(self.location)
 
     def _acquire(self) -> None:
         try:

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-import numpy as np
 from qdrant_edge import (
     CountRequest,
     Distance,
@@ -23,7 +22,6 @@ from qdrant_edge import (
     QueryBatchRequest,
     QueryRequest,
     RangeFloat,
-    Record,
     ScoredPoint,
     ScrollRequest,
     SearchParams,
@@ -34,13 +32,12 @@ from segdex_backends.index.conditions import AnyOf, Between, Condition, Conditio
 from segdex_backends.index.edge_folder import WRITE_FREE_BYTES, EdgeFolder
 from segdex_backends.index.fusing import FUSED_FIELDS, SEARCH_EF, unreadable
 from segdex_backends.index.layout import is_collection, real_names
-from segdex_backends.index.payloads import to_uuid
-from segdex_backends.index.point_store import CollectionSpec, Row, StoredPoint
-from segdex_core.errors import IndexMissingError, SegmentIndexError
+from segdex_backends.index.point_store import CollectionSpec, Row, StoredPoint, stored_point, to_uuid
 from segdex_core.records import FusedSegment
 
 _PAGE = 256  # points per request of a scroll
-_WRITES_PER_FLUSH = 64
+
+WRITES_PER_FLUSH = 64
 """Writes between two flushes. A flush empties the write-ahead log, which grows by 0.4 MB for 100 segments of
 two vectors of 384; it costs about 0.2 s, and replaying 16,000 such segments on opening about 0.7 s."""
 
@@ -80,10 +77,6 @@ class EdgeStore:
         """See ``PointStore``."""
         return self._folder.location
 
-    def missing(self) -> IndexMissingError:
-        """See ``PointStore``."""
-        return self._folder.missing()
-
     def description(self) -> Mapping[str, object] | None:
         """See ``PointStore``."""
         return self._folder.read_description()
@@ -94,9 +87,9 @@ class EdgeStore:
         if self.description() is None:
             self.describe(description)
 
-    def open(self, collections: Mapping[str, CollectionSpec]) -> None:
+    def open(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
         """See ``PointStore``."""
-        self._names = real_names(self.description() or {})
+        self._names = real_names(description, self.location)
         self._drop_former()
         for name, spec in collections.items():
             self.create(self._names[name], spec)
@@ -116,7 +109,7 @@ class EdgeStore:
             for shard in self._shards.values():
                 shard.flush()
         self.describe(description)
-        self._names = real_names(description)
+        self._names = real_names(description, self.location)
         self._drop_former()
 
     def upsert(self, name: str, points: Sequence[StoredPoint], *, vector: str, over: Conditions = ()) -> None:
@@ -198,7 +191,7 @@ class EdgeStore:
             found = shard.retrieve(
                 list(ids), with_payload=vector is None, with_vector=[vector] if vector else False
             )
-        return {point.id: point for point in (self._stored(one, vector) for one in found)}
+        return {point.id: point for point in (stored_point(one, vector, self.location) for one in found)}
 
     def scroll(
         self, name: str, where: Conditions = (), *, vector: str | None = None
@@ -216,7 +209,7 @@ class EdgeStore:
             shard = self._shard(name)
             with self._folder.translated():
                 points, offset = shard.scroll(request)
-            yield from (self._stored(point, vector) for point in points)
+            yield from (stored_point(point, vector, self.location) for point in points)
             if offset is None:
                 return
 
@@ -229,8 +222,8 @@ class EdgeStore:
     def optimize(self) -> None:
         """See ``IndexAdmin``; blocks all threads.
 
-        It took 27 s for 23,000 segments of two vectors of 384 on 2 cores. Qdrant builds no graph for less
-        than about 10 MB of vectors, where it would not pay.
+        It took 259 s for 100,000 segments of two views of 512 on 2 cores, see docs/performance.md. Qdrant
+        builds no graph for less than about 10 MB of vectors, where it would not pay.
         """
         for name, shard in self._shards.items():
             # The optimizer writes a new copy of a shard before it drops the old one.
@@ -262,7 +255,7 @@ class EdgeStore:
         with self._folder.translated():
             shard.update(operation)
             self._writes += 1
-            if self._writes % _WRITES_PER_FLUSH == 0:
+            if self._writes % WRITES_PER_FLUSH == 0:
                 for each in self._shards.values():
                     each.flush()
         self._folder.sync_log(self._names.get(name, name))
@@ -287,14 +280,6 @@ class EdgeStore:
             ancestor_keys=tuple(payload["ancestor_ids"]),
             score=point.score,
         )
-
-    def _stored(self, point: Record, vector: str | None) -> StoredPoint:
-        row = None
-        if vector is not None:
-            if not isinstance(point.vector, dict) or vector not in point.vector:
-                raise SegmentIndexError(f"point {point.id} in {self.location} has no vector {vector!r}")
-            row = np.asarray(point.vector[vector], np.float32)
-        return StoredPoint(to_uuid(point.id), point.payload or {}, row)
 
 
 def _make_shard(path: str, *, spec: CollectionSpec) -> EdgeShard:

@@ -90,7 +90,9 @@ def check_fused_query(
         raise ValueError(f"weights must be 0 or more, one above 0, but got {dict(weights)}")
     shares = {view: weight / total for view, weight in weights.items() if weight > 0}
     for view in shares:
-        check_query(vectors[view], limit, fingerprint, view)
+        check_query(vectors[view], fingerprint, view)
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, but got {limit}")
     return shares
 
 

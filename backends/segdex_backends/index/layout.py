@@ -7,10 +7,8 @@ for real collections, ``segments-4`` and ``images-4``, that the description of t
 A vector is named by embedder and views, ``0123456789ab-crop+mask`` and ``0123456789ab-image``, so that those
 of another embedder can be filled beside it.
 
-Names that are kept for later and that nothing writes yet: the collection ``tracks``; in the payload of a
-segment ``track_id``, ``track_start_s``, ``track_end_s``, ``track_best_s``, ``labels``, ``calibration_mean``
-and ``calibration_deviation``; in the description ``calibration`` and ``labels``. Readers ignore what they do
-not know, and ``remember`` keeps it.
+Tracks, labels and calibration have room in the payloads: readers ignore keys that they do not know, and
+migrations keep them.
 """
 
 from collections.abc import Mapping
@@ -20,6 +18,7 @@ from types import MappingProxyType
 from segdex_backends.index.fusing import joined_size
 from segdex_backends.index.payloads import FILTER_FIELDS
 from segdex_backends.index.point_store import CollectionSpec
+from segdex_core.errors import SegmentIndexError
 from segdex_core.records import IMAGE_VIEW, IndexFingerprint
 
 SEGMENTS, IMAGES = "segments", "images"
@@ -32,10 +31,23 @@ COLLECTIONS_KEY = "collections"
 """Key of the description that holds ``REAL_NAMES``; absent before schema 4, when names were not apart."""
 
 
-def real_names(description: Mapping[str, object]) -> Mapping[str, str]:
-    """Return by name where the collections of an index are."""
-    found = description.get(COLLECTIONS_KEY, {SEGMENTS: SEGMENTS, IMAGES: IMAGES})
-    return {str(name): str(real) for name, real in found.items()} if isinstance(found, Mapping) else {}
+def real_names(description: Mapping[str, object], place: str) -> Mapping[str, str]:
+    """Return by name where the collections of the index at ``place`` are.
+
+    Raises:
+        SegmentIndexError: If the description does not say it; collections that it does not name are removed.
+    """
+    if description.get("schema_version") == 3:
+        return {SEGMENTS: SEGMENTS, IMAGES: IMAGES}
+    found = description.get(COLLECTIONS_KEY)
+    if not isinstance(found, Mapping) or any(
+        str(found.get(name)).partition("-")[0] != name for name in REAL_NAMES
+    ):
+        raise SegmentIndexError(
+            f"the description of {place} is damaged, restore it or ingest into a new --index: "
+            f"{COLLECTIONS_KEY!r} must say where {SEGMENTS} and {IMAGES} are, but is {found!r}"
+        )
+    return {str(name): str(real) for name, real in found.items()}
 
 
 def is_collection(real_name: str) -> bool:

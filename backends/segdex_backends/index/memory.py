@@ -80,7 +80,7 @@ class MemoryIndex:
         """See ``IndexWriter``."""
         check_vectors(vector, (1, self._known().dim), "the vector of a picture")
         held = self._images.get(record.image_id)
-        if (held.record.revision if held else record.revision) == record.revision:
+        if held is None or held.record.revision == record.revision:
             accepted = replace(record, revision=record.revision + 1)
             self._images[record.image_id] = _StoredImage(accepted, np.array(vector[0], np.float32))
         return self._accepted(record)
@@ -132,7 +132,7 @@ class MemoryIndex:
     ) -> dict[UUID, ViewedSegment]:
         """See ``IndexReader``."""
         for view, vector in vectors.items():
-            check_query(vector, 1, self._known(), view)
+            check_query(vector, self._known(), view)
         found = [self._segments[key] for key in segment_ids if key in self._segments]
         return {
             stored.record.segment_id: ViewedSegment(

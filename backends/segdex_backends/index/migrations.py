@@ -16,48 +16,51 @@ from itertools import islice
 
 from segdex_backends.index.conditions import Equals
 from segdex_backends.index.layout import COLLECTIONS_KEY, IMAGES, REAL_NAMES, SEGMENTS, collections
-from segdex_backends.index.payloads import fingerprint_from_payload, fingerprint_to_payload
+from segdex_backends.index.payloads import (
+    fingerprint_from_payload,
+    fingerprint_to_payload,
+    with_exact_floats,
+)
 from segdex_backends.index.point_store import CollectionSpec, PointStore, StoredPoint
 from segdex_core.errors import SegmentIndexError
-from segdex_core.records import SCHEMA_VERSION, IndexFingerprint
+from segdex_core.records import SCHEMA_VERSION
 
 PAGE = 256  # points that are written at a time
-_TEXT = "_text"  # ending of the name of a field that has a float as text, see payloads
 
 logger = logging.getLogger(__name__)
 
 
-def migrate(store: PointStore) -> bool:
-    """Bring an index to ``SCHEMA_VERSION``; return whether there is an index at all.
+def migrate(store: PointStore) -> Mapping[str, object] | None:
+    """Bring an index to ``SCHEMA_VERSION``; return its description, None where there is no index.
 
     Raises:
         IndexVersionError: If a newer segdex made the index, or one so old that it cannot be migrated.
         SegmentIndexError: If it fails; the next one goes on.
     """
     while (description := store.description()) is not None:
-        found = fingerprint_from_payload(description, store.location)
-        version = found.schema_version
+        version = fingerprint_from_payload(description, store.location).schema_version
         if version == SCHEMA_VERSION:
-            return True
+            break
         logger.warning("migrating %s from schema %d to %d", store.location, version, version + 1)
         try:
-            MIGRATIONS[version](store, found)
+            MIGRATIONS[version](store, description)
         except SegmentIndexError:
             now = store.description()
             if now is None or now.get("schema_version") == version:
                 raise
             # another process was faster, and has switched to the new collections meanwhile
-    return False
+    return description
 
 
-def _name_vectors_by_embedder(store: PointStore, old: IndexFingerprint) -> None:
+def _name_vectors_by_embedder(store: PointStore, description: Mapping[str, object]) -> None:
     """3 to 4: the vectors ``views`` and ``image`` get names by embedder, and pictures the revision 1."""
+    old = fingerprint_from_payload(description, store.location)
     sizes = collections(old)
     former = {
         SEGMENTS: CollectionSpec("views", sizes[SEGMENTS].size, fields=sizes[SEGMENTS].fields),
         IMAGES: CollectionSpec("image", sizes[IMAGES].size),
     }
-    store.open(former)
+    store.open(description, former)
     new = replace(old, schema_version=4)
     added: Mapping[str, Mapping[str, object]] = {SEGMENTS: {}, IMAGES: {"revision": 1}}
     for name, spec in collections(new).items():
@@ -68,7 +71,7 @@ def _name_vectors_by_embedder(store: PointStore, old: IndexFingerprint) -> None:
             changed = [
                 StoredPoint(
                     point.id,
-                    {**_with_exact_floats(point.payload), "schema_version": 4, **added[name]},
+                    {**with_exact_floats(point.payload), "schema_version": 4, **added[name]},
                     point.row,
                 )
                 for point in page
@@ -83,17 +86,7 @@ def _name_vectors_by_embedder(store: PointStore, old: IndexFingerprint) -> None:
     store.optimize()  # the copies have no graph yet
 
 
-MIGRATIONS: Mapping[int, Callable[[PointStore, IndexFingerprint], None]] = {3: _name_vectors_by_embedder}
+MIGRATIONS: Mapping[int, Callable[[PointStore, Mapping[str, object]], None]] = {3: _name_vectors_by_embedder}
 """By the schema that they start from."""
 
 _NOT_THERE = (Equals("schema_version", 3),)  # no point of a new collection fulfills it
-
-
-def _with_exact_floats(payload: Mapping[str, object]) -> dict[str, object]:
-    """Return a payload with each float as its text has it: Qdrant Edge reads some back one unit off."""
-    exact = dict(payload)
-    for name, text in payload.items():
-        if name.endswith(_TEXT):
-            field = name.removesuffix(_TEXT)
-            exact[field] = [float(each) for each in text] if isinstance(text, list) else float(str(text))
-    return exact

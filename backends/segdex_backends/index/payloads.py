@@ -7,14 +7,21 @@ last place off, and then a record would differ from the one that was written.
 """
 
 from collections.abc import Mapping
-from typing import Literal, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from segdex_core.errors import IndexConflictError, IndexMismatchError, IndexVersionError, SegmentIndexError
+from segdex_backends.index.point_store import FieldKind, to_uuid
+from segdex_core.errors import (
+    IndexConflictError,
+    IndexMismatchError,
+    IndexMissingError,
+    IndexVersionError,
+    SegmentIndexError,
+)
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import MaskRLE
 from segdex_core.records import (
@@ -29,7 +36,7 @@ from segdex_core.records import (
     Vectors,
 )
 
-FILTER_FIELDS: Mapping[str, Literal["uuid", "keyword", "float"]] = {
+FILTER_FIELDS: Mapping[str, FieldKind] = {
     "image_id": "uuid",
     "sources": "keyword",
     "tags": "keyword",
@@ -204,13 +211,18 @@ def image_from_payload(point_id: object, payload: Mapping[str, object] | None, p
         raise _unreadable(what, error) from error
 
 
-def to_uuid(point_id: object) -> UUID:
-    """Return the id of a point, which Qdrant gives as a UUID or as its text.
+def with_exact_floats(payload: Mapping[str, object]) -> dict[str, object]:
+    """Return a payload with each float as its text has it.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If a text is not a number.
     """
-    return point_id if isinstance(point_id, UUID) else UUID(str(point_id))
+    exact = dict(payload)
+    for name, value in payload.items():
+        if _is_float(value) and name + _TEXT in payload:
+            text = payload[name + _TEXT]
+            exact[name] = [float(str(each)) for each in text] if isinstance(text, list) else float(str(text))
+    return exact
 
 
 def repeated_payload(record: ImageRecord) -> dict[str, object]:
@@ -256,15 +268,18 @@ def check_fingerprint(stored: IndexFingerprint, wanted: IndexFingerprint, place:
 
     Raises:
         IndexMismatchError: If it was filled by another embedder, or with other views.
-        IndexVersionError: If a newer segdex made the index.
     """
-    _check_version({"schema_version": stored.schema_version}, f"the description of {place}")
     reason = stored.describe_mismatch(wanted)
     if reason is not None:
         raise IndexMismatchError(
             f"{place} was filled by other models: {reason}; use --profile {stored.profile} with it, "
             "or ingest the pictures again into a new index with another --index"
         )
+
+
+def missing_index(place: str) -> IndexMissingError:
+    """Return the error that there is no index at ``place``."""
+    return IndexMissingError(f"there is no index at {place}: segdex ingest PATH --index {place} makes one")
 
 
 def unknown_picture(image_id: UUID, place: str) -> IndexConflictError:
@@ -304,45 +319,38 @@ def check_vectors(vectors: Vectors, shape: tuple[int, ...], what: str) -> None:
         raise ValueError(f"{what} must be finite")
 
 
-def check_query(
-    vector: npt.NDArray[np.float32], limit: int, fingerprint: IndexFingerprint, view: str | None = None
-) -> None:
-    """Check a query; ``view`` is None for a query over whole pictures.
+def check_query(vector: npt.NDArray[np.float32], fingerprint: IndexFingerprint, view: str) -> None:
+    """Check what one view is asked for.
 
     Raises:
-        ValueError: If the view is unknown, the vector has another shape or the limit is below 1.
+        ValueError: If the view is unknown or the vector has another shape.
     """
-    if view is not None and view not in fingerprint.views:
+    if view not in fingerprint.views:
         raise ValueError(f"view must be one of {fingerprint.views}, but got {view!r}")
     check_vectors(vector, (fingerprint.dim,), "the query")
-    if limit < 1:
-        raise ValueError(f"limit must be at least 1, but got {limit}")
 
 
 def _parse(model: type[_StoredT], payload: Mapping[str, object] | None, what: str) -> _StoredT:
     _check_version(payload, what)
     try:
-        return model.model_validate(_with_exact_floats(payload))
+        return model.model_validate(with_exact_floats(payload or {}))
     except ValueError as error:  # pydantic's ValidationError is one
         raise _unreadable(what, error) from error
 
 
 def _float_texts(payload: Mapping[str, object]) -> dict[str, object]:
-    texts: dict[str, object] = {}
-    for name, value in payload.items():
-        if isinstance(value, float):
-            texts[name + _TEXT] = repr(value)
-        elif isinstance(value, list) and value and isinstance(value[0], float):
-            texts[name + _TEXT] = [repr(each) for each in value]
-    return texts
+    return {
+        name + _TEXT: [repr(each) for each in value] if isinstance(value, list) else repr(value)
+        for name, value in payload.items()
+        if _is_float(value)
+    }
 
 
-def _with_exact_floats(payload: Mapping[str, object] | None) -> Mapping[str, object] | None:
-    """Put the texts of floats into their fields, where pydantic parses them."""
-    if payload is None:
-        return None
-    texts = {name.removesuffix(_TEXT): text for name, text in payload.items() if name.endswith(_TEXT)}
-    return {**payload, **texts}
+def _is_float(value: object) -> bool:
+    """Return whether a value of a payload is a float, or a list of floats."""
+    return isinstance(value, float) or (
+        isinstance(value, list) and bool(value) and isinstance(value[0], float)
+    )
 
 
 def _check_version(payload: object, what: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdex_backends.index.conditions import Conditions
-from segdex_core.errors import IndexMissingError
+from segdex_core.errors import SegmentIndexError
 from segdex_core.records import FusedSegment
 
 FieldKind = Literal["uuid", "keyword", "float"]
@@ -47,6 +47,48 @@ class StoredPoint:
     row: Row | None = None
 
 
+class FoundPoint(Protocol):
+    """A point as Qdrant Edge and the client of a server give it."""
+
+    @property
+    def id(self) -> object:
+        """The id, see ``to_uuid``."""
+        ...
+
+    @property
+    def payload(self) -> Mapping[str, object] | None:
+        """The payload, if it was asked for."""
+        ...
+
+    @property
+    def vector(self) -> object:
+        """The vectors that were asked for, by name."""
+        ...
+
+
+def to_uuid(point_id: object) -> UUID:
+    """Return the id of a point, which Qdrant gives as a UUID or as its text.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    return point_id if isinstance(point_id, UUID) else UUID(str(point_id))
+
+
+def stored_point(point: FoundPoint, vector: str | None, place: str) -> StoredPoint:
+    """Return a point that was found in the index at ``place``, with one of its vectors if that is named.
+
+    Raises:
+        SegmentIndexError: If it has no such vector.
+    """
+    row = None
+    if vector is not None:
+        if not isinstance(point.vector, Mapping) or vector not in point.vector:
+            raise SegmentIndexError(f"point {point.id} in {place} has no vector {vector!r}")
+        row = np.asarray(point.vector[vector], np.float32)
+    return StoredPoint(to_uuid(point.id), point.payload or {}, row)
+
+
 class PointStore(Protocol):
     """Collections of points and one description. All writes are idempotent, and durable when they return.
 
@@ -60,10 +102,6 @@ class PointStore(Protocol):
         """See ``IndexReader``."""
         ...
 
-    def missing(self) -> IndexMissingError:
-        """Return the error that there is no index here."""
-        ...
-
     def description(self) -> Mapping[str, object] | None:
         """Return the description as it is stored now, None while there is no index."""
         ...
@@ -72,10 +110,13 @@ class PointStore(Protocol):
         """Begin an index, unless another process has begun one: then its description stays."""
         ...
 
-    def open(self, collections: Mapping[str, CollectionSpec]) -> None:
+    def open(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
         """Open the collections that the description names.
 
         What a process that ended has not made is made, and what it has not removed is removed.
+
+        Raises:
+            SegmentIndexError: If it does not name both.
         """
         ...
 
@@ -122,8 +163,8 @@ class PointStore(Protocol):
     ) -> list[FusedSegment]:
         """Return the segments with the largest dot products, best first.
 
-        A store makes the records itself, out of ``FUSED_FIELDS`` alone: for thousands of candidates, a point
-        in between took a fifth of the query.
+        A store makes the records itself, out of ``FUSED_FIELDS`` alone: a point in between takes time where
+        there are thousands of candidates.
 
         Raises:
             SegmentIndexError: If a point has not those fields.

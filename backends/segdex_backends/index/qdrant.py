@@ -29,6 +29,7 @@ from segdex_backends.index.payloads import (
     image_from_payload,
     image_to_payload,
     in_conflict,
+    missing_index,
     repeated_payload,
     segment_from_payload,
     segment_to_payload,
@@ -69,8 +70,9 @@ class QdrantIndex:
         self._store = store
         self._fingerprint: IndexFingerprint | None = None
         try:
-            if migrate(store):
-                self._open()
+            description = migrate(store)
+            if description is not None:
+                self._open(description)
         except BaseException:
             store.close()
             raise
@@ -112,7 +114,7 @@ class QdrantIndex:
         """See ``IndexReader``."""
         known = self._known()
         for view, vector in vectors.items():
-            check_query(vector, 1, known, view)
+            check_query(vector, known, view)
         rows = [join_query({view: vector}, {view: 1.0}, known.views) for view, vector in vectors.items()]
         found = self._store.scores(SEGMENTS, segment_ids, rows, vector=segment_vector(known))
         return {
@@ -217,14 +219,13 @@ class QdrantIndex:
         if self._fingerprint is None:
             description = {**fingerprint_to_payload(wanted), COLLECTIONS_KEY: dict(REAL_NAMES)}
             self._store.make(description, collections(wanted))
-        known = self._open()
+        known = self._open(self._description())
         check_fingerprint(known, wanted, self.location)
 
     def remember(self, fingerprint: IndexFingerprint) -> None:
         """See ``IndexAdmin``."""
         check_fingerprint(self._known(), fingerprint, self.location)
-        description = self._store.description() or {}
-        self._store.describe({**description, **fingerprint_to_payload(fingerprint)})
+        self._store.describe({**self._description(), **fingerprint_to_payload(fingerprint)})
         self._fingerprint = fingerprint
 
     def optimize(self) -> None:
@@ -236,18 +237,20 @@ class QdrantIndex:
         """See ``IndexAdmin``."""
         self._store.close()
 
-    def _open(self) -> IndexFingerprint:
-        """Read the description, and open what it names."""
+    def _description(self) -> Mapping[str, object]:
         description = self._store.description()
         if description is None:
-            raise self._store.missing()
+            raise missing_index(self.location)
+        return description
+
+    def _open(self, description: Mapping[str, object]) -> IndexFingerprint:
         self._fingerprint = fingerprint_from_payload(description, self.location)
-        self._store.open(collections(self._fingerprint))
+        self._store.open(description, collections(self._fingerprint))
         return self._fingerprint
 
     def _known(self) -> IndexFingerprint:
         if self._fingerprint is None:
-            raise self._store.missing()
+            raise missing_index(self.location)
         return self._fingerprint
 
     def _accepted(self, record: ImageRecord) -> ImageRecord:

@@ -11,8 +11,8 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential
 
+from segdex_backends.index.payloads import missing_index
 from segdex_core.errors import (
-    IndexMissingError,
     IndexStorageError,
     IndexUnavailableError,
     IndexVersionError,
@@ -91,12 +91,6 @@ class ServerConnection:
             reason = " ".join(str(error).split())
             raise SegmentIndexError(f"{self.location} does not work: {reason}") from error
 
-    def missing(self) -> IndexMissingError:
-        """Return the error that there is no index on this server."""
-        return IndexMissingError(
-            f"there is no index at {self.location}: segdex ingest PATH --index {self.location} makes one"
-        )
-
     def close(self) -> None:
         """Close the connection; calling it twice is harmless."""
         self.client.close()
@@ -149,7 +143,7 @@ class ServerConnection:
                 f"{self.location} cannot write: {reason}; make room on the server's disk"
             )
         if code == StatusCode.NOT_FOUND and "Collection" in reason:
-            return self.missing()
+            return missing_index(self.location)
         if code in _TRANSIENT:
             return IndexUnavailableError(
                 f"{self.location} does not answer over gRPC on port {self._grpc_port}: {reason}; check that "

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from uuid import UUID
 
-import numpy as np
 from grpc import RpcError, StatusCode  # type: ignore[import-untyped]
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest
@@ -15,11 +14,11 @@ from qdrant_client.conversions.conversion import GrpcToRest
 from segdex_backends.index.conditions import Conditions
 from segdex_backends.index.fusing import FUSED_FIELDS, unreadable
 from segdex_backends.index.layout import REAL_NAMES, SEGMENTS, real_names
-from segdex_backends.index.payloads import to_uuid
-from segdex_backends.index.point_store import CollectionSpec, Row, StoredPoint
+from segdex_backends.index.payloads import missing_index
+from segdex_backends.index.point_store import CollectionSpec, Row, StoredPoint, stored_point
 from segdex_backends.index.server_connection import ServerConnection
 from segdex_backends.index.server_messages import fused_request, scores_request, to_filter
-from segdex_core.errors import IndexMissingError, SegmentIndexError
+from segdex_core.errors import SegmentIndexError
 from segdex_core.records import FusedSegment
 
 _METADATA_KEY = "segdex"  # of the collection of segments: the description
@@ -76,7 +75,7 @@ class ServerStore:
         self._client = self._server.client
         try:
             if self.description() is None and not create:
-                raise self.missing()
+                raise missing_index(self.location)
         except BaseException:
             self.close()
             raise
@@ -85,10 +84,6 @@ class ServerStore:
     def location(self) -> str:
         """See ``PointStore``."""
         return self._server.location
-
-    def missing(self) -> IndexMissingError:
-        """See ``PointStore``."""
-        return self._server.missing()
 
     def description(self) -> Mapping[str, object] | None:
         """See ``PointStore``.
@@ -105,33 +100,34 @@ class ServerStore:
         """See ``PointStore``; the other collection and the aliases follow when the index is opened."""
         # A server makes a collection once, so that one of several processes wins.
         self._create_collection(
-            real_names(description)[SEGMENTS],
+            real_names(description, self.location)[SEGMENTS],
             collections[SEGMENTS],
             metadata={_METADATA_KEY: dict(description)},
         )
 
-    def open(self, collections: Mapping[str, CollectionSpec]) -> None:
+    def open(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
         """See ``PointStore``."""
-        names = real_names(self.description() or {})
+        names = real_names(description, self.location)
         for name, spec in collections.items():
-            if not self._exists(self._name(names[name])):
-                self._create_collection(names[name], spec)
-            self._create_payload_indexes(names[name], spec)
+            self.create(names[name], spec)
         self._alias(names)
 
     def describe(self, description: Mapping[str, object]) -> None:
         """See ``PointStore``."""
-        self._describe(self._name(real_names(description)[SEGMENTS]), description)
+        full_name = self._name(real_names(description, self.location)[SEGMENTS])
+        metadata = {_METADATA_KEY: dict(description)}
+        self._server.write(lambda: self._client.update_collection(full_name, metadata=metadata))
 
     def create(self, real_name: str, spec: CollectionSpec) -> None:
         """See ``PointStore``."""
-        self._create_collection(real_name, spec)
+        if not self._exists(self._name(real_name)):
+            self._create_collection(real_name, spec)
         self._create_payload_indexes(real_name, spec)
 
     def switch(self, description: Mapping[str, object]) -> None:
         """See ``PointStore``."""
         self.describe(description)
-        self._alias(real_names(description))
+        self._alias(real_names(description, self.location))
 
     def upsert(self, name: str, points: Sequence[StoredPoint], *, vector: str, over: Conditions = ()) -> None:
         """See ``PointStore``."""
@@ -205,7 +201,8 @@ class ServerStore:
                     with_payload=vector is None,
                     with_vectors=[vector] if vector else False,
                 )
-            found.update((point.id, point) for point in (self._stored(one, vector) for one in points))
+            stored = (stored_point(one, vector, self.location) for one in points)
+            found.update((point.id, point) for point in stored)
         return found
 
     def scroll(
@@ -222,7 +219,7 @@ class ServerStore:
                     offset=offset,
                     with_vectors=[vector] if vector else False,
                 )
-            yield from (self._stored(point, vector) for point in points)
+            yield from (stored_point(point, vector, self.location) for point in points)
             if offset is None:
                 return
 
@@ -256,10 +253,6 @@ class ServerStore:
             )
         return found
 
-    def _describe(self, full_name: str, description: Mapping[str, object]) -> None:
-        metadata = {_METADATA_KEY: dict(description)}
-        self._server.write(lambda: self._client.update_collection(full_name, metadata=metadata))
-
     def _alias(self, names: Mapping[str, str]) -> None:
         """Let the names mean these collections; a collection that has such a name itself is removed first."""
         for name, real_name in names.items():
@@ -271,7 +264,10 @@ class ServerStore:
             if not self._create_alias(alias, real_name):
                 self._metadata(alias)  # or it is not ours
                 self._server.write(partial(self._client.delete_collection, alias))
-                self._create_alias(alias, real_name)
+                if not self._create_alias(alias, real_name):
+                    raise SegmentIndexError(
+                        f"another process made collection {alias!r} of {self.location} meanwhile; try again"
+                    )
 
     def _create_alias(self, alias: str, real_name: str) -> bool:
         """Make an alias mean a collection; return False where a collection has that name itself."""
@@ -352,11 +348,3 @@ class ServerStore:
             ),
             score=point.score,
         )
-
-    def _stored(self, point: models.Record, vector: str | None) -> StoredPoint:
-        row = None
-        if vector is not None:
-            if not isinstance(point.vector, dict) or vector not in point.vector:
-                raise SegmentIndexError(f"point {point.id} in {self.location} has no vector {vector!r}")
-            row = np.asarray(point.vector[vector], np.float32)
-        return StoredPoint(to_uuid(point.id), point.payload or {}, row)

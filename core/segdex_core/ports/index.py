@@ -104,7 +104,7 @@ class IndexWriter(Protocol):
     """
 
     def upsert_segments(self, segments: EmbeddedSegments) -> None:
-        """Write segments with their vectors; the same id again overwrites. Durable when it returns."""
+        """Write segments with their vectors; the same id again overwrites."""
         ...
 
     def upsert_image(self, record: ImageRecord, vector: Vectors) -> ImageRecord:

@@ -22,6 +22,7 @@ from tests.needs import ROOT, missing
 from segdex_backends.index import edge_folder
 from segdex_backends.index.edge_store import EdgeStore
 from segdex_backends.index.layout import segment_vector
+from segdex_backends.index.payloads import fingerprint_to_payload
 from segdex_backends.index.qdrant import QdrantIndex
 from segdex_core.errors import (
     IndexLockedError,
@@ -41,7 +42,7 @@ from segdex_backends.index import edge_store
 from segdex_backends.index.qdrant import QdrantIndex
 from tests.backends.index.stored_samples import FINGERPRINT, make_picture
 
-edge_store._WRITES_PER_FLUSH = 3  # so that a kill often falls into a flush
+edge_store.WRITES_PER_FLUSH = 3  # so that a kill often falls into a flush
 index = QdrantIndex(edge_store.EdgeStore(Path(sys.argv[1]), create=True))
 index.ensure(FINGERPRINT)
 try:
@@ -184,13 +185,40 @@ def test_an_empty_folder_becomes_an_index_only_when_one_is_to_be_made(tmp_path: 
     index.close()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 1}', '{"profile": 3}'])
-def test_a_damaged_description_is_named_and_the_lock_is_released(tmp_path: Path, text: str) -> None:
-    (tmp_path / "segdex.json").write_text(text)
-    for _ in range(2):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"schema_version": 1}',
+        '{"profile": 3}',
+        json.dumps(fingerprint_to_payload(FINGERPRINT)),
+        *(
+            json.dumps(fingerprint_to_payload(FINGERPRINT) | {"collections": damaged})
+            for damaged in (None, {}, {"segments": "segments-4"}, {"segments": None, "images": "images-4"})
+        ),
+    ],
+)
+def test_a_damaged_description_is_named_the_lock_is_released_and_nothing_is_removed(
+    index: QdrantIndex, home: Path, text: str
+) -> None:
+    ingest(index, [make_picture(0, 3)])
+    index.close()
+    whole = (home / "segdex.json").read_text()
+    (home / "segdex.json").write_text(text)
+    for create in (True, False):
         with pytest.raises(SegmentIndexError, match=r"damaged|cannot be read") as caught:
-            QdrantIndex(EdgeStore(tmp_path, create=False))
+            QdrantIndex(EdgeStore(home, create=create))
         assert not isinstance(caught.value, IndexLockedError)
+        assert "\n" not in str(caught.value)
+
+    assert {path.name for path in home.iterdir() if path.is_dir()} == {"segments-4", "images-4"}
+    (home / "segdex.json").write_text(whole)
+    again = QdrantIndex(EdgeStore(home, create=False))
+    assert list(again.scroll_segments()) == all_segments([make_picture(0, 3)])
+    assert again.counts().images == 1
+    again.close()
 
 
 def test_what_a_process_left_that_ended_while_it_made_the_index_does_no_harm(tmp_path: Path) -> None:
@@ -350,7 +378,6 @@ def test_a_log_file_that_is_renamed_meanwhile_does_not_end_a_write(
     index: QdrantIndex, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Qdrant Edge makes the next file of the log as tmp-open-5 in a thread, and then renames it."""
-    index.ensure(FINGERPRINT)
     listed = Path.iterdir
 
     def iterdir(folder: Path) -> Iterator[Path]:

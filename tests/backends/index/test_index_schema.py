@@ -167,5 +167,6 @@ def test_what_an_older_segdex_made_is_refused_with_the_command_that_makes_it_ane
 
 def test_a_field_that_this_version_does_not_know_is_ignored() -> None:
     record = PICTURE.segments.records[0]
+    unknown = {"x": 1, "label": "sign", "label_text": "stop"}
 
-    assert segment_from_payload(record.segment_id, {**segment_to_payload(record), "x": 1}, "here") == record
+    assert segment_from_payload(record.segment_id, segment_to_payload(record) | unknown, "here") == record

@@ -176,10 +176,12 @@ def test_a_collection_of_somebody_else_is_left_alone(qdrant_server: QdrantServer
     prefix = f"test-{uuid4()}"
     client = QdrantClient(qdrant_server.url, check_compatibility=False)
     client.create_collection(f"{prefix}-segments", models.VectorParams(size=3, distance=models.Distance.DOT))
-    client.close()
     for create in (True, False):
         with pytest.raises(SegmentIndexError, match="was not made by segdex"):
             connect(qdrant_server.url, create=create, prefix=prefix)
+
+    assert client.get_collection(f"{prefix}-segments").config.params.vectors.size == 3  # type: ignore[union-attr]
+    client.close()
 
 
 @pytest.mark.qdrant
