@@ -47,6 +47,16 @@ class IngestPlan:
         """How many pictures another recipe made, which are to be segmented again."""
         return len({file.image_id for file in self.files if file.state == "outdated"})
 
+    def describe_outdated(self, image_s: float | None) -> str:
+        """Return in words what segmenting the outdated pictures again means.
+
+        Args:
+            image_s: Wall seconds that a picture takes; None where that is not known.
+        """
+        pictures = "1 picture was" if self.outdated == 1 else f"{self.outdated:,} pictures were"
+        long = "how long is not known yet" if image_s is None else f"about {_span(self.outdated * image_s)}"
+        return f"{pictures} made with other models or settings and would be segmented again ({long})"
+
     @property
     def to_read(self) -> int:
         """How many files have to be read."""
@@ -74,3 +84,13 @@ def _planned(uri: str, source: Source, ledger: Ledger, recipe: str) -> PlannedFi
     if known is None:
         return PlannedFile(uri, "to_read", version)
     return PlannedFile(uri, "unchanged" if known.recipe == recipe else "outdated", version, known.image_id)
+
+
+def _span(seconds: float) -> str:
+    """Return a span of time in the unit that reads best.
+
+    Example:
+        >>> _span(40), _span(300), _span(86_400)
+        ('1 min', '5 min', '24.0 h')
+    """
+    return f"{seconds / 3600:.1f} h" if seconds >= 2 * 3600 else f"{max(round(seconds / 60), 1)} min"

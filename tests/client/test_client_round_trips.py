@@ -1,6 +1,7 @@
 """Both clients against the real service: what goes out comes back as values."""
 
 import asyncio
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
@@ -152,6 +153,26 @@ def test_jobs_are_added_listed_watched_and_stopped(serve: Serve, tmp_path: Path)
             next(client.watch_job("nothing"))
         with pytest.raises(RequestError, match="allowed folders"):
             client.add_job(["/etc"])
+
+
+def test_a_job_segments_again_what_other_models_made_only_where_it_was_asked_to(
+    serve: Serve, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "new.png").write_bytes(png("pink"))
+    service = serve(job_roots=(folder,))
+    with Client(service.url) as client:
+        list(client.watch_job(client.add_job([folder]).id))
+        [picture] = [one for one in service.loaded.index.scroll_images() if "new.png" in one.files[0].uri]
+        service.loaded.index.update_image(replace(picture, recipe="of other models"))
+        refused = list(client.watch_job(client.add_job([folder]).id))[-1]
+        redone = list(client.watch_job(client.add_job([folder], redo_outdated=True).id))[-1]
+
+        assert (refused.status, refused.counts) == ("failed", {})
+        assert "1 picture was made with other models or settings" in refused.detail
+        assert "redo_outdated" in refused.detail
+        assert (redone.status, sum(redone.counts.values())) == ("done", 1)
 
 
 def test_keys_open_what_they_may(serve: Serve) -> None:

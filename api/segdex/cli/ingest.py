@@ -353,24 +353,11 @@ def _ask_before_again(plan: IngestPlan, *, recipes: RememberedRecipe, yes: bool)
     """
     if not plan.outdated or yes:
         return
-    image_s = recipes.image_s()
-    long = "how long is not known yet" if image_s is None else f"about {_duration(plan.outdated * image_s)}"
-    pictures = "1 picture was" if plan.outdated == 1 else f"{plan.outdated:,} pictures were"
-    what = f"{pictures} made with other models or settings and would be segmented again"
+    what = plan.describe_outdated(recipes.image_s())
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"{what} ({long}): add --yes, or name the settings that they were made with")
-    if not typer.confirm(f"{what} ({long}). Go on?", err=True):
+        raise UsageError(f"{what}: add --yes, or name the settings that they were made with")
+    if not typer.confirm(f"{what}. Go on?", err=True):
         raise KeyboardInterrupt
-
-
-def _duration(seconds: float) -> str:
-    """Return a span of time in the unit that reads best.
-
-    Example:
-        >>> _duration(40), _duration(300), _duration(86_400)
-        ('1 min', '5 min', '24.0 h')
-    """
-    return f"{seconds / 3600:.1f} h" if seconds >= 2 * 3600 else f"{max(round(seconds / 60), 1)} min"
 
 
 def print_report(report: IngestReport, console: Console, *, dry_run: bool = False) -> None:

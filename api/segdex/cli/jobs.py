@@ -16,6 +16,7 @@ from segdex.cli.common import (
     print_json,
     settings_from,
 )
+from segdex.cli.ingest import YesOption
 from segdex.cli.remote import connected
 from segdex_core.errors import UsageError
 from segdex_core.media.uris import display_path
@@ -41,6 +42,7 @@ def add_command(
     context: typer.Context,
     paths: Annotated[list[str], typer.Argument(help="Folders or files on the service's machine.")],
     tag: TagOption = None,
+    yes: YesOption = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay and show how it goes on.")] = False,
     as_json: JsonOption = False,
     server: ServerOption = None,
@@ -48,7 +50,7 @@ def add_command(
     """Queue an ingest of what lies on the service's machine."""
     settings = settings_from(context, server=server)
     with connected(settings, _server(settings)) as client:
-        job = client.add_job(paths, tags=tag or [])
+        job = client.add_job(paths, tags=tag or [], redo_outdated=yes)
         return _watch(client.watch_job(job.id), as_json=as_json) if watch else _show(job, as_json=as_json)
 
 

@@ -152,9 +152,11 @@ class AsyncClient:
         """As ``Client.jobs``."""
         return await self._send(calls.jobs())
 
-    async def add_job(self, paths: Sequence[str | Path], *, tags: Sequence[str] = ()) -> Job:
+    async def add_job(
+        self, paths: Sequence[str | Path], *, tags: Sequence[str] = (), redo_outdated: bool = False
+    ) -> Job:
         """As ``Client.add_job``."""
-        return await self._send(calls.add_job(paths, tags))
+        return await self._send(calls.add_job(paths, tags, redo_outdated=redo_outdated))
 
     async def job(self, job_id: str) -> Job:
         """As ``Client.job``."""

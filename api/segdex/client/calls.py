@@ -287,9 +287,10 @@ def jobs() -> Call[list[Job]]:
     return Call("GET", "/v1/jobs", TypeAdapter(list[Job]).validate_json)
 
 
-def add_job(paths: Sequence[str | Path], tags: Sequence[str]) -> Call[Job]:
+def add_job(paths: Sequence[str | Path], tags: Sequence[str], *, redo_outdated: bool) -> Call[Job]:
     """Ask to ingest folders of the service's machine."""
-    body = to_json({"paths": [str(path) for path in paths], "tags": list(tags)})
+    request = {"paths": [str(path) for path in paths], "tags": list(tags), "redo_outdated": redo_outdated}
+    body = to_json(request)
     return Call("POST", "/v1/jobs", _model(Job), body=body, changes=True)
 
 

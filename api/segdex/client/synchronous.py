@@ -201,13 +201,18 @@ class Client:
         """Return the last jobs, newest first."""
         return self._send(calls.jobs())
 
-    def add_job(self, paths: Sequence[str | Path], *, tags: Sequence[str] = ()) -> Job:
+    def add_job(
+        self, paths: Sequence[str | Path], *, tags: Sequence[str] = (), redo_outdated: bool = False
+    ) -> Job:
         """Queue an ingest of folders or files of the service's machine. Needs the role ``write``.
+
+        A job that would segment pictures again, because other models or settings made them, fails without
+        ``redo_outdated``.
 
         Raises:
             RequestError: If a path is not below the folders that the service allows.
         """
-        return self._send(calls.add_job(paths, tags))
+        return self._send(calls.add_job(paths, tags, redo_outdated=redo_outdated))
 
     def job(self, job_id: str) -> Job:
         """Return a job with its progress."""

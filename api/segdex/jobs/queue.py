@@ -87,9 +87,15 @@ class Jobs:
         """Release the storage."""
         self._storage.close()
 
-    def add(self, paths: Sequence[str], *, tags: Sequence[str] = ()) -> Job:
+    def add(self, paths: Sequence[str], *, tags: Sequence[str] = (), redo_outdated: bool = False) -> Job:
         """Put a job into the queue."""
-        job = Job(id=uuid4().hex, paths=list(paths), tags=list(tags), created_s=time.time())
+        job = Job(
+            id=uuid4().hex,
+            paths=list(paths),
+            tags=list(tags),
+            redo_outdated=redo_outdated,
+            created_s=time.time(),
+        )
         self.save(job)
         self.put(job.id)
         return job

@@ -4,12 +4,14 @@ from contextlib import AbstractContextManager
 
 from segdex.jobs.queue import check_paths, inside
 from segdex.jobs.worker import Progress, Run
+from segdex_core.errors import UsageError
 from segdex_core.media.uris import uri_to_path
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import Source
 from segdex_core.settings import ProfileName, Settings
 from segdex_core.wire.jobs import Job
 from segdex_ingest.analyse import Recipe
+from segdex_ingest.plan import IngestPlan
 from segdex_ingest.run import IngestOptions, ingest_into
 
 
@@ -39,6 +41,11 @@ def job_runner(
     def run(job: Job, progress: Progress) -> None:
         check_paths(job.paths, roots)  # the folders may have changed since it was asked for
         listing = source.list(job.paths)
+
+        def approve(plan: IngestPlan) -> None:
+            if plan.outdated and not job.redo_outdated:
+                raise UsageError(f"{plan.describe_outdated(None)}: ask again with redo_outdated")
+
         uris = [uri for uri in listing.uris if inside(uri_to_path(uri), roots)]
         progress.found(len(uris), left_out=len(listing.uris) - len(uris))
         report = ingest_into(
@@ -55,6 +62,7 @@ def job_runner(
                 workers=workers,
                 tags=tuple(job.tags),
             ),
+            approve=approve,
             on_file=progress.on_file,
         )
         if report.interrupted:

@@ -22,6 +22,13 @@ class JobRequest(StrictRequest):
         list[Annotated[str, Field(min_length=1, max_length=4_096)]], Field(min_length=1, max_length=100)
     ]
     tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=100)] = []
+    redo_outdated: Annotated[
+        bool,
+        Field(
+            description="Segment pictures again that other models or settings made. Without it a job that "
+            "would do so fails, and says how many they are."
+        ),
+    ] = False
 
 
 class JobOutcome(BaseModel):
@@ -39,6 +46,7 @@ class Job(BaseModel):
         id: Its name.
         paths: What to ingest, as it was asked for.
         tags: Labels for every file.
+        redo_outdated: Whether pictures that other models or settings made are segmented again.
         status: Where it is; a job whose worker ended waits again.
         attempt: How often it was begun anew.
         created_s, started_s, ended_s: Seconds since 1970 UTC.
@@ -55,6 +63,7 @@ class Job(BaseModel):
     id: str
     paths: list[str]
     tags: list[str] = []
+    redo_outdated: bool = False
     status: Status = "waiting"
     attempt: int = 0
     created_s: float
@@ -75,6 +84,7 @@ class Job(BaseModel):
             id=self.id,
             paths=self.paths,
             tags=self.tags,
+            redo_outdated=self.redo_outdated,
             created_s=self.created_s,
             attempt=self.attempt + 1,
         )

@@ -89,7 +89,7 @@ def upload_image(
     image_id = make_image_id(digest)
     if not wait:
         response.status_code = 202
-        job = loaded.jobs.add([str(path.resolve())], tags=tags)
+        job = loaded.jobs.add([str(path.resolve())], tags=tags, redo_outdated=True)
         return Ingested(outcome="queued", detail="", image_id=image_id, job_id=job.id)
     with state.ingesting:
         report = ingest_into(

@@ -28,7 +28,7 @@ _EVENTS_FOR_S = 3_600.0  # a client that wants more asks again
 def add_job(request: JobRequest, state: State) -> Job:
     """Put an ingest into the queue."""
     check_paths(request.paths, state.settings.job_roots)
-    return _jobs(state).add(request.paths, tags=request.tags)
+    return _jobs(state).add(request.paths, tags=request.tags, redo_outdated=request.redo_outdated)
 
 
 @router.get("", responses=responses(401, 403, 429, 503))
