@@ -1,4 +1,4 @@
-# make demo | test | test-slow | check | quality | bench | env | constraints | clean
+# make demo | test | test-unit | test-slow | check | quality | bench | dist | env | constraints | clean
 #
 # Everything runs in .venv, built from python3 (or `make PYTHON=python3.12 ...`) with the versions in
 # constraints.txt. Two stamps in .venv say which part of it is ready, so that a second `make` installs nothing.
@@ -12,6 +12,8 @@ CODE   := core backends ingest search api tests
 export UV_HTTP_TIMEOUT ?= 300
 # The kernels of sam2 would need a CUDA compiler, and the tests do not use them.
 export SAM2_BUILD_CUDA := 0
+# Where it is set, each process compiles the thousands of files of its libraries anew, as long as many a test takes.
+unexport PYTHONDONTWRITEBYTECODE
 
 # No build isolation: sam2 needs the torch of this environment, and so every builder is a pinned one.
 INSTALL := $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt --no-build-isolation
@@ -27,19 +29,28 @@ define retried
 done; exit 1
 endef
 
-.PHONY: demo test test-slow check quality bench env constraints clean
+.PHONY: demo test test-unit test-slow check quality bench dist env constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime-ready
 	@$(BIN)/segdex demo
 
-# ARGS goes to pytest: make test ARGS='-m "not models" -x'
+# A process a core, which takes tests from another once it has none left. A fifth would load every model once more,
+# and wait for the same slowest test.
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
+
+# ARGS goes to pytest: make test ARGS='-m "not models" -x', and -n 0 for all in this process
 test: $(VENV)/.testing-ready
-	@$(BIN)/pytest -m "not slow" $(ARGS)
+	@$(BIN)/pytest -m "not slow" $(PARALLEL) $(ARGS)
+
+# What needs no model, service, server or browser: a minute.
+UNIT := not slow and not service and not models and not qdrant and not browser and not e2e and not gpu
+test-unit: $(VENV)/.testing-ready
+	@$(BIN)/pytest -m "$(UNIT)" $(PARALLEL) $(ARGS)
 
 # What takes minutes: real models on photographs, killed processes, fuzzing, comparisons with other code.
 test-slow: $(VENV)/.testing-ready
-	@$(BIN)/pytest -m slow $(ARGS)
+	@$(BIN)/pytest -m slow $(PARALLEL) $(ARGS)
 
 check: $(VENV)/.testing-ready
 	$(BIN)/ruff format --check .
@@ -71,6 +82,10 @@ bench: $(VENV)/.testing-ready
 	$(BIN)/segdex --profile offline --index edge:$(BENCH)/real ingest $(DATA)/images
 	$(BIN)/python -m tests.benchmarks.bench_service --fill $(BENCH)/service --from edge:$(BENCH)/real
 	$(BIN)/python -m tests.benchmarks.bench_service --ask $(BENCH)/service --ingest $(OTHER)
+
+# The wheel and the source archive, the same bytes wherever the same files are. Nothing is installed but the builders.
+dist: $(BIN)/uv
+	@$(BIN)/hatchling build --clean
 
 env: $(VENV)/.testing-ready
 

@@ -15,19 +15,48 @@ __all__ = ["fast_folder", "qdrant_server"]
 settings.register_profile("any machine", deadline=None)  # a busy one is slow, and no property less true
 settings.load_profile("any machine")
 
-# Later means slower: a mistake in a pure function shows before a model is loaded.
 _TESTS = Path(__file__).parent
+_MARKERS = {
+    _TESTS / "api" / "http": "service",
+    _TESTS / "backends" / "index" / "test_server_index.py": "qdrant",
+    _TESTS / "backends" / "index" / "test_server_migrations.py": "qdrant",
+    _TESTS / "backends" / "models": "models",
+    _TESTS / "client": "service",
+    _TESTS / "e2e": "e2e",
+    _TESTS / "gpu": "models",
+    _TESTS / "web": "browser",
+}
+"""Of all tests in a folder or a file."""
+
+# Later means slower: a mistake in a pure function shows before a model is loaded.
 _ORDER = ("service", "models", "qdrant", "browser", "e2e", "gpu")
 
 
+def pytest_configure() -> None:
+    """Give each process of ``-n`` its share of the cores; torch would take them all in each."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(len(os.sched_getaffinity(0)) // workers, 1)))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out what has a marker that ``-m`` excludes: its modules load torch, a service or a browser."""
+    expression: str = config.getoption("markexpr")
+    if "(" in expression or " or " in expression:
+        return None  # only of terms that must all be true does each exclude something
+    excluded = {term.removeprefix("not ") for term in expression.split(" and ") if term.startswith("not ")}
+    return True if _MARKERS.get(collection_path) in excluded else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what runs the service, and run the tests without a marker first, then marker by marker.
+    """Mark tests by where they are, and run those without a marker first, then marker by marker.
 
     The order within is kept.
     """
     for item in items:
-        if item.path.is_relative_to(_TESTS / "api" / "http") or item.path.is_relative_to(_TESTS / "client"):
-            item.add_marker(pytest.mark.service)
+        for place in (item.path, *item.path.parents):
+            if place in _MARKERS:
+                item.add_marker(_MARKERS[place])
     items.sort(
         key=lambda item: max(
             (n for n, name in enumerate(_ORDER, 1) if item.get_closest_marker(name)), default=0

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from qdrant_client import QdrantClient
 from tests.backends.index.stored_samples import FINGERPRINT, make_picture
 from tests.needs import ROOT, in_ci, missing
 from tests.qdrant_server import VERSION as QDRANT_VERSION
@@ -24,7 +23,6 @@ from typer.testing import CliRunner
 
 from segdex.cli.main import build_app
 from segdex_backends.index.qdrant import QdrantIndex
-from segdex_backends.index.server_store import ServerStore
 from segdex_core.settings import Settings
 
 DEPLOY = ROOT / "deploy"
@@ -195,6 +193,11 @@ def test_the_health_check_of_qdrant_says_whether_it_is_ready(qdrant_server: Qdra
 def test_snapshots_bring_back_both_collections(
     qdrant_server: QdrantServer, fast_folder: Path, tmp_path: Path
 ) -> None:
+    from qdrant_client import QdrantClient
+
+    from segdex_backends.index.server_connection import ServerConnection
+    from segdex_backends.index.server_store import ServerStore
+
     prefix = f"deploy-{uuid.uuid4().hex}"
     script = tmp_path / "snapshots.py"
     text = (DEPLOY / "snapshots.py").read_text()
@@ -211,7 +214,8 @@ def test_snapshots_bring_back_both_collections(
         )
 
     def opened(*, create: bool) -> QdrantIndex:
-        return QdrantIndex(ServerStore(qdrant_server.url, create=create, collection_prefix=prefix))
+        server = ServerConnection(qdrant_server.url)
+        return QdrantIndex(ServerStore(server, create=create, collection_prefix=prefix))
 
     index = opened(create=True)
     index.ensure(FINGERPRINT)

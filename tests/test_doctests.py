@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 from tests.needs import ROOT
 
-EXAMPLES = sorted(
-    path.relative_to(ROOT / root)
-    for root in ("core", "backends", "ingest", "search", "api")
-    for path in (ROOT / root).rglob("*.py")
-    if ">>> " in path.read_text()
-)
+MODELS = Path("segdex_backends", "models")
+EXAMPLES = [
+    pytest.param(path, id=str(path), marks=pytest.mark.models if path.is_relative_to(MODELS) else ())
+    for path in sorted(
+        path.relative_to(ROOT / root)
+        for root in ("core", "backends", "ingest", "search", "api")
+        for path in (ROOT / root).rglob("*.py")
+        if ">>> " in path.read_text()
+    )
+]
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=str)
+@pytest.mark.parametrize("path", EXAMPLES)
 def test_the_examples_of_a_module_give_what_they_say(path: Path) -> None:
     module = importlib.import_module(".".join(path.with_suffix("").parts))
 

@@ -1,11 +1,14 @@
 """The repository's own rules: source roots, what is shipped, the listed settings, no trace of a machine."""
 
+import email
 import json
 import re
 import subprocess
+import sys
 import tarfile
 import tomllib
 import zipfile
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,10 @@ PACKAGES = {
     "api": "segdex",
 }
 """The one ordinary package of each source root."""
+NEEDED = {"segdex", "segdex_core"}
+"""The packages that a client of a service needs."""
+RELEASE = "segdex-" + tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+"""The folder in a source archive, and the start of the name of ``.dist-info``."""
 ENV_EXAMPLE = ROOT / "deploy" / ".env.example"
 
 
@@ -47,32 +54,79 @@ def test_the_project_file_lists_the_source_roots_wherever_a_tool_needs_them() ->
     assert wheel["dev-mode-dirs"] == roots
     assert tool["ruff"]["src"] == roots
     assert tool["mypy"]["mypy_path"].split(":") == roots
-    assert set(roots) < set(tool["hatch"]["build"]["targets"]["sdist"]["include"])
     assert set(tool["importlinter"]["root_packages"]) == set(PACKAGES.values())
     assert set(loggers.PACKAGES) == set(PACKAGES.values())
 
 
+@pytest.mark.parametrize("module", ["segdex", "segdex.client"])
+def test_the_front_door_and_the_client_load_no_pixels_before_they_are_asked_for_some(module: str) -> None:
+    heavy = [
+        "numpy",
+        "PIL",
+        "scipy",
+        "pycocotools",
+        "torch",
+        "fastapi",
+        *sorted(set(PACKAGES.values()) - NEEDED),
+    ]
+    code = f"import sys, {module}\nprint([name for name in {heavy!r} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_wheel_ships_the_packages_and_nothing_else(tmp_path: Path) -> None:
-    expected = {
-        path.relative_to(ROOT / root).as_posix()
-        for root in PACKAGES
-        for path in (ROOT / root).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+    description = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
+    expected = {name.partition("/")[2] for name in _shipped_sources()}
+
+    with zipfile.ZipFile(_built_wheel(ROOT, tmp_path)) as wheel:
+        assert set(wheel.namelist()) == expected | {f"{RELEASE}.dist-info/{name}" for name in description}
+
+
+def test_the_wheel_says_what_it_is_and_needs(tmp_path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    with zipfile.ZipFile(_built_wheel(ROOT, tmp_path)) as wheel:
+        said = email.message_from_bytes(wheel.read(f"{RELEASE}.dist-info/METADATA"))
+        commands = ConfigParser()
+        commands.read_string(wheel.read(f"{RELEASE}.dist-info/entry_points.txt").decode())
+    needed = set(project["dependencies"])
+    for extra, requirements in project["optional-dependencies"].items():
+        needed |= {f"{requirement}; extra == '{extra}'" for requirement in requirements}
+
+    assert (said["Name"], said["Version"]) == ("segdex", project["version"])
+    assert said["Summary"] == project["description"]
+    assert said["Requires-Python"] == project["requires-python"]
+    assert (said["License-Expression"], said["License-File"]) == ("Apache-2.0", "LICENSE")
+    assert set(said.get_all("Classifier", [])) == set(project["classifiers"])
+    assert set(said.get_all("Provides-Extra", [])) == set(project["optional-dependencies"])
+    assert set(said.get_all("Requires-Dist", [])) == needed
+    assert set(said.get_all("Project-URL", [])) == {
+        f"{label}, {url}" for label, url in project.get("urls", {}).items()
     }
-
-    shipped = _built_wheel(ROOT, tmp_path)
-
-    assert {name for name in shipped if ".dist-info/" not in name} == expected
-    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in shipped)
+    assert said["Description-Content-Type"] == "text/markdown"
+    assert said.get_payload(decode=True) == (ROOT / "README.md").read_bytes()
+    assert dict(commands["console_scripts"]) == {"segdex": "segdex.cli.main:main"}
 
 
-def test_the_source_archive_builds_the_same_wheel_as_the_tree(tmp_path: Path) -> None:
-    (archive,) = SdistBuilder(str(ROOT)).build(directory=str(tmp_path / "sdist"), versions=["standard"])
+def test_the_source_archive_holds_what_a_wheel_is_made_of(tmp_path: Path) -> None:
+    # .gitignore and pyproject.toml are what hatchling reads to make the same again
+    beside = {".gitignore", "CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"}
+
+    with tarfile.open(_built_archive(ROOT, tmp_path)) as archive:
+        assert set(archive.getnames()) == {f"{RELEASE}/{name}" for name in _shipped_sources() | beside}
+
+
+def test_the_same_files_make_the_same_bytes_wherever_they_are_built(tmp_path: Path) -> None:
+    wheel, archive = _built_wheel(ROOT, tmp_path / "first"), _built_archive(ROOT, tmp_path / "first")
     with tarfile.open(archive) as opened:
         opened.extractall(tmp_path, filter="data")
-    (unpacked,) = tmp_path.glob("segdex-*")
+    elsewhere = tmp_path / RELEASE
+    for path in elsewhere.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
 
-    assert _built_wheel(unpacked, tmp_path / "second") == _built_wheel(ROOT, tmp_path / "first")
+    assert _built_wheel(elsewhere, tmp_path / "second").read_bytes() == wheel.read_bytes()
+    assert _built_archive(elsewhere, tmp_path / "second").read_bytes() == archive.read_bytes()
 
 
 def test_the_example_environment_lists_every_setting_with_its_default_and_description() -> None:
@@ -116,11 +170,26 @@ def test_no_file_names_a_registry_host_or_a_path_of_somebodys_machine() -> None:
     assert found == []
 
 
-def _built_wheel(project: Path, folder: Path) -> dict[str, bytes]:
-    """Build the wheel of ``project`` in this process, without the network, and return its members."""
+def _shipped_sources() -> set[str]:
+    """Return the files of the packages, relative to the repository."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for root in PACKAGES
+        for path in (ROOT / root).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def _built_wheel(project: Path, folder: Path) -> Path:
+    """Build the wheel of ``project`` in this process, without the network."""
     (wheel,) = WheelBuilder(str(project)).build(directory=str(folder), versions=["standard"])
-    with zipfile.ZipFile(wheel) as opened:
-        return {name: opened.read(name) for name in opened.namelist()}
+    return Path(wheel)
+
+
+def _built_archive(project: Path, folder: Path) -> Path:
+    """Build the source archive of ``project`` as ``_built_wheel`` does."""
+    (archive,) = SdistBuilder(str(project)).build(directory=str(folder), versions=["standard"])
+    return Path(archive)
 
 
 def _env_block(name: str) -> str:

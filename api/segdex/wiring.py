@@ -3,15 +3,21 @@
 import platform
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from threading import RLock
-from typing import TYPE_CHECKING, Protocol, get_args
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from segdex.arguments import fault
+from segdex.library import Library
+from segdex.parts import Parts
 from segdex.recipes import RememberedRecipe, recipe_key
+from segdex.sources import open_source
+from segdex.usecases.ingest import quality_of
+from segdex.usecases.lazy_models import LazyModels
+from segdex.usecases.opening import NO_INDEX, Lazy, LazyIndex
 from segdex_backends.models.catalog import (
     CATALOG,
     PROFILES,
@@ -19,26 +25,26 @@ from segdex_backends.models.catalog import (
     profile_models,
     resolve_model,
 )
-from segdex_core.errors import UsageError
+from segdex_core.choices import ProfileName
+from segdex_core.errors import ArgumentError, IndexMissingError, UsageError
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.ports.segmenter import ImageFeatures, Segmenter, StoresFeatures
-from segdex_core.ports.source import Source
 from segdex_core.ports.text_segmenter import TextSegmenter
 from segdex_core.records import Vectors
-from segdex_core.settings import ProfileName, Settings
+from segdex_core.settings import Settings
 from segdex_ingest.analyse import Recipe
-from segdex_ingest.masks.generate import GeneratorSettings, Quality, preset
+from segdex_ingest.masks.generate import GeneratorSettings, preset
 from segdex_ingest.run import prepare_index
-from segdex_search.presence import PresenceJudge, kept_judge
-from segdex_search.refine.encodings import EncodingCache, EncodingFiles
-from segdex_search.refine.refiner import Refiner
 
 if TYPE_CHECKING:
     from segdex.http.state import Loaded
     from segdex.jobs.queue import Jobs
     from segdex_backends.models.loaders import LoadOptions
-    from segdex_backends.models.threads import WorkerPlan
+    from segdex_backends.models.threads import ThreadPlan
+    from segdex_search.presence import PresenceJudge
+    from segdex_search.refine.encodings import EncodingFiles
+    from segdex_search.refine.refiner import Refiner
 
 DEFAULT_PROFILE: ProfileName = "default"
 
@@ -52,10 +58,12 @@ def build_settings(**given: object) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
+        found = fault(error.errors(include_url=False))
+        if not isinstance(found, ArgumentError):
+            raise found from error
+        name = found.argument.partition(".")[0]
         where = f"--{name.replace('_', '-')}" if given.get(name) is not None else f"SEGDEX_{name.upper()}"
-        raise UsageError(f"{where}: {first['msg']}, but got {first['input']!r}") from error
+        raise UsageError(f"{where} {found.problem}") from error
 
 
 def open_index(settings: Settings, *, create: bool) -> SegmentIndex:
@@ -80,30 +88,21 @@ def open_index(settings: Settings, *, create: bool) -> SegmentIndex:
         return QdrantIndex(EdgeStore(Path(folder).expanduser(), create=create))
     if location.startswith(("http://", "https://")):
         from segdex_backends.index.qdrant import QdrantIndex
+        from segdex_backends.index.server_connection import ServerConnection
         from segdex_backends.index.server_store import ServerStore
 
         key = settings.index_api_key
-        return QdrantIndex(
-            ServerStore(
-                location,
-                api_key=key.get_secret_value() if key is not None else None,
-                timeout_s=settings.index_timeout_s,
-                create=create,
-                collection_prefix=settings.index_collection,
-                grpc_port=settings.index_grpc_port,
-            )
+        server = ServerConnection(
+            location,
+            api_key=key.get_secret_value() if key is not None else None,
+            timeout_s=settings.index_timeout_s,
+            grpc_port=settings.index_grpc_port,
         )
+        return QdrantIndex(ServerStore(server, create=create, collection_prefix=settings.index_collection))
     raise UsageError(
         f"--index (SEGDEX_INDEX) must be edge:PATH, http://HOST:PORT or https://HOST:PORT, "
         f"but is {location!r}"
     )
-
-
-def open_source() -> Source:
-    """Return where pictures are read from: the files of this machine."""
-    from segdex_backends.sources.files import FileSource
-
-    return FileSource()
 
 
 def profile_of(settings: Settings, index: IndexReader) -> ProfileName:
@@ -131,7 +130,7 @@ def load_segmenter(settings: Settings, profile: ProfileName) -> Segmenter:
     entry = (
         resolve_model(name, role="segmenter")
         if name
-        else profile_models(profile, device_type=options.device)[0]
+        else profile_models(profile, device_type=lambda: options.device)[0]
     )
     return SEGMENTERS[entry.adapter](entry, options)
 
@@ -148,23 +147,16 @@ def load_embedder(settings: Settings, profile: ProfileName) -> Embedder:
     entry = (
         resolve_model(name, role="embedder")
         if name
-        else profile_models(profile, device_type=options.device)[1]
+        else profile_models(profile, device_type=lambda: options.device)[1]
     )
     return EMBEDDERS[entry.adapter](entry, options)
 
 
-def worker_count(settings: Settings) -> int:
+def analysis_thread_count(settings: Settings) -> int:
     """Return how many threads analyse pictures; loads no model library."""
     from segdex_backends.models import threads
 
-    return threads.worker_count(settings.workers)
-
-
-def quality_of(index: IndexReader) -> Quality:
-    """Return the quality of the masks that fill an index, ``balanced`` where it is not known."""
-    found = index.fingerprint()
-    known = None if found is None else found.quality
-    return next((quality for quality in get_args(Quality) if quality == known), "balanced")
+    return threads.analysis_thread_count(settings.analysis_threads)
 
 
 def load_options(settings: Settings) -> "LoadOptions":
@@ -176,30 +168,46 @@ def load_options(settings: Settings) -> "LoadOptions":
     from segdex_backends.models.devices import resolve_device
     from segdex_backends.models.loaders import LoadOptions
 
+    if settings.device == "cuda":  # refused even where no model would run there
+        resolve_device(settings.device)
     return LoadOptions(
-        device=resolve_device(settings.device),
+        asked_device=settings.device,
         precision=settings.precision,
         compiled=settings.compile_models,
         cache_dir=settings.cache_dir,
     )
 
 
-def plan_workers(settings: Settings) -> "WorkerPlan":
+def plan_threads(settings: Settings) -> "ThreadPlan":
     """Return how many threads analyse pictures, and how they share the cores; ``apply`` it to torch."""
     from segdex_backends.models import threads
     from segdex_backends.models.devices import resolve_device
 
-    return threads.plan_workers(settings.workers, device=resolve_device(settings.device))
+    return threads.plan_threads(settings.analysis_threads, device=resolve_device(settings.device))
+
+
+def make_recipe(
+    settings: Settings, segmenter: Segmenter, embedder: Embedder, generator: GeneratorSettings
+) -> Recipe:
+    """Return the recipe of an ingest.
+
+    Raises:
+        UsageError: If the embedder cannot make the views of the settings.
+    """
+    return Recipe(segmenter, embedder, generator, settings.views)
 
 
 def make_refiner(
     settings: Settings, *, segmenter: Segmenter, embedder: Embedder, distractors: Vectors
-) -> Refiner:
+) -> "Refiner":
     """Return what refines hits: relevance decode, and EVF-SAM2 where ``--refiner`` names one.
 
     Raises:
         ModelError: If that cannot be fetched or loaded.
     """
+    from segdex_search.refine.encodings import EncodingCache
+    from segdex_search.refine.refiner import Refiner
+
     text_segmenter = None if settings.refiner is None else load_text_segmenter(settings, settings.refiner)
     return Refiner(
         segmenter=segmenter,
@@ -211,13 +219,15 @@ def make_refiner(
     )
 
 
-def _encoding_files(settings: Settings, segmenter: Segmenter) -> EncodingFiles[ImageFeatures] | None:
+def _encoding_files(settings: Settings, segmenter: Segmenter) -> "EncodingFiles[ImageFeatures] | None":
     if settings.encodings_dir is None:
         return None
     if not isinstance(segmenter, StoresFeatures):
         raise UsageError(
             f"SEGDEX_ENCODINGS_DIR: {segmenter.name} cannot keep encoded pictures in files; unset it"
         )
+    from segdex_search.refine.encodings import EncodingFiles
+
     return EncodingFiles(
         settings.encodings_dir,
         settings.encodings_dir_mib,
@@ -242,7 +252,7 @@ def load_text_segmenter(settings: Settings, name: str) -> TextSegmenter:
     return TEXT_SEGMENTERS[entry.adapter](entry, load_options(settings))
 
 
-def load_service(settings: Settings, parts: "Parts") -> "Loaded":
+def load_service(settings: Settings, parts: Parts) -> "Loaded":
     """Open the index and load all models that the HTTP service needs.
 
     Args:
@@ -254,47 +264,27 @@ def load_service(settings: Settings, parts: "Parts") -> "Loaded":
         ModelError: If a model cannot be fetched or loaded.
         JobsUnavailableError: If the queue does not answer.
     """
-    from segdex.http.model_worker import ModelWorker, QueuedEmbedder
+    from segdex.http.model_thread import ModelThread, ServiceModels
     from segdex.http.state import Loaded
     from segdex.jobs.runner import job_runner
     from segdex.jobs.worker import JobWorker
 
     with ExitStack() as opened:
-        jobs = open_jobs(settings)
-        opened.callback(jobs.close)
-        index = parts.open_index(settings, create=True)
-        opened.callback(index.close)
-        profile = profile_of(settings, index)
-        recipe = parts.load_recipe(settings, profile, preset(quality_of(index)))
-        prepare_index(index, recipe, profile=profile)
-        judge = parts.load_judge(settings, recipe.embedder)
-        refiner = parts.make_refiner(
-            settings,
-            segmenter=recipe.segmenter,
-            embedder=recipe.embedder,
-            distractors=judge.distractors,
-        )
-        opened.pop_all()  # from here on they are the service's
-    worker = ModelWorker(recipe.embedder, max_waiting=settings.max_waiting)
-    source, writing = open_source(), RLock()
+        library = opened.enter_context(open_library(settings, parts))
+        jobs = library.queue
+        index = library.create_index()
+        models = library.models
+        recipe = models.recipes(preset(quality_of(index))).load()
+        prepare_index(index, recipe, profile=models.profile)
+        model_thread = ModelThread(recipe.embedder, max_waiting=settings.max_waiting)
+        served = ServiceModels(recipe, models.profile, models.judge, models.refiner, model_thread)
+        opened.pop_all()  # from here on it is the service's
+    library = library.with_models(served)
     job_worker = None
     if settings.jobs_by == "service":
-        run = job_runner(settings, index, recipe, profile, source=source, lock=writing)
-        job_worker = JobWorker(jobs, run, nicely=True)
+        job_worker = JobWorker(jobs, job_runner(library), nicely=True)
         job_worker.start()
-    return Loaded(
-        index=index,
-        profile=profile,
-        recipe=recipe,
-        embedder=QueuedEmbedder(recipe.embedder, worker),
-        worker=worker,
-        judge=judge,
-        refiner=refiner,
-        jobs=jobs,
-        job_worker=job_worker,
-        source=source,
-        writing=writing,
-    )
+    return Loaded(library=library, model_thread=model_thread, job_worker=job_worker)
 
 
 def open_jobs(settings: Settings) -> "Jobs":
@@ -312,42 +302,37 @@ def open_jobs(settings: Settings) -> "Jobs":
     return Jobs(sqlite_storage(settings.jobs_file or cache_folder(settings) / "jobs.sqlite", index_key=key))
 
 
-def load_recipe(settings: Settings, profile: ProfileName, generator: GeneratorSettings) -> Recipe:
-    """Load both models of an ingest.
-
-    Raises:
-        ModelError: If one cannot be fetched or loaded.
-    """
-    return Recipe(
-        segmenter=load_segmenter(settings, profile),
-        embedder=load_embedder(settings, profile),
-        generator=generator,
-        views=settings.views,
-    )
-
-
 def remembered_recipe(
     settings: Settings,
     profile: ProfileName,
     generator: GeneratorSettings,
+    load: Callable[[], Recipe],
     *,
-    load: Callable[[Settings, ProfileName, GeneratorSettings], Recipe],
+    parts: Parts,
 ) -> RememberedRecipe:
-    """Return the recipe of settings; its models are loaded when they are needed."""
+    """Return the recipe of settings; its models are loaded when they are needed.
+
+    Args:
+        settings: Which models.
+        profile: Of the models.
+        generator: Settings of the mask generator.
+        load: Loads them.
+        parts: What ``load`` loads them by: other parts are other recipes.
+    """
     import segdex_backends.models
     import segdex_ingest
 
     def load_now() -> Recipe:
-        plan_workers(settings).apply()
-        return load(settings, profile, generator)
+        plan_threads(settings).apply()
+        return load()
 
     chosen = ("segmenter", "embedder", "precision", "device", "compile_models", "views")
-    parts = {name: getattr(settings, name) for name in chosen}
-    parts |= {
+    key = {name: getattr(settings, name) for name in chosen}
+    key |= {
         "profile": profile,
         "generator": generator.fingerprint(),
         "version": version("segdex"),
-        "loaded_by": f"{load.__module__}.{load.__qualname__}",
+        "loaded_by": f"{parts.load_segmenter.__module__}.{parts.load_segmenter.__qualname__}",
         # what precisions and devices are chosen by
         "machine": (platform.node(), sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))),
     }
@@ -356,11 +341,51 @@ def remembered_recipe(
     return RememberedRecipe(
         load_now,
         key=recipe_key(
-            parts,
+            key,
             code=[Path(segdex_backends.models.__path__[0]), Path(segdex_ingest.__path__[0])],
             places=[place for place in places if place.exists()],
         ),
         file=cache_folder(settings) / "recipes.json",
+    )
+
+
+def open_library(settings: Settings, parts: Parts, *, has_index: bool = True) -> Library:
+    """Return a library over the index of the settings; nothing is opened or loaded yet.
+
+    Args:
+        settings: Index, models, limits.
+        parts: What opens and loads.
+        has_index: False for what needs no index, such as segmenting a picture that is handed in.
+    """
+
+    def open_it(create: bool) -> SegmentIndex:
+        if not has_index:
+            raise IndexMissingError(NO_INDEX)
+        return parts.open_index(settings, create=create)
+
+    index = LazyIndex(open_it)
+
+    def choose_profile() -> ProfileName:
+        if settings.profile is not None or not has_index:
+            return settings.profile or DEFAULT_PROFILE
+        try:
+            return profile_of(settings, index.get())
+        except IndexMissingError:
+            return DEFAULT_PROFILE
+
+    models = LazyModels(
+        settings,
+        parts,
+        choose_profile=choose_profile,
+        remember=partial(remembered_recipe, settings, parts=parts),
+        analysis_threads=lambda: analysis_thread_count(settings),
+    )
+    return Library(
+        settings,
+        index=index,
+        models=models,
+        source=open_source(),
+        jobs=Lazy(lambda: open_jobs(settings)),
     )
 
 
@@ -369,12 +394,14 @@ def calibration_folder(settings: Settings) -> Path:
     return cache_folder(settings) / "calibration"
 
 
-def load_judge(settings: Settings, embedder: Embedder) -> PresenceJudge:
+def load_judge(settings: Settings, embedder: Embedder) -> "PresenceJudge":
     """Return the judge of an embedder; the vectors of its words are kept in the cache folder.
 
     Raises:
         UsageError: If the file of a calibration is damaged.
     """
+    from segdex_search.presence import kept_judge
+
     return kept_judge(calibration_folder(settings), embedder)
 
 
@@ -385,42 +412,12 @@ def cache_folder(settings: Settings) -> Path:
     return settings.cache_dir or default_cache_dir()
 
 
-class _OpenIndex(Protocol):
-    def __call__(self, settings: Settings, *, create: bool) -> SegmentIndex: ...
-
-
-class _MakeRefiner(Protocol):
-    def __call__(
-        self,
-        settings: Settings,
-        *,
-        segmenter: Segmenter,
-        embedder: Embedder,
-        distractors: Vectors,
-    ) -> Refiner: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What opens the index and loads the models for the commands and the service.
-
-    The fields are the functions of this module in ``REAL``, and small ones over fakes in tests.
-    """
-
-    open_index: _OpenIndex
-    load_segmenter: Callable[[Settings, ProfileName], Segmenter]
-    load_embedder: Callable[[Settings, ProfileName], Embedder]
-    load_recipe: Callable[[Settings, ProfileName, GeneratorSettings], Recipe]
-    load_judge: Callable[[Settings, Embedder], PresenceJudge]
-    make_refiner: _MakeRefiner
-
-
 REAL = Parts(
     open_index=open_index,
     load_segmenter=load_segmenter,
     load_embedder=load_embedder,
-    load_recipe=load_recipe,
     load_judge=load_judge,
+    make_recipe=make_recipe,
     make_refiner=make_refiner,
 )
 """The index of the settings and the models of the catalog."""

@@ -4,7 +4,9 @@
 
     SegdexError
     ├── UsageError               the request is wrong: change it                      exit 2
-    │   └── QueryError           the query is empty, too long or out of range
+    │   ├── QueryError           the query is empty, too long or out of range
+    │   │   └── ArgumentError    one argument has a value that is not allowed
+    │   └── NotFoundError        there is no such picture, segment or job
     ├── ImageError               this file is skipped and reported, the run goes on   exit 1
     │   ├── NotAnImageError      the bytes are no picture in any supported format
     │   ├── ImageUnreadableError the bytes are a damaged or unsupported picture
@@ -41,6 +43,24 @@ class UsageError(SegdexError):
 
 class QueryError(UsageError):
     """A query is empty, too long, or has a value out of range."""
+
+
+class ArgumentError(QueryError):
+    """One argument has a value that is not allowed.
+
+    Args:
+        argument: Its name in Python and JSON, such as ``filter.min_area``.
+        problem: What follows the name, such as "must be between 0 and 1, but got 7".
+    """
+
+    def __init__(self, argument: str, problem: str) -> None:
+        super().__init__(f"{argument} {problem}")
+        self.argument = argument
+        self.problem = problem
+
+
+class NotFoundError(UsageError):
+    """There is no picture, segment or job of that id."""
 
 
 class ImageError(SegdexError):

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from segdex_core.geometry import BoxXYXY
 
 BoolMask = npt.NDArray[np.bool_]
-"""(H, W) bool, rows first; True is the thing."""
+"""(H, W) bool, rows first; True is the object."""
 
 
 MAX_SIDE_PX = 1 << 20

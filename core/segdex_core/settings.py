@@ -8,15 +8,13 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from segdex_core.choices import Device, ProfileName, ViewMode
 from segdex_core.media.limits import MAX_BYTES, MAX_PIXELS
 
-ProfileName = Literal["default", "offline"]
-Device = Literal["auto", "cpu", "cuda"]
 ModelPrecision = Literal["fp32", "bf16", "fp16"]
 """bf16 on a CPU is fast where it has matrix units for it (Intel AMX), else five times slower than fp32."""
 
 Precision = Literal["auto", ModelPrecision]
-ViewMode = Literal["crops", "pooled"]
 LogFormat = Literal["auto", "text", "json"]
 
 
@@ -104,8 +102,8 @@ class Settings(BaseSettings):
     )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="Pictures with more pixels are too large.")
     max_bytes: int = Field(MAX_BYTES, ge=1, description="Files with more bytes are too large.")
-    jobs: int = Field(2, ge=1, le=64, description="Threads that read and decode ahead.")
-    workers: int | None = Field(
+    decode_threads: int = Field(2, ge=1, le=64, description="Threads that read and decode ahead.")
+    analysis_threads: int | None = Field(
         None,
         ge=1,
         le=64,

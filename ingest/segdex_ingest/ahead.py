@@ -21,7 +21,7 @@ class Analyses:
 
     Args:
         analyse: Called in threads; what its checkpoint raises ends it.
-        workers: Threads that analyse, 1 or more.
+        threads: Threads that analyse, 1 or more.
         is_stored: Whether the picture with this id needs no analysis any more.
         limit: Begin at most so many before they are asked for; None for all.
     """
@@ -30,13 +30,13 @@ class Analyses:
         self,
         analyse: Analyse,
         *,
-        workers: int,
+        threads: int,
         is_stored: Callable[[UUID], bool],
         limit: int | None = None,
     ) -> None:
         self._analyse = analyse
         self._stopped = Event()
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="segdex-analyse")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="segdex-analyse")
         self._is_stored = is_stored
         self._may_begin = limit
         self._lock = Lock()

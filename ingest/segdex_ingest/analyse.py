@@ -8,13 +8,13 @@ from uuid import UUID
 
 import numpy as np
 
+from segdex_core.choices import ViewMode
 from segdex_core.errors import UsageError
-from segdex_core.ids import make_image_id, make_segment_id
-from segdex_core.media.decode import decode_image, sha256_hex
+from segdex_core.ids import make_image_id, make_segment_id, sha256_hex
+from segdex_core.media.decode import decode_image
 from segdex_core.ports.embedder import Embedder, RegionEmbedder
 from segdex_core.ports.segmenter import Segmenter, decoder_id_of
 from segdex_core.records import (
-    SEGMENT_VIEWS,
     EmbeddedSegments,
     ImageRecord,
     RGBImage,
@@ -22,15 +22,11 @@ from segdex_core.records import (
     SegmentRecord,
     Vectors,
 )
-from segdex_core.settings import ViewMode
 from segdex_ingest.masks.generate import GeneratorSettings, generate_masks
 from segdex_ingest.masks.rank import ranker_fingerprint
 from segdex_ingest.masks.tree import ancestors_of
 from segdex_ingest.views import (
-    BLUR_SHARE,
-    CROP_MARGIN,
-    MIN_CROP_PX,
-    VIEWS_VERSION,
+    ViewNumbers,
     can_pool,
     mask_view,
     pooled_views,
@@ -73,10 +69,12 @@ class Recipe:
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that differ whenever a stored segment or vector can differ."""
-        numbers = f"{CROP_MARGIN};{BLUR_SHARE:.6f};{region_share(self.embedder)};{MIN_CROP_PX}"
-        if self.views == "pooled":
-            numbers = f"pooled;{CROP_MARGIN};{MIN_CROP_PX}"
-        views = f"views-v{VIEWS_VERSION}({','.join(SEGMENT_VIEWS)};{numbers})"
+        numbers = ViewNumbers()
+        views = (
+            numbers.pooled_fingerprint()
+            if self.views == "pooled"
+            else numbers.fingerprint(region_share=region_share(self.embedder))
+        )
         ranker = f"ranker({ranker_fingerprint(decoder_id_of(self.segmenter))})"
         generator = self.generator.fingerprint()
         parts = (self.segmenter.fingerprint, self.embedder.fingerprint, generator, ranker, views)

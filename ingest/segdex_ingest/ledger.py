@@ -41,7 +41,7 @@ class Ledger:
             self._ids_by_uri.setdefault(file.uri, set()).add(record.image_id)
 
     def remove(self, image_id: UUID) -> None:
-        """Forget a picture; nothing happens if it is not known."""
+        """Remove a picture; nothing happens if it is not known."""
         record = self._by_id.pop(image_id, None)
         for file in record.files if record else ():
             self._ids_by_uri[file.uri].discard(image_id)

@@ -3,29 +3,20 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from uuid import UUID
 
 from segdex_core.media.uris import display_path
+from segdex_core.wire.images import (
+    ANALYSED,
+    FAILED,
+    IngestedFile,
+    IngestReportOut,
+    Outcome,
+    SkippedFolder,
+    report_files,
+)
 
-
-class Outcome(StrEnum):
-    """Each file ends in exactly one of these."""
-
-    ADDED = "added"
-    UNCHANGED = "unchanged"
-    RENAMED = "renamed"
-    REPLACED = "replaced"
-    NO_SEGMENTS = "no segments"
-    UNREADABLE = "unreadable"
-    TOO_LARGE = "too large"
-    NOT_AN_IMAGE = "not an image"
-
-
-FAILED = frozenset({Outcome.UNREADABLE, Outcome.TOO_LARGE, Outcome.NOT_AN_IMAGE})
-"""Outcomes that make the exit code 1."""
-
-ANALYSED = frozenset({Outcome.ADDED, Outcome.REPLACED, Outcome.NO_SEGMENTS})
-"""Outcomes of pictures that were segmented; ``--limit`` counts them."""
+__all__ = ["ANALYSED", "FAILED", "FileOutcome", "IngestReport", "Outcome"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +28,25 @@ class FileOutcome:
         outcome: The one thing that happened.
         detail: One line that explains it; empty where the outcome says all.
         segments: Segments stored for the file by this run.
-        elapsed_s: Wall seconds that the main thread spent on the file.
+        image_id: Of the picture that it holds; None where it holds none.
     """
 
     uri: str
     outcome: Outcome
     detail: str = ""
     segments: int = 0
-    elapsed_s: float = 0.0
+    image_id: UUID | None = None
+
+    def to_document(self) -> IngestedFile:
+        """Return it as JSON has it."""
+        return IngestedFile(
+            uri=self.uri,
+            path=display_path(self.uri),
+            outcome=self.outcome.value,
+            detail=self.detail,
+            image_id=self.image_id,
+            segments=self.segments,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +76,13 @@ class IngestReport:
         """How many segments this run stored."""
         return sum(file.segments for file in self.files)
 
-    @property
-    def exit_code(self) -> int:
-        """0 when every file was usable, 1 when some were not, 130 when the user stopped the run."""
-        if self.interrupted:
-            return 130
-        return 1 if self.skipped_folders or any(file.outcome in FAILED for file in self.files) else 0
-
-    def to_json(self) -> dict[str, object]:
-        """Return the report as JSON values."""
-        return {
-            "counts": {outcome.value: count for outcome, count in self.counts.items()},
-            "segments": self.segments,
-            "elapsed_s": round(self.elapsed_s, 3),
-            "interrupted": self.interrupted,
-            "skipped_folders": [{"path": path, "reason": reason} for path, reason in self.skipped_folders],
-            "files": [
-                {
-                    "uri": file.uri,
-                    "path": display_path(file.uri),
-                    "outcome": file.outcome.value,
-                    "detail": file.detail,
-                    "segments": file.segments,
-                    "elapsed_s": round(file.elapsed_s, 3),
-                }
-                for file in self.files
+    def to_document(self) -> IngestReportOut:
+        """Return the report as JSON has it."""
+        return report_files(
+            [file.to_document() for file in self.files],
+            skipped_folders=[
+                SkippedFolder(path=path, reason=reason) for path, reason in self.skipped_folders
             ],
-        }
+            elapsed_s=self.elapsed_s,
+            interrupted=self.interrupted,
+        )

@@ -12,8 +12,8 @@ from uuid import UUID
 import numpy as np
 
 from segdex_core.errors import ImageError, ImageTooLargeError, NotAnImageError
-from segdex_core.ids import make_image_id
-from segdex_core.media.decode import decode_image, sha256_hex
+from segdex_core.ids import make_image_id, sha256_hex
+from segdex_core.media.decode import decode_image
 from segdex_core.media.uris import display_path
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import ListingProblem, Source
@@ -33,16 +33,16 @@ class IngestOptions:
     Attributes:
         max_pixels: Pictures with more pixels are ``too large``.
         max_bytes: Files with more bytes are ``too large``.
-        jobs: Threads that read ahead of the models, 1 or more.
-        workers: Threads that decode, segment and embed, 1 or more; they share the models.
+        decode_threads: Threads that read and hash ahead of the models, 1 or more.
+        analysis_threads: Threads that decode, segment and embed, 1 or more; they share the models.
         limit: Stop after this many pictures were segmented; None for all.
         tags: Labels for every file of this run.
     """
 
     max_pixels: int
     max_bytes: int
-    jobs: int = 2
-    workers: int = 1
+    decode_threads: int = 2
+    analysis_threads: int = 1
     limit: int | None = None
     tags: tuple[str, ...] = ()
 
@@ -251,7 +251,9 @@ def carry_out(
         return known is not None and known.recipe == plan.recipe
 
     try:
-        with Analyses(analyse, workers=options.workers, is_stored=is_stored, limit=options.limit) as analyses:
+        with Analyses(
+            analyse, threads=options.analysis_threads, is_stored=is_stored, limit=options.limit
+        ) as analyses:
             run = _Run(
                 plan.recipe,
                 source=source,
@@ -260,12 +262,12 @@ def carry_out(
                 analyses=analyses,
                 options=options,
             )
-            files_ahead = options.jobs + 2 * options.workers
-            with closing(_read_ahead(plan.files, run.read, jobs=options.jobs, ahead=files_ahead)) as reads:
+            files_ahead = options.decode_threads + 2 * options.analysis_threads
+            with closing(
+                _read_ahead(plan.files, run.read, threads=options.decode_threads, ahead=files_ahead)
+            ) as reads:
                 for file, read in reads:
-                    begun = time.perf_counter()
                     outcome = run.handle(file, read)
-                    outcome = replace(outcome, elapsed_s=time.perf_counter() - begun)
                     outcomes.append(outcome)
                     on_file(outcome)
                     ingested += outcome.outcome in ANALYSED
@@ -343,7 +345,7 @@ class _Run:
                 self._leave(record.image_id, uri)
                 if outcome is not Outcome.NO_SEGMENTS:
                     outcome = Outcome.REPLACED
-        return FileOutcome(uri, outcome, written.detail, segments=written.segments)
+        return FileOutcome(uri, outcome, written.detail, segments=written.segments, image_id=read.image_id)
 
     def _write(self, read: _Read) -> Written | None:
         known, tags = self._ledger.get(read.image_id), self._options.tags
@@ -379,13 +381,13 @@ def _read_ahead(
     files: Iterable[PlannedFile],
     read: Callable[[PlannedFile], _Read | ImageError],
     *,
-    jobs: int,
+    threads: int,
     ahead: int,
 ) -> Generator[tuple[PlannedFile, _Read | ImageError]]:
     """Yield every file with what a thread read of it, in order, so many files ahead at most."""
     remaining = iter(files)
     waiting: deque[tuple[PlannedFile, Future[_Read | ImageError]]] = deque()
-    pool = ThreadPoolExecutor(jobs, thread_name_prefix="segdex-read")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="segdex-read")
     try:
         while True:
             while len(waiting) <= ahead:

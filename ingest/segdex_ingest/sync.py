@@ -1,4 +1,4 @@
-"""Forget pictures whose files are gone, and segments that an interrupted ingest left behind."""
+"""Remove pictures whose files are gone, and segments that an interrupted ingest left behind."""
 
 from dataclasses import dataclass, replace
 from uuid import UUID

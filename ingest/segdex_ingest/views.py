@@ -9,13 +9,13 @@ from PIL import Image, ImageFilter
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import BoolMask, decode_mask
 from segdex_core.ports.embedder import Embedder, RegionEmbedder
-from segdex_core.records import RGBImage, Segment, Vectors
+from segdex_core.records import SEGMENT_VIEWS, RGBImage, Segment, Vectors
 
 CROP_MARGIN = 1.1
 """Side of both views over the side of the box: 5 % of margin on each side."""
 
 BLUR_SHARE = 1 / 60
-"""Standard deviation of the blur over the longer side of the picture; docs/search.md has what was tried."""
+"""Standard deviation of the blur over the picture's longer side; see docs/research/search.md."""
 
 MIN_CROP_PX = 16
 """Boxes with shorter sides are grown to this, so that an embedder never sees a line of pixels."""
@@ -26,6 +26,40 @@ sake. Embedders look at 224 to 384."""
 
 VIEWS_VERSION = 2
 """Raised whenever this file shows something else of the same segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewNumbers:
+    """What the views depend on beside the picture and its segments; other numbers make other vectors.
+
+    Attributes:
+        version: ``VIEWS_VERSION``.
+        names: ``SEGMENT_VIEWS``.
+        crop_margin: ``CROP_MARGIN``.
+        blur_share: ``BLUR_SHARE``.
+        min_crop_px: ``MIN_CROP_PX``.
+    """
+
+    version: int = VIEWS_VERSION
+    names: tuple[str, ...] = SEGMENT_VIEWS
+    crop_margin: float = CROP_MARGIN
+    blur_share: float = BLUR_SHARE
+    min_crop_px: int = MIN_CROP_PX
+
+    def fingerprint(self, *, region_share: float) -> str:
+        """Return a text that differs whenever views made of crops can differ.
+
+        Args:
+            region_share: What regions count in the ``mask`` view.
+        """
+        return self._text(f"{self.crop_margin};{self.blur_share:.6f};{region_share};{self.min_crop_px}")
+
+    def pooled_fingerprint(self) -> str:
+        """Return a text that differs whenever views of one pass over the picture can differ."""
+        return self._text(f"pooled;{self.crop_margin};{self.min_crop_px}")
+
+    def _text(self, numbers: str) -> str:
+        return f"views-v{self.version}({','.join(self.names)};{numbers})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,8 +2,8 @@
 
 The cosines of two embedders cannot be compared: those of a CLIP lie in a narrow cone, those of ConSE do not.
 So what the object score counts, and below what a picture does not show what is asked for, belong to an
-embedder. Those of the offline profile were fitted (docs/search.md); ``segdex calibrate`` makes them for
-another one, from an index that it filled, and embedders that nobody calibrated take ``UNKNOWN``.
+embedder. Those of the offline profile were fitted (docs/research/search.md); ``segdex calibrate`` makes them
+for another one, from an index that it filled, and embedders that nobody calibrated take ``UNKNOWN``.
 """
 
 import json

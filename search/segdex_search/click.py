@@ -21,12 +21,12 @@ MASK_LOGIT = 10.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ThingPrompt:
-    """What is said about one thing in a picture.
+    """What is said about one object in a picture.
 
     Attributes:
         points_xy: Points in pixels of the picture, x first; a scribble is the points along it.
-        labels: One for each point: 1 the thing, 0 not the thing.
-        box_xyxy: Box around the thing in pixels, x2 and y2 exclusive.
+        labels: One for each point: 1 the object, 0 not the object.
+        box_xyxy: Box around the object in pixels, x2 and y2 exclusive.
         mask_logits: (s, s) float32 logits of an earlier mask, as ``PromptedMask.logits`` or ``mask_prompt``
             gives them; points or a box must come with it.
     """
@@ -49,7 +49,7 @@ class ThingPrompt:
         for label in self.labels:
             if label not in (FOREGROUND, BACKGROUND):
                 reason = "; -1 is SAM's padding, background is 0" if label == -1 else ""
-                raise QueryError(f"a label must be 1 (the thing) or 0 (background), but is {label}{reason}")
+                raise QueryError(f"a label must be 1 (the object) or 0 (background), but is {label}{reason}")
         numbers = [*(number for point in self.points_xy for number in point), *(self.box_xyxy or ())]
         if not all(math.isfinite(number) for number in numbers):
             raise QueryError("points and boxes must be finite numbers of pixels")
@@ -60,7 +60,7 @@ class ThingPrompt:
                     f"a box must be x1,y1,x2,y2 with x1 < x2 and y1 < y2, but is {self.box_xyxy}"
                 )
         if FOREGROUND not in self.labels and self.box_xyxy is None:
-            raise QueryError("say where the thing is: at least one point on it (--point) or a box (--box)")
+            raise QueryError("say where the object is: at least one point on it, or a box")
 
     @property
     def is_ambiguous(self) -> bool:

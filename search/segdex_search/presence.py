@@ -1,4 +1,4 @@
-"""Is the thing there at all? How far a picture and its best segments stand out among other words."""
+"""Is the object there at all? How far a picture and its best segments stand out among other words."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 from uuid import UUID
 
-from segdex_core.errors import QueryError
+from segdex_core.errors import ArgumentError, QueryError
 from segdex_core.records import EVERYTHING, RGBImage, SegmentFilter
 from segdex_core.wire.limits import (
     DEFAULT_VIEW_WEIGHTS,
@@ -100,7 +100,8 @@ class SearchQuery:
         min_score: Hits below are left out; None for no cut-off.
         view_weights: Share of each view in the score; normalised to a sum of 1.
         level: Whether to find whole objects or parts; see ``Level``.
-        nested: Keep hits that lie inside, or around, a better hit of the same picture.
+        nms: Non-maximum suppression: leave out hits that lie inside, or around, a better hit of the same
+            picture.
         exact: Compare with every vector instead of walking the HNSW graph.
     """
 
@@ -112,7 +113,7 @@ class SearchQuery:
     min_score: float | None = None
     view_weights: Mapping[str, float] = field(default_factory=lambda: DEFAULT_VIEW_WEIGHTS)
     level: Level = "any"
-    nested: bool = False
+    nms: bool = True
     exact: bool = False
 
     def __post_init__(self) -> None:
@@ -121,17 +122,18 @@ class SearchQuery:
         for name, high in (("limit", MAX_LIMIT), ("per_image", MAX_PER_IMAGE)):
             value = getattr(self, name)
             if not 1 <= value <= high:
-                option = "--" + name.replace("_", "-")
-                raise QueryError(f"{option} must be between 1 and {high:,}, but got {value:,}")
+                raise ArgumentError(name, f"must be between 1 and {high:,}, but got {value:,}")
         if not 0 <= self.offset <= MAX_LIMIT - self.limit:
             raise QueryError(
                 f"only the first {MAX_LIMIT:,} pictures can be looked through, but {self.offset:,} + "
                 f"{self.limit:,} are asked for; narrow the question"
             )
         if self.min_score is not None and not math.isfinite(self.min_score):
-            raise QueryError(f"--min-score must be a finite number, but got {self.min_score}")
+            raise ArgumentError("min_score", f"must be a finite number, but got {self.min_score}")
         if self.level not in get_args(Level):
-            raise QueryError(f"--level must be one of {', '.join(get_args(Level))}, but is {self.level!r}")
+            raise ArgumentError(
+                "level", f"must be one of {', '.join(get_args(Level))}, but is {self.level!r}"
+            )
         weights = self.view_weights.values()
         if not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
             raise QueryError(

@@ -80,8 +80,8 @@ def fuse_views(
 def drop_nested(hits: Sequence[FusedSegment]) -> list[FusedSegment]:
     """Drop every hit that lies inside, or around, a better hit of the same picture.
 
-    So the parts of a thing, and the thing with its surroundings, do not fill the page: of each branch of the
-    mask tree the best-scored level stays.
+    So the parts of an object, and the object with its surroundings, do not fill the page: of each branch of
+    the mask tree the best-scored level stays.
 
     Args:
         hits: Best first.

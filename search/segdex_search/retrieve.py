@@ -123,7 +123,7 @@ def _fill_pictures(
             if hit.image_key in keys:
                 groups.setdefault(hit.image_key, []).append(hit)
         return {
-            key: (group if query.nested else drop_nested(group))[: query.per_image]
+            key: (drop_nested(group) if query.nms else group)[: query.per_image]
             for key, group in groups.items()
         }
 

@@ -40,36 +40,46 @@ def _fails(
     [
         (["ingest", "no-such-folder"], ("no-such-folder",)),
         (["ingest", "no-such/*.jpg"], ("no-such/*.jpg",)),
-        (["ingest", ".", "--limit", "-1"], ("--limit", "-1")),
-        (["ingest", ".", "--jobs", "0"], ("--jobs", "greater than or equal to 1")),
-        (["ingest", ".", "--max-pixels", "many"], ("--max-pixels", "integer")),
-        (["ingest", ".", "--segments-per-image", "0"], ("--segments-per-image", "between 1")),
-        (["ingest", ".", "--points-per-side", "500"], ("--points-per-side", "128")),
-        (["ingest", ".", "--select", "best"], ("--select", "ranked or meta")),
-        (["ingest", ".", "--quality", "meta"], ("--quality", "fast, balanced, best", "meta")),
-        (["ingest", ".", "--tag", " "], ("--tag",)),
+        (["ingest", ".", "--limit", "-1"], ("--limit must be 1 or more, but got -1",)),
+        (["ingest", ".", "--decode-threads", "0"], ("--decode-threads must be 1 or more", "0")),
+        (["ingest", ".", "--max-pixels", "many"], ("--max-pixels must be a valid integer",)),
+        (["ingest", ".", "--segments-per-image", "0"], ("--segments-per-image must be between 1", "0")),
+        (["ingest", ".", "--points-per-side", "500"], ("--points-per-side must be", "128", "500")),
+        (["ingest", ".", "--tag", " "], ("--tag must be 1 to 100 printable characters",)),
+        (["ingest", ".", "--select", "best"], ("--select must be one of 'ranked', 'meta', but got 'best'",)),
+        (["ingest", ".", "--quality", "meta"], ("--quality", "'fast', 'balanced', 'best'", "meta")),
         (["ingest", ".", "--profile", "big"], ("--profile", "default", "offline")),
         (["search", "   "], ("empty",)),
         (["search", "x" * 10_000], ("10,000", "1,000")),
         (["search", "a\x07b"], ("U+0007",)),
         (["search"], ("text, a picture or a segment",)),
-        (["search", "cat", "--limit", "-3"], ("--limit", "-3", "between 1")),
-        (["search", "cat", "--per-image", "0"], ("--per-image", "between 1")),
-        (["search", "cat", "--min-area", "7"], ("--min-area", "between 0 and 1")),
+        (["search", "cat", "--limit", "-3"], ("--limit must be between 1 and 1,000, but got -3",)),
+        (["search", "cat", "--per-image", "0"], ("--per-image must be between 1 and 100, but got 0",)),
+        (["search", "cat", "--min-area", "7"], ("--min-area must be between 0 and 1, but got 7",)),
+        (["search", "cat", "--max-area", "-1"], ("--max-area must be between 0 and 1, but got -1",)),
+        (["search", "cat", "--min-score", "nan"], ("--min-score must be a finite number",)),
+        (["search", "cat", *["--tag", "t"] * 101], ("--tag must have 100 items or less, but got 101",)),
+        (["search", *["--image", "a.txt"] * 5], ("--image must be 4 pictures at most, but got 5",)),
         (["search", "cat", "--since", "yesterday"], ("--since", "2026-11-23")),
-        (["search", "cat", "--view", "crop=much"], ("--view", "crop=0.7")),
+        (["search", "cat", "--view", "crop=much"], ("--view must be NAME=WEIGHT", "crop=0.7")),
         (["search", "cat", "--view", "side"], ("--view", "crop, mask")),
         (["search", "cat", "--view", "context=1"], ("--view", "crop, mask")),
-        (["search", "cat", "--level", "half"], ("--level", "any, whole, part", "half")),
+        (["search", "cat", "--view", "crop=101"], ("--view crop must be between 0 and 100, but got 101",)),
+        (["search", "cat", "--view", "crop=0"], ("--view", "above 0")),
+        (["search", "cat", "--level", "half"], ("--level", "'any', 'whole', 'part'", "half")),
         (["search", "???"], ("no word",)),
-        (["search", "cat", "--not", "dog", "--not-weight", "0"], ("--not-weight",)),
+        (["search", "cat", "--not", "dog", "--negative-weight", "0"], ("--negative-weight must be above 0",)),
+        (["search", "cat", "--negative", "???"], ("no word",)),
+        (["search", "cat", "--weight", "-1"], ("text, a picture or a segment",)),
+        (["search", "cat", "--weight", "0"], ("--weight must be between -100 and 100 and not 0, but got 0",)),
+        (["search", "cat", "--weight", "nan"], ("--weight must be between", "nan")),
         (["search", "cat", "--weight", "1", "--weight", "2"], ("--weight",)),
         (["search", "--image", "no-such.jpg"], ("--image", "no-such.jpg")),
         (["search", "--segment", "17"], ("17", "segment id")),
         (["search", "cat", "--min-score", "low"], ("--min-score", "a number or auto", "low")),
-        (["ingest", ".", "--views", "half"], ("views", "crops", "pooled")),
-        (["search", "cat", "--refine", "0"], ("--refine", "between 1 and 100")),
-        (["search", "cat", "--refine", "101"], ("--refine", "between 1 and 100")),
+        (["ingest", ".", "--views", "half"], ("--views must be one of 'crops', 'pooled', but got 'half'",)),
+        (["search", "cat", "--refine", "0"], ("--refine must be between 1 and 100, but got 0",)),
+        (["search", "cat", "--refine", "101"], ("--refine must be between 1 and 100, but got 101",)),
         (["search", "a\u202eb"], ("U+202E",)),
         (["segment", "no-such.jpg", "--point", "1,1"], ("no-such.jpg",)),
         (["segment", "a.txt", "--point", "1"], ("--point", "X,Y", "'1'")),
@@ -80,7 +90,11 @@ def _fails(
         (["stats", "--index", "qdrant:6333"], ("--index", "edge:PATH", "http://HOST:PORT")),
         (["stats", "--index", "edge:"], ("--index", "folder")),
         (["stats", "--colour"], ("--colour",)),
+        (["ingest", ".", "--device", "tpu"], ("--device", "'auto', 'cpu', 'cuda'", "tpu")),
+        (["keys", "me", "--role", "king"], ("--role", "'read', 'write', 'admin'", "king")),
         (["fly"], ("fly",)),
+        (["serch", "cat"], ("serch", "'search'")),
+        (["jobs", "lst"], ("lst", "'list'")),
     ],
 )
 def test_a_wrong_request_is_named_with_what_is_allowed(
@@ -182,10 +196,15 @@ def test_an_unwritable_index_is_named(capsys: pytest.CaptureFixture[str], tmp_pa
 def test_a_bad_variable_is_named_as_a_variable(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("SEGDEX_JOBS", "lots")
+    monkeypatch.setenv("SEGDEX_DECODE_THREADS", "lots")
     (tmp_path / "a.txt").write_text("text")
 
-    _fails(capsys, ["ingest", str(tmp_path)], code=2, saying=("SEGDEX_JOBS", "lots"))
+    _fails(
+        capsys,
+        ["ingest", str(tmp_path)],
+        code=2,
+        saying=("SEGDEX_DECODE_THREADS must be a whole number", "lots"),
+    )
 
 
 def test_a_segment_or_picture_that_is_not_there_is_named(

@@ -1,23 +1,34 @@
 """``segdex ingest``, used twice: nothing to do loads no model, a change asks, a place has one name."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.dataset import png
 from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
-from tests.fakes.service import png
 
+from segdex.cli.ingest import exit_code
 from segdex.cli.main import run
-from segdex.wiring import REAL, Parts
-from segdex_core.settings import ProfileName, Settings
+from segdex.parts import Parts
+from segdex.wiring import REAL
+from segdex_core.choices import ProfileName
+from segdex_core.ports.embedder import Embedder
+from segdex_core.ports.segmenter import Segmenter
+from segdex_core.settings import Settings
+from segdex_core.wire.images import IngestReportOut
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.masks.generate import GeneratorSettings
+from segdex_ingest.report import FAILED, FileOutcome, IngestReport, Outcome
 from segdex_search.calibrate import Calibration
 from segdex_search.presence import PresenceJudge
+
+pytestmark = pytest.mark.models  # a command shares the cores with torch before it loads a recipe
 
 Capture = pytest.CaptureFixture[str]
 EMBEDDER = ColourEmbedder()
@@ -33,15 +44,21 @@ class Desk:
         judge = PresenceJudge(EMBEDDER.embed_texts(list(COLOURS_RGB)), Calibration(0.05, 0.3, 0))
         self.parts: Parts = replace(
             REAL,
-            load_recipe=self._load,
+            load_segmenter=self._load_segmenter,
             load_embedder=lambda *_: EMBEDDER,
             load_judge=lambda *_: judge,
+            make_recipe=self._make_recipe,
         )
 
-    def _load(self, settings: Settings, profile: ProfileName, generator: GeneratorSettings) -> Recipe:
+    def _load_segmenter(self, settings: Settings, profile: ProfileName) -> Segmenter:
         self.loads += 1
+        return FloodSegmenter()
+
+    def _make_recipe(
+        self, settings: Settings, segmenter: Segmenter, embedder: Embedder, generator: GeneratorSettings
+    ) -> Recipe:
         small = replace(generator, points_per_side=3, explained_above=1.0, redraws=False)
-        return Recipe(FloodSegmenter(), EMBEDDER, small)
+        return Recipe(segmenter, embedder, small)
 
     def draw(self, name: str, colour: str) -> Path:
         path = self.root / name
@@ -59,7 +76,7 @@ class Desk:
         return line
 
     def counts(self, *arguments: str) -> dict[str, int]:
-        counts: dict[str, int] = self.ask("ingest", str(self.root / "pictures"), *arguments)["counts"]
+        counts: dict[str, int] = self.ask("ingest", str(self.root / "pictures"), *arguments)["outcomes"]
         return {outcome: count for outcome, count in counts.items() if count}
 
 
@@ -119,6 +136,35 @@ def test_a_changed_recipe_is_not_followed_without_a_yes(desk: Desk) -> None:
     assert desk.counts() == {"unchanged": 3}
 
 
+class Terminal(StringIO):
+    """A keyboard on which an answer is typed."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("answer", "code", "outcomes"), [("n\n", 130, None), ("y\n", 0, {"replaced": 2})])
+def test_at_a_terminal_the_user_is_asked_before_pictures_are_segmented_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, outcomes: dict[str, int] | None
+) -> None:
+    desk.counts()
+    before = desk.ask("stats")
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    again = ["--index", desk.index, "ingest", str(desk.root / "pictures"), "--quality", "best", "--json"]
+
+    assert run(again, parts=desk.parts) == code
+    written = desk.capsys.readouterr()
+    assert "2 pictures were made with other models or settings" in written.err
+    assert "Go on?" in written.err
+    if outcomes is None:
+        assert written.out.strip() == ""
+        assert desk.ask("stats") == before
+    else:
+        counts = json.loads(written.out)["outcomes"]
+        assert {outcome: count for outcome, count in counts.items() if count} == outcomes
+
+
 def forms(desk: Desk) -> list[str]:
     """Return ways to write the folder ``caf\u00e9`` that is there, composed."""
     (desk.root / "link").symlink_to(desk.root / "pictures")
@@ -134,16 +180,16 @@ def forms(desk: Desk) -> list[str]:
 
 def by_search(desk: Desk, place: str) -> list[str]:
     hits = desk.ask("search", "green", "--source", place, "--min-score", "-1")["hits"]
-    return [hit["path"] for hit in hits]
+    return [hit["image"]["path"] for hit in hits]
 
 
 def by_deletion(desk: Desk, place: str) -> list[str]:
     desk.counts()
-    forgotten = desk.ask("delete", place)["images"]
+    deleted = desk.ask("delete", place)["images"]
     [outcome] = [
         one for one in desk.ask("ingest", str(desk.root / "pictures"))["files"] if one["outcome"] == "added"
     ]
-    return [outcome["path"]] * len(forgotten)
+    return [outcome["path"]] * len(deleted)
 
 
 @pytest.mark.parametrize("names", [by_search, by_deletion])
@@ -161,8 +207,27 @@ def test_a_folder_that_is_reached_by_a_link_is_not_ingested_twice(desk: Desk) ->
 
     report = desk.ask("ingest", "link", "link/../pictures")
 
-    assert report["counts"]["unchanged"] == len(report["files"]) == 2
-    assert desk.ask("stats")["pictures"] == 2
-    assert [hit["path"] for hit in desk.ask("search", "red")["hits"]] == [
+    assert report["outcomes"]["unchanged"] == len(report["files"]) == 2
+    assert desk.ask("stats")["images"] == 2
+    assert [hit["image"]["path"] for hit in desk.ask("search", "red")["hits"]] == [
         str(desk.root / "pictures" / name) for name in ("a.png", "b.png")
     ]
+
+
+def report_of(*outcomes: Outcome, interrupted: bool = False, skipped: bool = False) -> IngestReportOut:
+    files = [FileOutcome(f"file:///p/{i}.jpg", outcome) for i, outcome in enumerate(outcomes)]
+    folders = [("/p/secret", "permission denied")] if skipped else []
+    report = IngestReport(files=files, skipped_folders=folders, elapsed_s=1, interrupted=interrupted)
+    return report.to_document()
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_the_exit_code_is_one_when_a_file_was_not_usable(outcome: Outcome) -> None:
+    assert exit_code(report_of(Outcome.ADDED, outcome)) == int(outcome in FAILED)
+    assert exit_code(report_of()) == 0
+    assert exit_code(report_of(Outcome.ADDED, skipped=True)) == 1
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ADDED, Outcome.UNREADABLE])
+def test_a_stopped_run_exits_like_a_program_stopped_by_ctrl_c(outcome: Outcome) -> None:
+    assert exit_code(report_of(outcome, interrupted=True)) == 130

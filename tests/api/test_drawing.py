@@ -9,8 +9,8 @@ from PIL import Image
 from scipy import ndimage
 from tests import needs
 
-from segdex.render.drawing import HIGHLIGHT, SheetRow, Tile, contact_sheet, cutout_png, draw_mask, mask_png
-from segdex_core.geometry import BoxXYXY
+from segdex.answers import rgba_image
+from segdex.render.drawing import HIGHLIGHT, SheetRow, Tile, contact_sheet, draw_mask, mask_png, png_of
 from segdex_core.masks import BoolMask, encode_mask, mask_box
 from segdex_core.media.decode import read_image_file
 from segdex_core.records import RGBImage
@@ -81,17 +81,18 @@ def test_the_mask_png_reads_back_as_the_mask() -> None:
 def test_the_cutout_is_the_box_with_the_mask_as_its_alpha() -> None:
     image, mask = noise(), disc()
     box = mask_box(mask)
-    cutout = pixels_of(cutout_png(image, mask, box))
+    pixels, inside = image[box.y1 : box.y2, box.x1 : box.x2], mask[box.y1 : box.y2, box.x1 : box.x2]
+    cutout = pixels_of(png_of(rgba_image(pixels, inside)))
 
     assert cutout.shape == (21, 21, 4)
-    np.testing.assert_array_equal(cutout[:, :, 3], mask[box.y1 : box.y2, box.x1 : box.x2] * 255)
-    np.testing.assert_array_equal(cutout[:, :, :3], image[box.y1 : box.y2, box.x1 : box.x2])
+    np.testing.assert_array_equal(cutout[:, :, 3], inside * 255)
+    np.testing.assert_array_equal(cutout[:, :, :3], pixels)
 
 
-@pytest.mark.parametrize("box", [BoxXYXY(0, 0, 0, 0), BoxXYXY(-1, 0, 5, 5), BoxXYXY(0, 0, 61, 40)])
-def test_a_cutout_outside_the_picture_is_refused(box: BoxXYXY) -> None:
-    with pytest.raises(ValueError, match="does not fit"):
-        cutout_png(noise(), disc(), box)
+@pytest.mark.parametrize("size_hw", [(40, 61), (60, 40), (1, 1)])
+def test_a_cutout_by_a_mask_of_another_size_is_refused(size_hw: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="dimension"):
+        rgba_image(noise(), np.ones(size_hw, bool))
 
 
 def test_the_sheet_is_as_wide_as_its_columns_and_as_high_as_its_lines() -> None:

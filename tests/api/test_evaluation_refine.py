@@ -45,7 +45,7 @@ def _dataset(tmp_path: Path) -> EvalDataset:
     return load_dataset(tmp_path)
 
 
-def evaluate(dataset: EvalDataset, *, gain_floor: float) -> RefineReport:
+def evaluate(dataset: EvalDataset, *, gain_threshold: float) -> RefineReport:
     segmenter = FloodSegmenter()
     generator = GeneratorSettings(points_per_side=8, explained_above=1.0, redraws=False)
     index = MemoryIndex()
@@ -61,7 +61,7 @@ def evaluate(dataset: EvalDataset, *, gain_floor: float) -> RefineReport:
         embedder=EMBEDDER,
         distractors=OTHERS,
         encodings=EncodingCache(64),
-        gate=GateSettings(gain_floor=gain_floor),
+        gate=GateSettings(gain_threshold=gain_threshold),
     )
     judge = PresenceJudge(OTHERS, CALIBRATION)
     return evaluate_refine(dataset, index=index, refiner=refiner, judge=judge, image_id_by_name=ids)
@@ -84,7 +84,7 @@ def test_an_expression_for_an_instance_that_is_not_there_is_refused(tmp_path: Pa
 
 
 def test_right_hits_are_counted_and_absent_things_are_not_there(dataset: EvalDataset) -> None:
-    report = evaluate(dataset, gain_floor=-1)
+    report = evaluate(dataset, gain_threshold=-1)
     values = report.to_json()
 
     assert values["queries"] == 4  # three unique classes and one expression
@@ -101,7 +101,7 @@ def test_right_hits_are_counted_and_absent_things_are_not_there(dataset: EvalDat
 
 
 def test_a_closed_gate_leaves_every_answer_as_it_was(dataset: EvalDataset) -> None:
-    values = evaluate(dataset, gain_floor=2).to_json()
+    values = evaluate(dataset, gain_threshold=2).to_json()
 
     assert values["accepted"] == 0
     assert values["refined_iou"] == values["stored_iou"]

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from tests.fakes.embedder import ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter, PlainSegmenter
 
 from segdex.wiring import (
     build_settings,
     calibration_folder,
+    load_embedder,
     load_judge,
     load_options,
     make_refiner,
@@ -20,7 +20,8 @@ from segdex.wiring import (
 from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.models import threads as threads_of
 from segdex_backends.models.loaders import embedder_precision, segmenter_precision
-from segdex_backends.models.threads import WorkerPlan
+from segdex_backends.models.threads import ThreadPlan
+from segdex_core.choices import ProfileName
 from segdex_core.errors import UsageError
 from segdex_core.records import IndexFingerprint, Vectors
 from segdex_search.calibrate import (
@@ -34,11 +35,14 @@ from segdex_search.distractors import DISTRACTORS
 
 @pytest.fixture
 def _threads_restored() -> Iterator[None]:
+    import torch
+
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
 
 
+@pytest.mark.models
 @pytest.mark.parametrize(("cpu", "fastest"), [({"amx_bf16": True}, "bf16"), ({}, "fp32")])
 def test_auto_is_the_fastest_for_the_segmenter_and_fp32_for_vectors_on_a_cpu(
     cpu: dict[str, object], fastest: str
@@ -47,6 +51,18 @@ def test_auto_is_the_fastest_for_the_segmenter_and_fp32_for_vectors_on_a_cpu(
 
     assert segmenter_precision(options, cpu=cpu) == fastest
     assert embedder_precision(options) == "fp32"
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("profile", ["offline", "default"])
+def test_cuda_that_is_absent_is_refused_whatever_runs_on_it(profile: ProfileName) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("torch finds a CUDA device")
+    with pytest.raises(UsageError, match="--device cuda: torch finds no CUDA device"):
+        load_embedder(build_settings(device="cuda"), profile)
+    assert load_options(build_settings(device="auto")).device == "cpu"
 
 
 @pytest.mark.parametrize("asked", ["fp32", "bf16"])
@@ -62,15 +78,22 @@ def test_a_precision_that_is_gone_is_refused_with_those_there_are() -> None:
         build_settings(precision="int8")
 
 
-@pytest.mark.usefixtures("_threads_restored")
 @pytest.mark.parametrize(
     ("asked", "cores", "workers", "threads"), [(None, 2, 2, 1), (None, 16, 4, 4), (3, 8, 3, 2), (4, 2, 4, 1)]
 )
 def test_workers_share_the_cores(asked: int | None, cores: int, workers: int, threads: int) -> None:
-    before = torch.get_num_threads()
-    plan = threads_of.plan_workers(asked, device="cpu", cores=cores)
+    assert threads_of.plan_threads(asked, device="cpu", cores=cores) == ThreadPlan(workers, threads)
 
-    assert plan == WorkerPlan(workers, threads)
+
+@pytest.mark.models
+@pytest.mark.usefixtures("_threads_restored")
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_torch_takes_the_threads_of_a_plan_when_it_is_applied(threads: int) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    plan = threads_of.plan_threads(1, device="cpu", cores=threads)
+
     assert torch.get_num_threads() == before
     assert plan.apply() is plan
     assert torch.get_num_threads() == threads

@@ -22,12 +22,12 @@ from segdex_backends.models.sam2.preprocess import preprocess
 from segdex_core.ports.prompts import Prompts
 from segdex_core.records import RGBImage
 from segdex_core.settings import ModelPrecision
-from segdex_ingest.masks.decode import Floors, decode_near_points, decode_points
+from segdex_ingest.masks.decode import Thresholds, decode_near_points, decode_points
 from segdex_ingest.masks.grid import point_grid
 
 _NAMES = ("image_embed", "high_res_feats_0", "high_res_feats_1")
 _FRAMES_PX = (1024, 896, 672)
-_NO_FLOORS = Floors(predicted_iou=0, stability=0, stability_offset=1)
+_NO_THRESHOLDS = Thresholds(predicted_iou=0, stability=0, stability_offset=1)
 
 
 def main() -> None:
@@ -95,17 +95,17 @@ def main() -> None:
             ours.decode(features, Prompts(points[part, None], labels[part]))
 
     def our_candidates() -> None:
-        list(decode_points(ours, features, points, floors=_NO_FLOORS))
+        list(decode_points(ours, features, points, thresholds=_NO_THRESHOLDS))
 
     def our_candidates_near() -> None:
         dense = point_grid(size_hw, points_per_side=16)
-        list(decode_near_points(ours, features, dense, floors=_NO_FLOORS, part_px=96))
+        list(decode_near_points(ours, features, dense, thresholds=_NO_THRESHOLDS, part_px=96))
 
     variants = {
         "stock decoder, torch": stock_torch,
         "stock decoder, onnxruntime": stock_onnx,
         "ours": our_decoder,
-        "ours, with floors, stability and packing": our_candidates,
+        "ours, with thresholds, stability and packing": our_candidates,
     }
     timings = time_in_turn(variants, units=units, rounds=rounds)
     timings += time_in_turn(

@@ -73,7 +73,7 @@ def run_ours(
         [canonical_uri(path) for path in paths],
         source=FileSource(),
         profile="bench",
-        options=IngestOptions(max_pixels=10**8, max_bytes=10**9, workers=workers),
+        options=IngestOptions(max_pixels=10**8, max_bytes=10**9, analysis_threads=workers),
     )
     figures = _figures(cpu, wall, pictures=len(paths), segments=report.segments)
     index.close()

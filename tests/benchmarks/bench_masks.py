@@ -35,11 +35,12 @@ from segdex.evaluation.metrics import MaskFigures, best_ious, score_masks
 from segdex_backends.models.devices import fastest_precision
 from segdex_backends.models.sam2.checkpoint import load_folder
 from segdex_backends.models.sam2.onnx_loader import load_onnx_weights
+from segdex_core.choices import Quality
 from segdex_core.masks import MaskRLE, encode_mask
 from segdex_core.media.decode import read_image_file
 from segdex_core.records import RGBImage
 from segdex_core.settings import ModelPrecision
-from segdex_ingest.masks.generate import GeneratorSettings, Quality, generate_masks, preset
+from segdex_ingest.masks.generate import GeneratorSettings, generate_masks, preset
 
 Generator = Callable[[RGBImage], list[MaskRLE]]
 

@@ -38,6 +38,7 @@ from tests.qdrant_server import QdrantServer, running_server
 from segdex_backends.index.edge_store import EdgeStore
 from segdex_backends.index.layout import REAL_NAMES, SEGMENTS
 from segdex_backends.index.qdrant import QdrantIndex
+from segdex_backends.index.server_connection import ServerConnection
 from segdex_backends.index.server_store import ServerStore
 from segdex_core.masks import MaskRLE
 from segdex_core.ports.index import SegmentIndex
@@ -252,7 +253,7 @@ def opened(folder: Path, name: str, *, create: bool) -> Iterator[tuple[SegmentIn
             edge.close()
         return
     with running_server(folder / "server") as server:
-        remote = QdrantIndex(ServerStore(server.url, timeout_s=600, create=create))
+        remote = QdrantIndex(ServerStore(ServerConnection(server.url, timeout_s=600), create=create))
         try:
             yield remote, server
         finally:

@@ -1,6 +1,7 @@
 """``segdex --server URL``: the same commands, answered by a service."""
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ from typing import Any
 import pytest
 from PIL import Image
 from tests.client.conftest import Serve, Service
-from tests.fakes.service import parts, png
+from tests.fakes.dataset import png
+from tests.fakes.parts import parts
 
 from segdex.cli.main import run
 from segdex.http.keys import make_key
-from segdex.wiring import REAL, Parts
+from segdex.parts import Parts
+from segdex.wiring import REAL
 from segdex_core.ports.index import SegmentIndex
+from segdex_core.wire.search import SearchResponse
 
 Capture = pytest.CaptureFixture[str]
 
@@ -33,7 +37,7 @@ class Here:
 
 @pytest.fixture(name="here")
 def _here(service: Service, tmp_path: Path) -> Here:
-    index: SegmentIndex = service.loaded.index
+    index: SegmentIndex = service.loaded.library.index
     return Here(service.url, replace(parts(tmp_path / "set"), open_index=lambda _, *, create: index))
 
 
@@ -67,7 +71,7 @@ def without(value: Any, names: set[str]) -> Any:
     [
         ("red",),
         ("green", "--also", "red", "--weight", "9", "--weight", "0.5", "--limit", "1", "--per-image", "1"),
-        ("red", "green", "--also", "green", "--not", "red", "--not-weight", "3", "--nested", "--exact"),
+        ("red", "green", "--also", "green", "--not", "red", "--negative-weight", "3", "--no-nms", "--exact"),
         ("blue", "--view", "crop=0.7", "--min-score", "0.9"),
         ("blue", "--min-area", "0.01", "--max-area", "0.5", "--since", "2001-01-01", "--until", "2001-01-02"),
         ("green", "--source", "set"),
@@ -76,23 +80,30 @@ def without(value: Any, names: set[str]) -> Any:
         ("green", "--tag", "nowhere"),
         ("--image", "green.png", "--weight", "2", "--limit", "1"),
         ("blue", "--image", "green.png", "--weight", "1", "--weight", "0.2"),
+        ("blue", "--image", "green.png", "--weight", "1", "--weight", "-2"),
+        ("blue", "--also", "red", "--weight", "1", "--weight", "-2"),
+        ("--image", "green.png", "--image", "red.png", "--weight", "1", "--weight", "0.3"),
+        ("green", "--refine", "2"),
     ],
     ids=" ".join,
 )
 def test_a_search_answers_the_same_here_and_there(
     here: Here, capsys: Capture, question: tuple[str, ...]
 ) -> None:
-    Path("green.png").write_bytes(png("green"))
+    for colour in ("green", "red"):
+        Path(f"{colour}.png").write_bytes(png(colour))
 
     local = answer(capsys, "search", *question, here=here)
     remote = answer(capsys, "search", *question, "--server", here.url)
     lines = [output(capsys, *place, "search", *question, here=here) for place in ((), ("--server", here.url))]
 
-    assert set(local) == set(remote)
-    assert set(local["models"]) == set(remote["models"])
-    for name in ("answer", "profile", "hits", "refined"):
+    assert set(local) == set(remote) == {*SearchResponse.model_fields, "refinements"}
+    for name in ("answer", "embedder", "segmenter", "profile", "hits", "next_cursor"):
         assert local[name] == remote[name]
-    assert [one.splitlines()[:-1] for one in lines[:1]] == [one.splitlines()[:-1] for one in lines[1:]]
+    assert without(local["refinements"], {"timings_ms"}) == without(remote["refinements"], {"timings_ms"})
+    assert bool(local["refinements"]) == ("--refine" in question)
+    rows = [[re.sub(r"\d+ ms", "ms", line) for line in one.splitlines()] for one in lines]
+    assert rows[0] == rows[1]
 
 
 def test_words_without_quotes_are_one_question(here: Here, capsys: Capture) -> None:
@@ -103,7 +114,7 @@ def test_words_without_quotes_are_one_question(here: Here, capsys: Capture) -> N
 
 
 def test_a_segment_is_something_to_look_for_and_to_show(here: Here, capsys: Capture) -> None:
-    found = answer(capsys, "search", "green", "--server", here.url)["hits"][0]["segments"][0]["segment_id"]
+    found = answer(capsys, "search", "green", "--server", here.url)["hits"][0]["segments"][0]["id"]
 
     again = answer(capsys, "search", "--segment", found, "--server", here.url)
     local = answer(capsys, "show", found, "--out", "here", here=here)
@@ -113,7 +124,10 @@ def test_a_segment_is_something_to_look_for_and_to_show(here: Here, capsys: Capt
         for place in ((), ("--server", here.url))
     ]
 
-    assert again["hits"][0]["segments"][0]["segment_id"] == found
+    assert again["hits"][0]["segments"][0]["id"] == found
+    assert set(local) == {"segment", "image", "files"}
+    assert local["segment"]["id"] == found
+    assert local["segment"]["image_id"] == local["image"]["id"]
     assert without(local, {"files"}) == without(remote, {"files"})
     for name, path in local["files"].items():
         assert Path(path).read_bytes() == Path(remote["files"][name]).read_bytes()
@@ -148,11 +162,11 @@ def test_weaker_matches_come_last_under_a_heading(service: Service, capsys: Capt
 def test_hits_are_refined_and_saved_as_a_sheet(service: Service, capsys: Capture) -> None:
     place = ("--server", service.url)
     text = output(capsys, *place, "search", "red", "--refine", "--save", "sheets/red.png", "--limit", "1")
-    refined = answer(capsys, *place, "search", "red", "--refine", "1")["refined"]
+    refined = answer(capsys, *place, "search", "red", "--refine", "1")["refinements"]
 
     assert "contact sheet: sheets/red.png" in text
     assert text.count("refined  ") >= 1
-    [one] = refined.values()
+    [one] = refined
     assert one["answer"] == "refined"
     with Image.open("sheets/red.png") as sheet:
         assert sheet.format == "PNG"
@@ -162,16 +176,19 @@ def test_hits_are_refined_and_saved_as_a_sheet(service: Service, capsys: Capture
     assert Path("sheets/gone.png").read_bytes() != Path("sheets/red.png").read_bytes()
 
 
-def test_stats_say_what_the_service_says(service: Service, capsys: Capture) -> None:
-    text = output(capsys, "stats", "--server", service.url)
-    figures = answer(capsys, "stats", "--server", service.url)
+def test_stats_are_the_same_here_and_there(here: Here, capsys: Capture) -> None:
+    text = output(capsys, "stats", "--server", here.url)
+    figures = answer(capsys, "stats", "--server", here.url)
+    local = answer(capsys, "stats", here=here)
 
-    assert f"index                  {service.url}" in text
+    assert without(figures, {"index"}) == without(local, {"index"})
+    assert (figures["index"], local["index"]) == (here.url, "edge:segdex-index")
+    assert f"index                   {here.url}" in text
     assert "None" not in text
-    assert (figures["pictures"], figures["profile"], figures["dimensions"]) == (2, "offline", 16)
+    assert (figures["images"], figures["profile"], figures["dimensions"]) == (2, "offline", 16)
 
 
-def test_a_thing_is_cut_out_the_same_here_and_there(here: Here, capsys: Capture) -> None:
+def test_an_object_is_cut_out_the_same_here_and_there(here: Here, capsys: Capture) -> None:
     Path("p.png").write_bytes(png("red"))
     for prompt in (
         ("--point", "40,40", "--not-point", "5,5"),
@@ -206,16 +223,20 @@ def test_files_are_sent_and_each_ends_in_an_outcome(
 
     assert [file["outcome"] for file in good["files"]] == ["added", "unchanged"]
     assert good["segments"] == good["files"][0]["segments"] > 0
-    counts = {name: count for name, count in mixed["counts"].items() if count}
-    assert counts == {"unreadable": 1, "unchanged": 2, "not an image": 1}
+    counts = {name: count for name, count in mixed["outcomes"].items() if count}
+    assert counts == {"unreadable": 1, "unchanged": 2, "not_an_image": 1}
     [broken, *_] = mixed["files"]
     assert broken["detail"].startswith(str(folder / "broken.png"))
     assert f"not an image: {folder / 'note.txt'}: not a picture" in text
     assert len(found) == 1
 
-    forgotten = answer(capsys, *place, "delete", "pictures/copy.png")
-    assert forgotten == {"images": [found[0]["image_id"]], "segments": good["segments"]}
-    fails(capsys, *place, "delete", found[0]["image_id"], code=2, saying=("names no picture", service.url))
+    deleted = answer(capsys, *place, "delete", "pictures/copy.png")
+    assert deleted == {
+        "schema_version": 1,
+        "images": [found[0]["image"]["id"]],
+        "segments": good["segments"],
+    }
+    fails(capsys, *place, "delete", found[0]["image"]["id"], code=2, saying=("names no picture", service.url))
     fails(capsys, *place, "delete", "pictures", "gone.png", code=2, saying=("names no picture",))
 
 
@@ -229,9 +250,9 @@ def test_what_is_known_is_not_sent_again_unless_its_tags_are_new(service: Servic
     image = answer(capsys, *place, "search", "orange", "--limit", "1")["hits"][0]
 
     assert outcomes == ["added", "unchanged", "unchanged"]
-    assert image["tags"] == ["new"]
+    assert image["image"]["tags"] == ["new"]
     limited = answer(capsys, *place, "ingest", "orange.png", "--limit", "1")
-    assert limited["counts"]["unchanged"] == 1
+    assert limited["outcomes"]["unchanged"] == 1
 
 
 def test_a_service_without_a_folder_for_uploads_is_one_error_and_not_one_a_file(
@@ -282,7 +303,7 @@ def test_keys_come_from_the_environment_and_are_never_shown(
     monkeypatch.setenv("SEGDEX_SERVER_KEY", key)
     Path("a.png").write_bytes(png())
 
-    assert answer(capsys, "stats")["pictures"] == 2
+    assert answer(capsys, "stats")["images"] == 2
     assert run(["ingest", "a.png"]) == 2
     err = capsys.readouterr().err
     assert "needs write" in err
@@ -297,10 +318,16 @@ def test_keys_come_from_the_environment_and_are_never_shown(
         (("search", "cat", "--profile", "offline"), 2, ("--profile", "--server")),
         (("--device", "cpu", "search", "cat", "--embedder", "x"), 2, ("--device", "--embedder")),
         (("search", "cat", "--explain", "a.png"), 2, ("--explain", "--server")),
-        (("search", "cat", "--limit", "0"), 2, ("--limit", "between 1")),
+        (("search", "cat", "--limit", "0"), 2, ("--limit must be between 1 and 1,000, but got 0",)),
+        (("search", "cat", "--level", "half"), 2, ("--level", "half")),
+        (("search", "cat", "--min-area", "2"), 2, ("--min-area must be between 0 and 1, but got 2",)),
         (("search", " "), 2, ("empty",)),
-        (("search", "--image", "a.png", "--image", "a.png"), 2, ("one --image",)),
-        (("search", "cat", *("--tag", "t") * 101), 2, ("tags", "100")),
+        (("search",), 2, ("a text, a picture or a segment",)),
+        (("search", *("--image", "a.png") * 5), 2, ("--image", "4 pictures at most", "got 5")),
+        (("search", "cat", *("--tag", "t") * 101), 2, ("--tag", "100", "101")),
+        (("ingest", ".", "--limit", "0"), 2, ("--limit must be 1 or more, but got 0",)),
+        (("ingest", ".", "--tag", " "), 2, ("--tag",)),
+        (("segment", "a.png"), 2, ("--point", "--box", "--text")),
         (("ingest", ".", "--quality", "best", "--dry-run"), 2, ("--quality", "--dry-run")),
         (("ingest", "none"), 2, ("none",)),
         (("segment", "a.png", "--refiner", "x"), 2, ("--refiner",)),

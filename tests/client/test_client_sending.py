@@ -5,10 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from uuid import UUID
 
 import httpx
 import pytest
 
+from segdex.arguments import QueryImage
 from segdex.client import (
     AccessError,
     AsyncClient,
@@ -20,19 +22,22 @@ from segdex.client import (
     UnreachableError,
 )
 from segdex.client.events import Event, EventParser
-from segdex_core.errors import UsageError
+from segdex_core.errors import QueryError, UsageError
 
 SERVER = "http://127.0.0.1:8600"
+ONE = UUID("6f1c0b7e-6a55-5e0a-9f0e-2f4f5d6b7a11")
 KEY = "sk-very-secret"
 STATS = {
     "images": 1,
     "segments": 2,
+    "segments_per_image": 2.0,
+    "images_without_segments": 0,
     "profile": "offline",
     "embedder": "colours",
     "segmenter": "flood",
     "dimensions": 16,
     "views": ["crop"],
-    "schema_version": 3,
+    "index_schema_version": 4,
 }
 BUSY = httpx.Response(503, json={"detail": "busy"}, headers={"Retry-After": "0.05"})
 
@@ -228,7 +233,7 @@ def test_events_are_yielded_until_the_last_and_the_response_is_closed() -> None:
     asked, _ = client(BUSY, httpx.Response(200, stream=body))
 
     with asked:
-        [one] = asked.refinements("a")
+        [one] = asked.refine("red", segment_ids=[ONE])
 
     assert one.reason == "gr\u00f6\u00dfer\u2028"
     assert body.is_closed
@@ -250,7 +255,7 @@ def test_events_that_end_too_early_are_an_error(body: Pieces, kind: type[Service
     asked, _ = client(httpx.Response(200, stream=body))
 
     with asked, pytest.raises(kind, match=words):
-        list(asked.refinements("a"))
+        list(asked.refine("red", segment_ids=[ONE]))
 
     assert body.is_closed
 
@@ -284,10 +289,10 @@ def test_the_asynchronous_client_retries_and_streams_alike() -> None:
     async def ask() -> None:
         async with AsyncClient(SERVER, transport=script) as asked:
             assert (await asked.stats()).images == 1
-            assert [one.made_by async for one in asked.refinements("a")] == ["evf"]
+            assert [one.made_by async for one in asked.refine("red", segment_ids=[ONE])] == ["evf"]
             assert body.is_closed
             with pytest.raises(UnreachableError, match="broke off"):
-                [one async for one in asked.refinements("a")]
+                [one async for one in asked.refine("red", segment_ids=[ONE])]
 
     asyncio.run(ask())
 
@@ -319,28 +324,51 @@ def test_a_key_that_cannot_be_sent_is_refused_and_not_repeated(key: str) -> None
     assert not key.strip() or key not in str(caught.value)
 
 
-def test_arguments_that_do_not_go_together_are_refused() -> None:
+def test_what_needs_no_service_to_be_refused_is_not_sent() -> None:
     asked, script = client()
 
     with asked:
-        with pytest.raises(ValueError, match="belong to an image"):
-            asked.search("red", box=(1, 2, 3, 4))
-        with pytest.raises(ValueError, match="either"):
-            asked.cut_out(points=[])
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(UsageError, match="either a picture"):
+            asked.segment(points=[(1, 1)])
+        with pytest.raises(QueryError, match="box_xyxy"):
+            asked.segment(b"picture", box_xyxy=(1, 2, 3, 4))  # type: ignore[call-arg] # as a typist may
+        with pytest.raises(QueryError, match="box_xyxy"):
+            asked.search("red", image=QueryImage(b"picture", (1, 2, 3, -4)))
+        with pytest.raises(UsageError, match="no-such-file"):
             asked.upload("no-such-file.jpg")
+        with pytest.raises(QueryError, match="no id"):
+            asked.image("../stats")
+        with pytest.raises(UsageError, match="quality, dry_run"):
+            asked.ingest(".", quality="best", dry_run=True)
     assert script.requests == []
 
 
+HEAVY = [
+    "torch",
+    "transformers",
+    "onnxruntime",
+    "open_clip",
+    "qdrant_client",
+    "qdrant_edge",
+    "fastapi",
+    "PIL",
+    "scipy",
+    "numpy",
+    "segdex.http",
+    "segdex.wiring",
+]
+
+
 @pytest.mark.parametrize(
-    "line",
+    ("line", "heavy"),
     [
-        "import segdex.client",
-        "from segdex.cli.main import run; run(['stats', '--server', 'http://127.0.0.1:9'])",
+        ("import segdex.client", HEAVY),
+        ("from segdex.cli.main import run; run(['stats', '--server', 'http://127.0.0.1:9'])", HEAVY[:7]),
     ],
 )
-def test_neither_the_client_nor_a_command_that_asks_a_service_loads_a_model_library(line: str) -> None:
-    heavy = ["torch", "transformers", "onnxruntime", "open_clip", "qdrant_client", "qdrant_edge", "fastapi"]
+def test_neither_the_client_nor_a_command_that_asks_a_service_loads_a_model_library(
+    line: str, heavy: list[str]
+) -> None:
     code = f"import sys\n{line}\nprint([name for name in {heavy!r} if name in sys.modules])"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -71,7 +71,7 @@ def _make_pooling(_: Path) -> Make:
     scope="module",
     params=[
         pytest.param(_make_colours, id="colours"),
-        pytest.param(_make_open_clip, id="open_clip"),
+        pytest.param(_make_open_clip, id="open_clip", marks=pytest.mark.models),
         pytest.param(_make_conse, id="conse", marks=pytest.mark.models),
     ],
 )

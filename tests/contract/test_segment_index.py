@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
-from qdrant_client import QdrantClient
 from tests.backends.index.stored_samples import (
     DIM,
     FINGERPRINT,
@@ -29,7 +28,6 @@ from segdex_backends.index.edge_store import EdgeStore
 from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.index.payloads import fingerprint_to_payload
 from segdex_backends.index.qdrant import QdrantIndex
-from segdex_backends.index.server_store import ServerStore
 from segdex_core.errors import (
     IndexConflictError,
     IndexMismatchError,
@@ -110,10 +108,16 @@ def _edge_place(path: Path) -> Place:
 
 
 def _server_place(server: QdrantServer) -> Place:
+    from qdrant_client import QdrantClient
+
+    from segdex_backends.index.server_connection import ServerConnection
+    from segdex_backends.index.server_store import ServerStore
+
     prefix = f"test-{uuid4()}"
 
     def open_index(create: bool) -> SegmentIndex:
-        return QdrantIndex(ServerStore(server.url, timeout_s=20, create=create, collection_prefix=prefix))
+        connection = ServerConnection(server.url, timeout_s=20)
+        return QdrantIndex(ServerStore(connection, create=create, collection_prefix=prefix))
 
     def write(fingerprint: IndexFingerprint) -> None:
         client = QdrantClient(server.url, check_compatibility=False)
@@ -298,7 +302,7 @@ def asked(
         limit=limit,
         per_image=per_image,
         view_weights=weights,
-        nested=True,
+        nms=False,
         exact=exact,
     )
     hits, _ = fused_hits(question, {"crop": query}, weights=weights, index=index)
@@ -694,6 +698,7 @@ def test_a_picture_without_segments_has_a_line_in_the_ledger(index: SegmentIndex
     ingest(index, [picture])
 
     assert index.counts() == IndexCounts(images=1, segments=0)
+    assert (index.count_images("no_segments"), index.count_images("done")) == (1, 0)
     assert index.get_images([picture.image_id]) == [picture.record]
 
 

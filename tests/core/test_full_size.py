@@ -3,7 +3,6 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -24,6 +23,8 @@ def smooth_logits(seed: int, *, sigma: float, offset: float = 0.0) -> npt.NDArra
 
 
 def torch_upsampled(logits: npt.NDArray[np.floating], size_hw: tuple[int, int]) -> npt.NDArray[np.float32]:
+    import torch
+
     values = torch.from_numpy(logits.astype(np.float32))[None, None]
     upsampled = torch.nn.functional.interpolate(values, size_hw, mode="bilinear", align_corners=False)
     return np.asarray(upsampled[0, 0].numpy(), np.float32)
@@ -36,6 +37,7 @@ def in_full_frame(logits: npt.NDArray[np.floating], size_hw: tuple[int, int]) ->
     return full
 
 
+@pytest.mark.models
 @pytest.mark.parametrize(
     "size_hw",
     [(256, 256), (300, 451), (1000, 700), (100, 640), (64, 31), (1, 500), (500, 1), (1, 1), (2, 3)],
@@ -51,6 +53,7 @@ def test_the_full_size_mask_is_torchs(size_hw: tuple[int, int], sigma: float, of
     assert differs.mean() < 1e-3
 
 
+@pytest.mark.models
 @pytest.mark.parametrize("cell", [(0, 0), (0, 255), (255, 0), (255, 255), (100, 31)])
 @pytest.mark.parametrize("size_hw", [(512, 768), (100, 200)])
 def test_the_box_holds_all_that_one_cell_can_reach(cell: tuple[int, int], size_hw: tuple[int, int]) -> None:
@@ -73,6 +76,7 @@ def test_a_small_thing_is_upsampled_only_where_it_is() -> None:
     assert mask_box(mask).area_px == 100 * 200
 
 
+@pytest.mark.models
 def test_half_precision_moves_only_pixels_on_the_boundary() -> None:
     logits = smooth_logits(1, sigma=10)
     expected = torch_upsampled(logits, (700, 900))
@@ -82,10 +86,12 @@ def test_half_precision_moves_only_pixels_on_the_boundary() -> None:
     assert (np.abs(expected[differs]) < 1e-3).all()
 
 
+@pytest.mark.models
 @pytest.mark.parametrize("size_hw", [(300, 451), (100, 90)])
 @pytest.mark.parametrize(("sigma", "offset"), [(6, 0), (30, -4), (30, 8)])
 def test_the_full_size_stability_is_metas(size_hw: tuple[int, int], sigma: float, offset: float) -> None:
     package("sam2", "reference")
+    import torch
     from sam2.utils.amg import calculate_stability_score
 
     logits = smooth_logits(7, sigma=sigma, offset=offset)

@@ -72,6 +72,7 @@ def test_nms_keeps_what_its_definition_keeps_ties_included(
     assert kept.tolist() == nms_by_definition(boxes_xyxy, scores, threshold=threshold)
 
 
+@pytest.mark.models
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
 def test_nms_and_iou_agree_with_torchvision(threshold: float) -> None:
     torch = pytest.importorskip("torch")

@@ -1,21 +1,24 @@
 """The command line as a user types it, on real photographs and the real models of the offline profile."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.backends.index.stored_samples import FINGERPRINT
 from tests.needs import package, photo
 from tests.real_models import onnx_sam2_files
 
 from segdex.cli.main import run
+from segdex.wiring import build_settings, open_index
 from segdex_core.masks import MaskRLE, decode_mask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.models]
 
 PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg")
-QUICK = ("--points-per-side", "4", "--crop-layers", "0")
+QUICK = ("--quality", "fast", "--points-per-side", "4", "--crop-layers", "0")
 
 
 class Shell:
@@ -37,7 +40,7 @@ class Shell:
     def outcomes(self, *arguments: str, code: int = 0) -> dict[str, int]:
         """Ingest the folder and return the outcomes that occurred."""
         report = self.json("ingest", str(self.photos), "--profile", "offline", *QUICK, *arguments, code=code)
-        counts = report["counts"]
+        counts = report["outcomes"]
         assert isinstance(counts, dict)
         return {name: count for name, count in counts.items() if count}
 
@@ -64,8 +67,8 @@ def test_the_whole_round_from_a_folder_to_a_cut_out(shell: Shell, tmp_path: Path
     found = shell.json("search", "a cat", "--limit", "2", "--save", str(sheet))
     hits = found["hits"]
     assert isinstance(hits, list)
-    assert hits[0]["path"].endswith("chelsea.png")
-    assert hits[0]["tags"] == ["test"]
+    assert hits[0]["image"]["path"].endswith("chelsea.png")
+    assert hits[0]["image"]["tags"] == ["test"]
     best = hits[0]["segments"][0]
     mask = decode_mask(MaskRLE(tuple(best["rle"]["size"]), best["rle"]["counts"]))
     x1, y1, x2, y2 = best["box_xyxy"]
@@ -73,7 +76,7 @@ def test_the_whole_round_from_a_folder_to_a_cut_out(shell: Shell, tmp_path: Path
     with Image.open(sheet) as saved:
         assert saved.format == "PNG"
 
-    shown = shell.json("show", best["segment_id"], "--out", str(tmp_path / "things"))
+    shown = shell.json("show", best["id"], "--out", str(tmp_path / "things"))
     files = shown["files"]
     assert isinstance(files, dict)
     with Image.open(files["mask"]) as written:
@@ -82,22 +85,22 @@ def test_the_whole_round_from_a_folder_to_a_cut_out(shell: Shell, tmp_path: Path
         assert written.mode == "RGBA"
         assert np.array_equal(np.asarray(written)[:, :, 3] > 0, mask[y1:y2, x1:x2])
 
-    same = shell.json("search", "--segment", best["segment_id"], "--limit", "1")["hits"]
+    same = shell.json("search", "--segment", best["id"], "--limit", "1")["hits"]
     assert isinstance(same, list)
-    assert same[0]["segments"][0]["segment_id"] == best["segment_id"]
+    assert same[0]["segments"][0]["id"] == best["id"]
     assert same[0]["segments"][0]["score"] == pytest.approx(1, abs=1e-4)
     like = shell.json("search", "--image", str(shell.photos / "coffee.png"), "--limit", "1")["hits"]
     assert isinstance(like, list)
-    assert like[0]["path"].endswith("coffee.png")
+    assert like[0]["image"]["path"].endswith("coffee.png")
     assert shell.json("search", "cat", "--tag", "other")["hits"] == []
     assert "chelsea.png" in shell("search", "a cat", "--limit", "1")
 
     explained = tmp_path / "explained.png"
     refined = shell.json("search", "a cat", "--refine", "2", "--limit", "1", "--explain", str(explained))
-    answers = refined["refined"]
-    assert isinstance(answers, dict)
+    answers = refined["refinements"]
+    assert isinstance(answers, list)
     assert len(answers) == 2
-    for one in answers.values():
+    for one in answers:
         new = decode_mask(MaskRLE(tuple(one["rle"]["size"]), one["rle"]["counts"]))
         assert int(new.sum()) == one["area_px"]
         assert (one["answer"] == "refined") == (one["gain"] >= 0.02 and one["iou_with_stored"] >= 0.5)
@@ -105,22 +108,27 @@ def test_the_whole_round_from_a_folder_to_a_cut_out(shell: Shell, tmp_path: Path
         assert picture.width > 1000
     there = shell.json("search", "a cat", "--min-score", "auto")["hits"]
     assert isinstance(there, list)
-    assert there[0]["path"].endswith("chelsea.png")
-    assert shell.json("search", "a traffic light", "--min-score", "auto")["answer"] == "not there"
+    assert there[0]["image"]["path"].endswith("chelsea.png")
+    assert shell.json("search", "a traffic light", "--min-score", "auto")["answer"] == "not_there"
 
     (shell.photos / "coffee.png").rename(shell.photos / "kaffee.png")
     (shell.photos / "broken.png").write_bytes((shell.photos / "rocket.png").read_bytes()[:5000])
     (shell.photos / "notes.txt").write_text("no picture")
-    expected = {"unchanged": 2, "renamed": 1, "unreadable": 1, "not an image": 1}
+    expected = {"unchanged": 2, "renamed": 1, "unreadable": 1, "not_an_image": 1}
     assert shell.outcomes(code=1) == expected
 
     (shell.photos / "kaffee.png").unlink()
     assert shell.json("sync")["gone"] == [str(shell.photos / "kaffee.png")]
     shell("delete", str(shell.photos / "rocket.png"))
     stats = shell.json("stats")
-    assert stats["pictures"] == 1
+    assert stats["images"] == 1
     assert stats["profile"] == "offline"
     assert "1" in shell("stats")
+
+
+def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"segdex {version('segdex')}\n"
 
 
 @pytest.mark.slow
@@ -151,11 +159,14 @@ def test_a_thing_is_cut_out_by_points_boxes_and_words(
 
 
 def test_an_index_of_the_offline_profile_refuses_other_models(
-    shell: Shell, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    shell.json("ingest", str(shell.photos / "coffee.png"), "--profile", "offline", *QUICK)
+    location = f"edge:{tmp_path / 'index'}"
+    index = open_index(build_settings(index=location), create=True)
+    index.ensure(FINGERPRINT)
+    index.close()
 
-    code = run(["search", "cat", "--index", f"edge:{tmp_path / 'index'}", "--profile", "default"])
+    code = run(["search", "cat", "--index", location, "--profile", "default"])
     error = capsys.readouterr().err
 
     assert code == 3  # the hub does not answer, or the index is of other models

@@ -1,7 +1,8 @@
-"""A small annotated set: coloured boxes on grey, whose colours are their classes."""
+"""Pictures of coloured boxes on grey, and a small annotated set of them whose classes are the colours."""
 
 import json
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,12 @@ def box_rle(box: BoxXYXY, size_hw: tuple[int, int] = SIZE_HW) -> dict[str, objec
 def write_lines(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def png(colour: str = "orange", size: tuple[int, int] = (120, 90)) -> bytes:
+    """Return a picture of a coloured box on grey."""
+    buffer = BytesIO()
+    picture = Image.new("RGB", size, COLOURS_RGB["grey"])
+    picture.paste(COLOURS_RGB[colour], (20, 20, 80, 70))
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()

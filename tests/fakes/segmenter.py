@@ -21,20 +21,38 @@ from segdex_core.ports.prompts import (
 )
 from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures
 from segdex_core.records import RGBImage
+from segdex_ingest.masks.generate import GeneratorSettings
 
 TIGHT, LOOSE = 8, 40
 """Tolerances in levels of 0..255: how far a channel may be from the colour at the point."""
 
 INSIDE_LOGIT = 8.0
 
+SMALL_FRAME = GeneratorSettings(frame_px=256, part_px=64, explained_above=1.0, redraws=False)
+"""Enough for a few boxes in a hundred pixels, in a third of the time of a frame of 1024."""
+
+
+_Regions = tuple[tuple[bytes, int, int], ...]
+_Prompt = tuple[_Regions, _Regions, tuple[int, int, int, int] | None]
+_Answer = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FloodFeatures:
-    """The picture squashed to a quarter of its frame, and the regions by (colour, tolerance) found so far."""
+    """The picture squashed to a quarter of its frame, and what was found in it so far.
+
+    Attributes:
+        size_hw: Of the picture.
+        pixels: (side, side, 3).
+        regions: By colour and tolerance, (side, side) numbers of connected regions.
+        answers: The masks and scores of prompts, by what they depend on.
+        part: Where masks are cut out of the frame; None for all of it.
+    """
 
     size_hw: tuple[int, int]
     pixels: npt.NDArray[np.int16]
     regions: dict[tuple[bytes, int], npt.NDArray[np.int32]] = field(default_factory=dict)
+    answers: dict[_Prompt, _Answer] = field(default_factory=dict)
     part: MaskBoxXYXY | None = None
 
     @property
@@ -123,47 +141,74 @@ def _decode_one(
     points: npt.NDArray[np.int_],
     labels: npt.NDArray[np.int64],
     earlier: BoolMask | None,
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-    seeds = points[labels == FOREGROUND]
-    window = np.ones(features.pixels.shape[:2], dtype=bool)
+) -> _Answer:
+    seeds, away = points[labels == FOREGROUND], points[labels == BACKGROUND]
     corners = points[(labels == BOX_TOP_LEFT) | (labels == BOX_BOTTOM_RIGHT)]
+    box = None
     if len(corners):
-        (x1, y1), (x2, y2) = corners.min(axis=0), corners.max(axis=0)
-        window[:] = False
-        window[y1 : y2 + 1, x1 : x2 + 1] = True
+        (x1, y1), (x2, y2) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+        box = (x1, y1, x2, y2)
         if not len(seeds):
             seeds = np.array([[(x1 + x2) // 2, (y1 + y2) // 2]])
-    away = points[labels == BACKGROUND]
     if not len(seeds) and not len(away):
         raise ValueError("each prompt needs at least one point or box that is not padding")
-    tight, loose = (_flood(features, seeds, tolerance) & window for tolerance in (TIGHT, LOOSE))
-    not_wanted = _flood(features, away, TIGHT)
-    tight, loose = tight & ~not_wanted, loose & ~not_wanted
+    prompt = (_regions_at(features, seeds), _regions_at(features, away), box)
+    if earlier is not None:
+        return _masks_of(features, *prompt, earlier)
+    if prompt not in features.answers:  # most points of a grid are in the same few regions
+        features.answers[prompt] = _masks_of(features, *prompt, None)
+    return features.answers[prompt]
+
+
+def _masks_of(
+    features: FloodFeatures,
+    seeds: _Regions,
+    away: _Regions,
+    box: tuple[int, int, int, int] | None,
+    earlier: BoolMask | None,
+) -> _Answer:
+    tight, loose = (_flood(features, seeds, tolerance) for tolerance in (TIGHT, LOOSE))
+    wanted = ~_flood(features, away, TIGHT)
+    if box is not None:
+        x1, y1, x2, y2 = box
+        inside = np.zeros_like(wanted)
+        inside[y1 : y2 + 1, x1 : x2 + 1] = True
+        wanted &= inside
+    tight, loose = tight & wanted, loose & wanted
     if earlier is not None:
         tight, loose = tight | earlier, loose | earlier
-    box = mask_box(loose)
-    around = np.zeros_like(window)
-    around[box.y1 : box.y2, box.x1 : box.x2] = True
+    bounds = mask_box(loose)
+    around = np.zeros_like(loose)
+    around[bounds.y1 : bounds.y2, bounds.x1 : bounds.x2] = True
     masks = np.stack([tight, loose, around])
-    if not len(seeds):
+    if not seeds:
         return masks, np.zeros(3, np.float32)
-    colour = features.pixels[seeds[0, 1], seeds[0, 0]]
+    colour = np.frombuffer(seeds[0][0], features.pixels.dtype)
     alike = (np.abs(features.pixels - colour) <= TIGHT).all(axis=2)
     share = (masks & alike).sum(axis=(1, 2)) / np.maximum(masks.sum(axis=(1, 2)), 1)
     return masks, share.astype(np.float32)
 
 
-def _flood(features: FloodFeatures, seeds: npt.NDArray[np.int_], tolerance: int) -> BoolMask:
-    """Return the union of the connected regions around the seeds."""
-    flooded = np.zeros(features.pixels.shape[:2], dtype=bool)
-    for x, y in seeds:
+def _regions_at(features: FloodFeatures, points: npt.NDArray[np.int_]) -> _Regions:
+    """Return the colour at each point, and the number of the region around it by tolerance."""
+    found = []
+    for x, y in points:
         colour = features.pixels[y, x]
-        key = (colour.tobytes(), tolerance)
-        if key not in features.regions:
-            alike = (np.abs(features.pixels - colour) <= tolerance).all(axis=2)
-            features.regions[key], _ = ndimage.label(alike)
-        regions = features.regions[key]
-        flooded |= regions == regions[y, x]
+        for tolerance in (TIGHT, LOOSE):
+            key = (colour.tobytes(), tolerance)
+            if key not in features.regions:
+                alike = (np.abs(features.pixels - colour) <= tolerance).all(axis=2)
+                features.regions[key], _ = ndimage.label(alike)
+        tight, loose = (int(features.regions[colour.tobytes(), t][y, x]) for t in (TIGHT, LOOSE))
+        found.append((colour.tobytes(), tight, loose))
+    return tuple(found)
+
+
+def _flood(features: FloodFeatures, seeds: _Regions, tolerance: int) -> BoolMask:
+    """Return the union of some regions."""
+    flooded = np.zeros(features.pixels.shape[:2], dtype=bool)
+    for colour, tight, loose in seeds:
+        flooded |= features.regions[colour, tolerance] == (tight if tolerance == TIGHT else loose)
     return flooded
 
 

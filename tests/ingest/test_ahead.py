@@ -7,6 +7,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.fakes.embedder import ColourEmbedder
-from tests.fakes.segmenter import FloodSegmenter
+from tests.fakes.segmenter import SMALL_FRAME, FloodSegmenter
 from tests.waiting import wait_until
 
 from segdex_backends.index.memory import MemoryIndex
@@ -27,7 +28,6 @@ from segdex_core.records import ImageRecord, RGBImage, Vectors
 from segdex_ingest.ahead import Analyses, StoppedError
 from segdex_ingest.analyse import AnalysedImage, Recipe
 from segdex_ingest.ledger import Ledger
-from segdex_ingest.masks.generate import GeneratorSettings
 from segdex_ingest.plan import plan_ingest
 from segdex_ingest.report import FileOutcome, IngestReport
 from segdex_ingest.run import IngestOptions, carry_out, ingest_into, prepare_index
@@ -35,7 +35,7 @@ from segdex_ingest.write import PictureWriter
 
 SIDE = 24
 DONE_S = 300.0
-SETTINGS = GeneratorSettings(points_per_side=2, explained_above=1.0, crop_layers=0, redraws=False)
+SETTINGS = replace(SMALL_FRAME, points_per_side=2, crop_layers=0)
 
 
 class NumberedSegmenter(FloodSegmenter):
@@ -118,7 +118,9 @@ def ingest(
         [canonical_uri(path) for path in paths],
         source=FileSource(),
         profile="test",
-        options=IngestOptions(max_pixels=10_000, max_bytes=100_000, jobs=jobs, workers=workers, limit=limit),
+        options=IngestOptions(
+            max_pixels=10_000, max_bytes=100_000, decode_threads=jobs, analysis_threads=workers, limit=limit
+        ),
         on_file=on_file,
     )
 
@@ -321,7 +323,7 @@ def test_memory_stays_flat_over_a_thousand_pictures(tmp_path: Path) -> None:
             ledger=ledger,
             writer=PictureWriter(index, exists=source.exists),
             analyse=analyse,
-            options=IngestOptions(max_pixels=10_000, max_bytes=100_000, jobs=2, workers=3),
+            options=IngestOptions(max_pixels=10_000, max_bytes=100_000, decode_threads=2, analysis_threads=3),
             on_file=lambda _: sizes.append(tracemalloc.get_traced_memory()[0]),
         )
     finally:
@@ -368,7 +370,7 @@ def counted(seen: list[str]) -> Callable[[bytes, str, Callable[[], None]], Analy
 def test_what_is_stored_already_is_not_begun() -> None:
     seen: list[str] = []
 
-    with Analyses(counted(seen), workers=1, is_stored=lambda _: True) as analyses:
+    with Analyses(counted(seen), threads=1, is_stored=lambda _: True) as analyses:
         analyses.begin(uuid4(), b"", name="a")
 
     assert not seen
@@ -377,7 +379,7 @@ def test_what_is_stored_already_is_not_begun() -> None:
 def test_after_the_end_nothing_is_begun() -> None:
     seen: list[str] = []
 
-    with Analyses(counted(seen), workers=1, is_stored=lambda _: False) as analyses:
+    with Analyses(counted(seen), threads=1, is_stored=lambda _: False) as analyses:
         pass
     analyses.begin(uuid4(), b"", name="a")
 
@@ -398,7 +400,7 @@ def test_an_analysis_that_was_begun_ends_at_its_next_checkpoint() -> None:
             raised.append(error)
             raise
 
-    with Analyses(analyse, workers=1, is_stored=lambda _: False) as analyses:
+    with Analyses(analyse, threads=1, is_stored=lambda _: False) as analyses:
         analyses.begin(uuid4(), b"", name="a")
         assert began.wait(DONE_S)
 
@@ -409,7 +411,7 @@ def test_a_result_is_kept_until_it_is_forgotten() -> None:
     seen: list[str] = []
     image_id = uuid4()
 
-    with Analyses(counted(seen), workers=2, is_stored=lambda _: False) as analyses:
+    with Analyses(counted(seen), threads=2, is_stored=lambda _: False) as analyses:
         first = analyses.result(image_id, b"", name="a")
         again = analyses.result(image_id, b"", name="a")
         analyses.forget(image_id)

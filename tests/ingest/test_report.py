@@ -1,15 +1,18 @@
-"""The report of an ingest: counts, exit codes and JSON."""
+"""The report of an ingest: counts, failures and JSON."""
 
 import json
+from uuid import UUID
 
 import pytest
 
 from segdex_ingest.report import FAILED, FileOutcome, IngestReport, Outcome
 
+PICTURE = UUID("6f1c0b7e-6a55-5e0a-9f0e-2f4f5d6b7a11")
+
 
 def report_of(*outcomes: Outcome, interrupted: bool = False, skipped: bool = False) -> IngestReport:
     files = [
-        FileOutcome(f"file:///p/{i}.jpg", outcome, segments=i, elapsed_s=0.12345)
+        FileOutcome(f"file:///p/{i}.jpg", outcome, segments=i, image_id=PICTURE)
         for i, outcome in enumerate(outcomes)
     ]
     folders = [("/p/secret", "permission denied")] if skipped else []
@@ -27,34 +30,37 @@ def test_every_outcome_is_counted_also_those_that_did_not_happen() -> None:
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
-def test_the_exit_code_is_one_when_a_file_was_not_usable(outcome: Outcome) -> None:
+def test_a_file_that_was_not_usable_is_a_failure(outcome: Outcome) -> None:
     refused = {Outcome.UNREADABLE, Outcome.TOO_LARGE, Outcome.NOT_AN_IMAGE}
 
-    assert report_of(Outcome.ADDED, outcome).exit_code == (1 if outcome in refused else 0)
+    assert report_of(Outcome.ADDED, outcome).to_document().has_failures == (outcome in refused)
     assert refused == FAILED
 
 
-def test_a_folder_that_was_skipped_makes_the_exit_code_one() -> None:
-    assert report_of(Outcome.ADDED, skipped=True).exit_code == 1
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_pictures_that_were_segmented_are_counted(outcome: Outcome) -> None:
+    segmented = {Outcome.ADDED, Outcome.REPLACED, Outcome.NO_SEGMENTS}
+
+    assert report_of(Outcome.ADDED, outcome).to_document().analysed == 1 + (outcome in segmented)
 
 
-@pytest.mark.parametrize("outcome", [Outcome.ADDED, Outcome.UNREADABLE])
-def test_a_stopped_run_exits_like_a_program_stopped_by_ctrl_c(outcome: Outcome) -> None:
-    assert report_of(outcome, interrupted=True).exit_code == 130
+def test_a_folder_that_was_skipped_is_a_failure() -> None:
+    assert report_of(Outcome.ADDED, skipped=True).to_document().has_failures
 
 
 def test_nothing_to_do_is_no_failure() -> None:
-    assert report_of().exit_code == 0
+    assert not report_of().to_document().has_failures
     assert report_of().segments == 0
 
 
 def test_the_json_says_all_that_the_report_says() -> None:
     report = report_of(Outcome.ADDED, Outcome.NO_SEGMENTS, skipped=True, interrupted=True)
 
-    found = json.loads(json.dumps(report.to_json()))
+    found = report.to_document().model_dump(mode="json")
 
     assert found == {
-        "counts": {**{str(outcome): 0 for outcome in Outcome}, "added": 1, "no segments": 1},
+        "schema_version": 1,
+        "outcomes": {**{str(outcome): 0 for outcome in Outcome}, "added": 1, "no_segments": 1},
         "segments": 1,
         "elapsed_s": 1.235,
         "interrupted": True,
@@ -65,10 +71,10 @@ def test_the_json_says_all_that_the_report_says() -> None:
                 "path": f"/p/{i}.jpg",
                 "outcome": outcome,
                 "detail": "",
+                "image_id": str(PICTURE),
                 "segments": i,
-                "elapsed_s": 0.123,
             }
-            for i, outcome in enumerate(["added", "no segments"])
+            for i, outcome in enumerate(["added", "no_segments"])
         ],
     }
 
@@ -78,6 +84,6 @@ def test_names_that_are_not_text_come_through_json_as_utf_8() -> None:
         files=[FileOutcome("file:///p/%FF%0A.jpg", Outcome.ADDED)], skipped_folders=[], elapsed_s=0
     )
 
-    text = json.dumps(report.to_json(), ensure_ascii=False)
+    text = json.dumps(report.to_document().model_dump(mode="json"), ensure_ascii=False)
 
     assert json.loads(text.encode("utf-8"))["files"][0]["uri"] == "file:///p/%FF%0A.jpg"

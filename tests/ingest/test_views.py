@@ -1,6 +1,7 @@
 """What an embedder sees of a segment."""
 
 from collections.abc import Iterable
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from segdex_ingest.views import (
     CROP_MARGIN,
     MIN_CROP_PX,
     SegmentViews,
+    ViewNumbers,
     mask_view,
     region_vectors,
     segment_views,
@@ -223,3 +225,24 @@ def test_regions_are_the_masks_of_the_segments_in_order_where_the_embedder_has_a
 
 def test_without_segments_there_are_no_views() -> None:
     assert segment_views(noise((9, 9)), []) == []
+
+
+@pytest.mark.parametrize("field", [one.name for one in fields(ViewNumbers)])
+def test_every_number_of_the_views_changes_their_fingerprint(field: str) -> None:
+    values = {"version": 3, "names": ("crop",), "crop_margin": 1.2, "blur_share": 0.02, "min_crop_px": 8}
+    numbers = ViewNumbers()
+
+    changed = replace(numbers, **{field: values[field]})  # type: ignore[arg-type]
+
+    assert changed.fingerprint(region_share=0.3) != numbers.fingerprint(region_share=0.3)
+    pooled_differ = changed.pooled_fingerprint() != numbers.pooled_fingerprint()
+    assert pooled_differ == (field != "blur_share")  # nothing is blurred there
+
+
+def test_the_share_of_regions_and_one_pass_change_the_fingerprint_of_the_views() -> None:
+    numbers = ViewNumbers()
+    prints = {numbers.fingerprint(region_share=share) for share in (0.0, 0.3)} | {
+        numbers.pooled_fingerprint()
+    }
+
+    assert len(prints) == 3

@@ -180,14 +180,15 @@ def fill(index: SegmentIndex, images: Sequence[SubsetImage], embedder: ConseEmbe
 
 def main() -> None:
     """Segment and embed the pictures, and write the subset."""
-    from segdex.wiring import build_settings, load_recipe
+    from segdex.wiring import REAL, build_settings, open_library
     from segdex_ingest.analyse import segment_image
     from segdex_ingest.masks.generate import preset
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     arguments = parser.parse_args()
-    recipe = load_recipe(build_settings(profile="offline"), "offline", preset("balanced"))
+    settings = build_settings(profile="offline")
+    recipe = open_library(settings, REAL, has_index=False).models.recipes(preset("balanced")).load()
     if not isinstance(recipe.embedder, ConseEmbedder):
         raise TypeError("the offline profile embeds with ConSE")
     images = []

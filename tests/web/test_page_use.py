@@ -296,6 +296,127 @@ def test_the_best_hits_are_refined_together(seen: Visit) -> None:
     seen.shows_tinted(seen.hits.first.locator("canvas"), BLUE, "blue")
 
 
+def test_an_opened_hit_is_refined_alone_and_for_its_own_question(seen: Visit) -> None:
+    best = best_segment(seen.url, "blue")
+    open_first(seen, "blue")
+    seen.page.evaluate("document.getElementById('text').value = 'red'")  # typed, but not asked
+    asked: list[object] = []
+    answers: list[str] = []
+
+    def keep(route: Route) -> None:
+        answer = route.fetch()
+        asked.append(route.request.post_data_json)
+        answers.append(answer.text())
+        route.fulfill(response=answer)
+
+    seen.page.route("**/v1/refine", keep)
+    seen.page.get_by_role("button", name="Refine", exact=True).click()
+    expect(seen.about).to_contain_text("refined: ")
+
+    assert asked == [{"texts": ["blue"], "negative": [], "segment_ids": [best["id"]]}]
+    assert re.findall("^event: (.*)$", answers[0], re.MULTILINE) == ["refinement", "done"]
+
+
+def test_a_thing_that_is_no_hit_is_refined_as_well(seen: Visit) -> None:
+    open_first(seen, "blue")
+
+    def red_is_chosen() -> bool:
+        seen.page.mouse.move(*seen.spot(BLUE))
+        seen.page.mouse.move(*seen.spot(RED))
+        return "15.6 %" in seen.about.inner_text()  # 50 x 60 of 160 x 120 px
+
+    seen.eventually(red_is_chosen, "the red box is chosen")
+    seen.page.locator("#refine").press("Enter")  # the pointer stays where it is
+
+    expect(seen.about).to_contain_text(re.compile("refined: |kept: "))
+    seen.shows_tinted(seen.picture, RED, "red")
+    seen.shows_darker(seen.picture, BLUE, "blue")
+
+
+def test_the_best_hits_are_refined_for_the_question_that_they_answer(seen: Visit) -> None:
+    seen.ask("blue -red")
+    seen.page.locator("#text").fill("green")  # typed, but not asked
+
+    with seen.page.expect_request("**/v1/refine") as waiting:
+        seen.page.get_by_role("button", name="Refine the best masks").click()
+
+    asked = waiting.value.post_data_json
+    shown = {"texts": ["blue"], "negative": ["red"]}
+    assert asked == {**shown, "segment_ids": [one["id"] for one in best_segments(seen.url, 5, **shown)]}
+    expect(seen.status).to_contain_text("re-decoded")
+
+
+def test_hits_of_a_picture_are_refined_for_that_picture(seen: Visit) -> None:
+    seen.page.get_by_label("Picture…").set_input_files([upload("mine.png", png("green"))])
+    expect(seen.status).to_contain_text("for the picture mine.png")
+    sent: list[bytes] = []
+
+    def keep(route: Route) -> None:
+        sent.append(route.request.post_data_buffer or b"")
+        route.continue_()
+
+    seen.page.route("**/v1/refine/by-image", keep)
+    seen.page.get_by_role("button", name="Refine the best masks").click()
+
+    expect(seen.status).to_have_text(re.compile(r"^\d+ masks re-decoded, \d+ kept as they were$"))
+    assert b'filename="mine.png"' in sent[0]
+
+
+def test_masks_that_come_late_leave_the_answer_to_a_newer_question(seen: Visit) -> None:
+    seen.ask("blue")
+    held: list[Route] = []
+    seen.page.route("**/v1/refine", lambda route: held.append(route))  # noqa: PLW0108 - Playwright looks into it
+    seen.page.get_by_role("button", name="Refine the best masks").click()
+    seen.eventually(lambda: bool(held), "the masks are asked for")
+    seen.ask("green")
+    said = seen.status.inner_text()
+
+    held[0].continue_()
+    expect(seen.page.get_by_role("button", name="Refine the best masks")).to_be_enabled()
+
+    assert seen.status.inner_text() == said
+
+
+def test_a_mask_that_comes_late_is_not_drawn_into_the_next_picture(seen: Visit) -> None:
+    open_first(seen, "blue")
+    held: list[Route] = []
+    seen.page.route("**/v1/refine", lambda route: held.append(route))  # noqa: PLW0108 - Playwright looks into it
+    seen.page.get_by_role("button", name="Refine", exact=True).click()
+    seen.eventually(lambda: bool(held), "the mask is asked for")
+    seen.page.keyboard.press("Escape")
+    seen.hits.filter(has_text="b.png").first.click()
+    expect(seen.page.get_by_role("dialog", name="b.png")).to_be_visible()
+    expect(seen.about).to_contain_text("score")
+    drawn = seen.picture.screenshot()
+
+    with seen.page.expect_response("**/v1/refine"):
+        held[0].fulfill(response=held[0].fetch())
+    seen.page.evaluate("fetch('healthz').then((answer) => answer.text())")  # comes after it
+
+    assert seen.picture.screenshot() == drawn
+    expect(seen.about).not_to_contain_text("refined")
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [('event: error\ndata: {"detail": "its file is gone"}\n\n', "its file is gone"), ("", "broke off")],
+    ids=["an error", "no end"],
+)
+def test_masks_that_do_not_all_come_are_an_error(seen: Visit, end: str, words: str) -> None:
+    def break_off(route: Route) -> None:
+        first, *_ = route.fetch().text().partition("\n\n")
+        route.fulfill(content_type="text/event-stream", body=f"{first}\n\n{end}")
+
+    seen.page.route("**/v1/refine", break_off)
+    seen.ask("blue")
+
+    seen.page.get_by_role("button", name="Refine the best masks").click()
+
+    expect_error(seen.status, words)
+    expect(seen.page.get_by_role("button", name="Refine the best masks")).to_be_enabled()
+    expect(seen.hits.first).to_contain_text("refined")  # what came before it stays
+
+
 def test_a_thing_finds_what_is_like_it(seen: Visit) -> None:
     open_first(seen, "green")
 
@@ -366,14 +487,20 @@ def test_what_a_click_cut_out_is_saved_as_well(seen: Visit, tmp_path: Path) -> N
 
 def best_segment(url: str, words: str) -> dict[str, object]:
     """Return the best segment as the service itself answers it."""
+    return best_segments(url, 1, texts=[words])[0]
+
+
+def best_segments(url: str, count: int, **question: object) -> list[dict[str, object]]:
+    """Return the best segments as the service itself answers them: those of matches first, then by score."""
     request = urllib.request.Request(  # noqa: S310 - loopback
         f"{url}/v1/search",
-        data=json.dumps({"texts": [words], "limit": 1}).encode(),
+        data=json.dumps({"limit": 24, **question}).encode(),
         headers={"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request) as answer:  # noqa: S310 - loopback
-        found: dict[str, object] = json.load(answer)["hits"][0]["segments"][0]
-    return found
+        hits = json.load(answer)["hits"]
+    found = [(hit["is_match"], one["score"], one) for hit in hits for one in hit["segments"]]
+    return [one for *_, one in sorted(found, key=lambda each: each[:2], reverse=True)][:count]
 
 
 # ---- pictures of the visitor
@@ -418,6 +545,25 @@ def test_a_dropped_picture_finds_its_like(seen: Visit) -> None:
 
     expect(seen.status).to_contain_text("for the picture green.png")
     expect(seen.hits.first).to_contain_text("b.png")
+
+
+def test_several_pictures_are_one_question_and_all_of_them_can_be_added(seen: Visit) -> None:
+    sent: list[bytes] = []
+
+    def keep(route: Route) -> None:
+        sent.extend(re.findall(rb'filename="(.*?)"', route.request.post_data_buffer or b""))
+        route.continue_()
+
+    seen.page.route("**/v1/search/by-image", keep)
+    colours = ["green", "red", "blue", "green", "orange"]
+    seen.page.get_by_label("Picture…").set_input_files(
+        [upload(f"{number}.png", png(colour)) for number, colour in enumerate(colours)]
+    )
+
+    expect(seen.status).to_contain_text("for the pictures 0.png, 1.png, 2.png, 3.png")
+    assert sent == [b"0.png", b"1.png", b"2.png", b"3.png"]
+    expect(seen.hits.first).to_be_visible()
+    expect(seen.page.get_by_role("button", name="Add the 5 pictures to the index")).to_be_visible()
 
 
 def test_a_file_that_is_no_picture_is_an_error(seen: Visit) -> None:

@@ -1,52 +1,25 @@
-"""Answers as the command line shows them, whether they came from an index here or from a service.
+"""Answers as the command line shows them."""
 
-Both come in the form of the HTTP interface, so that there is one way to print them.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
-from uuid import UUID
 
 from rich.console import Console
 from rich.text import Text
 
-from segdex.render.drawing import SheetRow
-from segdex_core.wire.search import HitOut, HitSegmentOut, RefinementOut, SearchResponse
+from segdex_core.wire.search import HitOut, RefinementOut, SearchResponse
 
 
-class Answer(Protocol):
-    """A question that was answered.
-
-    Attributes:
-        response: The hits.
-    """
-
-    @property
-    def response(self) -> SearchResponse:
-        """See above."""
-        ...
-
-    def refine(self, first: int) -> Iterator[RefinementOut]:
-        """Re-decode the first hits; ``sheet_row`` shows them from then on."""
-        ...
-
-    def sheet_row(self, heading: str) -> SheetRow:
-        """Return the best segments as tiles of a contact sheet."""
-        ...
-
-
-def print_answer(response: SearchResponse, console: Console, *, judged: bool) -> None:
+def print_answer(response: SearchResponse, console: Console, *, matches_only: bool) -> None:
     """Print the hits, and what it cost.
 
     Args:
         response: The answer.
         console: Where to.
-        judged: Whether pictures that do not show it were left out.
+        matches_only: Whether pictures that do not show it were left out.
     """
     matches = [hit for hit in response.hits if hit.is_match]
     weaker = [hit for hit in response.hits if not hit.is_match]
-    if matches or not (weaker or judged):
+    if matches or not (weaker or matches_only):
         print_found(matches, console)
     else:
         console.print("not there: no picture stands out for this")
@@ -73,7 +46,7 @@ def print_found(hits: Sequence[HitOut], console: Console) -> None:
                     f"{found.score:.3f}",
                     f"{found.area_fraction:.1%}",
                     f"{x1},{y1}-{x2},{y2}",
-                    str(found.segment_id),
+                    str(found.id),
                     "" if position else _shown_path(hit.image.path),
                 )
             )
@@ -94,37 +67,6 @@ def print_refined(refined: RefinementOut, console: Console) -> None:
     stages = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in refined.timings_ms.items())
     line = f"{refined.answer:<8} {refined.segment_id}  {refined.reason} ({refined.made_by}; {stages})"
     console.print(Text(line), no_wrap=True)
-
-
-def answer_to_json(answer: Answer, refined: Mapping[UUID, RefinementOut]) -> dict[str, object]:
-    """Return all of an answer as JSON values."""
-    response = answer.response
-    return {
-        "models": {"embedder": response.embedder, "segmenter": response.segmenter},
-        "profile": response.profile,
-        "timings_ms": response.timings_ms,
-        "answer": response.answer,
-        "hits": [_hit_to_json(hit) for hit in response.hits],
-        "refined": {
-            str(key): one.model_dump(mode="json", exclude={"segment_id"}) for key, one in refined.items()
-        },
-    }
-
-
-def _hit_to_json(hit: HitOut) -> dict[str, object]:
-    return {
-        "rank": hit.rank,
-        "score": hit.score,
-        "presence": hit.presence,
-        "is_match": hit.is_match,
-        **hit.image.model_dump(mode="json"),
-        "segments": [_segment_to_json(one) for one in hit.segments],
-    }
-
-
-def _segment_to_json(segment: HitSegmentOut) -> dict[str, object]:
-    values = segment.model_dump(mode="json", exclude={"image_id", "terms"})
-    return {"score": values.pop("score"), "view_scores": values.pop("view_scores"), **values}
 
 
 def _shown_path(path: str) -> str:

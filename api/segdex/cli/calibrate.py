@@ -12,27 +12,15 @@ from segdex.cli.common import (
     IndexOption,
     JsonOption,
     ProfileOption,
+    QualityOption,
     SegmenterOption,
     Session,
-    check_limit,
     console_err,
     console_out,
     print_json,
     settings_from,
 )
-from segdex.cli.evaluate import (
-    DataArgument,
-    ImagesOption,
-    LimitOption,
-    SeedOption,
-    labelled_index,
-)
-from segdex.cli.ingest import QualityOption, generator_settings
-from segdex.evaluation.calibrate import fit_calibration
-from segdex.evaluation.dataset import sample_dataset
-from segdex.evaluation.load import load_dataset
-from segdex.wiring import calibration_folder
-from segdex_search.calibrate import save_calibration
+from segdex.cli.evaluate import DataArgument, ImagesOption, LimitOption, SeedOption
 
 
 def register(app: typer.Typer) -> None:
@@ -61,26 +49,31 @@ def calibrate_command(
 
     The pictures are ingested as by `eval search`, into the same index.
     """
+    from segdex.arguments import MaskChoices, check_limit
+    from segdex.cli.labelled import labelled_index
+    from segdex.evaluation.calibrate import fit_calibration
+    from segdex.evaluation.dataset import sample_dataset
+    from segdex.evaluation.load import load_dataset
+    from segdex.usecases.ingest import generator_of
+    from segdex.wiring import calibration_folder
+    from segdex_search.calibrate import save_calibration
+
     settings = settings_from(
         context, profile=profile, index=index, device=device, segmenter=segmenter, embedder=embedder
     )
     check_limit(limit)
-    generator = generator_settings(
-        quality=quality, select="ranked", segments_per_image=None, points_per_side=None, crop_layers=None
-    )
+    generator = generator_of(MaskChoices(), quality)
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
-    session = Session.of(context)
     progress = console_err()
-    with labelled_index(
-        session.parts, settings, dataset, generator, is_named=index is not None or "index" in session.options
-    ) as labelled:
+    is_named = index is not None or "index" in Session.of(context).options
+    with labelled_index(context, settings, dataset, generator, is_named=is_named) as labelled:
         embedding = labelled.recipe.embedder
         calibration, weights, rows = fit_calibration(
             dataset,
             index=labelled.index,
             embedder=embedding,
             image_id_by_name=labelled.image_ids,
-            judge=session.parts.load_judge(settings, embedding),
+            judge=labelled.models.judge,
             on_step=lambda line: progress.print(line, markup=False),
         )
     kept: Path | None = None

@@ -5,22 +5,25 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from segdex.wiring import REAL, Parts, build_settings
-from segdex_core.errors import UsageError
-from segdex_core.ports.index import SegmentIndex
-from segdex_core.settings import Settings
+from segdex_core.choices import Device, ProfileName, Quality, Selection, ViewMode
+from segdex_core.errors import ArgumentError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from segdex.client import Client
+    from segdex.library import Library
+    from segdex.parts import Parts
+    from segdex_core.settings import Settings
 
 ProfileOption = Annotated[
-    str | None,
+    ProfileName | None,
     typer.Option(
         "--profile",
-        metavar="default|offline",
         help="Models to use; unset: those that filled the index, else default. [env: SEGDEX_PROFILE]",
     ),
 ]
@@ -37,8 +40,8 @@ ServerOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    str | None,
-    typer.Option("--device", metavar="auto|cpu|cuda", help="Where the models run. [env: SEGDEX_DEVICE]"),
+    Device | None,
+    typer.Option("--device", help="Where the models run. [env: SEGDEX_DEVICE]"),
 ]
 SegmenterOption = Annotated[
     str | None,
@@ -64,23 +67,111 @@ RefinerOption = Annotated[
         "embedder prompts SAM 2. [env: SEGDEX_REFINER]",
     ),
 ]
+SelectOption = Annotated[
+    Selection,
+    typer.Option("--select", help="Best masks up to a budget, or Meta's fixed thresholds."),
+]
+QualityOption = Annotated[
+    Quality,
+    typer.Option("--quality", help="How much to find at what cost; README has the figures."),
+]
+IngestQualityOption = Annotated[
+    Quality | None,
+    typer.Option(
+        "--quality",
+        help="How much to find at what cost; README has the figures. [default: what filled the index, else "
+        "balanced]",
+    ),
+]
+BudgetOption = Annotated[
+    int | None,
+    typer.Option("--segments-per-image", help="At most this many segments (ranked). [default: by --quality]"),
+]
+GridOption = Annotated[
+    int | None,
+    typer.Option("--points-per-side", help="Prompts along each side. [default: by --quality; meta: 32]"),
+]
+CropLayersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--crop-layers",
+        help="Also look into this many layers of windows, for small objects (0 to 3). "
+        "[default: by --quality; meta: 0]",
+    ),
+]
+ViewsOption = Annotated[
+    ViewMode | None,
+    typer.Option(
+        "--views",
+        help="Embed two crops of each segment, or pool one pass over the picture: faster, and less exact. "
+        "[env: SEGDEX_VIEWS; default: crops]",
+    ),
+]
+YesOption = Annotated[
+    bool,
+    typer.Option("--yes", help="Segment again what other models or settings made, without a question."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write the answer as JSON to standard output.")]
 
 
-def console_out() -> Console:
+def console_out() -> "Console":
     """Return the console for answers: never cut to 80 columns when it is no terminal."""
+    from rich.console import Console
+
     return Console(soft_wrap=True, highlight=False)
 
 
-def console_err() -> Console:
+def console_err() -> "Console":
     """Return the console for progress and notes, on standard error."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False)
 
 
 def print_json(value: object) -> None:
-    """Write one JSON document to standard output."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    """Write one JSON document to standard output: JSON values, or a model of the wire."""
+    from pydantic import BaseModel
+
+    values = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    json.dump(values, sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
+
+
+def in_words(value: str) -> str:
+    """Return a value or a name of the JSON as people read it.
+
+    Example:
+        >>> in_words("not_an_image")
+        'not an image'
+    """
+    return value.replace("_", " ")
+
+
+_OPTIONS = {
+    "box_xyxy": "box",
+    "captured_from_s": "since",
+    "captured_until_s": "until",
+    "first": "refine",
+    "negative_points": "not-point",
+    "points": "point",
+    "segments": "segment",
+    "sources": "source",
+    "tags": "tag",
+    "texts": "also",
+    "view_weights": "view",
+}
+"""Options that have another name than the argument they become."""
+
+
+def as_option(error: ArgumentError) -> str:
+    """Return what is wrong with an argument, named as the command line does.
+
+    Example:
+        >>> as_option(ArgumentError("filter.min_area", "must be between 0 and 1, but got 7"))
+        '--min-area must be between 0 and 1, but got 7'
+    """
+    name = error.argument.removeprefix("filter.").partition(".")[0]
+    return f"--{_OPTIONS.get(name, name).replace('_', '-')} {error.problem}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +179,21 @@ class Session:
     """What every command of a call shares: typer hands it on as the object of the context.
 
     Attributes:
-        parts: What opens the index and loads the models.
+        given_parts: What opens the index and loads the models; None for the real ones.
         options: Those that stand before the name of the command.
     """
 
-    parts: Parts = REAL
+    given_parts: "Parts | None" = None
     options: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> "Parts":
+        """What opens the index and loads the models."""
+        if self.given_parts is not None:
+            return self.given_parts
+        from segdex.wiring import REAL
+
+        return REAL
 
     @classmethod
     def of(cls, context: typer.Context) -> "Session":
@@ -101,7 +201,7 @@ class Session:
         return context.obj if isinstance(context.obj, cls) else cls()
 
 
-def settings_from(context: typer.Context, **given: object) -> Settings:
+def settings_from(context: typer.Context, **given: object) -> "Settings":
     """Return the settings of a command: its own options, else those before its name, else the environment.
 
     Only a command that names ``server`` among its options can ask a service; for the others it is unset.
@@ -109,6 +209,8 @@ def settings_from(context: typer.Context, **given: object) -> Settings:
     Raises:
         UsageError: If a value is not allowed, or both an index and a service are named.
     """
+    from segdex.wiring import build_settings
+
     chosen: dict[str, object] = dict(Session.of(context).options)
     chosen.update({name: value for name, value in given.items() if value is not None})
     if "server" in chosen and "index" in chosen:
@@ -121,24 +223,64 @@ def settings_from(context: typer.Context, **given: object) -> Settings:
     return settings
 
 
-def check_limit(limit: int | None) -> None:
-    """Raise unless ``--limit`` was left out or is a number of pictures.
-
-    Raises:
-        UsageError: If it is below 1.
-    """
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit must be 1 or more, but got {limit}")
+OF_MODELS = ("profile", "device", "segmenter", "embedder", "refiner")
+"""Options that choose models, which a service has chosen."""
 
 
 @contextmanager
-def opened(parts: Parts, settings: Settings, *, create: bool = False) -> Iterator[SegmentIndex]:
-    """Open the index of the settings and close it at the end, whatever happens."""
-    index = parts.open_index(settings, create=create)
-    try:
-        yield index
-    finally:
-        index.close()
+def opened(
+    context: typer.Context, settings: "Settings", *, has_index: bool = True
+) -> "Iterator[Library | Client]":
+    """Yield the library of a command, here or behind a service, and close it at the end.
+
+    Args:
+        context: Of the command.
+        settings: With the service's address, where it is to be asked.
+        has_index: False for a command that needs no index.
+
+    Raises:
+        UsageError: If the address of the service is none.
+    """
+    if settings.server is None:
+        with opened_here(context, settings, has_index=has_index) as library:
+            yield library
+        return
+    from segdex.client import Client  # what works on an index here needs no HTTP
+
+    key = settings.server_key
+    with Client(settings.server, api_key=None if key is None else key.get_secret_value()) as client:
+        yield client
+
+
+@contextmanager
+def opened_here(
+    context: typer.Context, settings: "Settings", *, has_index: bool = True
+) -> "Iterator[Library]":
+    """Yield the library of a command that works on this machine alone, and close it at the end."""
+    from segdex.wiring import open_library
+
+    with open_library(settings, Session.of(context).parts, has_index=has_index) as library:
+        yield library
+
+
+def refuse_options(context: typer.Context, *names: str) -> None:
+    """Raise if one of these options was given, here or before the verb: a service has its own.
+
+    Raises:
+        UsageError: With all that were.
+    """
+    contexts = [context] if context.parent is None else [context, context.parent]
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in names
+        if any(
+            (source := one.get_parameter_source(name)) and source.name == "COMMANDLINE" for one in contexts
+        )
+    ]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} cannot go with --server: the service has models and settings of its own"
+        )
 
 
 def parse_time(text: str | None, *, option: str) -> float | None:
@@ -149,10 +291,11 @@ def parse_time(text: str | None, *, option: str) -> float | None:
     """
     if text is None:
         return None
+    from segdex_core.wire.document import parse_moment
+
     try:
-        moment = datetime.fromisoformat(text)
+        from segdex_core.wire.document import parse_moment
+
+        return parse_moment(text).timestamp()
     except ValueError as error:
-        raise UsageError(
-            f"{option} must be a date such as 2026-11-23 or 2026-11-23T18:30, but is {text!r}"
-        ) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        raise UsageError(f"{option} {error}") from error

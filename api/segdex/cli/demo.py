@@ -1,23 +1,16 @@
 """``segdex demo``: the main job on eight photographs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
-from segdex.cli.common import DeviceOption, ProfileOption, Session, console_out, opened, settings_from
-from segdex.cli.demo_photos import DEMO_QUERIES, demo_photos
-from segdex.cli.ingest import ingest, print_report
-from segdex.cli.search import print_hits, save_sheet
-from segdex.wiring import DEFAULT_PROFILE, Parts, open_source, plan_workers
+from segdex.cli.common import DeviceOption, ProfileOption, console_out, opened_here, settings_from
+from segdex_core.choices import ProfileName
 from segdex_core.errors import ModelUnavailableError
-from segdex_core.settings import ProfileName, Settings
-from segdex_ingest.analyse import Recipe
-from segdex_ingest.masks.generate import GeneratorSettings
-from segdex_ingest.run import IngestOptions
-from segdex_search.answer import search
-from segdex_search.queries import SearchQuery, TextTerm
+
+if TYPE_CHECKING:
+    from segdex_core.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -34,47 +27,49 @@ def demo_command(
     device: DeviceOption = None,
 ) -> int:
     """Ingest eight photographs, ask four questions, and write a contact sheet of the answers."""
+    from rich.text import Text
+
+    from segdex.cli.answers import print_found
+    from segdex.cli.demo_photos import DEMO_QUERIES, demo_photos
+    from segdex.cli.ingest import exit_code, print_report
+    from segdex.cli.progress import shown_progress
+    from segdex.render.sheets import answer_row, save_rows
+
     console = console_out()
     settings = settings_from(context, profile=profile, device=device)
-    parts = Session.of(context).parts
-    chosen, recipe = _load_usable(parts, settings)
+    chosen = _usable_profile(context, settings)
     settings = settings.model_copy(update={"profile": chosen, "index": f"edge:{out / f'index-{chosen}'}"})
-    options = IngestOptions(
-        max_pixels=settings.max_pixels,
-        max_bytes=settings.max_bytes,
-        jobs=settings.jobs,
-        workers=plan_workers(settings).apply().workers,
-    )
-    answers = []
-    source = open_source()
-    with opened(parts, settings, create=True) as index:
-        report = ingest(
-            source.list([str(photo) for photo in demo_photos()]), index, recipe, options, profile=chosen
-        )
+    rows = []
+    with opened_here(context, settings) as library:
+        with shown_progress() as progress:
+            report = library.ingest(*demo_photos(), progress=progress)
         print_report(report, console)
         if report.interrupted:
-            return report.exit_code
+            return exit_code(report)
         for text in DEMO_QUERIES:
-            query = SearchQuery(terms=(TextTerm(text),), limit=3, per_image=2)
-            answer = search(query, index=index, embedder=recipe.embedder)
+            answer = library.search(text, limit=3, per_image=2)
             console.print(Text(f"\n{text}", style="bold"))
-            print_hits(answer.hits, console)
-            answers.append((text, answer))
-    sheet = out / "contact-sheet.png"
-    save_sheet(sheet, answers, settings, title=f"segdex demo, {chosen} profile")
+            print_found(answer.response.hits, console)
+            rows.append(answer_row(text, answer.hits))
+        sheet = out / "contact-sheet.png"
+        save_rows(sheet, rows, title=f"segdex demo, {chosen} profile")
     console.print(f"\ncontact sheet: {sheet}")
     console.print(f"ask more:      segdex --index {settings.index} search 'a spoon' --save hits.png")
     console.print(f"as a page:     segdex --index {settings.index} serve")
-    return report.exit_code
+    return exit_code(report)
 
 
-def _load_usable(parts: Parts, settings: Settings) -> tuple[ProfileName, Recipe]:
-    """Load the profile asked for; with none, ``default``, or ``offline`` where the hub does not answer."""
+def _usable_profile(context: typer.Context, settings: "Settings") -> ProfileName:
+    """Return the profile asked for; with none, ``default``, or ``offline`` where the hub does not answer."""
+    from segdex.wiring import DEFAULT_PROFILE
+    from segdex_ingest.masks.generate import GeneratorSettings
+
+    if settings.profile is not None:
+        return settings.profile
     try:
-        profile = settings.profile or DEFAULT_PROFILE
-        return profile, parts.load_recipe(settings, profile, GeneratorSettings())
+        with opened_here(context, settings, has_index=False) as library:
+            library.models.recipes(GeneratorSettings()).load()
     except ModelUnavailableError:
-        if settings.profile is not None:
-            raise
-    console_out().print("the model hub does not answer: going on with the offline profile")
-    return "offline", parts.load_recipe(settings, "offline", GeneratorSettings())
+        console_out().print("the model hub does not answer: going on with the offline profile")
+        return "offline"
+    return DEFAULT_PROFILE

@@ -1,61 +1,33 @@
 """``segdex eval``: figures on labelled pictures."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
-from uuid import UUID
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-from rich.table import Table
 
 from segdex.cli.common import (
+    BudgetOption,
+    CropLayersOption,
     DeviceOption,
     EmbedderOption,
+    GridOption,
     IndexOption,
     JsonOption,
     ProfileOption,
+    QualityOption,
     RefinerOption,
     SegmenterOption,
+    SelectOption,
     Session,
-    check_limit,
-    console_err,
+    ViewsOption,
     console_out,
-    opened,
     print_json,
     settings_from,
 )
-from segdex.cli.ingest import (
-    BudgetOption,
-    CropLayersOption,
-    GridOption,
-    QualityOption,
-    SelectOption,
-    ViewsOption,
-    generator_settings,
-)
-from segdex.evaluation.dataset import EvalDataset, choose_source, sample_dataset
-from segdex.evaluation.load import load_dataset
-from segdex.evaluation.masks import evaluate_masks
-from segdex.evaluation.prompts import evaluate_prompts
-from segdex.evaluation.refine import evaluate_refine
-from segdex.evaluation.search import evaluate_search, ingest_dataset
-from segdex.evaluation.search_report import SearchReport
-from segdex.wiring import (
-    DEFAULT_PROFILE,
-    Parts,
-    cache_folder,
-    open_source,
-    plan_workers,
-)
-from segdex_core.ports.index import SegmentIndex
-from segdex_core.settings import Settings
-from segdex_ingest.analyse import Recipe
-from segdex_ingest.masks.generate import GeneratorSettings
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DataArgument = Annotated[
     Path, typer.Argument(help="Folder with segments.jsonl (DESIGN.md section 6), or a COCO JSON file.")
@@ -98,19 +70,29 @@ def masks_command(
     device: DeviceOption = None,
 ) -> int:
     """Say how much of the true masks the generator finds, and at what cost."""
+    from segdex.arguments import MaskChoices, check_limit
+    from segdex.cli.labelled import models_of
+    from segdex.cli.progress import counted
+    from segdex.evaluation.dataset import choose_source
+    from segdex.evaluation.load import load_dataset
+    from segdex.evaluation.masks import evaluate_masks
+    from segdex.usecases.ingest import generator_of
+
     settings = settings_from(context, profile=profile, device=device, segmenter=segmenter)
     check_limit(limit)
-    generator = generator_settings(
-        quality=quality,
-        select=select,
-        segments_per_image=segments_per_image,
-        points_per_side=points_per_side,
-        crop_layers=crop_layers,
+    generator = generator_of(
+        MaskChoices(
+            select=select,
+            segments_per_image=segments_per_image,
+            points_per_side=points_per_side,
+            crop_layers=crop_layers,
+        ),
+        quality,
     )
     dataset = choose_source(load_dataset(data, image_folder=images), source)
-    model = Session.of(context).parts.load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
+    model = models_of(context, settings).segmenter
     total = sum(bool(image.instances) for image in dataset.images)
-    with _progress("pictures", min(total, limit or total)) as advance:
+    with counted("pictures", min(total, limit or total)) as advance:
         report = evaluate_masks(
             dataset,
             segmenter=model,
@@ -135,9 +117,13 @@ def search_command(
     limit: LimitOption = None,
     seed: SeedOption = 0,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
-    nested: Annotated[
-        bool, typer.Option("--nested", help="Keep parts and surroundings of better hits.")
-    ] = False,
+    nms: Annotated[
+        bool,
+        typer.Option(
+            "--nms/--no-nms",
+            help="Non-maximum suppression: leave out parts and surroundings of better hits.",
+        ),
+    ] = True,
     quality: QualityOption = "balanced",
     select: SelectOption = "ranked",
     segments_per_image: BudgetOption = None,
@@ -163,6 +149,15 @@ def search_command(
     The pictures are ingested first, into --index or an index in the cache folder, and kept for the next run:
     a change of the ranking is judged without the models that segment and embed.
     """
+    from segdex.arguments import MaskChoices, check_limit
+    from segdex.cli.labelled import labelled_index
+    from segdex.cli.progress import counted
+    from segdex.evaluation.dataset import sample_dataset
+    from segdex.evaluation.load import load_dataset
+    from segdex.evaluation.search import evaluate_search
+    from segdex.evaluation.search_report import SearchReport
+    from segdex.usecases.ingest import generator_of
+
     settings = settings_from(
         context,
         profile=profile,
@@ -173,29 +168,30 @@ def search_command(
         views=views,
     )
     check_limit(limit)
-    generator = generator_settings(
-        quality=quality,
-        select=select,
-        segments_per_image=segments_per_image,
-        points_per_side=points_per_side,
-        crop_layers=crop_layers,
+    generator = generator_of(
+        MaskChoices(
+            select=select,
+            segments_per_image=segments_per_image,
+            points_per_side=points_per_side,
+            crop_layers=crop_layers,
+        ),
+        quality,
     )
     before = None if compare is None else SearchReport.load(compare)
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
-    session = Session.of(context)
-    is_named = index is not None or "index" in session.options
+    is_named = index is not None or "index" in Session.of(context).options
     with (
-        labelled_index(session.parts, settings, dataset, generator, is_named=is_named) as labelled,
-        _progress("queries", len({query.text for query in dataset.class_queries})) as advance,
+        labelled_index(context, settings, dataset, generator, is_named=is_named) as labelled,
+        counted("queries", len({query.text for query in dataset.class_queries})) as advance,
     ):
         report = evaluate_search(
             dataset,
             index=labelled.index,
             embedder=labelled.recipe.embedder,
             image_id_by_name=labelled.image_ids,
-            judge=session.parts.load_judge(settings, labelled.recipe.embedder),
+            judge=labelled.models.judge,
             exact=exact,
-            nested=nested,
+            nms=nms,
             on_query=lambda _: advance(),
         )
     if save is not None:
@@ -228,6 +224,15 @@ def refine_command(
 
     The pictures are ingested as by `eval search`, into the same index.
     """
+    from segdex.arguments import MaskChoices, check_limit
+    from segdex.cli.labelled import labelled_index
+    from segdex.cli.progress import counted
+    from segdex.evaluation.dataset import sample_dataset
+    from segdex.evaluation.load import load_dataset
+    from segdex.evaluation.refine import evaluate_refine
+    from segdex.usecases.ingest import generator_of
+    from segdex.wiring import plan_threads
+
     settings = settings_from(
         context,
         profile=profile,
@@ -238,25 +243,20 @@ def refine_command(
         refiner=refiner,
     )
     check_limit(limit)
-    generator = generator_settings(
-        quality=quality, select="ranked", segments_per_image=None, points_per_side=None, crop_layers=None
-    )
+    generator = generator_of(MaskChoices(), quality)
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
-    session = Session.of(context)
-    is_named = index is not None or "index" in session.options
-    with labelled_index(session.parts, settings, dataset, generator, is_named=is_named) as labelled:
-        recipe = labelled.recipe
-        plan_workers(settings.model_copy(update={"workers": 1})).apply()  # all cores for one hit at a time
-        judge = session.parts.load_judge(settings, recipe.embedder)
-        made = session.parts.make_refiner(
-            settings, segmenter=recipe.segmenter, embedder=recipe.embedder, distractors=judge.distractors
-        )
-        with _progress("pictures", len(dataset.images)) as advance:
+    is_named = index is not None or "index" in Session.of(context).options
+    with labelled_index(context, settings, dataset, generator, is_named=is_named) as labelled:
+        recipe, models = labelled.recipe, labelled.models
+        plan_threads(
+            settings.model_copy(update={"analysis_threads": 1})
+        ).apply()  # all cores for one hit at a time
+        with counted("pictures", len(dataset.images)) as advance:
             report = evaluate_refine(
                 dataset,
                 index=labelled.index,
-                refiner=made,
-                judge=judge,
+                refiner=models.refiner,
+                judge=models.judge,
                 image_id_by_name=labelled.image_ids,
                 max_pixels=settings.max_pixels,
                 seed=seed,
@@ -279,13 +279,20 @@ def prompts_command(
     profile: ProfileOption = None,
     device: DeviceOption = None,
 ) -> int:
-    """Say how well one point, a box, and both outline the true things."""
+    """Say how well one point, a box, and both outline the true objects."""
+    from segdex.arguments import check_limit
+    from segdex.cli.labelled import models_of
+    from segdex.cli.progress import counted
+    from segdex.evaluation.dataset import choose_source
+    from segdex.evaluation.load import load_dataset
+    from segdex.evaluation.prompts import evaluate_prompts
+
     settings = settings_from(context, profile=profile, device=device, segmenter=segmenter)
     check_limit(limit)
     dataset = choose_source(load_dataset(data, image_folder=images), source)
-    model = Session.of(context).parts.load_segmenter(settings, settings.profile or DEFAULT_PROFILE)
+    model = models_of(context, settings).segmenter
     total = sum(bool(image.instances) for image in dataset.images)
-    with _progress("pictures", min(total, limit or total)) as advance:
+    with counted("pictures", min(total, limit or total)) as advance:
         report = evaluate_prompts(
             dataset,
             segmenter=model,
@@ -296,71 +303,6 @@ def prompts_command(
         )
     _print_figures({**report.to_json(), "segmenter": model.name}, as_json=as_json)
     return 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelledIndex:
-    """An index that holds the pictures of a labelled set.
-
-    Attributes:
-        index: Open.
-        recipe: What filled it.
-        image_ids: Of the pictures, by name.
-    """
-
-    index: SegmentIndex
-    recipe: Recipe
-    image_ids: Mapping[str, UUID]
-
-
-@contextmanager
-def labelled_index(
-    parts: Parts,
-    settings: Settings,
-    dataset: EvalDataset,
-    generator: GeneratorSettings,
-    *,
-    is_named: bool,
-) -> Iterator[LabelledIndex]:
-    """Open an index, and ingest what it lacks of a labelled set.
-
-    Args:
-        parts: What opens the index and loads the models.
-        settings: Models, limits and index.
-        dataset: The pictures.
-        generator: How they are segmented.
-        is_named: Whether the user named the index; else it is one in the cache folder.
-    """
-    recipe = parts.load_recipe(settings, settings.profile or DEFAULT_PROFILE, generator)
-    if not is_named:
-        settings = with_kept_index(settings, dataset.path, recipe)
-    with opened(parts, settings, create=True) as index:
-        yield LabelledIndex(index, recipe, _ingested(dataset, index, recipe, settings))
-
-
-def with_kept_index(settings: Settings, data: Path, recipe: Recipe) -> Settings:
-    """Return settings with an index in the cache folder, one for each data set and recipe."""
-    name = sha256(f"{data.absolute()}|{recipe.fingerprint()}".encode()).hexdigest()[:16]
-    return settings.model_copy(update={"index": f"edge:{cache_folder(settings) / 'eval' / name}"})
-
-
-def _ingested(
-    dataset: EvalDataset, index: SegmentIndex, recipe: Recipe, settings: Settings
-) -> dict[str, UUID]:
-    """Ingest what is not there yet, and return the ids of the pictures by name."""
-    with _progress("pictures", len(dataset.images)) as advance:
-        return ingest_dataset(
-            dataset,
-            index=index,
-            recipe=recipe,
-            source=open_source(),
-            profile=settings.profile or DEFAULT_PROFILE,
-            max_pixels=settings.max_pixels,
-            max_bytes=settings.max_bytes,
-            jobs=settings.jobs,
-            workers=plan_workers(settings).apply().workers,
-            on_file=lambda _: advance(),
-        )
 
 
 def _print_figures(figures: Mapping[str, object], *, as_json: bool) -> None:
@@ -382,20 +324,10 @@ def _print_with_intervals(figures: Mapping[str, object]) -> None:
             console.print(f"{name:<28} {_shown(value)}{interval}", markup=False)
 
 
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    with Progress(
-        *Progress.get_default_columns()[:2],
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console_err(),
-    ) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
+def _print_by_size(figures: Mapping[str, object], console: "Console") -> None:
+    """Print a line for each figure, and a column for each size of object."""
+    from rich.table import Table
 
-
-def _print_by_size(figures: Mapping[str, object], console: Console) -> None:
-    """Print a line for each figure, and a column for each size of thing."""
     table = Table(box=None, pad_edge=False)
     table.add_column("figure")
     sizes = ("", "_small", "_medium", "_large")

@@ -1,28 +1,29 @@
 """``segdex jobs``: ingests of folders on a service's machine."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-from rich.text import Text
 
 from segdex.cli.common import (
     JsonOption,
     ServerOption,
+    YesOption,
     console_err,
     console_out,
+    in_words,
     print_json,
     settings_from,
 )
-from segdex.cli.ingest import YesOption
-from segdex.cli.remote import connected
 from segdex_core.errors import UsageError
 from segdex_core.media.uris import display_path
-from segdex_core.settings import Settings
-from segdex_core.wire.jobs import Job
-from segdex_ingest.report import FAILED
+
+if TYPE_CHECKING:
+    from segdex.client import Client
+    from segdex_core.settings import Settings
+    from segdex_core.wire.jobs import Job
 
 JobArgument = Annotated[str, typer.Argument(help="Id of a job, as `segdex jobs list` prints it.")]
 TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Label for every file; repeatable.")]
@@ -49,15 +50,17 @@ def add_command(
 ) -> int:
     """Queue an ingest of what lies on the service's machine."""
     settings = settings_from(context, server=server)
-    with connected(settings, _server(settings)) as client:
+    with _service(settings) as client:
         job = client.add_job(paths, tags=tag or [], redo_outdated=yes)
         return _watch(client.watch_job(job.id), as_json=as_json) if watch else _show(job, as_json=as_json)
 
 
 def list_command(context: typer.Context, as_json: JsonOption = False, server: ServerOption = None) -> int:
     """List the last jobs, newest first."""
+    from rich.text import Text
+
     settings = settings_from(context, server=server)
-    with connected(settings, _server(settings)) as client:
+    with _service(settings) as client:
         jobs = client.jobs()
     if as_json:
         print_json([job.model_dump(mode="json") for job in jobs])
@@ -74,7 +77,7 @@ def list_command(context: typer.Context, as_json: JsonOption = False, server: Se
     return 0
 
 
-def _row(job: Job) -> tuple[str, ...]:
+def _row(job: "Job") -> tuple[str, ...]:
     total = "?" if job.total is None else f"{job.total:,}"
     created = datetime.fromtimestamp(job.created_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
     paths = ", ".join(job.paths)
@@ -86,7 +89,7 @@ def watch_command(
 ) -> int:
     """Show how a job goes on, until it ended; Ctrl-C leaves it alone."""
     settings = settings_from(context, server=server)
-    with connected(settings, _server(settings)) as client:
+    with _service(settings) as client:
         return _watch(client.watch_job(job), as_json=as_json)
 
 
@@ -95,20 +98,32 @@ def stop_command(
 ) -> int:
     """Stop a job after the file that is being written; what it finished is kept."""
     settings = settings_from(context, server=server)
-    with connected(settings, _server(settings)) as client:
+    with _service(settings) as client:
         stopped = client.stop_job(job)
     _show(stopped, as_json=as_json)
     return 0
 
 
-def _server(settings: Settings) -> str:
+@contextmanager
+def _service(settings: "Settings") -> "Iterator[Client]":
+    """Yield the client of the service that carries jobs out.
+
+    Raises:
+        UsageError: If none is named.
+    """
+    from segdex.client import Client
+
     if settings.server is None:
         raise UsageError("jobs are carried out by a service: name it with --server URL, or SEGDEX_SERVER")
-    return settings.server
+    key = settings.server_key
+    with Client(settings.server, api_key=None if key is None else key.get_secret_value()) as client:
+        yield client
 
 
-def _watch(states: Iterable[Job], *, as_json: bool) -> int:
+def _watch(states: "Iterable[Job]", *, as_json: bool) -> int:
     """Show a job while it changes, then what became of it; return the exit code."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.fields[status]}"),
@@ -136,7 +151,7 @@ def _watch(states: Iterable[Job], *, as_json: bool) -> int:
     return _show(last, as_json=as_json)
 
 
-def _rate(job: Job) -> str:
+def _rate(job: "Job") -> str:
     parts = []
     if job.files_per_s:
         parts.append(f"{job.files_per_s:.2f} files/s")
@@ -145,24 +160,28 @@ def _rate(job: Job) -> str:
     return ", ".join(parts)
 
 
-def _newest(job: Job) -> str:
+def _newest(job: "Job") -> str:
     if not job.last:
         return ""
     newest = job.last[-1]
-    return f"{display_path(newest.uri).rsplit('/', 1)[-1]}: {newest.outcome}"
+    return f"{display_path(newest.uri).rsplit('/', 1)[-1]}: {in_words(newest.outcome)}"
 
 
-def _show(job: Job, *, as_json: bool) -> int:
+def _show(job: "Job", *, as_json: bool) -> int:
     """Print a job and return the exit code: 1 if it failed or some of its files did."""
+    from rich.text import Text
+
+    from segdex_core.wire.images import FAILED
+
     failed = job.status == "failed" or any(job.counts.get(outcome) for outcome in FAILED)
     if as_json:
         print_json(job.model_dump(mode="json"))
         return int(failed)
     console = console_out()
     for one in job.last:
-        if one.outcome in set(FAILED):
-            console.print(Text(f"{one.outcome}: {one.detail}", style="yellow"))
-    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in job.counts.items() if count)
+        if one.outcome in FAILED:
+            console.print(Text(f"{in_words(one.outcome)}: {one.detail}", style="yellow"))
+    counts = ", ".join(f"{count:,} {in_words(outcome)}" for outcome, count in job.counts.items() if count)
     console.print(f"job {job.id}  {job.status}  {counts or 'nothing yet'}", markup=False)
     if job.detail:
         console.print(Text(job.detail, style="yellow"))

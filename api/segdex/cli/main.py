@@ -2,34 +2,23 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from segdex.cli import (
-    calibrate,
-    demo,
-    evaluate,
-    ingest,
-    jobs,
-    manage,
-    models,
-    search,
-    segment,
-    serve,
-    show,
-    worker,
-)
-from segdex.cli.common import DeviceOption, IndexOption, ProfileOption, ServerOption, Session
-from segdex.cli.refine import with_refine_default
+from segdex.cli.commands import LazyGroup
+from segdex.cli.common import DeviceOption, IndexOption, ProfileOption, ServerOption, Session, as_option
 from segdex.loggers import set_level
-from segdex.wiring import REAL, Parts
-from segdex_core.errors import SegdexError, UsageError
+from segdex_core.errors import ArgumentError, SegdexError, UsageError
+
+if TYPE_CHECKING:
+    from segdex.parts import Parts
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -43,25 +32,15 @@ def build_app() -> typer.Typer:
     """Return the command line application."""
     app = typer.Typer(
         name="segdex",
-        help="Find the things in your pictures: SAM 2 segments, CLIP vectors, a Qdrant index, text queries.",
+        help="Find the objects in your pictures: SAM 2 segments, CLIP vectors, a Qdrant index, text queries.",
         epilog="Exit codes: 0 ok, 1 some files failed, 2 usage, 3 the index or a model is not usable.",
+        cls=LazyGroup,
         no_args_is_help=True,
+        rich_markup_mode=None,  # Rich takes what stands in square brackets for markup, and drops it
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_global_options)
-    ingest.register(app)
-    search.register(app)
-    segment.register(app)
-    show.register(app)
-    manage.register(app)
-    jobs.register(app)
-    models.register(app)
-    evaluate.register(app)
-    calibrate.register(app)
-    serve.register(app)
-    worker.register(app)
-    demo.register(app)
     return app
 
 
@@ -71,17 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
-def run(arguments: Sequence[str], *, parts: Parts = REAL) -> int:
+def run(arguments: Sequence[str], *, parts: "Parts | None" = None) -> int:
     """Run the command line and return its exit code; errors are one line on standard error.
 
     Args:
         arguments: Without the name of the program.
-        parts: What opens the index and loads the models.
+        parts: What opens the index and loads the models; None for the real ones.
     """
     try:
         completed = with_refine_default(arguments)
         result = build_app()(args=completed, prog_name="segdex", standalone_mode=False, obj=Session(parts))
         code = result if isinstance(result, int) else 0
+    except ArgumentError as error:
+        code = _fail(as_option(error), error.exit_code)
     except SegdexError as error:
         code = _fail(str(error), error.exit_code)
     except TyperException as error:
@@ -104,17 +85,51 @@ def run(arguments: Sequence[str], *, parts: Parts = REAL) -> int:
     return code
 
 
+def with_refine_default(arguments: Sequence[str]) -> list[str]:
+    """Return command line arguments with the number that ``--refine`` may be given without.
+
+    Example:
+        >>> with_refine_default(["search", "--refine", "a cat"])
+        ['search', '--refine', '5', 'a cat']
+    """
+    if "--refine" not in arguments:
+        return list(arguments)
+    from segdex_core.wire.limits import DEFAULT_REFINED
+
+    completed: list[str] = []
+    for position, argument in enumerate(arguments):
+        completed.append(argument)
+        following = arguments[position + 1] if position + 1 < len(arguments) else ""
+        if argument == "--refine" and not following.lstrip("-").isdigit():
+            completed.append(str(DEFAULT_REFINED))
+    return completed
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"segdex {version('segdex')}")
+        raise Exit(0)
+
+
+VersionOption = Annotated[
+    bool,
+    # without the callback, typer would first miss a command
+    typer.Option(
+        "--version", "-V", help="Print the version and exit.", is_eager=True, callback=_print_version
+    ),
+]
+
+
 def _global_options(
     context: typer.Context,
     profile: ProfileOption = None,
     index: IndexOption = None,
     server: ServerOption = None,
     device: DeviceOption = None,
-    show_version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+    _version: VersionOption = False,
 ) -> None:
-    if show_version:
-        typer.echo(f"segdex {version('segdex')}")
-        raise Exit(0)
     verb = context.invoked_subcommand
     if server is not None and verb is not None and verb not in _OF_A_SERVICE:
         raise UsageError(_not_of_a_service(verb))
@@ -124,10 +139,22 @@ def _global_options(
 
 
 def _explain(error: TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    path = str(getattr(context, "command_path", "segdex"))
     if getattr(error, "option_name", None) == "--server":
-        context = getattr(error, "ctx", None)
-        return _not_of_a_service(str(getattr(context, "command_path", "this")).removeprefix("segdex "))
-    return error.format_message() or "say what to do: segdex --help"
+        return _not_of_a_service(path.removeprefix("segdex "))
+    message = error.format_message()
+    if context is not None and message == context.get_help():  # no command was named
+        typer.echo(message)
+        return f"say what to do: {path} --help"
+    # in the form that all other values are refused in
+    message = re.sub(
+        r"^Invalid value for '(--[\w-]+)': Value error, (.*) is not one of (.*)\.$",
+        r"\1 must be one of \3, but got \2",
+        message,
+        flags=re.DOTALL,
+    )
+    return re.sub(r"^Invalid value for '(--[\w-]+)': Input should ", r"\1 must ", message)
 
 
 def _not_of_a_service(verb: str) -> str:

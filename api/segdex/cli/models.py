@@ -3,7 +3,6 @@
 from dataclasses import asdict
 
 import typer
-from rich.table import Table
 
 from segdex.cli.common import (
     DeviceOption,
@@ -18,7 +17,6 @@ from segdex.cli.common import (
     print_json,
     settings_from,
 )
-from segdex.wiring import DEFAULT_PROFILE, known_models, load_text_segmenter
 
 
 def register(app: typer.Typer) -> None:
@@ -31,25 +29,21 @@ def register(app: typer.Typer) -> None:
 
 def list_command(as_json: JsonOption = False) -> int:
     """List the models that are known by name."""
+    from rich.text import Text
+
+    from segdex.wiring import known_models
+
     if as_json:
         print_json([asdict(entry) for entry in known_models()])
         return 0
-    table = Table(box=None, pad_edge=False)
-    for name in ("name", "role", "profiles", "from", "licence", "what"):
-        table.add_column(name, no_wrap=True)
+    console = console_out()
     for entry in known_models():
-        table.add_row(
-            entry.name,
-            entry.role,
-            ", ".join(entry.profiles()) or "-",
-            " + ".join(
-                f"{source.kind}:{source.package}{f'@{source.version}' if source.version else ''}"
-                for source in entry.sources
-            ),
-            " + ".join(sorted({source.licence for source in entry.sources})),
-            entry.title,
-        )
-    console_out().print(table)
+        used = ", ".join(entry.profiles())
+        console.print(Text.assemble((entry.name, "bold"), f"  {entry.role}{used and f'; {used}'}"))
+        console.print(f"  {entry.title}", markup=False)
+        for source in entry.sources:
+            version = f"@{source.version}" if source.version else ""
+            console.print(f"  {source.kind}:{source.package}{version}  {source.licence}", markup=False)
     return 0
 
 
@@ -62,6 +56,8 @@ def pull_command(
     device: DeviceOption = None,
 ) -> int:
     """Fetch the models of a profile and check that they load."""
+    from segdex.wiring import DEFAULT_PROFILE, load_text_segmenter
+
     settings = settings_from(
         context, profile=profile, device=device, segmenter=segmenter, embedder=embedder, refiner=refiner
     )

@@ -1,16 +1,13 @@
 """``segdex search``."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, cast
-from uuid import UUID
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from segdex.cli.answers import Answer, answer_to_json, print_answer, print_found, print_refined
 from segdex.cli.common import (
+    OF_MODELS,
     DeviceOption,
     EmbedderOption,
     IndexOption,
@@ -19,29 +16,20 @@ from segdex.cli.common import (
     RefinerOption,
     SegmenterOption,
     ServerOption,
-    Session,
     console_out,
-    parse_time,
+    opened,
     print_json,
+    refuse_options,
     settings_from,
 )
-from segdex.cli.refine import DEFAULT_REFINED
-from segdex.cli.remote import OF_MODELS, connected, refuse_options
-from segdex.cli.search_here import AnswerHere, ask_here
-from segdex.cli.search_service import ask_service
-from segdex.render.drawing import SheetRow, contact_sheet
-from segdex.render.results import hit_out, sheet_row
-from segdex.wiring import open_source
-from segdex_core.errors import QueryError, UsageError
-from segdex_core.media.decode import read_image_file
-from segdex_core.media.uris import canonical_uri, spellings
-from segdex_core.records import SegmentFilter
-from segdex_core.settings import Settings
-from segdex_core.wire.limits import DEFAULT_AWAY_WEIGHT, DEFAULT_VIEW_WEIGHTS, MAX_REFINED, Level
-from segdex_core.wire.search import RefinementOut
-from segdex_search.answer import SearchAnswer
-from segdex_search.queries import ImageTerm, SearchQuery, SegmentTerm, Term, TextTerm
-from segdex_search.rank import SearchHit
+from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, DEFAULT_REFINED, Level
+
+if TYPE_CHECKING:
+    from segdex.answers import Answer, Hit
+    from segdex.client import Client
+    from segdex.library import Library
+    from segdex_core.wire.search import RefinementOut
+    from segdex_search.refine.refiner import Refinement
 
 
 def register(app: typer.Typer) -> None:
@@ -62,16 +50,18 @@ def search_command(
         list[Path] | None, typer.Option("--image", help="Objects that look like this picture.")
     ] = None,
     segment: Annotated[list[str] | None, typer.Option("--segment", help="Objects like this segment.")] = None,
-    away: Annotated[list[str] | None, typer.Option("--not", help="Unlike this text; repeatable.")] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option("--negative", "--not", help="Unlike this text; repeatable.")
+    ] = None,
     weight: Annotated[
         list[float] | None,
         typer.Option(
             "--weight", help="Weight of each text, --also, --image and --segment, in this order. [default: 1]"
         ),
     ] = None,
-    not_weight: Annotated[
-        float, typer.Option("--not-weight", help="Weight of every --not.")
-    ] = DEFAULT_AWAY_WEIGHT,
+    negative_weight: Annotated[
+        float, typer.Option("--negative-weight", help="Weight of every --negative.")
+    ] = DEFAULT_NEGATIVE_WEIGHT,
     view: Annotated[
         list[str] | None,
         typer.Option("--view", metavar="crop|mask=WEIGHT", help="Share of a view in the score; repeatable."),
@@ -90,7 +80,9 @@ def search_command(
     refine: Annotated[
         int | None,
         typer.Option(
-            "--refine", metavar="[N]", help=f"Re-decode the masks of the first N hits. [{DEFAULT_REFINED}]"
+            "--refine",
+            metavar="[N]",
+            help=f"Re-decode the masks of the first N hits. [default: {DEFAULT_REFINED}]",
         ),
     ] = None,
     explain: Annotated[
@@ -112,16 +104,19 @@ def search_command(
     since: Annotated[str | None, typer.Option("--since", help="Taken at or after this date.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="Taken before this date.")] = None,
     level: Annotated[
-        str,
+        Level,
         typer.Option(
             "--level",
-            metavar="any|whole|part",
             help="Prefer whole objects a little, prefer them much, or find parts alone.",
         ),
     ] = "any",
-    nested: Annotated[
-        bool, typer.Option("--nested", help="Keep parts and surroundings of better hits.")
-    ] = False,
+    nms: Annotated[
+        bool,
+        typer.Option(
+            "--nms/--no-nms",
+            help="Non-maximum suppression: leave out parts and surroundings of better hits.",
+        ),
+    ] = True,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
     save: Annotated[
         Path | None, typer.Option("--save", help="Write a contact sheet to this PNG file.")
@@ -136,6 +131,18 @@ def search_command(
     device: DeviceOption = None,
 ) -> int:
     """Find the segments that match a text, a picture or another segment."""
+    from segdex.answers import check_first
+    from segdex.arguments import SearchFields
+    from segdex.cli.answers import print_answer, print_refined
+    from segdex.cli.question import (
+        AUTO,
+        check_question,
+        make_filter,
+        parse_min_score,
+        parse_view_weights,
+        weigh_terms,
+    )
+
     settings = settings_from(
         context,
         profile=profile,
@@ -150,20 +157,22 @@ def search_command(
         refuse_options(context, "explain", *OF_MODELS)
     if explain is not None and refine is None:
         refine = DEFAULT_REFINED
-    if refine is not None and not 1 <= refine <= MAX_REFINED:
-        raise UsageError(f"--refine must be between 1 and {MAX_REFINED}, but got {refine}")
+    if refine is not None:
+        check_first(refine)
     texts = [*([" ".join(text)] if text else []), *(also or [])]
-    query = SearchQuery(
-        terms=_terms(
-            settings,
-            texts=texts,
-            images=image or [],
-            segments=segment or [],
-            away=away or [],
-            weights=weight or [],
-            not_weight=not_weight,
-        ),
-        where=_where(
+    terms = weigh_terms(
+        texts=texts,
+        images=image or [],
+        segments=segment or [],
+        weights=weight or [],
+        negative=negative or [],
+        negative_weight=negative_weight,
+    )
+    fields = SearchFields(
+        segments=terms.segments,
+        negative=terms.negative,
+        view_weights=parse_view_weights(view or []),
+        filter=make_filter(
             min_area=min_area,
             max_area=max_area,
             sources=source or [],
@@ -173,31 +182,33 @@ def search_command(
         ),
         limit=limit,
         per_image=per_image,
-        min_score=_min_score(min_score),
-        view_weights=_view_weights(view or []),
-        level=cast("Level", level),  # checked by the query
-        nested=nested,
+        min_score=parse_min_score(min_score),
+        matches_only=min_score == AUTO,
+        level=level,
+        nms=nms,
         exact=exact,
     )
-    judged = min_score == _AUTO
+    check_question(terms, fields)
     heading = ", ".join(texts or [*map(str, image or []), *(segment or [])])
-    with _asked(
-        context, settings, query, images=image or [], judged=judged, refined=refine is not None
-    ) as answer:
-        console = console_out()
+    console = console_out()
+    with opened(context, settings) as library:
+        answer = library.search(*terms.texts, image=terms.images, **fields)
         if not as_json:
-            print_answer(answer.response, console, judged=judged)
-        refined: dict[UUID, RefinementOut] = {}
-        for one in answer.refine(refine) if refine is not None else ():
-            refined[one.segment_id] = one
-            if not as_json:
-                print_refined(one, console)
-        if save is not None:
-            _write_sheet(save, [answer.sheet_row(heading)], title="segdex search")
-        if explain is not None and isinstance(answer, AnswerHere):
-            answer.save_explanation(explain, title=heading)
+            print_answer(answer.response, console, matches_only=min_score == AUTO)
+        hits = {hit.id: hit for hit in answer}
+        refinements: list[RefinementOut] = []
+        explained: list[tuple[Hit, Refinement]] = []
+        for hit in () if refine is None else _refined(library, answer, refine, explained):
+            hits[hit.id] = hit
+            if hit.refinement is not None:
+                refinements.append(hit.refinement)
+                if not as_json:
+                    print_refined(hit.refinement, console)
+        if save is not None or explain is not None:
+            _draw(heading, list(hits.values()), explained, save=save, explain=explain)
     if as_json:
-        print_json(answer_to_json(answer, refined))
+        document = answer.response.model_dump(mode="json")
+        print_json({**document, "refinements": [one.model_dump(mode="json") for one in refinements]})
         return 0
     for what, path in (("contact sheet", save), ("explanation", explain)):
         if path is not None:
@@ -205,136 +216,33 @@ def search_command(
     return 0
 
 
-@contextmanager
-def _asked(
-    context: typer.Context,
-    settings: Settings,
-    query: SearchQuery,
+def _draw(
+    heading: str,
+    hits: "list[Hit]",
+    explained: "list[tuple[Hit, Refinement]]",
     *,
-    images: list[Path],
-    judged: bool,
-    refined: bool,
-) -> Iterator[Answer]:
-    if settings.server is None:
-        yield ask_here(Session.of(context).parts, settings, query, judged=judged, refined=refined)
-        return
-    with connected(settings, settings.server) as client:
-        yield ask_service(client, query, images=images, judged=judged)
-
-
-_AUTO = "auto"
-
-
-def _min_score(given: str | None) -> float | None:
-    if given is None or given == _AUTO:
-        return None
-    try:
-        return float(given)
-    except ValueError as error:
-        raise UsageError(f"--min-score must be a number or auto, but is {given!r}") from error
-
-
-def print_hits(hits: Sequence[SearchHit], console: Console) -> None:
-    """Print a line for each segment, as ``segdex search`` does."""
-    print_found([hit_out(hit, rank=rank) for rank, hit in enumerate(hits, 1)], console)
-
-
-def save_sheet(
-    path: Path, answers: list[tuple[str, SearchAnswer]], settings: Settings, *, title: str
+    save: Path | None,
+    explain: Path | None,
 ) -> None:
-    """Write the best segments of each answer as one contact sheet.
+    from segdex.render.sheets import answer_row, save_explanation, save_rows
 
-    Raises:
-        UsageError: If the file cannot be written.
-    """
-    source = open_source()
-    rows = [
-        sheet_row(heading, answer.hits, source=source, max_pixels=settings.max_pixels)
-        for heading, answer in answers
-    ]
-    _write_sheet(path, rows, title=title)
+    if save is not None:
+        save_rows(save, [answer_row(heading, hits)], title="segdex search")
+    if explain is not None:
+        save_explanation(explain, explained, title=heading)
 
 
-def _write_sheet(path: Path, rows: Sequence[SheetRow], *, title: str) -> None:
-    sheet = contact_sheet(rows, title=title)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path, "PNG")
-    except OSError as error:
-        raise UsageError(f"--save {path}: cannot be written: {error.strerror or error}") from error
+def _refined(
+    library: "Library | Client", answer: "Answer", first: int, explained: "list[tuple[Hit, Refinement]]"
+) -> "Iterator[Hit]":
+    """Yield the first hits, re-decoded; a library here also says how each came about."""
+    from segdex.answers import refined_hit
+    from segdex.library import Library
+    from segdex.render.results import refinement_out
 
-
-def _terms(
-    settings: Settings,
-    *,
-    texts: list[str],
-    images: list[Path],
-    segments: list[str],
-    away: list[str],
-    weights: list[float],
-    not_weight: float,
-) -> tuple[Term, ...]:
-    count = len(texts) + len(images) + len(segments)
-    if len(weights) > count:
-        raise UsageError(
-            f"--weight was given {len(weights)} times, but there are only {count} terms to weigh"
-        )
-    shares = iter([*weights, *[1.0] * (count - len(weights))])
-    terms: list[Term] = [TextTerm(text, next(shares)) for text in texts]
-    for path in images:
-        if not path.exists():
-            raise UsageError(f"--image {path}: there is no such file")
-        terms.append(ImageTerm(read_image_file(path, max_pixels=settings.max_pixels).pixels, next(shares)))
-    terms += [SegmentTerm(parse_segment_id(given), next(shares)) for given in segments]
-    if not_weight <= 0:
-        raise QueryError(f"--not-weight must be above 0, but got {not_weight}")
-    return (*terms, *(TextTerm(text, -not_weight) for text in away))
-
-
-def parse_segment_id(text: str) -> UUID:
-    """Return the id that a user wrote.
-
-    Raises:
-        UsageError: If it is none.
-    """
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise UsageError(f"{text!r} is no segment id; `segdex search` prints them") from error
-
-
-def _where(
-    *,
-    min_area: float | None,
-    max_area: float | None,
-    sources: list[Path],
-    tags: list[str],
-    since: str | None,
-    until: str | None,
-) -> SegmentFilter:
-    for option, value in (("--min-area", min_area), ("--max-area", max_area)):
-        if value is not None and not 0 <= value <= 1:
-            raise QueryError(f"{option} must be between 0 and 1, but got {value}")
-    return SegmentFilter(
-        min_area_fraction=min_area,
-        max_area_fraction=max_area,
-        sources=tuple(uri for path in sources for uri in spellings(canonical_uri(path))),
-        tags=tuple(tags),
-        captured_from_s=parse_time(since, option="--since"),
-        captured_until_s=parse_time(until, option="--until"),
-    )
-
-
-def _view_weights(given: list[str]) -> dict[str, float]:
-    if not given:
-        return dict(DEFAULT_VIEW_WEIGHTS)
-    weights: dict[str, float] = {}
-    for text in given:
-        name, _, share = text.partition("=")
-        try:
-            weights[name] = float(share) if share else 1.0
-        except ValueError as error:
-            raise UsageError(f"--view must be NAME=WEIGHT, such as crop=0.7, but is {text!r}") from error
-        if name not in DEFAULT_VIEW_WEIGHTS:
-            raise UsageError(f"--view must be one of {', '.join(DEFAULT_VIEW_WEIGHTS)}, but is {name!r}")
-    return weights
+    if not isinstance(library, Library):
+        yield from answer.refined(first)
+        return
+    for hit, one in library.explanations(answer, first):
+        explained.append((hit, one))
+        yield refined_hit(hit, refinement_out(one))

@@ -15,8 +15,7 @@ from segdex.cli.common import (
     IndexOption,
     ProfileOption,
     SegmenterOption,
-    Session,
-    opened,
+    opened_here,
     settings_from,
 )
 from segdex_core.errors import UsageError
@@ -45,7 +44,7 @@ def worker_command(
     from segdex.http.logs import start_logging
     from segdex.jobs.runner import job_runner
     from segdex.jobs.worker import JobWorker
-    from segdex.wiring import open_jobs, open_source, plan_workers, profile_of, quality_of
+    from segdex.usecases.ingest import quality_of
     from segdex_ingest.masks.generate import preset
 
     settings = settings_from(
@@ -69,18 +68,12 @@ def worker_command(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    parts = Session.of(context).parts
-    with opened(parts, settings, create=True) as opened_index:
-        chosen = profile_of(settings, opened_index)
-        workers = plan_workers(settings).apply().workers
-        recipe = parts.load_recipe(settings, chosen, preset(quality_of(opened_index)))
-        jobs = open_jobs(settings)
-        worker = JobWorker(
-            jobs, job_runner(settings, opened_index, recipe, chosen, source=open_source(), workers=workers)
-        )
+    with opened_here(context, settings) as library:
+        quality = quality_of(library.create_index())
+        library.models.recipes(preset(quality)).load()  # before the first job, not in it
+        worker = JobWorker(library.queue, job_runner(library))
         worker.start()
         _log.info("segdex worker waits for jobs")
         ended.wait()
         worker.close()
-        jobs.close()
     return 0

@@ -17,7 +17,7 @@ from segdex.client.errors import (
     UnreachableError,
 )
 from segdex.client.synchronous import Client
-from segdex_core.wire.search import Region, ViewWeights, WeightedSegment, WeightedText, Where
+from segdex_core.wire.search import Filter, Region, ViewWeights, WeightedSegment, WeightedText
 from segdex_core.wire.segments import PointIn, Rle
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "AsyncClient",
     "BusyError",
     "Client",
+    "Filter",
     "NotThereError",
     "PointIn",
     "Region",
@@ -35,5 +36,4 @@ __all__ = [
     "ViewWeights",
     "WeightedSegment",
     "WeightedText",
-    "Where",
 ]

@@ -4,20 +4,40 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
-import httpx
 from tenacity import AsyncRetrying
 
-from segdex.client import calls
-from segdex.client.calls import Call, Id, Picture, PromptFields, SearchFields
+from segdex.answers import Masks, Question, like
+from segdex.answers_async import AsyncAnswer, AsyncSegment
+from segdex.arguments import (
+    Id,
+    ImageArgument,
+    IngestProgress,
+    MaskChoices,
+    PromptFields,
+    QuestionFields,
+    SearchFields,
+    as_id,
+    check_limit,
+    clean_tags,
+    segment_options,
+)
+from segdex.client import calls, steps
+from segdex.client.calls import Call
 from segdex.client.errors import ServiceError
 from segdex.client.events import Event, EventParser
 from segdex.client.sending import RETRIES, TIMEOUT_S, http_options, retry_options
-from segdex_core.wire.images import ImageOut, Ingested, Stats
+from segdex.client.steps import Steps
+from segdex.pictures import Picture
+from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
-from segdex_core.wire.search import RefinementOut, Refinements, SearchResponse, WeightedText
-from segdex_core.wire.segments import MasksOut, PolygonOut, SegmentOut
+from segdex_core.wire.search import RefinementOut, WeightedText
+
+if TYPE_CHECKING:
+    import httpx
+
+    from segdex_core.records import RGBImage
 
 T = TypeVar("T")
 
@@ -35,15 +55,17 @@ class AsyncClient:
         api_key: str | None = None,
         timeout_s: float = TIMEOUT_S,
         retries: int = RETRIES,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: "httpx.AsyncBaseTransport | None" = None,
     ) -> None:
-        self.server = server
+        import httpx  # of all that a client needs, this takes the longest to import
+
+        self.location = server
         self._timeout_s = timeout_s
         self._retries = retries
         self._http = httpx.AsyncClient(**http_options(server, api_key), transport=transport)
 
     def __repr__(self) -> str:
-        return f"AsyncClient({self.server!r})"
+        return f"AsyncClient({self.location!r})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -61,46 +83,48 @@ class AsyncClient:
         await self._http.aclose()
 
     async def search(
-        self,
-        *texts: str | WeightedText,
-        image: Picture | None = None,
-        box: tuple[int, int, int, int] | None = None,
-        weight: float = 1.0,
-        **fields: Unpack[SearchFields],
-    ) -> SearchResponse:
+        self, *texts: str | WeightedText, image: ImageArgument = None, **fields: Unpack[SearchFields]
+    ) -> AsyncAnswer:
         """As ``Client.search``."""
-        return await self._send(calls.search(*texts, image=image, box=box, weight=weight, fields=fields))
+        question = Question(texts, image, fields)
+        return AsyncAnswer(await self._send(calls.search(question)), question, self)
 
-    async def search_pages(
+    async def similar(self, segment_id: Id, **fields: Unpack[SearchFields]) -> AsyncAnswer:
+        """As ``Client.similar``."""
+        return await self.search(**like(as_id(segment_id), fields))
+
+    async def refine(
         self,
         *texts: str | WeightedText,
-        image: Picture | None = None,
-        box: tuple[int, int, int, int] | None = None,
-        weight: float = 1.0,
-        **fields: Unpack[SearchFields],
-    ) -> AsyncIterator[SearchResponse]:
-        """As ``Client.search_pages``."""
-        page = await self.search(*texts, image=image, box=box, weight=weight, **fields)
-        yield page
-        while page.next_cursor is not None:
-            fields["cursor"] = page.next_cursor
-            page = await self.search(*texts, image=image, box=box, weight=weight, **fields)
-            if page.hits:  # `present` may have left out a whole page
-                yield page
-
-    async def refine(self, answer_id: str, first: int = 5) -> Refinements:
+        segment_ids: Sequence[Id],
+        image: ImageArgument = None,
+        **fields: Unpack[QuestionFields],
+    ) -> AsyncIterator[RefinementOut]:
         """As ``Client.refine``."""
-        return await self._send(calls.refine(answer_id, first))
-
-    async def refinements(self, answer_id: str, first: int = 5) -> AsyncIterator[RefinementOut]:
-        """As ``Client.refinements``."""
-        async with aclosing(self._events(calls.refinements(answer_id, first))) as events:
+        call = calls.refine(texts, image, fields, segment_ids)
+        async with aclosing(self._events(call)) as events:
             async for event in events:
                 one = calls.read_refinement(event)
                 if one is None:
                     return
                 yield one
-        raise calls.broken_off(self.server)
+        raise calls.broken_off(self.location)
+
+    async def segment(
+        self,
+        image: Picture | None = None,
+        *,
+        image_id: Id | None = None,
+        **prompt: Unpack[PromptFields],
+    ) -> Masks:
+        """As ``Client.segment``."""
+        options = segment_options(image, image_id, prompt)
+        return Masks(await self._send(calls.segment_object(options, image=image, image_id=image_id)))
+
+    async def show(self, segment_id: Id) -> AsyncSegment:
+        """As ``Client.show``."""
+        record, image = await self._carry_out(steps.show(segment_id))
+        return AsyncSegment(record, image, self)
 
     async def image(self, image_id: Id) -> ImageOut:
         """As ``Client.image``."""
@@ -110,43 +134,53 @@ class AsyncClient:
         """As ``Client.image_file``."""
         return await self._send(calls.image_file(image_id, max_px))
 
-    async def image_segments(self, image_id: Id) -> list[SegmentOut]:
+    async def image_segments(self, image_id: Id) -> list[AsyncSegment]:
         """As ``Client.image_segments``."""
-        return await self._send(calls.image_segments(image_id))
+        records, image = await self._carry_out(steps.image_segments(image_id))
+        return [AsyncSegment(record, image, self) for record in records]
 
-    async def delete_image(self, image_id: Id) -> None:
-        """As ``Client.delete_image``."""
-        await self._send(calls.delete_image(image_id))
+    async def pixels(self, image_id: Id, box_xyxy: tuple[int, int, int, int] | None = None) -> "RGBImage":
+        """As ``Client.pixels``."""
+        return await self._send(calls.pixels(image_id, box_xyxy))
 
-    async def upload(self, image: Picture, *, tags: Sequence[str] = (), wait: bool = True) -> Ingested:
-        """As ``Client.upload``."""
-        return await self._send(calls.upload(image, tags, wait=wait))
-
-    async def segment(self, segment_id: Id) -> SegmentOut:
-        """As ``Client.segment``."""
-        return await self._send(calls.segment(segment_id))
-
-    async def mask_png(self, segment_id: Id) -> bytes:
-        """As ``Client.mask_png``."""
-        return await self._send(calls.mask_png(segment_id))
-
-    async def cutout_png(self, segment_id: Id) -> bytes:
-        """As ``Client.cutout_png``."""
-        return await self._send(calls.cutout_png(segment_id))
-
-    async def polygon(self, segment_id: Id) -> PolygonOut:
-        """As ``Client.polygon``."""
-        return await self._send(calls.polygon(segment_id))
-
-    async def cut_out(
+    async def ingest(
         self,
-        image_id: Id | None = None,
-        *,
-        image: Picture | None = None,
-        **prompt: Unpack[PromptFields],
-    ) -> MasksOut:
-        """As ``Client.cut_out``."""
-        return await self._send(calls.cut_out(image_id, image=image, prompt=prompt))
+        *paths: str | Path,
+        exclude: Sequence[str] = (),
+        include_hidden: bool = False,
+        tags: Sequence[str] = (),
+        quality: str | None = None,
+        masks: MaskChoices | None = None,
+        limit: int | None = None,
+        redo_outdated: bool = False,
+        dry_run: bool = False,
+        progress: IngestProgress | None = None,
+    ) -> IngestReportOut:
+        """As ``Client.ingest``."""
+        steps.refuse_choices(quality=quality, masks=masks, redo_outdated=redo_outdated, dry_run=dry_run)
+        listing = steps.list_files(paths, include_hidden=include_hidden, exclude=exclude)
+        return await self._carry_out(
+            steps.ingest(
+                listing,
+                tags=clean_tags(tags),
+                limit=check_limit(limit),
+                progress=progress or IngestProgress(),
+            )
+        )
+
+    async def upload(
+        self, image: Picture, *, tags: Sequence[str] = (), wait: bool = True, name: str | None = None
+    ) -> Ingested:
+        """As ``Client.upload``."""
+        return await self._send(calls.upload(image, tags, wait=wait, name=name))
+
+    async def delete(self, *targets: Id | Path) -> Deleted:
+        """As ``Client.delete``."""
+        return await self._carry_out(steps.delete(targets, server=self.location))
+
+    async def stats(self) -> Stats:
+        """As ``Client.stats``."""
+        return await self._send(calls.stats())
 
     async def jobs(self) -> list[Job]:
         """As ``Client.jobs``."""
@@ -177,10 +211,6 @@ class AsyncClient:
                     yield job
             is_ended = job is None or job.status in ENDED  # None: it is not kept any longer
 
-    async def stats(self) -> Stats:
-        """As ``Client.stats``."""
-        return await self._send(calls.stats())
-
     async def is_alive(self) -> bool:
         """As ``Client.is_alive``."""
         return await self._answers(calls.healthz())
@@ -192,6 +222,21 @@ class AsyncClient:
     async def metrics(self) -> str:
         """As ``Client.metrics``."""
         return await self._send(calls.metrics())
+
+    async def _carry_out(self, todo: Steps[T]) -> T:
+        """Send the calls of a verb that has several, and return its result."""
+        try:
+            call = next(todo)
+            while True:
+                try:
+                    value = await self._send(call)
+                except (ServiceError, KeyboardInterrupt) as error:
+                    call = todo.throw(error)
+                else:
+                    call = todo.send(value)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
     async def _answers(self, call: Call[T]) -> bool:
         try:
@@ -208,17 +253,21 @@ class AsyncClient:
 
         return await retrying(value)
 
-    async def _send_once(self, call: Call[T], *, stream: bool = False) -> httpx.Response:
+    async def _send_once(self, call: Call[T], *, stream: bool = False) -> "httpx.Response":
+        import httpx
+
         request = call.to_request(self._http, timeout_s=self._timeout_s)
         try:
             response = await self._http.send(request, stream=stream)
             if stream and not response.is_success:
                 await response.aread()
         except httpx.RequestError as error:
-            raise calls.unreachable(self.server, error) from error
+            raise calls.unreachable(self.location, error) from error
         return response
 
     async def _events(self, call: Call[T]) -> AsyncGenerator[Event, None]:
+        import httpx
+
         async def opened() -> httpx.Response:
             response = await self._send_once(call, stream=True)
             calls.check(response)
@@ -232,6 +281,6 @@ class AsyncClient:
                 for event in parser.feed(chunk):
                     yield event
         except httpx.RequestError as error:
-            raise calls.unreachable(self.server, error) from error
+            raise calls.unreachable(self.location, error) from error
         finally:
             await response.aclose()

@@ -3,15 +3,29 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Generic, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote
-from uuid import UUID
 
-import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
+from segdex.answers import Question
+from segdex.arguments import (
+    Id,
+    ImageArgument,
+    QueryImage,
+    QuestionFields,
+    as_box,
+    as_id,
+    check_side,
+    clean_tags,
+    job_request,
+    query_images,
+    refine_request,
+    search_request,
+)
 from segdex.client.errors import (
     AccessError,
     BusyError,
@@ -21,61 +35,24 @@ from segdex.client.errors import (
     UnreachableError,
 )
 from segdex.client.events import Event
-from segdex_core.wire.images import Health, ImageOut, Ingested, Stats
+from segdex.pictures import Picture, picture_file
+from segdex_core.wire.images import Deleted, Health, ImageOut, Ingested, Stats
 from segdex_core.wire.jobs import Job
-from segdex_core.wire.search import (
-    RefinementOut,
-    Refinements,
-    Region,
-    SearchResponse,
-    ViewWeights,
-    WeightedSegment,
-    WeightedText,
-    Where,
-)
-from segdex_core.wire.segments import MasksOut, PointIn, PolygonOut, Rle, SegmentOut
+from segdex_core.wire.search import RefinementOut, SearchResponse, WeightedText
+from segdex_core.wire.segments import MasksOut, PromptOptions, SegmentOut
+
+if TYPE_CHECKING:
+    import httpx
+
+    from segdex_core.records import RGBImage
 
 T = TypeVar("T")
-
-Picture = bytes | str | Path
-"""The bytes of a picture's file, or where it is."""
-
-Id = UUID | str
 
 MODELS_TIMEOUT_S = 900.0
 """The longest wait for what runs the models: an upload that others wait for too, a hundred hits to refine."""
 
 EVENTS_TIMEOUT_S = 60.0
 """Between events of a job: the service says every quarter of a minute that it lives."""
-
-
-class SearchFields(TypedDict, total=False):
-    """What may go with the texts of a question; see ``SearchRequest``."""
-
-    segments: Sequence[Id | WeightedSegment]
-    regions: Sequence[Region]
-    away: Sequence[str | WeightedText]
-    view_weights: ViewWeights
-    where: Where
-    limit: int
-    per_image: int
-    min_score: float | None
-    present: bool
-    level: Literal["any", "whole", "part"]
-    nested: bool
-    exact: bool
-    explain: bool
-    cursor: str | None
-
-
-class PromptFields(TypedDict, total=False):
-    """What may be said about a thing in a picture; see ``SegmentRequest``."""
-
-    points: Sequence[PointIn]
-    box_xyxy: tuple[float, float, float, float] | None
-    mask: Rle | None
-    text: str | None
-    masks: Literal[1, 3]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +66,7 @@ class Call(Generic[T]):
         params: Of the query.
         body: JSON; None for none.
         form: Fields beside the file.
-        file: Name and bytes of a picture; None for none.
+        files: Name and bytes of each picture.
         accept: Of the answer.
         timeout_s: The longest wait for the answer; None for the client's.
         changes: Whether it changes something, so that it is not sent again when the answer got lost.
@@ -98,16 +75,18 @@ class Call(Generic[T]):
     method: str
     path: str
     read: Callable[[bytes], T]
-    params: Mapping[str, int] = field(default_factory=dict)
+    params: Mapping[str, int | str] = field(default_factory=dict)
     body: bytes | None = None
     form: Mapping[str, str | list[str]] = field(default_factory=dict)
-    file: tuple[str, bytes] | None = None
+    files: tuple[tuple[str, bytes], ...] = ()
     accept: str = "application/json"
     timeout_s: float | None = None
     changes: bool = False
 
-    def to_request(self, http: httpx.Client | httpx.AsyncClient, *, timeout_s: float) -> httpx.Request:
+    def to_request(self, http: "httpx.Client | httpx.AsyncClient", *, timeout_s: float) -> "httpx.Request":
         """Return the request as it is sent."""
+        import httpx
+
         headers = {"Accept": self.accept}
         if self.body is not None:
             headers["Content-Type"] = "application/json"
@@ -117,12 +96,12 @@ class Call(Generic[T]):
             params=self.params or None,
             content=self.body,
             data=self.form or None,
-            files=None if self.file is None else {"file": (*self.file, "application/octet-stream")},
+            files=[("file", (*file, "application/octet-stream")) for file in self.files] or None,
             headers=headers,
             timeout=httpx.Timeout(self.timeout_s or timeout_s, connect=CONNECT_TIMEOUT_S),
         )
 
-    def value_of(self, response: httpx.Response) -> T:
+    def value_of(self, response: "httpx.Response") -> T:
         """Return what the service answered.
 
         Args:
@@ -146,52 +125,47 @@ class Call(Generic[T]):
 CONNECT_TIMEOUT_S = 5.0
 
 
-def search(
-    *texts: str | WeightedText,
-    image: Picture | None,
-    box: tuple[int, int, int, int] | None,
-    weight: float,
-    fields: SearchFields,
-) -> Call[SearchResponse]:
-    """Ask for what texts, segments, regions and a picture that is sent say."""
-    read = _model(SearchResponse)
-    body = to_json({"texts": texts, **fields})
-    if image is None:
-        if box is not None or weight != 1.0:
-            raise ValueError("box and weight belong to an image")
-        return Call("POST", "/v1/search", read, body=body, timeout_s=MODELS_TIMEOUT_S)
-    form: dict[str, str | list[str]] = {"request": body.decode(), "weight": str(weight)}
-    if box is not None:
-        form["box"] = ",".join(map(str, box))
+def search(question: Question) -> Call[SearchResponse]:
+    """Ask for what texts, segments, regions and pictures that are sent say."""
+    images = query_images(question.image)
+    request = search_request(question.texts, question.fields, images=images)
+    return _with_images("/v1/search", request, images, _model(SearchResponse))
+
+
+def refine(
+    texts: Sequence[str | WeightedText],
+    image: ImageArgument,
+    fields: QuestionFields,
+    segment_ids: Sequence[Id],
+) -> Call[bytes]:
+    """Ask for the re-decoded masks of segments, as server-sent events."""
+    request = refine_request(texts, segment_ids, fields)
+    return _with_images("/v1/refine", request, query_images(image), bytes, accept="text/event-stream")
+
+
+def _with_images(
+    path: str,
+    request: BaseModel,
+    images: Sequence[QueryImage],
+    read: Callable[[bytes], T],
+    *,
+    accept: str = "application/json",
+) -> Call[T]:
+    body = to_json(request.model_dump(exclude_unset=True))
+    if not images:
+        return Call("POST", path, read, body=body, accept=accept, timeout_s=MODELS_TIMEOUT_S)
+    boxes = ["" if one.box_xyxy is None else ",".join(map(str, one.box_xyxy)) for one in images]
     return Call(
         "POST",
-        "/v1/search/by-image",
+        f"{path}/by-image",
         read,
-        form=form,
-        file=_file_of(image),
-        timeout_s=MODELS_TIMEOUT_S,
-    )
-
-
-def refine(answer_id: str, first: int) -> Call[Refinements]:
-    """Ask for the re-decoded masks of the first hits of an answer."""
-    return Call(
-        "POST",
-        f"/v1/search/{_part(answer_id)}/refine",
-        _model(Refinements),
-        params={"first": first},
-        timeout_s=MODELS_TIMEOUT_S,
-    )
-
-
-def refinements(answer_id: str, first: int) -> Call[bytes]:
-    """Ask for the re-decoded masks of the first hits of an answer, as server-sent events."""
-    return Call(
-        "GET",
-        f"/v1/search/{_part(answer_id)}/refinements",
-        bytes,
-        params={"first": first},
-        accept="text/event-stream",
+        form={
+            "request": body.decode(),
+            "box": boxes,
+            "weight": [str(one.weight) for one in images],
+        },
+        files=tuple(picture_file(one.image) for one in images),
+        accept=accept,
         timeout_s=MODELS_TIMEOUT_S,
     )
 
@@ -209,36 +183,53 @@ def read_refinement(event: Event) -> RefinementOut | None:
 
 def image(image_id: Id) -> Call[ImageOut]:
     """Ask for what is known of a picture."""
-    return Call("GET", f"/v1/images/{_part(image_id)}", _model(ImageOut))
+    return Call("GET", f"/v1/images/{as_id(image_id)}", _model(ImageOut))
 
 
 def image_file(image_id: Id, max_px: int) -> Call[bytes]:
     """Ask for a picture as JPEG."""
-    path = f"/v1/images/{_part(image_id)}/file"
-    return Call("GET", path, bytes, params={"max_px": max_px}, accept="image/jpeg")
+    path = f"/v1/images/{as_id(image_id)}/file"
+    return Call("GET", path, bytes, params={"max_px": check_side(max_px)}, accept="image/jpeg")
 
 
 def image_segments(image_id: Id) -> Call[list[SegmentOut]]:
     """Ask for the segments of a picture."""
-    return Call("GET", f"/v1/images/{_part(image_id)}/segments", TypeAdapter(list[SegmentOut]).validate_json)
+    return Call("GET", f"/v1/images/{as_id(image_id)}/segments", TypeAdapter(list[SegmentOut]).validate_json)
 
 
-def delete_image(image_id: Id) -> Call[None]:
-    """Ask to forget a picture."""
-    return Call("DELETE", f"/v1/images/{_part(image_id)}", _nothing, changes=True)
+def pixels(image_id: Id, box_xyxy: tuple[int, int, int, int] | None) -> "Call[RGBImage]":
+    """Ask for the pixels of a picture, or of a box in it."""
+    box = as_box(box_xyxy)
+    params = {} if box is None else {"box": ",".join(map(str, box))}
+    path = f"/v1/images/{as_id(image_id)}/pixels.png"
+    return Call("GET", path, _read_pixels, params=params, accept="image/png")
 
 
-def upload(image: Picture, tags: Sequence[str], *, wait: bool) -> Call[Ingested]:
+def _read_pixels(body: bytes) -> "RGBImage":
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(BytesIO(body)) as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
+def delete_image(image_id: Id) -> Call[Deleted]:
+    """Ask to delete a picture from the index."""
+    return Call("DELETE", f"/v1/images/{as_id(image_id)}", _model(Deleted), changes=True)
+
+
+def upload(image: Picture, tags: Sequence[str], *, wait: bool, name: str | None = None) -> Call[Ingested]:
     """Ask to keep and ingest a picture."""
     form: dict[str, str | list[str]] = {"wait": "true" if wait else "false"}
     if tags:
-        form["tags"] = list(tags)
+        form["tags"] = list(clean_tags(tags))
+    file_name, data = picture_file(image)
     return Call(
         "POST",
         "/v1/images",
         _model(Ingested),
         form=form,
-        file=_file_of(image),
+        files=((name or file_name, data),),
         timeout_s=MODELS_TIMEOUT_S,
         changes=True,
     )
@@ -246,38 +237,22 @@ def upload(image: Picture, tags: Sequence[str], *, wait: bool) -> Call[Ingested]
 
 def segment(segment_id: Id) -> Call[SegmentOut]:
     """Ask for a segment."""
-    return Call("GET", f"/v1/segments/{_part(segment_id)}", _model(SegmentOut))
+    return Call("GET", f"/v1/segments/{as_id(segment_id)}", _model(SegmentOut))
 
 
-def mask_png(segment_id: Id) -> Call[bytes]:
-    """Ask for a mask as PNG."""
-    return Call("GET", f"/v1/segments/{_part(segment_id)}/mask.png", bytes, accept="image/png")
-
-
-def cutout_png(segment_id: Id) -> Call[bytes]:
-    """Ask for a thing alone as PNG."""
-    return Call("GET", f"/v1/segments/{_part(segment_id)}/cutout.png", bytes, accept="image/png")
-
-
-def polygon(segment_id: Id) -> Call[PolygonOut]:
-    """Ask for an outline."""
-    return Call("GET", f"/v1/segments/{_part(segment_id)}/polygon", _model(PolygonOut))
-
-
-def cut_out(image_id: Id | None, *, image: Picture | None, prompt: PromptFields) -> Call[MasksOut]:
-    """Ask for the mask of what a prompt says."""
-    if (image_id is None) is (image is None):
-        raise ValueError("give either the id of a picture of the index, or a picture to send")
+def segment_object(options: PromptOptions, *, image: Picture | None, image_id: Id | None) -> Call[MasksOut]:
+    """Ask for the mask of what a prompt names."""
     read = _model(MasksOut)
+    values = options.model_dump(exclude_defaults=True)
     if image is None:
-        body = to_json({"image_id": image_id, **prompt})
+        body = to_json({"image_id": as_id(image_id or ""), **values})
         return Call("POST", "/v1/segment", read, body=body, timeout_s=MODELS_TIMEOUT_S)
     return Call(
         "POST",
         "/v1/segment/by-image",
         read,
-        form={"request": to_json(prompt).decode()},
-        file=_file_of(image),
+        form={"request": to_json(values).decode()},
+        files=(picture_file(image),),
         timeout_s=MODELS_TIMEOUT_S,
     )
 
@@ -289,8 +264,7 @@ def jobs() -> Call[list[Job]]:
 
 def add_job(paths: Sequence[str | Path], tags: Sequence[str], *, redo_outdated: bool) -> Call[Job]:
     """Ask to ingest folders of the service's machine."""
-    request = {"paths": [str(path) for path in paths], "tags": list(tags), "redo_outdated": redo_outdated}
-    body = to_json(request)
+    body = to_json(job_request(paths, tags, redo_outdated=redo_outdated))
     return Call("POST", "/v1/jobs", _model(Job), body=body, changes=True)
 
 
@@ -335,7 +309,7 @@ def metrics() -> Call[str]:
     return Call("GET", "/metrics", bytes.decode, accept="text/plain")
 
 
-def check(response: httpx.Response) -> None:
+def check(response: "httpx.Response") -> None:
     """Raise unless the service did what it was asked for.
 
     Args:
@@ -365,8 +339,10 @@ def check(response: httpx.Response) -> None:
     )
 
 
-def unreachable(server: str, error: httpx.RequestError) -> UnreachableError:
+def unreachable(server: str, error: "httpx.RequestError") -> UnreachableError:
     """Return the error of a request that has no answer."""
+    import httpx
+
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return UnreachableError(f"no service answers at {server}: {_reason(error)}")
     if isinstance(error, httpx.TimeoutException):
@@ -395,20 +371,8 @@ def _model(kind: type[ModelT]) -> Callable[[bytes], ModelT]:
     return kind.model_validate_json
 
 
-def _nothing(body: bytes) -> None:
-    del body
-
-
-def _part(given: Id) -> str:
-    return quote(str(given), safe="")
-
-
-def _file_of(picture: Picture) -> tuple[str, bytes]:
-    """Return the name and the bytes of a picture; what of the name is no text is replaced."""
-    if isinstance(picture, bytes):
-        return "picture", picture
-    path = Path(picture)
-    return path.name.encode("utf-8", "replace").decode(), path.read_bytes()
+def _part(name: str) -> str:
+    return quote(name, safe="")
 
 
 def _seconds(retry_after: str | None) -> float | None:
@@ -420,7 +384,7 @@ def _seconds(retry_after: str | None) -> float | None:
     return seconds if 0 <= seconds < float("inf") else None
 
 
-def _reason(error: httpx.RequestError) -> str:
+def _reason(error: "httpx.RequestError") -> str:
     return str(error) or type(error).__name__
 
 

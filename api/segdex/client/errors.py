@@ -11,7 +11,7 @@
         └── UnreachableError     nobody answered, or the answer broke off
 """
 
-from segdex_core.errors import SegdexError
+from segdex_core.errors import NotFoundError, SegdexError, UsageError
 
 
 class ServiceError(SegdexError):
@@ -49,13 +49,13 @@ class AccessError(ServiceError):
     exit_code = 2
 
 
-class NotThereError(ServiceError):
+class NotThereError(ServiceError, NotFoundError):
     """There is no such picture, segment, answer or job, or the file of the picture is gone."""
 
     exit_code = 2
 
 
-class RequestError(ServiceError):
+class RequestError(ServiceError, UsageError):
     """The request is not allowed as it is: too large, no picture, out of range."""
 
     exit_code = 2

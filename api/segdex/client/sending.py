@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import TypedDict
 from urllib.parse import urlsplit
 
-import httpx
 from tenacity import RetryCallState, retry_if_exception, stop_after_attempt
 from tenacity.retry import retry_base
 from tenacity.stop import stop_base
@@ -78,6 +77,8 @@ def retry_options(retries: int, *, changes: bool) -> RetryOptions:
             return error.retry_after_s is not None and error.retry_after_s <= LONGEST_WAIT_S
         if not isinstance(error, UnreachableError):
             return False
+        import httpx
+
         never_arrived = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
         broke = isinstance(error.__cause__, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError)
         return never_arrived or (broke and not changes)

@@ -3,28 +3,48 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
-import httpx
 from tenacity import Retrying
 
-from segdex.client import calls
-from segdex.client.calls import Call, Id, Picture, PromptFields, SearchFields
+from segdex.answers import Answer, Masks, Question, Segment, like
+from segdex.arguments import (
+    Id,
+    ImageArgument,
+    IngestProgress,
+    MaskChoices,
+    PromptFields,
+    QuestionFields,
+    SearchFields,
+    as_id,
+    check_limit,
+    clean_tags,
+    segment_options,
+)
+from segdex.client import calls, steps
+from segdex.client.calls import Call
 from segdex.client.errors import ServiceError
 from segdex.client.events import Event, EventParser
 from segdex.client.sending import RETRIES, TIMEOUT_S, http_options, retry_options
-from segdex_core.wire.images import ImageOut, Ingested, Stats
+from segdex.client.steps import Steps
+from segdex.pictures import Picture
+from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
-from segdex_core.wire.search import RefinementOut, Refinements, SearchResponse, WeightedText
-from segdex_core.wire.segments import MasksOut, PolygonOut, SegmentOut
+from segdex_core.wire.search import RefinementOut, WeightedText
+
+if TYPE_CHECKING:
+    import httpx
+
+    from segdex_core.records import RGBImage
 
 T = TypeVar("T")
 
 
 class Client:
-    """A service of segdex. Threads may share it; ``close`` it, or use it as a context.
+    """A library that a service of segdex holds; the methods, arguments and results of ``Library``.
 
-    Every method raises a ``ServiceError``: ``AccessError`` (401, 403), ``NotThereError`` (404, 410),
+    Threads may share it; ``close`` it, or use it as a context. Every method
+    raises a ``ServiceError``: ``AccessError`` (401, 403), ``NotThereError`` (404, 410),
     ``RequestError`` (other 4xx), ``BusyError`` (429, 503), ``UnreachableError`` (no answer).
 
     Args:
@@ -43,15 +63,17 @@ class Client:
         api_key: str | None = None,
         timeout_s: float = TIMEOUT_S,
         retries: int = RETRIES,
-        transport: httpx.BaseTransport | None = None,
+        transport: "httpx.BaseTransport | None" = None,
     ) -> None:
-        self.server = server
+        import httpx  # of all that a client needs, this takes the longest to import
+
+        self.location = server
         self._timeout_s = timeout_s
         self._retries = retries
         self._http = httpx.Client(**http_options(server, api_key), transport=transport)
 
     def __repr__(self) -> str:
-        return f"Client({self.server!r})"
+        return f"Client({self.location!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -69,161 +91,130 @@ class Client:
         self._http.close()
 
     def search(
+        self, *texts: str | WeightedText, image: ImageArgument = None, **fields: Unpack[SearchFields]
+    ) -> Answer:
+        """As ``Library.search``."""
+        question = Question(texts, image, fields)
+        return Answer(self._send(calls.search(question)), question, self)
+
+    def similar(self, segment_id: Id, **fields: Unpack[SearchFields]) -> Answer:
+        """As ``Library.similar``."""
+        return self.search(**like(as_id(segment_id), fields))
+
+    def refine(
         self,
         *texts: str | WeightedText,
-        image: Picture | None = None,
-        box: tuple[int, int, int, int] | None = None,
-        weight: float = 1.0,
-        **fields: Unpack[SearchFields],
-    ) -> SearchResponse:
-        """Return the pictures with the segments that match, best first.
-
-        Args:
-            texts: What to look for.
-            image: A picture to look like: bytes of a file, or its path.
-            box: The thing in that picture, x1, y1, x2, y2 in pixels; x2 and y2 exclusive.
-            weight: Of that picture beside the other terms.
-            fields: Everything else of a ``SearchRequest``: ``segments``, ``regions``, ``away``,
-                ``view_weights``, ``where``, ``limit`` (pictures), ``per_image``, ``min_score``, ``present``,
-                ``level``, ``nested``, ``exact``, ``explain``, ``cursor``.
-
-        Raises:
-            RequestError: If a text or a value is not allowed, or there is nothing to look for.
-            OSError: If the picture cannot be read.
-        """
-        return self._send(calls.search(*texts, image=image, box=box, weight=weight, fields=fields))
-
-    def search_pages(
-        self,
-        *texts: str | WeightedText,
-        image: Picture | None = None,
-        box: tuple[int, int, int, int] | None = None,
-        weight: float = 1.0,
-        **fields: Unpack[SearchFields],
-    ) -> Iterator[SearchResponse]:
-        """Yield the pages of an answer, ``limit`` pictures each, the first even if empty; see ``search``."""
-        page = self.search(*texts, image=image, box=box, weight=weight, **fields)
-        yield page
-        while page.next_cursor is not None:
-            fields["cursor"] = page.next_cursor
-            page = self.search(*texts, image=image, box=box, weight=weight, **fields)
-            if page.hits:  # `present` may have left out a whole page
-                yield page
-
-    def refine(self, answer_id: str, first: int = 5) -> Refinements:
-        """Return the re-decoded masks of the first hits.
-
-        Args:
-            answer_id: ``id`` of an answer; the service keeps the last 256.
-            first: How many segments, 1 to 100.
-
-        Raises:
-            NotThereError: If the answer is no longer kept.
-        """
-        return self._send(calls.refine(answer_id, first))
-
-    def refinements(self, answer_id: str, first: int = 5) -> Iterator[RefinementOut]:
-        """Yield each of them as soon as it is there; see ``refine``."""
-        for event in self._events(calls.refinements(answer_id, first)):
+        segment_ids: Sequence[Id],
+        image: ImageArgument = None,
+        **fields: Unpack[QuestionFields],
+    ) -> Iterator[RefinementOut]:
+        """As ``Library.refine``."""
+        for event in self._events(calls.refine(texts, image, fields, segment_ids)):
             one = calls.read_refinement(event)
             if one is None:
                 return
             yield one
-        raise calls.broken_off(self.server)
+        raise calls.broken_off(self.location)
+
+    def segment(
+        self,
+        image: Picture | None = None,
+        *,
+        image_id: Id | None = None,
+        **prompt: Unpack[PromptFields],
+    ) -> Masks:
+        """As ``Library.segment``."""
+        options = segment_options(image, image_id, prompt)
+        return Masks(self._send(calls.segment_object(options, image=image, image_id=image_id)))
+
+    def show(self, segment_id: Id) -> Segment:
+        """As ``Library.show``."""
+        record, image = self._carry_out(steps.show(segment_id))
+        return Segment(record, image, self)
 
     def image(self, image_id: Id) -> ImageOut:
-        """Return what is known of a picture."""
+        """As ``Library.image``."""
         return self._send(calls.image(image_id))
 
     def image_file(self, image_id: Id, max_px: int = 1_024) -> bytes:
-        """Return a picture as JPEG, upright, its longer side ``max_px`` at most (16 to 4,096)."""
+        """As ``Library.image_file``."""
         return self._send(calls.image_file(image_id, max_px))
 
-    def image_segments(self, image_id: Id) -> list[SegmentOut]:
-        """Return all segments of a picture, the largest first."""
-        return self._send(calls.image_segments(image_id))
+    def image_segments(self, image_id: Id) -> list[Segment]:
+        """As ``Library.image_segments``."""
+        records, image = self._carry_out(steps.image_segments(image_id))
+        return [Segment(record, image, self) for record in records]
 
-    def delete_image(self, image_id: Id) -> None:
-        """Forget a picture and its segments; its file stays. Needs the role ``write``."""
-        self._send(calls.delete_image(image_id))
+    def pixels(self, image_id: Id, box_xyxy: tuple[int, int, int, int] | None = None) -> "RGBImage":
+        """As ``Library.pixels``."""
+        return self._send(calls.pixels(image_id, box_xyxy))
 
-    def upload(self, image: Picture, *, tags: Sequence[str] = (), wait: bool = True) -> Ingested:
-        """Send a picture to be kept and ingested; the same picture twice is one. Needs the role ``write``.
-
-        Args:
-            image: Bytes of a file, or its path.
-            tags: Labels, of 1 to 100 characters each.
-            wait: False returns at once, with the id of a job.
-
-        Raises:
-            RequestError: If it is no picture (415), too large (413) or damaged (422).
-            OSError: If it cannot be read.
-        """
-        return self._send(calls.upload(image, tags, wait=wait))
-
-    def segment(self, segment_id: Id) -> SegmentOut:
-        """Return a segment with its mask as COCO's run-length code."""
-        return self._send(calls.segment(segment_id))
-
-    def mask_png(self, segment_id: Id) -> bytes:
-        """Return a mask as a PNG of 1 bit a pixel, of the picture's size; white is the thing."""
-        return self._send(calls.mask_png(segment_id))
-
-    def cutout_png(self, segment_id: Id) -> bytes:
-        """Return the thing alone as a PNG of the box's size, see-through around it."""
-        return self._send(calls.cutout_png(segment_id))
-
-    def polygon(self, segment_id: Id) -> PolygonOut:
-        """Return the outline of a segment as a GeoJSON MultiPolygon in pixels, x right and y down."""
-        return self._send(calls.polygon(segment_id))
-
-    def cut_out(
+    def ingest(
         self,
-        image_id: Id | None = None,
-        *,
-        image: Picture | None = None,
-        **prompt: Unpack[PromptFields],
-    ) -> MasksOut:
-        """Return the mask of what is said about one thing in a picture.
+        *paths: str | Path,
+        exclude: Sequence[str] = (),
+        include_hidden: bool = False,
+        tags: Sequence[str] = (),
+        quality: str | None = None,
+        masks: MaskChoices | None = None,
+        limit: int | None = None,
+        redo_outdated: bool = False,
+        dry_run: bool = False,
+        progress: IngestProgress | None = None,
+    ) -> IngestReportOut:
+        """Send files of this machine to the service, one by one; as ``Library.ingest``.
 
-        Args:
-            image_id: A picture of the index.
-            image: Or one to send: bytes of a file, or its path.
-            prompt: ``points`` and ``box_xyxy`` in pixels, ``mask`` (an earlier one, of the picture's size),
-                ``masks`` (1 or 3); or ``text``, alone or with a box to look in.
+        The service keeps them in its folder of uploads, and segments them with its own models and settings.
 
         Raises:
-            RequestError: If they do not say where the thing is, or lie outside the picture.
+            UsageError: If ``quality``, ``masks``, ``redo_outdated`` or ``dry_run`` is given, or there is no
+                file.
         """
-        return self._send(calls.cut_out(image_id, image=image, prompt=prompt))
+        steps.refuse_choices(quality=quality, masks=masks, redo_outdated=redo_outdated, dry_run=dry_run)
+        listing = steps.list_files(paths, include_hidden=include_hidden, exclude=exclude)
+        return self._carry_out(
+            steps.ingest(
+                listing,
+                tags=clean_tags(tags),
+                limit=check_limit(limit),
+                progress=progress or IngestProgress(),
+            )
+        )
+
+    def upload(
+        self, image: Picture, *, tags: Sequence[str] = (), wait: bool = True, name: str | None = None
+    ) -> Ingested:
+        """As ``Library.upload``."""
+        return self._send(calls.upload(image, tags, wait=wait, name=name))
+
+    def delete(self, *targets: Id | Path) -> Deleted:
+        """As ``Library.delete``; files and folders are those of this machine, found by their content."""
+        return self._carry_out(steps.delete(targets, server=self.location))
+
+    def stats(self) -> Stats:
+        """As ``Library.stats``."""
+        return self._send(calls.stats())
 
     def jobs(self) -> list[Job]:
-        """Return the last jobs, newest first."""
+        """As ``Library.jobs``."""
         return self._send(calls.jobs())
 
     def add_job(
         self, paths: Sequence[str | Path], *, tags: Sequence[str] = (), redo_outdated: bool = False
     ) -> Job:
-        """Queue an ingest of folders or files of the service's machine. Needs the role ``write``.
-
-        A job that would segment pictures again, because other models or settings made them, fails without
-        ``redo_outdated``.
-
-        Raises:
-            RequestError: If a path is not below the folders that the service allows.
-        """
+        """As ``Library.add_job``; the paths are those of the service's machine."""
         return self._send(calls.add_job(paths, tags, redo_outdated=redo_outdated))
 
     def job(self, job_id: str) -> Job:
-        """Return a job with its progress."""
+        """As ``Library.job``."""
         return self._send(calls.job(job_id))
 
     def stop_job(self, job_id: str) -> Job:
-        """Stop a job after the file that is being written; one that ended stays as it is."""
+        """As ``Library.stop_job``."""
         return self._send(calls.stop_job(job_id))
 
     def watch_job(self, job_id: str) -> Iterator[Job]:
-        """Yield a job whenever it changes, until it ended."""
+        """As ``Library.watch_job``."""
         is_ended = False
         while not is_ended:  # the service ends the events after an hour
             job: Job | None = None
@@ -231,10 +222,6 @@ class Client:
                 job = calls.read_job(event)
                 yield job
             is_ended = job is None or job.status in ENDED  # None: it is not kept any longer
-
-    def stats(self) -> Stats:
-        """Return how much the index holds, and of which models."""
-        return self._send(calls.stats())
 
     def is_alive(self) -> bool:
         """Whether the process of the service answers; asks once."""
@@ -248,6 +235,21 @@ class Client:
         """Return the figures of the process in Prometheus' form. Needs the role ``admin``."""
         return self._send(calls.metrics())
 
+    def _carry_out(self, todo: Steps[T]) -> T:
+        """Send the calls of a verb that has several, and return its result."""
+        try:
+            call = next(todo)
+            while True:
+                try:
+                    value = self._send(call)
+                except (ServiceError, KeyboardInterrupt) as error:
+                    call = todo.throw(error)
+                else:
+                    call = todo.send(value)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
     def _answers(self, call: Call[T]) -> bool:
         try:
             call.value_of(self._send_once(call))
@@ -259,17 +261,21 @@ class Client:
         retrying = Retrying(**retry_options(self._retries, changes=call.changes))
         return retrying(lambda: call.value_of(self._send_once(call)))
 
-    def _send_once(self, call: Call[T], *, stream: bool = False) -> httpx.Response:
+    def _send_once(self, call: Call[T], *, stream: bool = False) -> "httpx.Response":
+        import httpx
+
         request = call.to_request(self._http, timeout_s=self._timeout_s)
         try:
             response = self._http.send(request, stream=stream)
             if stream and not response.is_success:
                 response.read()
         except httpx.RequestError as error:
-            raise calls.unreachable(self.server, error) from error
+            raise calls.unreachable(self.location, error) from error
         return response
 
     def _events(self, call: Call[T]) -> Iterator[Event]:
+        import httpx
+
         def opened() -> httpx.Response:
             response = self._send_once(call, stream=True)
             calls.check(response)
@@ -281,6 +287,6 @@ class Client:
             for chunk in response.iter_bytes():
                 yield from parser.feed(chunk)
         except httpx.RequestError as error:
-            raise calls.unreachable(self.server, error) from error
+            raise calls.unreachable(self.location, error) from error
         finally:
             response.close()

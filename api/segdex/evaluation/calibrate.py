@@ -1,4 +1,4 @@
-"""``segdex calibrate``: what the object score counts, and below what a picture does not show a thing."""
+"""``segdex calibrate``: what the object score counts, and below what a picture does not show an object."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ class PresenceRow:
     Attributes:
         pictures: In a collection.
         threshold: Below it the answer is "not there".
-        absent_true: Share of the collections without a thing where that is said.
+        absent_true: Share of the collections without an object where that is said.
         absent_false: Share of those with it.
     """
 
@@ -67,7 +67,7 @@ class PresenceScores:
         return max((self.scores[text][name] for name in page), default=float("-inf"))
 
     def maxima(self, pictures: int | None, *, seed: int = 0) -> tuple[list[float], list[float]]:
-        """Return the best scores where a thing is there, and where it is not.
+        """Return the best scores where an object is there, and where it is not.
 
         Args:
             pictures: Drawn for each collection; None for one of all.

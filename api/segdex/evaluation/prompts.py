@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from segdex.evaluation.dataset import EvalDataset, sample_images
 from segdex.evaluation.metrics import LARGE_FROM_PX, SMALL_BELOW_PX, Floats, check_size, mask_iou
@@ -100,6 +99,8 @@ def true_prompts(mask: BoolMask) -> dict[str, ThingPrompt]:
 
 def centre_point(mask: BoolMask) -> tuple[float, float]:
     """Return the x, y of the pixel of a mask that is farthest from its edge; the first of them."""
+    from scipy import ndimage  # a third of a second, which every command would pay
+
     distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     y, x = np.unravel_index(distance.argmax(), distance.shape)
     return float(x), float(y)

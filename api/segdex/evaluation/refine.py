@@ -67,8 +67,8 @@ class RefineReport:
 
     Attributes:
         hits: The queries whose right segment was found.
-        present: Presence scores of texts for things that are in the picture.
-        absent: Of texts for things that are not.
+        present: Presence scores of texts for objects that are in the picture.
+        absent: Of texts for objects that are not.
         threshold: Below it the answer is "not there".
     """
 
@@ -208,7 +208,7 @@ class _Asker:
     def refine(
         self, answer: SearchAnswer, hit: HitSegment, instance: EvalInstance, pixels: RGBImage, text: str
     ) -> RefinedHit:
-        refined = self.refiner.refine(hit, pixels, query=answer.question, text=text)
+        refined = self.refiner.refine(hit.record, pixels, query=answer.question, text=text)
         stored_iou = mask_iou(hit.record.mask, instance.mask)
         proposed_iou = mask_iou(refined.proposal.mask.mask, instance.mask)
         return RefinedHit(

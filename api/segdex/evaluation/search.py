@@ -43,8 +43,8 @@ def ingest_dataset(
     profile: str,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
-    jobs: int = 2,
-    workers: int = 1,
+    decode_threads: int = 2,
+    analysis_threads: int = 1,
     on_file: Callable[[FileOutcome], None] = lambda _: None,
 ) -> dict[str, UUID]:
     """Bring an index up to date with the pictures of a data set, and return their ids by name.
@@ -65,7 +65,12 @@ def ingest_dataset(
         [canonical_uri(image.path) for image in dataset.images],
         source=source,
         profile=profile,
-        options=IngestOptions(max_pixels=max_pixels, max_bytes=max_bytes, jobs=jobs, workers=workers),
+        options=IngestOptions(
+            max_pixels=max_pixels,
+            max_bytes=max_bytes,
+            decode_threads=decode_threads,
+            analysis_threads=analysis_threads,
+        ),
         on_file=on_file,
     )
     if report.interrupted:
@@ -89,7 +94,7 @@ def evaluate_search(
     image_id_by_name: Mapping[str, UUID],
     judge: PresenceJudge,
     exact: bool = False,
-    nested: bool = False,
+    nms: bool = True,
     per_image: int = 20,
     view_weights: Mapping[str, float] = DEFAULT_VIEW_WEIGHTS,
     on_query: Callable[[QueryRecord], None] = lambda _: None,
@@ -106,7 +111,7 @@ def evaluate_search(
         image_id_by_name: From ``ingest_dataset``.
         judge: Says whether a class is there.
         exact: Compare with every vector instead of walking the HNSW graph.
-        nested: Keep hits that lie inside, or around, a better hit of the same picture.
+        nms: Leave out hits that lie inside, or around, a better hit of the same picture.
         per_image: How many hits of one picture to take, 1 to 100.
         view_weights: Share of each view in a score.
         on_query: Called after each class name.
@@ -124,7 +129,7 @@ def evaluate_search(
         judge=judge,
         where=SegmentFilter(image_ids=image_ids) if others else EVERYTHING,
         names={image_id_by_name[image.name]: image.name for image in reversed(dataset.images)},
-        options={"view_weights": view_weights, "nested": nested, "exact": exact},
+        options={"view_weights": view_weights, "nms": nms, "exact": exact},
     )
     queries: list[QueryRecord] = []
     for text in dataset.class_names:
@@ -194,7 +199,7 @@ class _Asker:
         return max(scores, default=float("-inf")) < self.judge.calibration.threshold_of(pictures)
 
     def ask_refs(self, dataset: EvalDataset) -> Iterator[TextRecord]:
-        """Yield how the expressions for one thing fare."""
+        """Yield how the expressions for one object fare."""
         masks = {(image.name, one.id): one.mask for image in dataset.images for one in image.instances}
         for ref in dataset.refs:
             if ref.instance_id is None:
@@ -223,7 +228,7 @@ class _Asker:
             yield TextRecord("caption", caption.image, order.index(caption.image) + 1)
 
     def ask_pairs(self, dataset: EvalDataset) -> Iterator[TextRecord]:
-        """Yield how a picture of a thing, and its name, find the picture that shows it."""
+        """Yield how a picture of an object, and its name, find the picture that shows it."""
         for pair in dataset.pairs:
             pixels = read_image_file(pair.query_path).pixels
             for kind, term in (("pair_picture", ImageTerm(pixels)), ("pair_text", TextTerm(pair.text))):

@@ -52,13 +52,13 @@ class QueryRecord:
 
 @dataclass(frozen=True, slots=True)
 class TextRecord:
-    """How a longer text, or a picture, fared that means one picture or one thing in it.
+    """How a longer text, or a picture, fared that means one picture or one object in it.
 
     Attributes:
-        kind: ``ref`` (a human expression for one thing), ``caption``, ``pair_picture`` or ``pair_text``.
+        kind: ``ref`` (a human expression for one object), ``caption``, ``pair_picture`` or ``pair_text``.
         image: The picture that is meant.
         rank: Its place in the answer, from 1; None where it is not in it.
-        is_right: Of a ``ref``: whether the first segment of that picture is the thing; None for the others.
+        is_right: Of a ``ref``: whether the first segment of that picture is the object; None for the others.
     """
 
     kind: str

@@ -9,8 +9,9 @@ from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from segdex.http.keys import LOOPBACK, ApiKey, Role, find_key
+from segdex.http.keys import LOOPBACK, ApiKey, find_key
 from segdex.http.state import ServiceState
+from segdex.roles import Role
 
 
 def state_of(request: Request) -> ServiceState:
@@ -22,8 +23,14 @@ def state_of(request: Request) -> ServiceState:
 State = Annotated[ServiceState, Depends(state_of)]
 
 
-def require(role: Role) -> Callable[..., ApiKey]:
-    """Return a dependency that lets only keys with a role pass, and not too often."""
+def require(role: Role | None) -> Callable[..., ApiKey]:
+    """Return a dependency that lets only keys with a role pass, and not too often.
+
+    Raises:
+        ValueError: If there is no role: the verb is not one of a service.
+    """
+    if role is None:
+        raise ValueError("a service does not offer this verb")
 
     def check(
         request: Request,

@@ -18,7 +18,7 @@ from segdex.http.keys import is_loopback
 from segdex.http.logs import RequestRecord, log_request, note_refusal, recording, sound_request_id
 from segdex.http.metrics import Metrics
 from segdex.http.problems import add_handlers, bug, problem
-from segdex.http.routes import health, images, jobs, prompts, search
+from segdex.http.routes import health, images, jobs, search, segment
 from segdex.http.state import ServiceState
 from segdex.http.tracing import Tracing
 
@@ -59,7 +59,7 @@ def build_app(state: ServiceState, *, tracing: Tracing | None = None) -> FastAPI
     app = FastAPI(
         title="segdex",
         version=version("segdex"),
-        description="Find the things in pictures: SAM 2 segments, CLIP vectors, Qdrant, text queries.",
+        description="Find the objects in pictures: SAM 2 segments, CLIP vectors, Qdrant, text queries.",
         lifespan=lifespan,
         docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
@@ -70,7 +70,7 @@ def build_app(state: ServiceState, *, tracing: Tracing | None = None) -> FastAPI
     app.state.metrics = metrics = Metrics()
     add_handlers(app)
     app.add_middleware(_Front, state=state, metrics=metrics, tracing=tracing)
-    for router in (health.router, search.router, images.router, prompts.router, jobs.router):
+    for router in (health.router, search.router, images.router, segment.router, jobs.router):
         app.include_router(router)
     app.mount("/", StaticFiles(directory=str(files("segdex") / "web"), html=True), name="page")
     return app

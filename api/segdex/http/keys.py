@@ -6,12 +6,10 @@ import ipaddress
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
+from segdex.roles import Role
 from segdex_core.errors import UsageError
-
-Role = Literal["read", "write", "admin"]
-"""``read`` searches and looks, ``write`` also changes the index, ``admin`` also sees the metrics."""
 
 _RANKS: dict[Role, int] = {"read": 0, "write": 1, "admin": 2}
 _PREFIX = "segdex_"

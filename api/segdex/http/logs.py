@@ -24,9 +24,6 @@ Refusal = Literal["busy", "key", "loading", "rate", "site"]
 """Why a request was turned away: too many calls wait for the models, no key or one that may not, models that
 are not loaded, too many requests of a key, a page of another site or a name that was made to lead here."""
 
-Refined = Literal["refined", "kept"]
-"""Whether a re-decoded mask replaced the stored one."""
-
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 _access = logging.getLogger("segdex.access")
@@ -78,7 +75,7 @@ class RequestRecord:
     refused: Refusal | None = None
     error: str | None = None
     stages: list[Stages] = field(default_factory=list)
-    refinements: list[Refined] = field(default_factory=list)
+    refinements: list[str] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
 
     @property
@@ -120,7 +117,7 @@ def note_stages(timings_ms: Mapping[str, float]) -> None:
         request.stages.append(Stages(time.time_ns(), dict(timings_ms)))
 
 
-def note_refinement(answer: Refined) -> None:
+def note_refinement(answer: str) -> None:
     """Note a re-decoded mask of the current request, for the metrics."""
     request = _current.get()
     if request is not None:

@@ -104,17 +104,17 @@ def _families(state: ServiceState) -> Iterable[Metric]:
         return
     yield GaugeMetricFamily("segdex_ready", "1 when models and index are loaded", 1)
     yield GaugeMetricFamily(
-        "segdex_worker_calls", "Calls that run or wait for the models", loaded.worker.waiting
+        "segdex_worker_calls", "Calls that run or wait for the models", loaded.model_thread.waiting
     )
     yield GaugeMetricFamily(
         "segdex_worker_calls_max", "With more of them, calls are refused", state.settings.max_waiting
     )
     with suppress(SegdexError):  # a queue that is away must not hide all other figures
-        yield GaugeMetricFamily("segdex_jobs_waiting", "Jobs that wait", loaded.jobs.waiting)
+        yield GaugeMetricFamily("segdex_jobs_waiting", "Jobs that wait", loaded.library.queue.waiting)
     if loaded.job_worker is not None:
         outcomes = loaded.job_worker.outcomes.copy()
         yield _counter("segdex_job_files", "Files of jobs of this process", "outcome", outcomes)
-    encodings = loaded.refiner.encodings
+    encodings = loaded.library.models.refiner.encodings
     yield _counter(
         "segdex_encodings",
         "Encoded pictures asked for, by whether they were kept in memory",

@@ -8,8 +8,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
+from segdex.arguments import fault
 from segdex.http.logs import Refusal, current_request, note_refusal
-from segdex.http.model_worker import BusyError
+from segdex.http.model_thread import BusyError
 from segdex.http.state import NotReadyError
 from segdex.jobs.queue import JobsUnavailableError
 from segdex_core.errors import (
@@ -19,6 +20,7 @@ from segdex_core.errors import (
     IndexMissingError,
     ModelError,
     NotAnImageError,
+    NotFoundError,
     QueryError,
     SegdexError,
     SegmentIndexError,
@@ -35,6 +37,7 @@ _STATUS: tuple[tuple[type[SegdexError], int], ...] = (
     (NotAnImageError, 415),
     (ImageGoneError, 410),
     (ImageError, 422),
+    (NotFoundError, 404),
     (QueryError, 422),
     (UsageError, 422),
     (IndexMissingError, 503),
@@ -142,6 +145,6 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:  # noqa: ARG001
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return problem(422, f"{where}: {first['msg']}")
+        sent_in, *place = error.errors()[0]["loc"]  # body, query, path or header; what is in it
+        inside = [{**one, "loc": one["loc"][1:]} for one in error.errors()]
+        return problem(422, str(fault(inside, name="" if place and isinstance(place[0], str) else sent_in)))

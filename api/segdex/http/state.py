@@ -4,27 +4,16 @@ import gc
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from uuid import uuid4
 
 from segdex.http.keys import ApiKey
-from segdex.http.model_worker import BusyError, ModelWorker, QueuedEmbedder
-from segdex.jobs.queue import Jobs
+from segdex.http.model_thread import BusyError, ModelThread
 from segdex.jobs.worker import JobWorker
+from segdex.library import Library
 from segdex_core.errors import SegdexError, UsageError
-from segdex_core.ports.index import SegmentIndex
-from segdex_core.ports.source import Source
-from segdex_core.settings import ProfileName, Settings
-from segdex_ingest.analyse import Recipe
-from segdex_search.answer import SearchAnswer
-from segdex_search.presence import PresenceJudge
-from segdex_search.queries import SearchQuery
-from segdex_search.refine.refiner import Refiner
+from segdex_core.settings import Settings
 
-_KEPT_ANSWERS = 256
 RETRY_S, _MAX_RETRY_S = 2.0, 30.0
 
 _log = logging.getLogger(__name__)
@@ -39,38 +28,21 @@ class Loaded:
     """What answers questions.
 
     Attributes:
-        index: Opened.
-        profile: Of the models.
-        recipe: The models themselves; for calls inside the worker and for ingests.
-        embedder: The same embedder behind the worker's queue, for everybody else.
-        worker: The thread of the models.
-        judge: Says whether a thing is there.
-        refiner: Draws masks; only inside the worker.
-        jobs: The queue of long ingests.
-        job_worker: Carries them out; None where other processes do.
-        source: Where pictures are read from.
-        writing: Shared by all that write to the index in this process.
+        library: The use cases, over models that are loaded.
+        model_thread: Where the models run.
+        job_worker: Carries jobs out; None where other processes do.
     """
 
-    index: SegmentIndex
-    profile: ProfileName
-    recipe: Recipe
-    embedder: QueuedEmbedder
-    worker: ModelWorker
-    judge: PresenceJudge
-    refiner: Refiner
-    jobs: Jobs
+    library: Library
+    model_thread: ModelThread
     job_worker: JobWorker | None
-    source: Source
-    writing: AbstractContextManager[object]
 
     def close(self) -> None:
         """End jobs and worker, and release the index."""
         if self.job_worker is not None:
             self.job_worker.close()
-        self.jobs.close()
-        self.worker.close()
-        self.index.close()
+        self.model_thread.close()
+        self.library.close()
 
 
 class ServiceState:
@@ -100,8 +72,6 @@ class ServiceState:
         self._failure: str | None = None
         self._thread: threading.Thread | None = None
         self._tried, self._closing = threading.Event(), threading.Event()
-        self._answers: OrderedDict[str, tuple[SearchQuery, SearchAnswer]] = OrderedDict()
-        self._lock = threading.Lock()
 
     def start(self) -> None:
         """Load in the background; until then ``loaded`` says that it is not ready.
@@ -135,20 +105,6 @@ class ServiceState:
         if self._loaded is None:
             raise NotReadyError(self._failure or "the models are being loaded: ask again in a moment")
         return self._loaded
-
-    def keep(self, query: SearchQuery, answer: SearchAnswer) -> str:
-        """Keep an answer for a while, and return its id."""
-        key = uuid4().hex
-        with self._lock:
-            self._answers[key] = (query, answer)
-            while len(self._answers) > _KEPT_ANSWERS:
-                self._answers.popitem(last=False)
-        return key
-
-    def kept(self, key: str) -> tuple[SearchQuery, SearchAnswer] | None:
-        """Return an answer that is still kept."""
-        with self._lock:
-            return self._answers.get(key)
 
     def _run(self) -> None:
         wait_s = self._retry_s

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from segdex.jobs.queue import Jobs, JobsUnavailableError
 from segdex_core.errors import SegdexError
+from segdex_core.wire.images import IngestedFile
 from segdex_core.wire.jobs import ENDED, Job, JobOutcome, Status
-from segdex_ingest.report import FileOutcome
 
 _LAST_OUTCOMES = 10
 _POLL_S = 0.2
@@ -46,12 +46,12 @@ class Progress:
         self._save(self.job)
         self._check()
 
-    def on_file(self, outcome: FileOutcome) -> None:
+    def on_file(self, outcome: IngestedFile) -> None:
         """Say what became of a file."""
-        self._counts[outcome.outcome.value] += 1
+        self._counts[outcome.outcome] += 1
         done, started_s = self.job.done + 1, self.job.started_s or time.time()
         rate = done / max(time.time() - started_s, 1e-3)
-        last = JobOutcome(uri=outcome.uri, outcome=outcome.outcome.value, detail=outcome.detail)
+        last = JobOutcome(uri=outcome.uri, outcome=outcome.outcome, detail=outcome.detail)
         self.job = self.job.model_copy(
             update={
                 "done": done,

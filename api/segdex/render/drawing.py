@@ -7,7 +7,6 @@ from io import BytesIO
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import BoolMask, MaskRLE, decode_mask
@@ -85,9 +84,17 @@ def draw_mask(
     drawn[mask] = np.round(image[mask] * (1 - alpha) + np.asarray(colour) * alpha).astype(np.uint8)
     if outline_px:
         # Padded, so that the outline also runs along the edge of the picture.
-        depth_px = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+        depth_px = _depth_px(np.pad(mask, 1))[1:-1, 1:-1]
         drawn[mask & (depth_px <= outline_px)] = colour
     return drawn
+
+
+def _depth_px(mask: BoolMask) -> npt.NDArray[np.float64]:
+    """Return how far each pixel of a mask is from its edge, 0 outside."""
+    from scipy import ndimage  # a third of a second, which a search that draws nothing would pay
+
+    depth_px: npt.NDArray[np.float64] = ndimage.distance_transform_edt(mask)
+    return depth_px
 
 
 def draw_heat(image: RGBImage, values: npt.NDArray[np.float32], window: BoxXYXY) -> RGBImage:
@@ -116,7 +123,7 @@ def draw_prompt(
     labels: Sequence[int],
     box_xyxy: tuple[float, float, float, float] | None,
 ) -> RGBImage:
-    """Return a copy of the picture with a box, points on the thing (green) and off it (red)."""
+    """Return a copy of the picture with a box, points on the object (green) and off it (red)."""
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
     radius = max(max(image.shape[:2]) // 80, 3)
@@ -129,21 +136,25 @@ def draw_prompt(
 
 
 def mask_png(mask: BoolMask) -> bytes:
-    """Return the mask as a PNG of 1 bit a pixel; white is the thing."""
+    """Return the mask as a PNG of 1 bit a pixel; white is the object."""
     return _png(Image.fromarray(mask))
 
 
-def cutout_png(image: RGBImage, mask: BoolMask, box: BoxXYXY) -> bytes:
-    """Return the part of the picture in the box as an RGBA PNG, see-through outside the mask.
+def png_of(image: Image.Image | RGBImage) -> bytes:
+    """Return a picture as PNG."""
+    return _png(image if isinstance(image, Image.Image) else Image.fromarray(image))
 
-    Raises:
-        ValueError: If picture and mask differ in size, or the box is not inside them.
-    """
-    if image.shape[:2] != mask.shape or box.clip(mask.shape) != box or box.area_px == 0:
-        raise ValueError(f"{box} does not fit a picture of {image.shape[:2]} with a mask of {mask.shape}")
-    alpha = np.where(mask, np.uint8(255), np.uint8(0))
-    rgba = np.dstack([image, alpha])[box.y1 : box.y2, box.x1 : box.x2]
-    return _png(Image.fromarray(rgba))
+
+def jpeg_of(pixels: RGBImage, max_px: int) -> bytes:
+    """Return a picture as JPEG, made smaller until no side is longer than ``max_px``."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    picture.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+_JPEG_QUALITY = 88
 
 
 def contact_sheet(
@@ -239,9 +250,9 @@ def _tile_picture(tile: Tile, *, tile_wh: tuple[int, int]) -> Image.Image:
     pixels = np.asarray(Image.fromarray(tile.image).resize(large_wh, Image.Resampling.BICUBIC))
     coverage = Image.fromarray(decode_mask(tile.mask).astype(np.uint8) * 255)
     mask = np.asarray(coverage.resize(large_wh, Image.Resampling.BILINEAR)) >= 128
-    # The outline lies outside the mask, so that it does not cover small things.
+    # The outline lies outside the mask, so that it does not cover small objects.
     outline_px = 2 * _SMOOTH
-    grown = ndimage.distance_transform_edt(~mask) <= outline_px if mask.any() else mask
+    grown = _depth_px(~mask) <= outline_px if mask.any() else mask
     tinted = draw_mask(pixels, mask, alpha=0.12, outline_px=0)
     dimmed = np.where(mask[:, :, None], tinted, (pixels * 0.55).astype(np.uint8))
     drawn = draw_mask(dimmed, grown, alpha=0, outline_px=outline_px)

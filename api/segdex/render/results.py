@@ -1,31 +1,29 @@
-"""Records in the form of answers, and hits as tiles of a contact sheet."""
+"""Records in the form of answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import numpy as np
-
-from segdex.render.drawing import SheetRow, Tile
-from segdex_core.errors import ImageError, ImageGoneError
+from segdex_core.errors import ImageGoneError
 from segdex_core.masks import MaskRLE
 from segdex_core.media.decode import decode_image
 from segdex_core.media.limits import MAX_BYTES
 from segdex_core.media.uris import display_path
 from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord, RGBImage, SegmentRecord
-from segdex_core.wire.images import ImageOut
+from segdex_core.wire.images import FAILED, ImageOut, Ingested
 from segdex_core.wire.search import HitOut, HitSegmentOut, RefinementOut, TermScore
 from segdex_core.wire.segments import Rle, SegmentOut
-from segdex_search.rank import HitSegment, SearchHit
-from segdex_search.refine.refiner import Refinement
+from segdex_ingest.report import FileOutcome
 
-TILES_PER_ROW = 5
+if TYPE_CHECKING:
+    from segdex_search.rank import SearchHit
+    from segdex_search.refine.refiner import Refinement
 
 
 def hit_out(
-    hit: SearchHit, *, rank: int, terms: Mapping[UUID, list[TermScore]] = MappingProxyType({})
+    hit: "SearchHit", *, rank: int, terms: Mapping[UUID, list[TermScore]] = MappingProxyType({})
 ) -> HitOut:
     """Return a picture with its matching segments as answers show it.
 
@@ -55,7 +53,7 @@ def hit_out(
 def image_out(image: ImageRecord) -> ImageOut:
     """Return what a user may want to know of a picture."""
     return ImageOut(
-        image_id=image.image_id,
+        id=image.image_id,
         path=display_path(image.files[0].uri),
         uris=[file.uri for file in image.files],
         segment_count=image.segment_count,
@@ -74,7 +72,7 @@ def segment_out(record: SegmentRecord) -> SegmentOut:
 
 def _segment_values(record: SegmentRecord) -> dict[str, Any]:
     return {
-        "segment_id": record.segment_id,
+        "id": record.segment_id,
         "image_id": record.image_id,
         "box_xyxy": record.box,
         "area_px": record.area_px,
@@ -94,7 +92,7 @@ def rle_out(mask: MaskRLE) -> Rle:
     return Rle(size=mask.size_hw, counts=mask.counts)
 
 
-def refinement_out(refined: Refinement) -> RefinementOut:
+def refinement_out(refined: "Refinement") -> RefinementOut:
     """Return what became of a hit, with the new mask whatever the gate said."""
     mask, decision = refined.proposal.mask, refined.decision
     return RefinementOut(
@@ -113,17 +111,14 @@ def refinement_out(refined: Refinement) -> RefinementOut:
     )
 
 
-def sheet_row(heading: str, hits: Sequence[SearchHit], *, source: Source, max_pixels: int) -> SheetRow:
-    """Return the first tiles of an answer: the best segments of its pictures, best first."""
-    best = sorted(
-        ((found, hit.image) for hit in hits for found in hit.segments), key=lambda item: -item[0].score
-    )
-    return SheetRow(
-        heading=heading,
-        tiles=[
-            _tile(found, image, rank=rank, source=source, max_pixels=max_pixels)
-            for rank, (found, image) in enumerate(best[:TILES_PER_ROW], 1)
-        ],
+def ingested_out(outcome: FileOutcome, image_id: UUID) -> Ingested:
+    """Return what became of an upload."""
+    failed = outcome.outcome in FAILED
+    return Ingested(
+        outcome=outcome.outcome.value,
+        detail=outcome.detail,
+        image_id=None if failed else image_id,
+        segments=outcome.segments,
     )
 
 
@@ -142,40 +137,5 @@ def read_picture(image: ImageRecord, *, source: Source, max_pixels: int) -> RGBI
                 return pixels
     raise ImageGoneError(
         f"{display_path(image.files[0].uri)}: is gone or has changed; bring the index up to date with "
-        "`segdex ingest`, or forget it with `segdex sync`"
-    )
-
-
-def hit_tile(
-    pixels: RGBImage | None, mask: MaskRLE, *, rank: int, score: float, path: str, share: float
-) -> Tile:
-    """Return a segment of an answer as a tile of a contact sheet.
-
-    Args:
-        pixels: (H, W, 3) uint8 of the picture at any size; None where its file is gone.
-        mask: At the size of the picture.
-        rank: Its place in the answer, from 1.
-        score: Of the segment.
-        path: Of the picture.
-        share: Of its pixels.
-    """
-    name = path.rsplit("/", 1)[-1]
-    if pixels is None:
-        grey = np.full((*mask.size_hw, 3), 128, dtype=np.uint8)
-        return Tile(image=grey, mask=mask, caption=f"{rank}.  {score:.3f}\n{name}: file is gone")
-    return Tile(image=pixels, mask=mask, caption=f"{rank}.  {score:.3f}\n{name}  {share:.1%}")
-
-
-def _tile(found: HitSegment, image: ImageRecord, *, rank: int, source: Source, max_pixels: int) -> Tile:
-    try:
-        pixels = read_picture(image, source=source, max_pixels=max_pixels)
-    except ImageError:
-        pixels = None
-    return hit_tile(
-        pixels,
-        found.record.mask,
-        rank=rank,
-        score=found.score,
-        path=display_path(image.files[0].uri),
-        share=found.record.area_fraction,
+        "`segdex ingest`, or remove it with `segdex sync`"
     )

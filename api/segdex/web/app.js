@@ -1,18 +1,19 @@
 // Asking: by words, by a picture, by a segment; and what else the page has at its top.
 
-import { askAgain, bySearch, show } from "./hits.js";
+import { askAgain, show } from "./hits.js";
 import "./jobs.js";
-import { $, begin, count, json, setKey, tell } from "./service.js";
+import { MAX_FILES } from "./question.js";
+import { $, begin, count, inWords, json, setKey, tell } from "./service.js";
 
 const PAGE = 24;
 let dropped = []; // the files that were chosen last
 
-/** "cup + wooden table -red": near to both, away from red. */
-function question(text) {
+/** "cup + wooden table -red": near to both, and far from red. */
+function termsOf(text) {
   const words = text.trim().split(/\s+/);
-  const isAway = (word) => /^-\S/.test(word);
-  const texts = words.filter((word) => !isAway(word)).join(" ").split(/(?:^| )\+(?: |$)/).map((part) => part.trim()).filter(Boolean);
-  return { texts, away: words.filter(isAway).map((word) => word.slice(1)) };
+  const isNegative = (word) => /^-\S/.test(word);
+  const texts = words.filter((word) => !isNegative(word)).join(" ").split(/(?:^| )\+(?: |$)/).map((part) => part.trim()).filter(Boolean);
+  return { texts, negative: words.filter(isNegative).map((word) => word.slice(1)) };
 }
 
 const listOf = (text) => text.split(",").map((part) => part.trim()).filter(Boolean);
@@ -24,15 +25,15 @@ function conditions() {
   return {
     limit: PAGE,
     per_image: Number($("per-image").value) || 3,
-    present: $("present").checked,
+    matches_only: $("present").checked,
     level: $("level").value,
-    where: {
+    filter: {
       min_area: share("min-area"),
       max_area: share("max-area"),
       sources: listOf($("source").value),
       tags: listOf($("tag").value),
-      since_s: dayOf($("since").value),
-      until_s: until === null ? null : until + 86_400, // the last day is in
+      captured_from_s: dayOf($("since").value),
+      captured_until_s: until === null ? null : until + 86_400, // the last day is in
     },
   };
 }
@@ -40,37 +41,35 @@ function conditions() {
 $("search").addEventListener("submit", (event) => {
   event.preventDefault();
   if (!$("filters").reportValidity()) return;
-  const asked = question($("text").value);
-  if (!asked.texts.length) {
+  const terms = termsOf($("text").value);
+  if (!terms.texts.length) {
     begin("hits"); // an answer that is on its way is not wanted any more
     return tell("status", "Say what to look for, such as: red umbrella", true);
   }
-  show(`“${$("text").value.trim()}”`, bySearch({ ...conditions(), ...asked }));
+  show({ what: `“${$("text").value.trim()}”`, options: { ...conditions(), ...terms }, files: [] });
 });
 $("filters").addEventListener("submit", (event) => {
   event.preventDefault();
   $("search").requestSubmit();
 });
 document.addEventListener("find-similar", (event) => {
-  show("objects like this one", bySearch({ ...conditions(), present: false, ...event.detail }));
+  show({ what: "objects like this one", options: { ...conditions(), matches_only: false, ...event.detail }, files: [] });
 });
 
 // ---- pictures that are chosen or dropped
 
-function choose(files) {
-  dropped = [...files];
+function choose(chosen) {
+  dropped = [...chosen];
   if (!dropped.length) return;
   $("upload").hidden = false;
   if (!$("upload").disabled) tell("upload-status", "");
   $("upload").textContent = dropped.length > 1 ? `Add the ${dropped.length} pictures to the index` : "Add the picture to the index";
-  const [file] = dropped;
-  const { texts, away } = question($("text").value);
-  const question_ = { ...conditions(), present: false, texts, away };
-  show(`the picture ${file.name}${texts.length ? ` and “${texts.join(" + ")}”` : ""}`, (cursor) => {
-    const form = new FormData();
-    form.append("file", file);
-    form.append("request", JSON.stringify(cursor ? { ...question_, cursor } : question_));
-    return json("POST", "/v1/search/by-image", form);
+  const files = dropped.slice(0, MAX_FILES), names = files.map((file) => file.name).join(", ");
+  const terms = termsOf($("text").value);
+  show({
+    what: `the picture${files.length > 1 ? "s" : ""} ${names}${terms.texts.length ? ` and “${terms.texts.join(" + ")}”` : ""}`,
+    options: { ...conditions(), matches_only: false, ...terms },
+    files,
   });
 }
 
@@ -90,7 +89,7 @@ $("upload").addEventListener("click", async () => {
     if (dropped.length === 1) {
       tell("upload-status", "Cutting the picture into segments; this takes some seconds…");
       const done = await upload(dropped[0], true);
-      tell("upload-status", `${dropped[0].name}: ${done.outcome}${done.detail ? `, ${done.detail}` : ""}`, !done.image_id);
+      tell("upload-status", `${dropped[0].name}: ${inWords(done.outcome)}${done.detail ? `, ${done.detail}` : ""}`, !done.image_id);
     } else {
       for (const [at, file] of dropped.entries()) {
         tell("upload-status", `Sending ${at + 1} of ${dropped.length}: ${file.name}`);
@@ -141,6 +140,6 @@ $("narrow").open = matchMedia("(min-width: 701px)").matches; // a phone shows hi
 // what the index holds, so that an empty page says whether there is anything to find
 const untouched = $("status").textContent;
 const first = (text, isError) => { if ($("status").textContent === untouched) tell("status", text, isError); };
-json("GET", "/v1/stats").then(({ images, segments, embedder }) => first(images
-  ? `${count(segments, "segment")} in ${count(images, "picture")}, embedded by ${embedder}. Ask for something.`
+json("GET", "/v1/stats").then(({ images, segments, profile }) => first(images
+  ? `${count(segments, "segment")} in ${count(images, "picture")}, profile ${profile}. Ask for something.`
   : "The index is empty: add a picture, or let a job ingest a folder.")).catch((error) => first(error.message, error.status !== 503));

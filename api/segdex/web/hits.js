@@ -1,27 +1,26 @@
 // The grid of hits.
 
+import { page, refined } from "./question.js";
 import { drawMasks } from "./rle.js";
-import { $, begin, count, drawPicture, events, fileName, json, tell, watch } from "./service.js";
+import { $, begin, count, drawPicture, fileName, tell, watch } from "./service.js";
 import { look, open } from "./viewer.js";
 
 const GRID_PX = 400, REFINED = 5;
-const shown = { answers: [], more: null, cards: new Map() }; // segment id to its redraw
+const shown = { question: null, answers: [], cards: new Map() }; // segment id to its redraw
 
-/** Show the answer to a question in place of what is there.
- * @param what the question in words
- * @param ask returns the promise of a page of the answer, given its cursor */
-export async function show(what, ask) {
+/** Show the answer to a question in place of what is there. */
+export async function show(question) {
   const isNewest = begin("hits");
   tell("status", "Searching…");
   try {
-    const answer = await ask(null);
+    const answer = await page(question, null);
     if (!isNewest()) return;
-    Object.assign(shown, { answers: [answer], what, ask, refused: null });
+    Object.assign(shown, { question, answers: [answer], refused: null });
     render();
   } catch (error) {
     if (!isNewest()) return;
     tell("status", error.message, true);
-    shown.refused = error.status === 401 ? () => show(what, ask) : null;
+    shown.refused = error.status === 401 ? () => show(question) : null;
   }
 }
 
@@ -32,7 +31,7 @@ async function more() {
   const isAsked = watch("hits"), last = shown.answers.at(-1);
   $("more").disabled = true;
   try {
-    const answer = await shown.ask(last.next_cursor);
+    const answer = await page(shown.question, last.next_cursor);
     if (!isAsked()) return;
     shown.answers.push(answer);
     render();
@@ -44,6 +43,10 @@ async function more() {
   }
 }
 
+/** Matches before weaker ones, then by score. */
+const bestFirst = (a, b) => b.hit.is_match - a.hit.is_match || b.segments[0].score - a.segments[0].score;
+const inGroups = (answer) => answer.hits.map((hit) => ({ hit, segments: hit.segments, answer })).sort(bestFirst);
+const oneByOne = (answer) => answer.hits.flatMap((hit) => hit.segments.map((segment) => ({ hit, segments: [segment], answer }))).sort(bestFirst);
 const cardsOf = (answer) => [...$("hits").children].filter((item) => item.answer === answer);
 
 /** Draw the grid anew: a card for each segment, best first, or for each picture with all its segments. */
@@ -51,10 +54,7 @@ export function render() {
   if (!shown.answers.length) return;
   shown.cards.clear();
   const items = shown.answers.flatMap((answer) => {
-    const cards = $("group").checked
-      ? answer.hits.map((hit) => ({ hit, segments: hit.segments, answer }))
-      : answer.hits.flatMap((hit) => hit.segments.map((segment) => ({ hit, segments: [segment], answer })));
-    cards.sort((a, b) => b.hit.is_match - a.hit.is_match || b.segments[0].score - a.segments[0].score);
+    const cards = $("group").checked ? inGroups(answer) : oneByOne(answer);
     const weaker = cards.findIndex(({ hit }) => !hit.is_match);
     const made = cards.map(card);
     return weaker < 0 ? made : [...made.slice(0, weaker), divider(), ...made.slice(weaker)];
@@ -68,16 +68,16 @@ export function render() {
 
 /** Say what was found; weaker matches are shown and not counted. */
 function statusOf(hits) {
-  const { timings_ms: timings, embedder } = shown.answers.at(-1);
+  const { timings_ms: timings, embedder } = shown.answers.at(-1), { what, options } = shown.question;
   const matches = hits.filter((hit) => hit.is_match);
   if (matches.length) {
     const objects = matches.flatMap((hit) => hit.segments).length;
     const took = Object.values(timings).reduce((sum, ms) => sum + ms, 0);
-    return `${count(objects, "object")} in ${count(matches.length, "picture")} for ${shown.what}, ${Math.round(took)} ms, by ${embedder}`;
+    return `${count(objects, "object")} in ${count(matches.length, "picture")} for ${what}, ${Math.round(took)} ms, by ${embedder}`;
   }
-  if (hits.length) return `Not there: no picture stands out for ${shown.what}. The nearest, by ${embedder}:`;
-  if ($("present").checked) return `Not there: no picture stands out for ${shown.what}.`;
-  return `Nothing found for ${shown.what}; do the filters leave any picture?`;
+  if (hits.length) return `Not there: no picture stands out for ${what}. The nearest, by ${embedder}:`;
+  if (options.matches_only) return `Not there: no picture stands out for ${what}.`;
+  return `Nothing found for ${what}; do the filters leave any picture?`;
 }
 
 /** What comes between the pictures that show it and those that are only nearest. */
@@ -89,6 +89,7 @@ function divider() {
 }
 
 function card({ hit, segments, answer }) {
+  const { question } = shown;
   const item = document.createElement("li");
   const button = document.createElement("button");
   const canvas = document.createElement("canvas");
@@ -108,12 +109,12 @@ function card({ hit, segments, answer }) {
   caption.append(score, objects, label);
   button.title = hit.image.path;
   button.append(canvas, caption);
-  button.addEventListener("click", () => open(hit.image, segments, answer));
+  button.addEventListener("click", () => open(hit.image, segments, question));
   item.append(button);
   item.answer = answer;
   const redraw = async () => {
     try {
-      const context = await drawPicture(canvas, hit.image.image_id, GRID_PX);
+      const context = await drawPicture(canvas, hit.image.id, GRID_PX);
       drawMasks(context, segments.map((segment) => segment.rle), look());
     } catch (error) {
       label.textContent = error.message;
@@ -121,9 +122,9 @@ function card({ hit, segments, answer }) {
     }
   };
   for (const segment of segments) {
-    shown.cards.set(segment.segment_id, (refined) => {
-      if (refined) {
-        Object.assign(segment, { rle: refined.rle, box_xyxy: refined.box_xyxy, area_px: refined.area_px });
+    shown.cards.set(segment.id, (better) => {
+      if (better) {
+        Object.assign(segment, { rle: better.rle, box_xyxy: better.box_xyxy, area_px: better.area_px });
         score.textContent = `${segment.score.toFixed(3)}, refined`;
       }
       return redraw();
@@ -134,17 +135,15 @@ function card({ hit, segments, answer }) {
 }
 
 async function refineHits() {
-  const isAsked = watch("hits"), [answer] = shown.answers;
+  const isAsked = watch("hits"), best = oneByOne(shown.answers[0]).slice(0, REFINED);
   $("refine-hits").disabled = true;
   const found = { refined: 0, kept: 0 };
   try {
-    for await (const { name, data } of events(`/v1/search/${answer.id}/refinements?first=${REFINED}`)) {
+    for await (const one of refined(shown.question, best.map(({ segments: [{ id }] }) => id))) {
       if (!isAsked()) return;
-      if (name === "error") throw new Error(data.detail);
-      if (name !== "refinement") continue;
-      found[data.answer]++;
+      found[one.answer]++;
       tell("status", `Refining: ${found.refined} masks re-decoded, ${found.kept} kept`);
-      if (data.answer === "refined") shown.cards.get(data.segment_id)?.(data);
+      if (one.answer === "refined") shown.cards.get(one.segment_id)?.(one);
     }
     if (isAsked()) tell("status", `${found.refined} masks re-decoded, ${found.kept} kept as they were`);
   } catch (error) {
@@ -160,6 +159,3 @@ $("group").addEventListener("change", render);
 for (const id of ["masks", "outlines"]) {
   $(id).addEventListener("change", () => new Set(shown.cards.values()).forEach((redraw) => redraw()));
 }
-
-/** Ask with a body of JSON, page by page. */
-export const bySearch = (question) => (cursor) => json("POST", "/v1/search", cursor ? { ...question, cursor } : question);

@@ -1,6 +1,6 @@
 // The jobs of the service, while their window is open.
 
-import { $, begin, json, tell, watch } from "./service.js";
+import { $, begin, inWords, json, tell, watch } from "./service.js";
 
 const LOOK_EVERY_MS = 1000;
 const rows = new Map(); // id to the parts of its line
@@ -45,7 +45,7 @@ function list(jobs) {
     row.bar.setAttribute("aria-label", `progress of ${paths}`);
     row.stop.hidden = !["waiting", "running"].includes(job.status);
     row.stop.setAttribute("aria-label", `Stop ${paths}`);
-    const counts = Object.entries(job.counts).map(([name, count]) => `${count} ${name}`).join(", ");
+    const counts = Object.entries(job.counts).map(([name, count]) => `${count} ${inWords(name)}`).join(", ");
     const left = job.status === "running" && job.left_s ? `, about ${Math.ceil(job.left_s)} s left` : "";
     row.note.textContent = [`${job.status}: ${job.done} of ${job.total ?? "?"} files${left}`, counts, job.segments && `${job.segments} segments`, job.detail].filter(Boolean).join("; ");
   }

@@ -1,6 +1,7 @@
 // The service: requests with the key of this tab, and pictures that are kept.
 
 const KEY = "segdex-key", KEPT_PICTURES = 200;
+const GONE = "the service does not answer: is it still running?";
 const pictures = new Map(); // address to a promise of an ImageBitmap
 
 /** An answer that says no; `status` is that of HTTP, 0 where nobody answered. */
@@ -14,8 +15,8 @@ export class Refused extends Error {
 export const setKey = (key) => sessionStorage.setItem(KEY, key.trim());
 
 /** Send a request; a FormData goes as it is, anything else as JSON. */
-export async function call(method, path, body) {
-  const headers = {};
+async function call(method, path, body, accept = "*/*") {
+  const headers = { Accept: accept };
   const key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body && !(body instanceof FormData)) {
@@ -23,7 +24,7 @@ export async function call(method, path, body) {
     body = JSON.stringify(body);
   }
   const response = await fetch(path, { method, headers, body }).catch(() => {
-    throw new Refused("the service does not answer: is it still running?", 0);
+    throw new Refused(GONE, 0);
   });
   if (!response.ok) {
     const problem = await response.json().catch(() => ({}));
@@ -33,22 +34,29 @@ export async function call(method, path, body) {
   return response;
 }
 
-export const json = async (...request) => (await call(...request)).json();
+export const json = async (method, path, body) => (await call(method, path, body)).json();
 
-/** Read server-sent events; `EventSource` cannot send a key. */
-export async function* events(path) {
-  const reader = (await call("GET", path)).body.pipeThrough(new TextDecoderStream()).getReader();
+/** Read server-sent events; `EventSource` can send neither a key nor a question. The service stops when nobody reads on. */
+export async function* events(method, path, body) {
+  const response = await call(method, path, body, "text/event-stream");
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    text += value;
-    const whole = text.split("\n\n");
-    text = whole.pop();
-    for (const event of whole) {
-      const [, name, data] = event.match(/^event: (.*)\ndata: (.*)$/);
-      yield { name, data: JSON.parse(data) };
+  try {
+    for (;;) {
+      const { value, done } = await reader.read().catch(() => {
+        throw new Refused(GONE, 0);
+      });
+      if (done) return;
+      text += value;
+      const whole = text.split("\n\n");
+      text = whole.pop();
+      for (const event of whole) {
+        const [, name, data] = event.match(/^event: (.*)\ndata: (.*)$/);
+        yield { name, data: JSON.parse(data) };
+      }
     }
+  } finally {
+    reader.cancel().catch(() => {}); // of a stream that broke off there is nothing to cancel
   }
 }
 
@@ -98,4 +106,6 @@ export function watch(part) {
 
 export const $ = (id) => document.getElementById(id);
 export const count = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
+/** A value of the service, as people read it: "not_an_image" is "not an image". */
+export const inWords = (value) => value.replaceAll("_", " ");
 export const fileName = (image) => image.path.split("/").pop();

@@ -1,19 +1,20 @@
 // One picture with its segments: look, point, box, refine, save.
 
+import { refined } from "./question.js";
 import { drawMasks, maskOf } from "./rle.js";
 import { $, begin, drawPicture, fileName, json, picture, tell } from "./service.js";
 
-const VIEW_PX = 1024, REFINED = 20;
-const view = { image: null, segments: [], current: null, answer: null, points: [], drag: null, masks: null };
+const VIEW_PX = 1024;
+const view = { image: null, segments: [], current: null, question: null, points: [], drag: null, masks: null };
 
 /** How masks are to be drawn. */
 export const look = () => ({ tint: $("masks").checked, outline: $("outlines").checked });
 
-/** Open a picture at the first of its hits. */
-export async function open(image, hits, answer) {
+/** Open a picture at the first of its hits for a question. */
+export async function open(image, hits, question) {
   const isNewest = begin("viewer");
   begin("about"); // answers for the picture before come too late
-  Object.assign(view, { image, segments: hits, current: hits[0], answer, points: [], drag: null, masks: null });
+  Object.assign(view, { image, segments: hits, current: hits[0], question, points: [], drag: null, masks: null });
   const scale = Math.min(1, VIEW_PX / Math.max(image.width, image.height));
   $("canvas").width = Math.max(1, Math.round(image.width * scale));
   $("canvas").height = Math.max(1, Math.round(image.height * scale));
@@ -21,10 +22,10 @@ export async function open(image, hits, answer) {
   $("viewer").showModal();
   try {
     await redraw();
-    const all = await json("GET", `/v1/images/${image.image_id}/segments`);
+    const all = await json("GET", `/v1/images/${image.id}/segments`);
     if (!isNewest()) return;
-    const known = new Set(hits.map((one) => one.segment_id));
-    view.segments = [...hits, ...all.filter((one) => !known.has(one.segment_id))];
+    const known = new Set(hits.map((one) => one.id));
+    view.segments = [...hits, ...all.filter((one) => !known.has(one.id))];
     view.masks = new Map(); // made when the pointer first asks
   } catch (error) {
     if (isNewest()) tell("about", error.message, true);
@@ -33,7 +34,7 @@ export async function open(image, hits, answer) {
 
 async function redraw() {
   const canvas = $("canvas"), { image, current } = view;
-  const context = await drawPicture(canvas, image.image_id, VIEW_PX, () => view.image === image && view.current === current);
+  const context = await drawPicture(canvas, image.id, VIEW_PX, () => view.image === image && view.current === current);
   if (!context) return; // another one was opened or chosen meanwhile
   if (current) drawMasks(context, [current.rle], look());
   const scale = canvas.width / image.width;
@@ -52,7 +53,7 @@ async function redraw() {
     context.strokeRect(x1, y1, x2 - x1, y2 - y1);
   }
   $("similar").disabled = !current?.area_px;
-  $("refine").disabled = !current?.segment_id || !view.answer;
+  $("refine").disabled = !current?.id;
   for (const id of ["mask", "cutout", "coco"]) $(id).disabled = !current?.area_px;
   if (!current) return;
   const share = ((100 * current.area_px) / (image.width * image.height)).toFixed(1);
@@ -89,7 +90,7 @@ async function prompt(request, note, onFailure = () => {}) {
   const { image } = view, isNewest = begin("about");
   tell("about", "Cutting out…");
   try {
-    const answer = await json("POST", "/v1/segment", { image_id: image.image_id, ...request });
+    const answer = await json("POST", "/v1/segment", { image_id: image.id, ...request });
     if (!isNewest()) return;
     view.current = { ...answer.masks[0], note };
     await redraw();
@@ -159,24 +160,24 @@ $("similar").addEventListener("click", () => {
   const { image, current } = view;
   $("viewer").close();
   const box_xyxy = current.box_xyxy;
-  const question = current.segment_id ? { segments: [current.segment_id] } : { regions: [{ image_id: image.image_id, box_xyxy }] };
+  const question = current.id ? { segments: [current.id] } : { regions: [{ image_id: image.id, box_xyxy }] };
   document.dispatchEvent(new CustomEvent("find-similar", { detail: question }));
 });
 $("refine").addEventListener("click", async () => {
-  const { current } = view, isNewest = begin("about");
+  const { current, question } = view, isNewest = begin("about");
+  const isWanted = () => isNewest() && view.current === current;
   tell("about", "Refining…");
   try {
-    const { refinements } = await json("POST", `/v1/search/${view.answer.id}/refine?first=${REFINED}`);
-    if (!isNewest() || view.current !== current) return;
-    const mine = refinements.find((one) => one.segment_id === current.segment_id);
-    if (!mine) tell("about", `this segment is not among the first ${REFINED} hits`);
-    else if (mine.answer === "kept") tell("about", `kept: ${mine.reason}`);
-    else {
-      view.current = { ...current, ...mine, note: `refined: ${mine.reason}` };
-      await redraw();
+    for await (const one of refined(question, [current.id])) {
+      if (!isWanted()) return;
+      if (one.answer === "kept") tell("about", `kept: ${one.reason}`);
+      else {
+        view.current = { ...current, ...one, note: `refined: ${one.reason}` };
+        await redraw();
+      }
     }
   } catch (error) {
-    if (isNewest()) tell("about", error.message, true);
+    if (isWanted()) tell("about", error.message, true);
   }
 });
 
@@ -199,7 +200,7 @@ const files = {
   cutout: async ({ image, current }) => {
     const [x1, y1, x2, y2] = current.box_xyxy;
     const canvas = new OffscreenCanvas(x2 - x1, y2 - y1), context = canvas.getContext("2d");
-    context.drawImage(await picture(image.image_id, 4096), -x1, -y1, image.width, image.height);
+    context.drawImage(await picture(image.id, 4096), -x1, -y1, image.width, image.height);
     const pixels = context.getImageData(0, 0, x2 - x1, y2 - y1);
     const mask = maskOf(current.rle, image.width, image.height);
     for (let y = y1; y < y2; y++) {

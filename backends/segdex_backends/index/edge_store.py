@@ -222,8 +222,8 @@ class EdgeStore:
     def optimize(self) -> None:
         """See ``IndexAdmin``; blocks all threads.
 
-        It took 259 s for 100,000 segments of two views of 512 on 2 cores, see docs/performance.md. Qdrant
-        builds no graph for less than about 10 MB of vectors, where it would not pay.
+        It took 259 s for 100,000 segments of two views of 512 on 2 cores, see docs/research/performance.md.
+        Qdrant builds no graph for less than about 10 MB of vectors, where it would not pay.
         """
         for name, shard in self._shards.items():
             # The optimizer writes a new copy of a shard before it drops the old one.

@@ -22,6 +22,7 @@ from segdex_core.records import (
     EmbeddedSegments,
     FusedSegment,
     ImageRecord,
+    ImageStatus,
     IndexCounts,
     IndexFingerprint,
     SegmentFilter,
@@ -198,6 +199,11 @@ class MemoryIndex:
         self._known()
         matching = sum(_matches(stored.record, where) for stored in self._segments.values())
         return IndexCounts(images=len(self._images), segments=matching)
+
+    def count_images(self, status: ImageStatus) -> int:
+        """See ``IndexReader``."""
+        self._known()
+        return sum(stored.record.status == status for stored in self._images.values())
 
     def remember(self, fingerprint: IndexFingerprint) -> None:
         """See ``IndexAdmin``."""

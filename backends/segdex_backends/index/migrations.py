@@ -25,13 +25,18 @@ from segdex_backends.index.point_store import CollectionSpec, PointStore, Stored
 from segdex_core.errors import SegmentIndexError
 from segdex_core.records import SCHEMA_VERSION
 
-PAGE = 256  # points that are written at a time
+_PAGE = 256
+_Migration = Callable[[PointStore, Mapping[str, object], int], None]
 
 logger = logging.getLogger(__name__)
 
 
-def migrate(store: PointStore) -> Mapping[str, object] | None:
+def migrate(store: PointStore, *, page: int = _PAGE) -> Mapping[str, object] | None:
     """Bring an index to ``SCHEMA_VERSION``; return its description, None where there is no index.
+
+    Args:
+        store: Where the points are.
+        page: How many points are written at a time.
 
     Raises:
         IndexVersionError: If a newer segdex made the index, or one so old that it cannot be migrated.
@@ -43,7 +48,7 @@ def migrate(store: PointStore) -> Mapping[str, object] | None:
             break
         logger.warning("migrating %s from schema %d to %d", store.location, version, version + 1)
         try:
-            MIGRATIONS[version](store, description)
+            MIGRATIONS[version](store, description, page)
         except SegmentIndexError:
             now = store.description()
             if now is None or now.get("schema_version") == version:
@@ -52,7 +57,7 @@ def migrate(store: PointStore) -> Mapping[str, object] | None:
     return description
 
 
-def _name_vectors_by_embedder(store: PointStore, description: Mapping[str, object]) -> None:
+def _name_vectors_by_embedder(store: PointStore, description: Mapping[str, object], page: int) -> None:
     """3 to 4: the vectors ``views`` and ``image`` get names by embedder, and pictures the revision 1."""
     old = fingerprint_from_payload(description, store.location)
     sizes = collections(old)
@@ -67,14 +72,14 @@ def _name_vectors_by_embedder(store: PointStore, description: Mapping[str, objec
         real_name = REAL_NAMES[name]
         store.create(real_name, spec)
         points = store.scroll(name, vector=former[name].vector)
-        while page := list(islice(points, PAGE)):
+        while some := list(islice(points, page)):
             changed = [
                 StoredPoint(
                     point.id,
                     {**with_exact_floats(point.payload), "schema_version": 4, **added[name]},
                     point.row,
                 )
-                for point in page
+                for point in some
             ]
             store.upsert(real_name, changed, vector=spec.vector, over=_NOT_THERE)
         missing = store.count(name) - store.count(real_name)
@@ -86,7 +91,7 @@ def _name_vectors_by_embedder(store: PointStore, description: Mapping[str, objec
     store.optimize()  # the copies have no graph yet
 
 
-MIGRATIONS: Mapping[int, Callable[[PointStore, Mapping[str, object]], None]] = {3: _name_vectors_by_embedder}
+MIGRATIONS: Mapping[int, _Migration] = {3: _name_vectors_by_embedder}
 """By the schema that they start from."""
 
 _NOT_THERE = (Equals("schema_version", 3),)  # no point of a new collection fulfills it

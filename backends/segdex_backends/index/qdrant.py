@@ -41,6 +41,7 @@ from segdex_core.records import (
     EmbeddedSegments,
     FusedSegment,
     ImageRecord,
+    ImageStatus,
     IndexCounts,
     IndexFingerprint,
     SegmentFilter,
@@ -164,6 +165,11 @@ class QdrantIndex:
             images=self._store.count(IMAGES),
             segments=self._store.count(SEGMENTS, segment_conditions(where)),
         )
+
+    def count_images(self, status: ImageStatus) -> int:
+        """See ``IndexReader``."""
+        self._known()
+        return self._store.count(IMAGES, (Equals("status", status),))
 
     def upsert_segments(self, segments: EmbeddedSegments) -> None:
         """See ``IndexWriter``."""

@@ -52,7 +52,9 @@ class ServerConnection:
         SegmentIndexError: If what answers is not Qdrant, or refuses the key.
     """
 
-    def __init__(self, url: str, *, api_key: str | None, timeout_s: float, grpc_port: int | None) -> None:
+    def __init__(
+        self, url: str, *, api_key: str | None = None, timeout_s: float = 30.0, grpc_port: int | None = None
+    ) -> None:
         scheme, host, port = _parse_url(url)
         self.location = f"{scheme}://{host}:{port}"
         self._grpc_port = grpc_port if grpc_port is not None else port + 1

@@ -45,34 +45,20 @@ class ServerStore:
     when the server is unavailable for a moment. Threads may share a store.
 
     Args:
-        url: ``http://HOST:PORT`` or ``https://HOST:PORT``.
-        api_key: Sent with each request when there is one.
-        timeout_s: Longest time for one request, seconds; rounded up to whole ones.
+        server: Where the points are; closed with the store, and when there is no index.
         create: Make the index when it is absent; else that is an error.
         collection_prefix: Start of the names of the collections.
-        grpc_port: Port of gRPC; None for the one after the port of ``url``.
 
     Raises:
-        UsageError: If ``url`` is not of that form.
-        IndexUnavailableError: If no server answers.
-        IndexVersionError: If the server is too old.
+        IndexUnavailableError: If the server does not answer.
         IndexMissingError: If there is no index and ``create`` is False.
         SegmentIndexError: If the collections are not segdex's.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        api_key: str | None = None,
-        timeout_s: float = 30.0,
-        create: bool,
-        collection_prefix: str = "segdex",
-        grpc_port: int | None = None,
-    ) -> None:
+    def __init__(self, server: ServerConnection, *, create: bool, collection_prefix: str = "segdex") -> None:
         self._prefix = collection_prefix
-        self._server = ServerConnection(url, api_key=api_key, timeout_s=timeout_s, grpc_port=grpc_port)
-        self._client = self._server.client
+        self._server = server
+        self._client = server.client
         try:
             if self.description() is None and not create:
                 raise missing_index(self.location)

@@ -1,11 +1,12 @@
 """The models that segdex knows by name: where each comes from, under which licence, and in which profile."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from segdex_core.choices import ProfileName
 from segdex_core.errors import UsageError
-from segdex_core.settings import ProfileName
 
 Role = Literal["segmenter", "embedder", "refiner"]
 Adapter = Literal["sam2-transformers", "sam2-onnx", "open-clip", "conse", "evf-sam2"]
@@ -235,8 +236,8 @@ CATALOG: tuple[CatalogEntry, ...] = (
         ),
         dim=384,
     ),
-    _evf("evf-sam2-multitask", "EVF-SAM2, things and kinds of things named by a text", added_tokens=True),
-    _evf("evf-sam2", "EVF-SAM2, one thing named by a text", added_tokens=False),
+    _evf("evf-sam2-multitask", "EVF-SAM2, objects and kinds of objects named by a text", added_tokens=True),
+    _evf("evf-sam2", "EVF-SAM2, one object named by a text", added_tokens=False),
 )
 
 PROFILES: dict[ProfileName, dict[DeviceType, ProfileModels]] = {
@@ -294,17 +295,33 @@ def _unlisted(
     )
 
 
-def profile_models(profile: str, *, device_type: str) -> tuple[CatalogEntry, CatalogEntry]:
-    """Return the segmenter and the embedder of a profile for ``cpu`` or ``cuda``.
+def profile_models(profile: str, *, device_type: Callable[[], str]) -> tuple[CatalogEntry, CatalogEntry]:
+    """Return the segmenter and the embedder of a profile.
+
+    Args:
+        profile: Its name.
+        device_type: Returns ``cpu`` or ``cuda``, which takes importing torch; called only where the profile
+            has other models for each.
 
     Raises:
         UsageError: If there is no such profile, or no such kind of device.
     """
     for known, by_device in PROFILES.items():
         if known == profile:
-            for kind, models in by_device.items():
-                if kind == device_type:
-                    segmenter = find_model(models.segmenter, role="segmenter")
-                    return segmenter, find_model(models.embedder, role="embedder")
-            raise UsageError(f"--device must be cpu or cuda, but is {device_type}")
+            models = _models_of(by_device, device_type)
+            segmenter = find_model(models.segmenter, role="segmenter")
+            return segmenter, find_model(models.embedder, role="embedder")
     raise UsageError(f"--profile must be one of {', '.join(PROFILES)}, but is {profile}")
+
+
+def _models_of(
+    by_device: Mapping[DeviceType, ProfileModels], device_type: Callable[[], str]
+) -> ProfileModels:
+    first, *others = by_device.values()
+    if all(models == first for models in others):
+        return first
+    wanted = device_type()
+    for kind, models in by_device.items():
+        if kind == wanted:
+            return models
+    raise UsageError(f"--device must be cpu or cuda, but is {wanted}")

@@ -1,18 +1,23 @@
-"""Where a torch model runs, and in which precision."""
+"""Where a torch model runs, and in which precision; torch is imported only where it has to be asked."""
 
+import re
 from collections.abc import Mapping
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-import torch
-
+from segdex_core.choices import Device
 from segdex_core.errors import UsageError
-from segdex_core.settings import Device, ModelPrecision
+from segdex_core.settings import ModelPrecision
 
-TORCH_TYPES: dict[ModelPrecision, torch.dtype] = {
-    "fp32": torch.float32,
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-}
+if TYPE_CHECKING:
+    import torch
+
+
+def torch_type(precision: ModelPrecision) -> "torch.dtype":
+    """Return the type of torch's numbers."""
+    import torch
+
+    types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    return types[precision]
 
 
 def resolve_device(asked: Device) -> str:
@@ -24,10 +29,14 @@ def resolve_device(asked: Device) -> str:
     Raises:
         UsageError: If CUDA is asked for and absent.
     """
+    if asked == "cpu":
+        return "cpu"
+    import torch
+
     available = torch.cuda.is_available()
     if asked == "cuda" and not available:
         raise UsageError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
-    return "cuda" if available and asked != "cpu" else "cpu"
+    return "cuda" if available else "cpu"
 
 
 def fastest_precision(device: str, *, cpu: Mapping[str, object] | None = None) -> ModelPrecision:
@@ -37,10 +46,13 @@ def fastest_precision(device: str, *, cpu: Mapping[str, object] | None = None) -
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         cpu: What the CPU can do; None for what torch says of this one.
     """
-    if torch.device(device).type == "cuda":
+    if device.startswith("cuda"):
         return "bf16"
-    capabilities = torch.cpu.get_capabilities() if cpu is None else cpu
-    return "bf16" if capabilities.get("amx_bf16") else "fp32"
+    if cpu is None:
+        import torch
+
+        cpu = torch.cpu.get_capabilities()
+    return "bf16" if cpu.get("amx_bf16") else "fp32"
 
 
 def check_device(device: str, precision: ModelPrecision = "fp32") -> None:
@@ -53,18 +65,18 @@ def check_device(device: str, precision: ModelPrecision = "fp32") -> None:
     Raises:
         UsageError: If it cannot be.
     """
-    try:
-        wanted = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"--device {device!r} is not a device; allowed: cpu, cuda, cuda:N") from error
-    if wanted.type not in ("cpu", "cuda"):
+    named = re.fullmatch(r"cpu|cuda(?::(0|[1-9]\d*))?", device, re.ASCII)
+    if named is None:
         raise UsageError(f"--device {device!r} is not a device; allowed: cpu, cuda, cuda:N")
-    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
-        raise UsageError(
-            f"--device {device} is not there: torch sees {torch.cuda.device_count()} CUDA devices; "
-            "use --device cpu"
-        )
+    if device != "cpu":
+        import torch
+
+        if int(named[1] or 0) >= torch.cuda.device_count():
+            raise UsageError(
+                f"--device {device} is not there: torch sees {torch.cuda.device_count()} CUDA devices; "
+                "use --device cpu"
+            )
     if precision not in get_args(ModelPrecision):
         raise UsageError(f"SEGDEX_PRECISION must be fp32, bf16 or fp16, but is {precision}")
-    if precision == "fp16" and wanted.type != "cuda":
+    if precision == "fp16" and device == "cpu":
         raise UsageError(f"SEGDEX_PRECISION={precision} needs --device cuda; on {device} use bf16 or fp32")

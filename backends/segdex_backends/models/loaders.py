@@ -6,7 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from segdex_backends.models.catalog import Adapter, CatalogEntry
-from segdex_backends.models.devices import fastest_precision
+from segdex_backends.models.devices import fastest_precision, resolve_device
+from segdex_core.choices import Device
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.segmenter import Segmenter
 from segdex_core.ports.text_segmenter import TextSegmenter
@@ -18,16 +19,25 @@ class LoadOptions:
     """How a model is loaded.
 
     Attributes:
-        device: ``cpu`` or ``cuda``.
+        asked_device: Where models run; ``auto`` takes CUDA where there is one.
         precision: ``auto`` takes what suits model and device.
         compiled: Whether SAM 2's encoder is compiled.
         cache_dir: Where files of npm packages are kept; None for the user's cache folder.
     """
 
-    device: str
+    asked_device: Device
     precision: Precision = "auto"
     compiled: bool = False
     cache_dir: Path | None = None
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``. Torch says which ``auto`` is, so only what runs on torch should ask.
+
+        Raises:
+            UsageError: If CUDA is asked for and absent.
+        """
+        return resolve_device(self.asked_device)
 
 
 def segmenter_precision(options: LoadOptions, *, cpu: Mapping[str, object] | None = None) -> ModelPrecision:

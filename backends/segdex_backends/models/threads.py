@@ -9,15 +9,15 @@ MAX_WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerPlan:
+class ThreadPlan:
     """A share of the cores.
 
     Attributes:
-        workers: Threads that analyse pictures.
+        analysis_threads: Threads that analyse pictures.
         torch_threads: Threads that torch takes for one operation on the CPU; None leaves them as they are.
     """
 
-    workers: int
+    analysis_threads: int
     torch_threads: int | None
 
     def apply(self) -> Self:
@@ -29,12 +29,12 @@ class WorkerPlan:
         return self
 
 
-def worker_count(asked: int | None, *, cores: int | None = None) -> int:
+def analysis_thread_count(asked: int | None, *, cores: int | None = None) -> int:
     """Return how many threads analyse pictures: those asked for, else one on each core up to the limit."""
     return asked or min(_cores() if cores is None else cores, MAX_WORKERS)
 
 
-def plan_workers(asked: int | None, *, device: str, cores: int | None = None) -> WorkerPlan:
+def plan_threads(asked: int | None, *, device: str, cores: int | None = None) -> ThreadPlan:
     """Return a plan for the cores that this process may use.
 
     One picture on each core costs no more than one on all. The selection of masks and their run-length codes
@@ -46,8 +46,8 @@ def plan_workers(asked: int | None, *, device: str, cores: int | None = None) ->
         cores: To share; None for those that this process may use.
     """
     cores = _cores() if cores is None else cores
-    workers = worker_count(asked, cores=cores)
-    return WorkerPlan(workers, max(cores // workers, 1) if device == "cpu" else None)
+    analysis_threads = analysis_thread_count(asked, cores=cores)
+    return ThreadPlan(analysis_threads, max(cores // analysis_threads, 1) if device == "cpu" else None)
 
 
 def _cores() -> int:

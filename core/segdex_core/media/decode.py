@@ -12,7 +12,6 @@ Only the first frame or page is decoded. Colour profiles are not applied, except
 """
 
 import ctypes
-import hashlib
 import logging
 import os
 import re
@@ -68,11 +67,6 @@ class DecodedImage:
     format_name: str
     captured_s: float | None
     place_lat_lon: tuple[float, float] | None
-
-
-def sha256_hex(data: bytes) -> str:
-    """Return the SHA-256 of ``data`` as 64 hexadecimal digits: the identity of a picture."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def read_image_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:

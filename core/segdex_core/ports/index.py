@@ -12,6 +12,7 @@ from segdex_core.records import (
     EmbeddedSegments,
     FusedSegment,
     ImageRecord,
+    ImageStatus,
     IndexCounts,
     IndexFingerprint,
     SegmentFilter,
@@ -89,6 +90,10 @@ class IndexReader(Protocol):
 
     def counts(self, where: SegmentFilter = EVERYTHING) -> IndexCounts:
         """Return the exact numbers of pictures and of matching segments."""
+        ...
+
+    def count_images(self, status: ImageStatus) -> int:
+        """Return the exact number of pictures with a status."""
         ...
 
 

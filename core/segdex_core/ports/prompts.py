@@ -50,7 +50,8 @@ class DecodedMasks:
 
     Attributes:
         logits: (n, m, s, s) float32 mask logits over the whole picture, clamped to -32..32; above 0 is the
-            thing. m is 3 with ``multimask``, else 1; s is ``mask_px``. Of narrowed features, only their part.
+            object. m is 3 with ``multimask``, else 1; s is ``mask_px``. Of narrowed features, only their
+            part.
         predicted_iou: (n, m) float32, the model's estimate of each mask's IoU.
         tokens: (n, m, t) float32, what the decoder knows about each mask; in SAM 2 its mask token and the
             IoU token, 512 numbers.

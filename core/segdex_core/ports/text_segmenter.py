@@ -46,7 +46,7 @@ class TextSegmenter(Protocol):
         Args:
             features: n pictures; the same one may come several times.
             texts: n texts.
-            semantic: Ask for all things of a kind instead of one.
+            semantic: Ask for all objects of a kind instead of one.
 
         Raises:
             QueryError: If a text is empty or too long.

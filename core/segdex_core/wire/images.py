@@ -1,15 +1,40 @@
 """Pictures and the index as they cross HTTP."""
 
-from typing import Annotated, Literal
+from collections import Counter
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, computed_field
+
+from segdex_core.wire.document import Document, UtcText, known_values, utc_text
+
+
+class Outcome(StrEnum):
+    """What became of a file: each ends in exactly one of these."""
+
+    ADDED = "added"
+    UNCHANGED = "unchanged"
+    RENAMED = "renamed"
+    REPLACED = "replaced"
+    NO_SEGMENTS = "no_segments"
+    UNREADABLE = "unreadable"
+    TOO_LARGE = "too_large"
+    NOT_AN_IMAGE = "not_an_image"
+
+
+FAILED = frozenset({Outcome.UNREADABLE, Outcome.TOO_LARGE, Outcome.NOT_AN_IMAGE})
+"""Outcomes of files that could not be ingested."""
+
+ANALYSED = frozenset({Outcome.ADDED, Outcome.REPLACED, Outcome.NO_SEGMENTS})
+"""Outcomes of pictures that were segmented; the limit of an ingest counts them."""
 
 
 class ImageOut(BaseModel):
     """A picture of the index."""
 
-    image_id: UUID
+    id: UUID
     path: str
     uris: Annotated[list[str], Field(description="Every file that holds it.")]
     segment_count: int
@@ -19,31 +44,116 @@ class ImageOut(BaseModel):
     place_lat_lon: tuple[float, float] | None
     tags: list[str]
 
+    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated properties
+    @property
+    def captured_at(self) -> UtcText | None:
+        """``captured_s`` as ISO 8601, UTC."""
+        return utc_text(self.captured_s)
+
 
 class Ingested(BaseModel):
     """What became of an upload; one that waits as a job has the outcome `queued`."""
 
-    outcome: str
+    outcome: Annotated[str, known_values(*Outcome, "queued")]
     detail: str
     image_id: UUID | None
     segments: int = 0
     job_id: str | None = None
 
 
-class Stats(BaseModel):
-    """How much the index holds."""
+class IngestedFile(BaseModel):
+    """What became of a file."""
+
+    uri: str
+    path: str
+    outcome: Annotated[str, known_values(*Outcome)]
+    detail: str
+    image_id: Annotated[UUID | None, Field(description="Of its picture; none where there is none.")]
+    segments: Annotated[int, Field(description="That were stored for it now.")]
+
+
+class SkippedFolder(BaseModel):
+    """A folder that could not be listed."""
+
+    path: str
+    reason: str
+
+
+class IngestReportOut(Document):
+    """What became of every file of an ingest, in the order in which they were found."""
+
+    outcomes: Annotated[
+        dict[str, int], Field(description="How many files ended in each; the sum is the number of files.")
+    ]
+    segments: int
+    elapsed_s: float
+    interrupted: bool
+    files: list[IngestedFile]
+    skipped_folders: list[SkippedFolder]
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether some files or folders could not be read."""
+        return bool(self.skipped_folders) or any(self.outcomes.get(outcome) for outcome in FAILED)
+
+    @property
+    def analysed(self) -> int:
+        """How many pictures were segmented."""
+        return sum(self.outcomes.get(outcome, 0) for outcome in ANALYSED)
+
+
+def report_files(
+    files: Sequence[IngestedFile],
+    *,
+    skipped_folders: Sequence[SkippedFolder],
+    elapsed_s: float,
+    interrupted: bool,
+) -> IngestReportOut:
+    """Return the report of an ingest; every outcome is counted, also those of no file."""
+    counts = Counter(file.outcome for file in files)
+    return IngestReportOut(
+        outcomes={outcome.value: counts[outcome] for outcome in Outcome},
+        segments=sum(file.segments for file in files),
+        elapsed_s=round(elapsed_s, 3),
+        interrupted=interrupted,
+        files=list(files),
+        skipped_folders=list(skipped_folders),
+    )
+
+
+class Deleted(Document):
+    """Pictures that were deleted from the index."""
+
+    images: list[UUID]
+    segments: Annotated[int, Field(description="How many they had.")]
+
+
+class Synced(Document):
+    """What an index held without a file."""
+
+    gone: Annotated[list[str], Field(description="Pictures none of whose files exist.")]
+    moved: Annotated[int, Field(description="Pictures some of whose files are gone.")]
+    orphans: Annotated[int, Field(description="Pictures whose ingest was stopped halfway.")]
+    images: Annotated[int, Field(description="How many pictures the index held.")]
+    dry_run: bool
+
+
+class Stats(Document):
+    """How much the index holds, and what filled it."""
 
     images: int
     segments: int
+    segments_per_image: Annotated[float | None, Field(description="None without images.")]
+    images_without_segments: int
     profile: str
     embedder: str
     segmenter: str
-    dimensions: int
+    dimensions: Annotated[int, Field(description="Of a vector of a view.")]
     views: list[str]
-    schema_version: int
+    index_schema_version: int
 
 
 class Health(BaseModel):
     """Whether the service answers."""
 
-    status: Literal["ok"]
+    status: Annotated[str, known_values("ok")]

@@ -1,10 +1,12 @@
 """Jobs as they are asked for, kept and answered."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from segdex_core.wire.limits import StrictRequest
+from segdex_core.wire.document import UtcText, known_values, utc_text
+from segdex_core.wire.fields import StrictRequest
+from segdex_core.wire.images import Outcome
 
 Status = Literal["waiting", "running", "done", "stopped", "failed"]
 
@@ -35,7 +37,7 @@ class JobOutcome(BaseModel):
     """What became of a file."""
 
     uri: str
-    outcome: str
+    outcome: Annotated[str, known_values(*Outcome)]
     detail: str
 
 
@@ -49,7 +51,7 @@ class Job(BaseModel):
         redo_outdated: Whether pictures that other models or settings made are segmented again.
         status: Where it is; a job whose worker ended waits again.
         attempt: How often it was begun anew.
-        created_s, started_s, ended_s: Seconds since 1970 UTC.
+        created_s, started_s, ended_s: Seconds since 1970 UTC; ``created_at`` and so on are ISO 8601.
         total: Files that were found; None before they were looked for.
         done: Files that ended in an outcome.
         counts: How many files ended in each.
@@ -64,7 +66,7 @@ class Job(BaseModel):
     paths: list[str]
     tags: list[str] = []
     redo_outdated: bool = False
-    status: Status = "waiting"
+    status: Annotated[str, known_values(*get_args(Status))] = "waiting"
     attempt: int = 0
     created_s: float
     started_s: float | None = None
@@ -77,6 +79,24 @@ class Job(BaseModel):
     left_s: float | None = None
     last: list[JobOutcome] = []
     detail: str = ""
+
+    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated properties
+    @property
+    def created_at(self) -> UtcText | None:
+        """``created_s`` as ISO 8601, UTC."""
+        return utc_text(self.created_s)
+
+    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated properties
+    @property
+    def started_at(self) -> UtcText | None:
+        """``started_s`` as ISO 8601, UTC."""
+        return utc_text(self.started_s)
+
+    @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated properties
+    @property
+    def ended_at(self) -> UtcText | None:
+        """``ended_s`` as ISO 8601, UTC."""
+        return utc_text(self.ended_s)
 
     def anew(self) -> "Job":
         """Return the job as it waits after its worker ended."""

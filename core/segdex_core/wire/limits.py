@@ -1,10 +1,11 @@
-"""Limits and defaults of requests: the service checks them, and a client can read them."""
+"""Limits and defaults of requests: the service checks them, and a client can read them.
+
+The command line names them in its help, and so they import nothing.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Literal
 
 MAX_TEXT_CHARS = 1_000
 """Longer texts are refused before they reach a tokenizer; models read about 75 words at most."""
@@ -18,6 +19,9 @@ MAX_PER_IMAGE = 100
 MAX_REFINED = 100
 """Hits that one request may refine."""
 
+DEFAULT_REFINED = 5
+"""Hits that are refined where no number is given."""
+
 MAX_TERMS = 16
 """Texts, segments or negative texts of one question, each."""
 
@@ -27,27 +31,18 @@ MAX_REGIONS = 4
 MAX_POINTS = 64
 """Points of one prompt. A scribble needs a dozen; SAM was trained with at most nine."""
 
+MIN_SIDE_PX, MAX_SIDE_PX = 16, 4_096
+"""Of the longer side of a picture that is sent as JPEG."""
+
 MAX_WEIGHT = 100
 """Largest weight of a term or view."""
 
-DEFAULT_AWAY_WEIGHT = 0.5
+DEFAULT_NEGATIVE_WEIGHT = 0.5
 """Weight of a negative term, beside positive terms of weight 1 in all."""
 
 DEFAULT_VIEW_WEIGHTS: Mapping[str, float] = MappingProxyType({"crop": 0.4, "mask": 0.6})
-"""Share of each view in a score; measured with ``segdex eval search``, see docs/search.md."""
+"""Share of each view in a score; measured with ``segdex eval search``, see docs/research/search.md."""
 
 Level = Literal["any", "whole", "part"]
 """What to find: ``any`` prefers whole objects as far as that pays on average, ``whole`` much more, and
 ``part`` only looks at what lies inside another segment, without a preference."""
-
-Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARS)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(gt=0, le=MAX_WEIGHT)]
-ViewWeight = Annotated[float, Field(ge=0, le=MAX_WEIGHT)]
-Pixel = Annotated[int, Field(ge=0, le=1_000_000)]
-
-
-class StrictRequest(BaseModel):
-    """A request: a field that it does not know and a number that is not finite are refused."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)

@@ -1,30 +1,37 @@
 """Questions, answers and refinements as they cross HTTP."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from segdex_core.wire.images import ImageOut
-from segdex_core.wire.limits import (
-    DEFAULT_AWAY_WEIGHT,
-    DEFAULT_VIEW_WEIGHTS,
-    MAX_LIMIT,
-    MAX_PER_IMAGE,
-    MAX_REGIONS,
-    MAX_TERMS,
-    Level,
+from segdex_core.wire.document import Document, Moment, known_values
+from segdex_core.wire.fields import (
+    Limit,
+    PerImage,
     Pixel,
     Share,
+    SignedWeight,
     StrictRequest,
     Text,
     ViewWeight,
     Weight,
 )
+from segdex_core.wire.images import ImageOut
+from segdex_core.wire.limits import (
+    DEFAULT_NEGATIVE_WEIGHT,
+    DEFAULT_VIEW_WEIGHTS,
+    MAX_REFINED,
+    MAX_REGIONS,
+    MAX_TERMS,
+    Level,
+)
 from segdex_core.wire.segments import Rle, SegmentOut
 
+_INSTEAD = "Instead of `{}`: ISO 8601 date or time; UTC where it names no zone."
 
-class Where(StrictRequest):
+
+class Filter(StrictRequest):
     """Conditions that all must hold."""
 
     image_ids: Annotated[list[UUID], Field(max_length=1_000)] = []
@@ -37,8 +44,24 @@ class Where(StrictRequest):
     tags: Annotated[list[str], Field(max_length=100)] = []
     min_area: Share | None = None
     max_area: Share | None = None
-    since_s: float | None = None
-    until_s: float | None = None
+    captured_from_s: Annotated[float | None, Field(description="Seconds since 1970 UTC, inclusive.")] = None
+    captured_until_s: Annotated[float | None, Field(description="Seconds since 1970 UTC, exclusive.")] = None
+    captured_from_at: Annotated[Moment | None, Field(description=_INSTEAD.format("captured_from_s"))] = None
+    captured_until_at: Annotated[Moment | None, Field(description=_INSTEAD.format("captured_until_s"))] = None
+
+    @model_validator(mode="after")
+    def _has_one_form_of_each_bound(self) -> Self:
+        for bound in ("captured_from", "captured_until"):
+            if getattr(self, f"{bound}_s") is not None and getattr(self, f"{bound}_at") is not None:
+                raise ValueError(f"give {bound}_s or {bound}_at, not both")
+        return self
+
+    def captured_range_s(self) -> tuple[float | None, float | None]:
+        """Return both bounds in seconds since 1970 UTC, whichever form they were given in."""
+        return (
+            self.captured_from_s if self.captured_from_at is None else self.captured_from_at.timestamp(),
+            self.captured_until_s if self.captured_until_at is None else self.captured_until_at.timestamp(),
+        )
 
 
 class ViewWeights(StrictRequest):
@@ -46,6 +69,12 @@ class ViewWeights(StrictRequest):
 
     crop: ViewWeight = DEFAULT_VIEW_WEIGHTS["crop"]
     mask: ViewWeight = DEFAULT_VIEW_WEIGHTS["mask"]
+
+    @model_validator(mode="after")
+    def _has_a_view(self) -> Self:
+        if not (self.crop or self.mask):
+            raise ValueError("must have a weight above 0")
+        return self
 
 
 class WeightedText(StrictRequest):
@@ -59,7 +88,7 @@ class WeightedSegment(StrictRequest):
     """A segment of the index that counts more or less than the other terms."""
 
     segment_id: UUID
-    weight: Weight
+    weight: SignedWeight
 
 
 class Region(StrictRequest):
@@ -69,29 +98,42 @@ class Region(StrictRequest):
     box_xyxy: Annotated[
         tuple[Pixel, Pixel, Pixel, Pixel] | None, Field(description="x2 and y2 exclusive; none: all of it.")
     ] = None
-    weight: Weight = 1.0
+    weight: SignedWeight = 1.0
 
 
-class SearchOptions(StrictRequest):
-    """What goes with a picture that is sent: everything of a question but the need of a term."""
+class Question(StrictRequest):
+    """The terms of a question: what hits should be like and unlike."""
 
     texts: Annotated[list[Text | WeightedText], Field(max_length=MAX_TERMS)] = []
     segments: Annotated[list[UUID | WeightedSegment], Field(max_length=MAX_TERMS)] = []
     regions: Annotated[list[Region], Field(max_length=MAX_REGIONS)] = []
-    away: Annotated[
+    negative: Annotated[
         list[Text | WeightedText],
-        Field(max_length=MAX_TERMS, description=f"Plain texts weigh {DEFAULT_AWAY_WEIGHT}."),
+        Field(
+            max_length=MAX_TERMS,
+            description=f"What hits should be unlike; plain texts weigh {DEFAULT_NEGATIVE_WEIGHT}.",
+        ),
     ] = []
     view_weights: ViewWeights = ViewWeights()
-    where: Where = Where()
-    limit: Annotated[int, Field(ge=1, le=MAX_LIMIT)] = 10
-    per_image: Annotated[int, Field(ge=1, le=MAX_PER_IMAGE)] = 3
+
+
+class SearchOptions(Question):
+    """What goes with a picture that is sent: everything of a search but the need of a term."""
+
+    filter: Filter = Filter()
+    limit: Limit = 10
+    per_image: PerImage = 3
     min_score: float | None = None
-    present: Annotated[bool, Field(description="Leave out pictures that do not show it.")] = False
+    matches_only: Annotated[
+        bool, Field(description="Leave out pictures that do not show what was asked for.")
+    ] = False
     level: Annotated[
         Level, Field(description="Prefer whole objects a little, prefer them much, or find parts alone.")
     ] = "any"
-    nested: bool = False
+    nms: Annotated[
+        bool,
+        Field(description="Non-maximum suppression: leave out parts and surroundings of better hits."),
+    ] = True
     exact: bool = False
     explain: Annotated[bool, Field(description="Say what each term alone scores.")] = False
     cursor: Annotated[
@@ -107,7 +149,12 @@ class SearchRequest(SearchOptions):
         json_schema_extra={
             "examples": [
                 {"texts": ["red umbrella"], "limit": 5},
-                {"texts": ["umbrella"], "away": ["red"], "where": {"min_area": 0.02}, "present": True},
+                {
+                    "texts": ["umbrella"],
+                    "negative": ["red"],
+                    "filter": {"min_area": 0.02},
+                    "matches_only": True,
+                },
                 {"texts": [{"text": "cup", "weight": 2}, "wooden table"], "explain": True},
             ]
         }
@@ -118,6 +165,21 @@ class SearchRequest(SearchOptions):
         if not self.texts and not self.segments and not self.regions:
             raise ValueError("give at least one of texts, segments and regions")
         return self
+
+
+class RefineRequest(Question):
+    """Segments whose masks are to be re-decoded for a question."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"texts": ["red umbrella"], "segment_ids": ["6f1c0b7e-6a55-5e0a-9f0e-2f4f5d6b7a11"]}]
+        }
+    )
+
+    segment_ids: Annotated[
+        list[UUID],
+        Field(min_length=1, max_length=MAX_REFINED, description="Of any answer or none; each is done once."),
+    ]
 
 
 class TermScore(BaseModel):
@@ -149,11 +211,13 @@ class HitOut(BaseModel):
     segments: list[HitSegmentOut]
 
 
-class SearchResponse(BaseModel):
-    """The answer; its id is good for refinements for a while."""
+Answer = Literal["found", "not_there"]
 
-    id: str
-    answer: Literal["found", "not there"]
+
+class SearchResponse(Document):
+    """The pictures with the segments that answer a question, best first."""
+
+    answer: Annotated[str, known_values(*get_args(Answer))]
     embedder: str
     segmenter: Annotated[str, Field(description="What cut the pictures.")]
     profile: str
@@ -164,13 +228,17 @@ class SearchResponse(BaseModel):
     )
 
 
+RefinementAnswer = Literal["refined", "kept"]
+MaskSource = Literal["outline", "relevance", "evf"]
+
+
 class RefinementOut(BaseModel):
     """What became of a hit: a new mask where the gate let it pass, else why the stored one stays."""
 
     segment_id: UUID
-    answer: Literal["refined", "kept"]
+    answer: Annotated[str, known_values(*get_args(RefinementAnswer))]
     reason: str
-    made_by: Literal["outline", "relevance", "evf"]
+    made_by: Annotated[str, known_values(*get_args(MaskSource))]
     iou_with_stored: float
     gain: Annotated[float, Field(description="In predicted IoU.")]
     agreement: Annotated[float, Field(description="With the map of what was asked for.")]
@@ -181,7 +249,7 @@ class RefinementOut(BaseModel):
     timings_ms: dict[str, float]
 
 
-class Refinements(BaseModel):
+class Refinements(Document):
     """The refinements of the first hits, best first."""
 
     refinements: list[RefinementOut]

@@ -5,7 +5,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from segdex_core.wire.limits import MAX_POINTS, StrictRequest, Text
+from segdex_core.wire.document import Document
+from segdex_core.wire.fields import StrictRequest, Text, names_range
+from segdex_core.wire.limits import MAX_POINTS
 
 
 class Rle(BaseModel):
@@ -18,7 +20,7 @@ class Rle(BaseModel):
 class SegmentOut(BaseModel):
     """A segment of the index."""
 
-    segment_id: UUID
+    id: UUID
     image_id: UUID
     box_xyxy: tuple[int, int, int, int]
     area_px: int
@@ -33,10 +35,10 @@ class SegmentOut(BaseModel):
 
 
 class PointIn(StrictRequest):
-    """A point in pixels of the picture; 1 is on the thing, 0 off it."""
+    """A point in pixels of the picture; 1 is on the object, 0 off it."""
 
-    x: Annotated[float, Field(ge=0, le=1e6)]
-    y: Annotated[float, Field(ge=0, le=1e6)]
+    x: Annotated[float, Field(ge=0, le=1e6), names_range("between 0 and 1,000,000")]
+    y: Annotated[float, Field(ge=0, le=1e6), names_range("between 0 and 1,000,000")]
     label: Literal[0, 1] = 1
 
 
@@ -76,7 +78,7 @@ class MaskOut(BaseModel):
     rle: Rle
 
 
-class MasksOut(BaseModel):
+class MasksOut(Document):
     """Masks, best predicted IoU first."""
 
     masks: list[MaskOut]

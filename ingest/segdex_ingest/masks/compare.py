@@ -1,7 +1,7 @@
 """The masks of all windows of a picture on one canvas, where they can be compared with each other.
 
 Windows see the picture at different scales, so their masks lie in frames that do not match. The canvas is the
-picture at a side of at most 512 pixels: fine enough for things of ten pixels, and cheap.
+picture at a side of at most 512 pixels: fine enough for objects of ten pixels, and cheap.
 """
 
 from collections.abc import Sequence

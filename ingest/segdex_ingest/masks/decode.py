@@ -54,7 +54,7 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
-class Floors:
+class Thresholds:
     """What a mask must reach to be looked at.
 
     Attributes:
@@ -106,17 +106,17 @@ def decode_points(
     features: ImageFeatures,
     points_xy: npt.NDArray[np.float32],
     *,
-    floors: Floors,
+    thresholds: Thresholds,
     cuts: Edges = Edges(),
     part: MaskBoxXYXY | None = None,
 ) -> Iterator[Candidates]:
-    """Decode one foreground point after the other, three masks each, and yield what is above the floors.
+    """Decode one foreground point after the other, three masks each, and yield what is above the thresholds.
 
     Args:
         segmenter: SAM 2 behind the port.
         features: What it made of the window, or of the part.
         points_xy: (n, 2) pixels of the window.
-        floors: What to drop.
+        thresholds: What to drop.
         cuts: Masks that reach these edges of what was decoded are dropped.
         part: Where the features were narrowed to, in pixels of the masks; None where they were not.
     """
@@ -126,7 +126,7 @@ def decode_points(
     batch = prompts_per_batch(segmenter, features)
     for start in range(0, len(prompts), batch):
         decoded = segmenter.decode(features, prompts[start : start + batch])
-        yield _above(decoded, floors, part or MaskBoxXYXY.whole(side), cuts, mask_px=side)
+        yield _above(decoded, thresholds, part or MaskBoxXYXY.whole(side), cuts, mask_px=side)
 
 
 def decode_in_rounds(
@@ -136,7 +136,7 @@ def decode_in_rounds(
     *,
     is_first: npt.NDArray[np.bool_],
     explained_above: float,
-    floors: Floors,
+    thresholds: Thresholds,
     cuts: Edges = Edges(),
 ) -> Iterator[Candidates]:
     """Decode some points first, and of the others those that no good mask of the first covers.
@@ -147,11 +147,11 @@ def decode_in_rounds(
         points_xy: (n, 2) pixels of the window.
         is_first: (n,) which points make the first round.
         explained_above: A mask explains what it covers if its predicted IoU times stability is above this.
-        floors: What to drop.
+        thresholds: What to drop.
         cuts: Masks that reach these edges of what was decoded are dropped.
     """
     first = join_candidates(
-        list(decode_points(segmenter, features, points_xy[is_first], floors=floors, cuts=cuts))
+        list(decode_points(segmenter, features, points_xy[is_first], thresholds=thresholds, cuts=cuts))
     )
     yield first
     rest = points_xy[~is_first]
@@ -161,7 +161,7 @@ def decode_in_rounds(
     for position in np.flatnonzero(first.predicted_iou * first.stability > explained_above).tolist():
         explained |= first.logits[position][y, x] > 0
     if not explained.all():
-        yield from decode_points(segmenter, features, rest[~explained], floors=floors, cuts=cuts)
+        yield from decode_points(segmenter, features, rest[~explained], thresholds=thresholds, cuts=cuts)
 
 
 def decode_near_points(
@@ -169,11 +169,11 @@ def decode_near_points(
     features: ImageFeatures,
     points_xy: npt.NDArray[np.float32],
     *,
-    floors: Floors,
+    thresholds: Thresholds,
     part_px: int,
     cuts: Edges = Edges(),
 ) -> Iterator[Candidates]:
-    """Decode every point in a part of the window around it: small things only, for a fraction of the cost.
+    """Decode every point in a part of the window around it: small objects only, for a fraction of the cost.
 
     A segmenter that cannot narrow features decodes all of them over the whole window.
 
@@ -181,12 +181,12 @@ def decode_near_points(
         segmenter: SAM 2 behind the port.
         features: What it made of the window.
         points_xy: (n, 2) pixels of the window.
-        floors: What to drop.
+        thresholds: What to drop.
         part_px: Side of a part in pixels of the masks, a multiple of 8; no larger than the window.
         cuts: Edges of the window that cut the picture.
     """
     if not isinstance(segmenter, NarrowsFeatures):
-        yield from decode_points(segmenter, features, points_xy, floors=floors, cuts=cuts)
+        yield from decode_points(segmenter, features, points_xy, thresholds=thresholds, cuts=cuts)
         return
     height, width = features.size_hw
     last = features.mask_px - part_px
@@ -199,7 +199,7 @@ def decode_near_points(
             segmenter,
             segmenter.narrow(features, part),
             points_xy[(starts == (x, y)).all(axis=1)],
-            floors=floors,
+            thresholds=thresholds,
             part=part,
             cuts=cuts.of_part(part, features.mask_px),
         )
@@ -218,17 +218,17 @@ def stability_scores(logits: npt.NDArray[np.float32], *, offset: float) -> Score
 
 
 def _above(
-    decoded: DecodedMasks, floors: Floors, part: MaskBoxXYXY, cuts: Edges, *, mask_px: int
+    decoded: DecodedMasks, thresholds: Thresholds, part: MaskBoxXYXY, cuts: Edges, *, mask_px: int
 ) -> Candidates:
     count, levels = decoded.predicted_iou.shape
     predicted_iou = decoded.predicted_iou.reshape(-1)
-    rows = np.flatnonzero(predicted_iou > floors.predicted_iou)
+    rows = np.flatnonzero(predicted_iou > thresholds.predicted_iou)
     logits = decoded.logits.reshape(-1, *decoded.logits.shape[2:])[rows]
     masks = logits > 0
-    stability = stability_scores(logits, offset=floors.stability_offset)
+    stability = stability_scores(logits, offset=thresholds.stability_offset)
     # a mask whose logits are nowhere above 0 is no mask, whatever its stability
     is_mask = masks.any(axis=(1, 2))
-    wanted = np.flatnonzero((stability >= floors.stability) & is_mask & ~reaches_cut(masks, cuts))
+    wanted = np.flatnonzero((stability >= thresholds.stability) & is_mask & ~reaches_cut(masks, cuts))
     rows, logits = rows[wanted], logits[wanted].astype(np.float16)
     return Candidates(
         mask_px=mask_px,

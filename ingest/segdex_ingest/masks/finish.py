@@ -114,19 +114,19 @@ def select_meta(
     full_size: FullSize,
     *,
     box_nms_iou: float,
-    stability_floor: float,
+    stability_threshold: float,
     stability_offset: float,
 ) -> list[Segment]:
     """Return what Meta's ``SAM2AutomaticMaskGenerator`` keeps, best predicted IoU first.
 
-    The floor of the stability at full size, box NMS inside each window by predicted IoU, then over all
+    The threshold of the stability at full size, box NMS inside each window by predicted IoU, then over all
     windows preferring the smaller window (``_process_crop`` and ``_generate_masks``, sam2 2b90b9f).
     """
     kept: list[Segment] = []
     window_areas: list[float] = []
     for window, candidates in found:
         segments = list(
-            _stable(window, candidates, full_size, floor=stability_floor, offset=stability_offset)
+            _stable(window, candidates, full_size, threshold=stability_threshold, offset=stability_offset)
         )
         for i in _nms(segments, [segment.predicted_iou for segment in segments], box_nms_iou):
             kept.append(segments[i])
@@ -138,13 +138,13 @@ def select_meta(
 
 
 def _stable(
-    window: CropWindow, candidates: Candidates, full_size: FullSize, *, floor: float, offset: float
+    window: CropWindow, candidates: Candidates, full_size: FullSize, *, threshold: float, offset: float
 ) -> Iterator[Segment]:
     width, height = window.box.size_wh
     for position, estimate in enumerate(candidates.predicted_iou):
         logits = candidates.frame_logits(position)
         stability = full_size_stability(logits, (height, width), offset=offset)
-        if stability < floor:
+        if stability < threshold:
             continue
         segment = full_size.finish(window, candidates, position, estimate)
         if segment is not None and not _touches_inner_edge(segment.box, window, full_size.size_hw):

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from segdex_core.choices import Quality, Selection
 from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures, Segmenter, decoder_id_of
 from segdex_core.records import RGBImage, Segment
 from segdex_ingest.masks.compare import AlikePairs, alike_pairs, lay_out, suppress_alike
 from segdex_ingest.masks.decode import (
     Candidates,
     Edges,
-    Floors,
+    Thresholds,
     decode_in_rounds,
     decode_near_points,
     decode_points,
@@ -26,8 +27,6 @@ from segdex_ingest.masks.rank import TOKEN_SCALE, Ranked, find_ranker, ranked_sc
 from segdex_ingest.masks.redraw import redraw
 from segdex_ingest.masks.tree import find_parents
 
-Selection = Literal["ranked", "meta"]
-Quality = Literal["fast", "balanced", "best"]
 T = TypeVar("T")
 
 
@@ -39,9 +38,14 @@ def newer_setting(neutral: T) -> T:
     return field(default=neutral, metadata={"neutral": neutral})
 
 
+def _renamed_setting(was: str, default: T) -> T:
+    """Return the field of a setting whose first name is that of the fingerprints in indexes."""
+    return field(default=default, metadata={"name": was})
+
+
 @dataclass(frozen=True, slots=True)
 class GeneratorSettings:
-    """How masks are generated and which are kept. The defaults are measured: docs/mask-generation.md.
+    """How masks are generated and which are kept; docs/research/mask-generation.md measures the defaults.
 
     Attributes:
         selection: ``ranked`` keeps the best by score up to a budget; ``meta`` applies the rules of Meta's
@@ -55,7 +59,7 @@ class GeneratorSettings:
             every second row is prompted first; of the others only those that no mask covers whose predicted
             IoU times stability is above this. 0 to 1; 1 prompts all (``meta``).
         min_point_spacing_px: Points never lie closer than this, so that small pictures cost less; 0 or more.
-        crop_layers: Further layers of windows, each encoded alone, for small things; 0 to 3. ``ranked`` has
+        crop_layers: Further layers of windows, each encoded alone, for small objects; 0 to 3. ``ranked`` has
             2x2, 3x3, 4x4 windows, ``meta`` 2x2, 4x4, 8x8.
         crop_points_per_side: The grid on each window, decoded over the whole window, 0 to 128 (``meta``).
         crop_near_points_per_side: The grid on each window of the first layer, each mask decoded in the part
@@ -64,8 +68,8 @@ class GeneratorSettings:
         crop_overlap: Overlap of windows, 0 to 0.5: as a share of the window in ``ranked``; in ``meta`` of the
             shorter side of the picture in the first layer, half of it in each further one. Meta: 512/1500.
         min_window_px: No windows whose shorter side has fewer pixels; 0 or more. Meta has no such limit.
-        predicted_iou_floor: Drop masks with a lower estimate, 0 to 1. ``meta``: 0.8, exclusive.
-        stability_floor: Drop masks with a lower stability, 0 to 1. ``meta``: 0.95, inclusive.
+        predicted_iou_threshold: Drop masks with a lower estimate, 0 to 1. ``meta``: 0.8, exclusive.
+        stability_threshold: Drop masks with a lower stability, 0 to 1. ``meta``: 0.95, inclusive.
         stability_offset: Logits by which the stability cut-offs differ from 0. Meta: 1.
         nms_iou: Of two masks with a larger IoU the lower-ranked is dropped, 0.5 to 1: mask IoU in ``ranked``,
             box IoU in ``meta`` (0.7).
@@ -87,8 +91,8 @@ class GeneratorSettings:
     part_px: int = 96
     crop_overlap: float = 0.2
     min_window_px: int = 100
-    predicted_iou_floor: float = 0.05
-    stability_floor: float = 0.05
+    predicted_iou_threshold: float = _renamed_setting("predicted_iou_floor", 0.05)
+    stability_threshold: float = _renamed_setting("stability_floor", 0.05)
     stability_offset: float = 1.0
     nms_iou: float = 0.62
     redraws: bool = True
@@ -111,8 +115,8 @@ class GeneratorSettings:
             ("part_px", 32, self.frame_px // 4),
             ("crop_overlap", 0, 0.5),
             ("min_window_px", 0, 100_000),
-            ("predicted_iou_floor", 0, 1),
-            ("stability_floor", 0, 1),
+            ("predicted_iou_threshold", 0, 1),
+            ("stability_threshold", 0, 1),
             ("stability_offset", 0, 32),
             ("nms_iou", 0.5, 1),
             ("min_region_px", 0, 10**9),
@@ -132,12 +136,13 @@ class GeneratorSettings:
         A setting that is newer than the indexes it meets is declared with ``newer_setting``: as long as it
         has its neutral value, the text is what it was before, and no picture is segmented again.
         """
-        values = ",".join(
-            f"{one.name}={getattr(self, one.name)}"
-            for one in sorted(fields(self), key=lambda one: one.name)
+        values = {
+            one.metadata.get("name", one.name): getattr(self, one.name)
+            for one in fields(self)
             if getattr(self, one.name) != one.metadata.get("neutral", _NO_VALUE)
-        )
-        return f"generate-v{_GENERATOR_VERSION}({values})"
+        }
+        shown = ",".join(f"{name}={value}" for name, value in sorted(values.items()))
+        return f"generate-v{_GENERATOR_VERSION}({shown})"
 
 
 _GENERATOR_VERSION = 4  # raised whenever this file changes what it returns for the same settings
@@ -160,8 +165,8 @@ def meta_settings() -> GeneratorSettings:
         crop_overlap=512 / 1500,
         min_window_px=0,
         redraws=False,
-        predicted_iou_floor=0.8,
-        stability_floor=0.95,
+        predicted_iou_threshold=0.8,
+        stability_threshold=0.95,
         nms_iou=0.7,
         min_region_px=0,
         min_area_px=1,
@@ -216,7 +221,7 @@ def generate_masks(
             found,
             full_size,
             box_nms_iou=settings.nms_iou,
-            stability_floor=settings.stability_floor,
+            stability_threshold=settings.stability_threshold,
             stability_offset=settings.stability_offset,
         )
         segments = [
@@ -234,7 +239,7 @@ _SPARE = 50
 
 _NOTHING_BELOW = 0.015
 """A picture whose best mask has a lower likelihood in the first ranking shows nothing; see
-docs/mask-generation.md."""
+docs/research/mask-generation.md."""
 
 
 def _select_ranked(
@@ -363,7 +368,7 @@ def window_candidates(
     settings: GeneratorSettings,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> tuple[ImageFeatures, Candidates]:
-    """Return a window as it was encoded, and all its masks above the floors, in the order of the points."""
+    """Return a window as it was encoded, and its masks above the thresholds, in the order of the points."""
     box = window.box
     pixels = image[box.y1 : box.y2, box.x1 : box.x2]
     checkpoint()
@@ -387,13 +392,13 @@ def _prompted(
         whole = settings.crop_points_per_side
         # windows of layer i have 2 / (i + 1) the side of those of the first; points come a little denser
         near = int(settings.crop_near_points_per_side * (2 / (window.layer + 1)) ** 0.7)
-    stability_floor, cuts = settings.stability_floor, Edges()
+    stability_threshold, cuts = settings.stability_threshold, Edges()
     if settings.selection == "meta":
-        # Meta's floor, and its edges, hold at full size: ``select_meta`` decides
-        stability_floor = max(stability_floor - _STABILITY_MARGIN, 0)
+        # Meta's threshold, and its edges, hold at full size: ``select_meta`` decides
+        stability_threshold = max(stability_threshold - _STABILITY_MARGIN, 0)
     else:
         cuts = _cuts(window, (image.shape[0], image.shape[1]))
-    floors = Floors(settings.predicted_iou_floor, stability_floor, settings.stability_offset)
+    thresholds = Thresholds(settings.predicted_iou_threshold, stability_threshold, settings.stability_offset)
 
     def grid(points_per_side: int) -> npt.NDArray[np.float32]:
         return point_grid(
@@ -410,12 +415,12 @@ def _prompted(
             points,
             is_first=every_second(points),
             explained_above=settings.explained_above,
-            floors=floors,
+            thresholds=thresholds,
             cuts=cuts,
         )
     elif whole > 0:
-        yield from decode_points(segmenter, features, grid(whole), floors=floors, cuts=cuts)
+        yield from decode_points(segmenter, features, grid(whole), thresholds=thresholds, cuts=cuts)
     if near > 0:
         yield from decode_near_points(
-            segmenter, features, grid(near), floors=floors, part_px=settings.part_px, cuts=cuts
+            segmenter, features, grid(near), thresholds=thresholds, part_px=settings.part_px, cuts=cuts
         )

@@ -104,9 +104,9 @@ def tile_windows(
 ) -> list[CropWindow]:
     """Return the whole picture and, for each further layer i, its (i + 1) by (i + 1) overlapping windows.
 
-    Where Meta's layers double, these grow by one: 3x3 windows find small things that 2x2 do not, for half the
-    cost of 4x4. A picture that is more than twice as long as it is wide is a row of panels that are not, each
-    with windows and a grid of its own: squashed to a square as a whole, its things would be slivers.
+    Where Meta's layers double, these grow by one: 3x3 windows find small objects that 2x2 do not, for half
+    the cost of 4x4. A picture that is more than twice as long as it is wide is a row of panels that are not,
+    each with windows and a grid of its own: squashed to a square as a whole, its objects would be slivers.
 
     Args:
         size_hw: Height and width of the picture in pixels.
@@ -121,7 +121,7 @@ def tile_windows(
         rows = _overlapping(height, (layer + 1) * down, overlap)
         columns = _overlapping(width, (layer + 1) * across, overlap)
         sides_px = [end - start for start, end in (*rows, *columns)]
-        # the windows of a strip are enlarged most; see docs/mask-generation.md
+        # the windows of a strip are enlarged most; see docs/research/mask-generation.md
         smallest_px = min_window_px if down * across == 1 or layer == 0 else _MIN_STRIP_WINDOW_PX
         if min(sides_px) < max(smallest_px if layer > 0 else 2, 2):
             break

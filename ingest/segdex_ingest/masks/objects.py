@@ -72,14 +72,14 @@ def object_scores(second: Floats, first: Floats) -> Floats:
     """Return (n,) values in 0 to 1 to rank the hits of a text by.
 
     The first ranking weighs more than in the choice of the budget, and the sum saturates: above it is all the
-    same, or large plain things would come before small ones that the text means.
+    same, or large plain objects would come before small ones that the text means.
     """
     mixed = _SECOND_SHARE_OF_HITS * second + (1 - _SECOND_SHARE_OF_HITS) * first.clip(0, 1)
     return np.minimum(mixed / _SATURATION, 1).astype(np.float32)
 
 
 _SECOND_SHARE, _SECOND_SHARE_OF_HITS, _SATURATION = 0.7, 0.3, 0.7
-"""Chosen on pictures that neither ranking was fitted on; docs/mask-generation.md and docs/search.md."""
+"""Chosen on pictures that no ranking was fitted on; docs/research has mask-generation.md and search.md."""
 
 
 def object_features(finished: FinishedMasks, *, min_containment: float) -> Floats:

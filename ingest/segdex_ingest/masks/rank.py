@@ -1,4 +1,4 @@
-"""A learned score for masks: how likely each is one whole thing rather than a chance outline.
+"""A learned score for masks: how likely each is one whole object rather than a chance outline.
 
 SAM's own estimate says how good an outline is, not whether people would name what is inside. The decoder's
 mask token knows more. A small network reads it beside a few numbers about the mask. It belongs to the weights
@@ -74,7 +74,7 @@ class Ranked:
 
     Attributes:
         scores: (n,) to rank by.
-        likelihood: (n,) in 0 to 1: how much each is a thing.
+        likelihood: (n,) in 0 to 1: how much each is an object.
         numbers: (n, 22) features that are no tokens.
     """
 
@@ -93,8 +93,9 @@ def ranked_scores(
     """Return the scores of the masks of all windows, higher is better.
 
     With a ranker: the likelihood, and a little of predicted IoU times stability. Without one the latter, and
-    the logarithm of how many masks have about the same shape: a thing that is really there is found from most
-    points on it, a chance outline from one. docs/mask-generation.md has the table of what was tried.
+    the logarithm of how many masks have about the same shape: an object that is really there is found from
+    most points on it, a chance outline from one. docs/research/mask-generation.md has the table of what was
+    tried.
     """
     if len(canvas) == 0:
         nothing = np.zeros(0, np.float32)

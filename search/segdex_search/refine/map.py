@@ -6,13 +6,10 @@ no EVF-SAM2: a text such as "the man on the left" needs that.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy import ndimage
-from scipy.special import expit
 
 from segdex_core.geometry import BoxXYXY, MaskBoxXYXY
 from segdex_core.masks import BoolMask, mask_box
@@ -20,6 +17,7 @@ from segdex_core.ports.embedder import DenseEmbedder
 from segdex_core.ports.prompts import BACKGROUND, FOREGROUND
 from segdex_core.ports.segmenter import ImageFeatures, Segmenter
 from segdex_core.records import RGBImage, Vectors
+from segdex_core.wire.search import MaskSource
 from segdex_search.click import PromptedMask, ThingPrompt, full_mask, mask_prompt, to_prompts
 from segdex_search.presence import STD_FLOOR
 
@@ -33,8 +31,6 @@ _MAP_LOGIT = 4.0  # logits of a mask prompt for each standard deviation of the m
 _OUTSIDE_LOGIT = -10.0  # of what was not mapped
 _GRID = 256  # longer side of the grid on which points and boxes are looked for
 _GAP_CELLS = 3  # a background point keeps this distance from the mask
-
-Source = Literal["outline", "relevance", "evf"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +67,7 @@ class Proposal:
     """
 
     mask: PromptedMask
-    source: Source
+    source: MaskSource
     agreement: float
 
 
@@ -108,6 +104,8 @@ def agreement(relevance: RelevanceMap, mask: BoolMask, size_hw: tuple[int, int])
         mask: Of the whole picture, at any resolution: that of the decoder is enough.
         size_hw: Height and width of the picture.
     """
+    from scipy.special import expit
+
     part = _cut(mask, relevance.window.to_mask_px(size_hw, (mask.shape[0], mask.shape[1])))
     likely = expit(relevance.at_size((part.shape[1], part.shape[0])) - relevance.threshold)
     return float((likely * part).sum() / max(float(np.maximum(likely, part).sum()), 1e-6))
@@ -128,6 +126,8 @@ def map_prompt(
         size_hw: Height and width of the picture.
         mask_px: Side of a mask prompt.
     """
+    from scipy import ndimage  # a third of a second, which a search without --refine would pay
+
     window = relevance.window
     grid_wh = _grid_of(window)
     values = relevance.at_size(grid_wh)
@@ -135,11 +135,11 @@ def map_prompt(
     peak = _place_of(np.where(mine, values, -np.inf).argmax(), values.shape)
     regions, _ = ndimage.label(values >= min(relevance.threshold, float(values[peak])))
     region = regions == regions[peak]
-    thing = ndimage.binary_dilation(region if inside is None else mine, iterations=_GAP_CELLS)
+    grown = ndimage.binary_dilation(region if inside is None else mine, iterations=_GAP_CELLS)
     box = MaskBoxXYXY(*mask_box(region if inside is None else region | mine))
     points, labels = [peak], [FOREGROUND]
-    if not thing.all():
-        points.append(_place_of(np.where(thing, np.inf, values).argmin(), values.shape))
+    if not grown.all():
+        points.append(_place_of(np.where(grown, np.inf, values).argmin(), values.shape))
         labels.append(BACKGROUND)
     step_x, step_y = window.size_wh[0] / grid_wh[0], window.size_wh[1] / grid_wh[1]
     return ThingPrompt(

@@ -1,4 +1,4 @@
-"""Refine the hits of an answer: propose masks, let the gate decide, say what it cost."""
+"""Refine segments for a question: propose masks, let the gate decide, say what it cost."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,12 +13,9 @@ from segdex_core.masks import decode_mask, encode_mask
 from segdex_core.ports.embedder import DenseEmbedder, Embedder
 from segdex_core.ports.segmenter import ImageFeatures, Segmenter
 from segdex_core.ports.text_segmenter import TextFeatures, TextSegmenter
-from segdex_core.records import ImageRecord, RGBImage, SegmentRecord, Vectors
-from segdex_core.wire.limits import MAX_REFINED
-from segdex_search.answer import SearchAnswer
+from segdex_core.records import RGBImage, SegmentRecord, Vectors
 from segdex_search.click import PromptedMask, ThingPrompt, full_mask, prompted_masks
-from segdex_search.queries import SearchQuery, TextTerm, clean_text
-from segdex_search.rank import HitSegment
+from segdex_search.queries import clean_text
 from segdex_search.refine.encodings import EncodingCache
 from segdex_search.refine.gate import Decision, GateSettings, decide
 from segdex_search.refine.map import (
@@ -38,15 +35,15 @@ _TEXT_BATCH = 8
 """Hits that EVF-SAM2 decodes together; the first of them wait for the last."""
 
 _ZOOM_BELOW = 1 / 14
-"""A thing with a longer side below this share of the picture's is decoded of a part that is encoded alone."""
+"""An object whose longer side is below this share of the picture's is decoded of a part encoded alone."""
 
 _ZOOM_SCALE, _ZOOM_FRAME_PX, _MIN_ZOOM_PX = 4.0, 512, 96
 """Side of that part over the side of the box, the frame that it is encoded at, and its smallest side; see
-docs/refinement.md."""
+docs/research/refinement.md."""
 
 _RELEVANCE_GAIN = 0.05
 """A mask by the map is preferred to the outline where both its predicted IoU and its agreement are so much
-higher: with the offline embedder no smaller gain pays (docs/refinement.md)."""
+higher: with the offline embedder no smaller gain pays (docs/research/refinement.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,29 +113,31 @@ class Refiner:
             return encode()
         return self.text_encodings.get((segmenter.fingerprint, image_id), encode)
 
-    def refine(self, hit: HitSegment, image: RGBImage, *, query: Floats, text: str | None) -> Refinement:
-        """Return a better mask of one hit, or why the stored one stays.
+    def refine(
+        self, record: SegmentRecord, image: RGBImage, *, query: Floats, text: str | None
+    ) -> Refinement:
+        """Return a better mask of one segment, or why the stored one stays.
 
         Args:
-            hit: The segment.
+            record: The segment.
             image: (H, W, 3) uint8, its whole picture.
             query: (dim,) vector of the question.
             text: The question, where it is one text; EVF-SAM2 reads it.
         """
         if self.text_segmenter is not None and text is not None:
-            [refined] = self.refine_by_text([hit], lambda _: image, text)
+            [refined] = self.refine_by_text([record], lambda _: image, text)
             return refined
         clock = Stopwatch()
-        relevance, prompt, proposal = self._by_relevance(hit.record, image, query, clock)
-        return self._judged(hit, proposal, clock.timings_ms, relevance=relevance, prompt=prompt)
+        relevance, prompt, proposal = self._by_relevance(record, image, query, clock)
+        return self._judged(record, proposal, clock.timings_ms, relevance=relevance, prompt=prompt)
 
     def refine_by_text(
-        self, hits: Sequence[HitSegment], read: Callable[[UUID], RGBImage], text: str
+        self, records: Sequence[SegmentRecord], read: Callable[[UUID], RGBImage], text: str
     ) -> list[Refinement]:
-        """Return the refinements of several hits by EVF-SAM2, their pictures in one batch.
+        """Return the refinements of several segments by EVF-SAM2, their pictures in one batch.
 
         Args:
-            hits: The segments; those of one picture share its mask.
+            records: The segments; those of one picture share its mask.
             read: Returns the pixels of a picture, which are asked for only if it is not kept.
             text: The question.
 
@@ -148,17 +147,17 @@ class Refiner:
         if self.text_segmenter is None:
             raise ValueError("this needs a text-prompted segmenter")
         clock = Stopwatch()
-        pictures = {hit.record.image_id: partial(read, hit.record.image_id) for hit in hits}
+        pictures = {record.image_id: partial(read, record.image_id) for record in records}
         masks = self._masks_of_text(self.text_segmenter, pictures, text, clock)
-        shares_ms = {stage: round(ms / len(hits), 2) for stage, ms in clock.timings_ms.items()}
+        shares_ms = {stage: round(ms / len(records), 2) for stage, ms in clock.timings_ms.items()}
         return [
-            self._judged(hit, Proposal(masks[hit.record.image_id], "evf", agreement=1.0), shares_ms)
-            for hit in hits
+            self._judged(record, Proposal(masks[record.image_id], "evf", agreement=1.0), shares_ms)
+            for record in records
         ]
 
     def _judged(
         self,
-        hit: HitSegment,
+        record: SegmentRecord,
         proposal: Proposal,
         timings_ms: Mapping[str, float],
         *,
@@ -166,14 +165,14 @@ class Refiner:
         prompt: ThingPrompt | None = None,
     ) -> Refinement:
         decision = decide(
-            hit.record.mask,
+            record.mask,
             proposal.mask.mask,
-            stored_iou=hit.record.predicted_iou,
+            stored_iou=record.predicted_iou,
             new_iou=proposal.mask.predicted_iou,
             settings=self.gate,
             may_grow=proposal.source == "evf",
         )
-        return Refinement(hit.segment_id, decision, proposal, relevance, prompt, timings_ms)
+        return Refinement(record.segment_id, decision, proposal, relevance, prompt, timings_ms)
 
     def _masks_of_text(
         self,
@@ -291,46 +290,35 @@ def segment_by_text(
     return propose_by_map(relevance, prompt, features=encoded, segmenter=refiner.segmenter).mask, relevance
 
 
-def refine_answer(
-    answer: SearchAnswer,
-    query: SearchQuery,
+def refine_segments(
+    records: Sequence[SegmentRecord],
     *,
     refiner: Refiner,
-    first: int,
-    read_picture: Callable[[ImageRecord], RGBImage],
+    question: Floats,
+    text: str | None,
+    read_picture: Callable[[UUID], RGBImage],
 ) -> Iterator[Refinement]:
-    """Yield the refinement of each of the first segments of an answer, best first.
+    """Yield the refinement of each segment, in order.
 
     Args:
-        answer: What the query found.
-        query: The question.
+        records: The segments; those of one picture are best side by side.
         refiner: What refines.
-        first: How many segments, at most ``MAX_REFINED``.
+        question: (dim,) vector of the question.
+        text: The question, where it is one text.
         read_picture: Returns the pixels of a stored picture.
 
     Raises:
-        QueryError: If more are asked for.
         ImageError: If a picture is gone or has changed.
     """
-    if not 1 <= first <= MAX_REFINED:
-        raise QueryError(f"--refine must be between 1 and {MAX_REFINED}, but got {first}")
-    texts = [term.text for term in query.terms if isinstance(term, TextTerm) and term.weight > 0]
-    text = texts[0] if len(texts) == len(query.terms) == 1 else None
-    hits = sorted(
-        ((segment, hit.image) for hit in answer.hits for segment in hit.segments),
-        key=lambda item: (-item[0].score, item[0].segment_id),
-    )
-    chosen, images = hits[:first], {image.image_id: image for _, image in hits}
     if refiner.text_segmenter is not None and text is not None:
-        for start in range(0, len(chosen), _TEXT_BATCH):
-            batch = [segment for segment, _ in chosen[start : start + _TEXT_BATCH]]
-            yield from refiner.refine_by_text(batch, lambda image_id: read_picture(images[image_id]), text)
+        for start in range(0, len(records), _TEXT_BATCH):
+            yield from refiner.refine_by_text(records[start : start + _TEXT_BATCH], read_picture, text)
         return
     pixels: dict[UUID, RGBImage] = {}
-    for segment, image in chosen:
-        if image.image_id not in pixels:
-            pixels = {image.image_id: read_picture(image)}  # one at a time: pictures may be large
-        yield refiner.refine(segment, pixels[image.image_id], query=answer.question, text=None)
+    for record in records:
+        if record.image_id not in pixels:
+            pixels = {record.image_id: read_picture(record.image_id)}  # one at a time: pictures may be large
+        yield refiner.refine(record, pixels[record.image_id], query=question, text=None)
 
 
 def _preferred(outline: Proposal, by_map: Proposal) -> Proposal:
@@ -342,7 +330,7 @@ def _preferred(outline: Proposal, by_map: Proposal) -> Proposal:
 
 
 def _part_of(box: BoxXYXY, size_hw: tuple[int, int]) -> BoxXYXY:
-    """Return the part of the picture that a thing is decoded of: the whole of it for all but small ones."""
+    """Return the part of the picture that an object is decoded of: the whole of it for all but small ones."""
     if max(box.size_wh) >= _ZOOM_BELOW * max(size_hw):
         return BoxXYXY(0, 0, size_hw[1], size_hw[0])
     return box.scale_about_centre(_ZOOM_SCALE, size_hw, min_side_px=_MIN_ZOOM_PX)

@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 import threading
+from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
@@ -10,30 +12,27 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+from tests.api.http.asking import first_hit
+from tests.fakes.dataset import png
 from tests.fakes.hostile_masks import coco_counts, wrapping_runs
-from tests.fakes.service import HERE, Make, load, png, refused
+from tests.fakes.service import HERE, Make, load, refused
 from tests.waiting import wait_until
 
 from segdex.http.app import build_app
 from segdex.http.keys import make_key
 from segdex.http.routes.jobs import events_of
-from segdex.http.routes.uploads import keep_upload
 from segdex.http.state import Loaded, ServiceState
+from segdex.usecases.uploads import keep_upload
 from segdex.wiring import build_settings
 from segdex_core.errors import IndexLockedError, IndexUnavailableError
 from segdex_core.masks import MaskRLE, decode_mask
 from segdex_core.wire.jobs import Job
 
 
-def first_hit(client: TestClient, text: str = "red") -> tuple[dict[str, object], dict[str, object], str]:
-    answer = client.post("/v1/search", json={"texts": [text], "limit": 1, "per_image": 1}).json()
-    hit = answer["hits"][0]
-    return hit["image"], hit["segments"][0], answer["id"]
-
-
 def test_a_search_finds_the_thing_and_its_mask(client: TestClient) -> None:
-    image, segment, _ = first_hit(client, "blue")
+    image, segment = first_hit(client, "blue")
 
     assert str(image["path"]).endswith("a.png")
     rle = segment["rle"]
@@ -44,20 +43,20 @@ def test_a_search_finds_the_thing_and_its_mask(client: TestClient) -> None:
 
 
 def test_filters_negatives_segments_and_presence_reach_the_search(client: TestClient) -> None:
-    image, segment, _ = first_hit(client, "green")
+    image, segment = first_hit(client, "green")
 
     def found(**request: object) -> list[str]:
         answer = client.post("/v1/search", json={"limit": 5, "per_image": 1, **request}).json()
         return [hit["image"]["path"].rsplit("/", 1)[-1] for hit in answer["hits"]]
 
-    assert found(segments=[segment["segment_id"]])[0] == "b.png"
-    assert found(texts=["green"], where={"min_area": 0.999}) == []
+    assert found(segments=[segment["id"]])[0] == "b.png"
+    assert found(texts=["green"], filter={"min_area": 0.999}) == []
     folder = image["path"].rsplit("/", 1)[0]  # type: ignore[attr-defined]
-    assert found(texts=["green"], where={"sources": [folder, "file:///elsewhere"]})[0] == "b.png"
-    assert found(texts=["green"], where={"sources": ["/elsewhere"]}) == []
-    refused(client.post("/v1/search", json={"texts": ["red"], "where": {"sources": ["a"]}}), 422, "absolute")
-    assert found(texts=["red"], present=True) == ["a.png"]
-    assert found(texts=["orange"], present=True) == []
+    assert found(texts=["green"], filter={"sources": [folder, "file:///elsewhere"]})[0] == "b.png"
+    assert found(texts=["green"], filter={"sources": ["/elsewhere"]}) == []
+    refused(client.post("/v1/search", json={"texts": ["red"], "filter": {"sources": ["a"]}}), 422, "absolute")
+    assert found(texts=["red"], matches_only=True) == ["a.png"]
+    assert found(texts=["orange"], matches_only=True) == []
     both = found(texts=["red"])
     assert sorted(both) == ["a.png", "b.png"]
 
@@ -69,31 +68,103 @@ def test_pictures_that_do_not_show_it_are_marked_and_the_answer_says_not_there(c
         hits = [(hit["image"]["path"].rsplit("/", 1)[-1], hit["is_match"]) for hit in answer["hits"]]
         return answer["answer"], hits
 
-    _, segment, _ = first_hit(client, "green")
+    _, segment = first_hit(client, "green")
 
     assert asked(texts=["red"]) == ("found", [("a.png", True), ("b.png", False)])
     verdict, hits = asked(texts=["orange"])
-    assert verdict == "not there"
+    assert verdict == "not_there"
     assert sorted(hits) == [("a.png", False), ("b.png", False)]
-    verdict, hits = asked(segments=[segment["segment_id"]])  # nobody said in words what is meant
+    verdict, hits = asked(segments=[segment["id"]])  # nobody said in words what is meant
     assert verdict == "found"
     assert [match for _, match in hits] == [True, True]
 
 
 def test_the_level_and_the_object_score_reach_the_answer(client: TestClient) -> None:
     def segments(level: str) -> list[dict[str, object]]:
-        question = {"texts": ["red"], "level": level, "limit": 5, "per_image": 50, "nested": True}
+        question = {"texts": ["red"], "level": level, "limit": 5, "per_image": 50, "nms": False}
         hits = client.post("/v1/search", json=question).json()["hits"]
         return [segment for hit in hits for segment in hit["segments"]]
 
     everything = segments("any")
     assert all(0 <= float(str(one["object_score"])) <= 1 for one in everything)
-    assert {one["segment_id"] for one in segments("whole")} == {one["segment_id"] for one in everything}
+    assert {one["id"] for one in segments("whole")} == {one["id"] for one in everything}
     assert len(everything) >= 3
     assert [one["depth"] for one in everything] == [0] * len(everything)  # boxes side by side
     assert segments("part") == []
     refused(client.post("/v1/search", json={"texts": ["red"], "level": "half"}), 422, "level")
     refused(client.post("/v1/search", json={"texts": ["???"]}), 422, "no word")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"level": "half"},
+        {"nms": "sometimes"},
+        {"where": {}},
+        {"filter": {"since_s": 0}},
+        {"away": ["blue"]},
+        {"present": True},
+        {"nested": True},
+        {"filter": {"captured_from_at": "soon"}},
+        {"segments": [{"segment_id": "6f1c0b7e-6a55-5e0a-9f0e-2f4f5d6b7a11", "weight": 0}]},
+    ],
+    ids=str,
+)
+def test_a_value_or_a_field_that_a_question_does_not_know_is_refused(
+    client: TestClient, change: dict[str, object]
+) -> None:
+    [name] = change
+
+    refused(client.post("/v1/search", json={"texts": ["red"], **change}), 422, name)
+    file = {"file": ("x.png", png("green"))}
+    refused(client.post("/v1/search/by-image", files=file, data={"request": json.dumps(change)}), 422, name)
+
+
+@pytest.mark.parametrize("change", [{"masks": 2}, {"points": [{"x": 1, "y": 1, "label": 2}]}], ids=str)
+def test_a_value_that_a_prompt_does_not_know_is_refused(
+    client: TestClient, change: dict[str, object]
+) -> None:
+    image, _ = first_hit(client)
+    prompt = {"image_id": image["id"], "points": [{"x": 30, "y": 60}], **change}
+
+    refused(client.post("/v1/segment", json=prompt), 422, *change)
+
+
+def test_pictures_are_filtered_by_when_they_were_taken(client: TestClient) -> None:
+    image, _ = first_hit(client)
+    taken_s = float(str(image["captured_s"]))
+
+    def count(**conditions: object) -> int:
+        answer = client.post("/v1/search", json={"texts": ["red"], "filter": conditions})
+        return len(answer.json()["hits"])
+
+    assert count(captured_from_at="1971-01-01", captured_until_at="9999-12-31T00:00:00Z") == 2
+    assert count(captured_until_at="1971-01-01") == count(captured_from_at="9999-01-01") == 0
+    assert count(captured_until_s=0) == 0
+    assert count(captured_from_s=taken_s) >= 1
+
+
+def test_what_a_hit_should_be_unlike_may_be_shown(client: TestClient) -> None:
+    _, red = first_hit(client, "red")
+    image, _ = first_hit(client, "green")
+    file = {"file": ("x.png", png("green"))}
+
+    def first(**request: object) -> str:
+        answer = client.post("/v1/search", json={"limit": 1, "texts": ["red", "green"], **request})
+        return str(answer.json()["hits"][0]["image"]["path"])[-5:]
+
+    assert first(segments=[{"segment_id": red["id"], "weight": -3}]) == "b.png"
+    assert first(regions=[{"image_id": image["id"], "box_xyxy": [8, 30, 58, 90], "weight": -3}]) == "a.png"
+    sent = {"request": json.dumps({"limit": 1, "texts": ["red", "green"]}), "box": "25,25,75,65"}
+    answer = client.post("/v1/search/by-image", files=file, data={**sent, "weight": "-3"})
+    assert answer.json()["hits"][0]["image"]["path"].endswith("a.png")
+    for weight in ("0", "-101", "nan"):
+        refused(
+            client.post("/v1/search/by-image", files=file, data={**sent, "weight": weight}), 422, "weight"
+        )
+    only = {"segments": [{"segment_id": red["id"], "weight": -1}]}
+    refused(client.post("/v1/search", json=only), 422, "needs a text")
+    refused(client.post("/v1/search/by-image", files=file, data={"weight": "-1"}), 422, "needs a text")
 
 
 def test_a_picture_finds_what_looks_like_it(client: TestClient) -> None:
@@ -147,18 +218,18 @@ def test_a_cursor_of_one_index_is_none_of_another(make: Make, other: dict[str, s
 
 
 def test_weights_and_boxes_in_pictures_reach_the_search_and_are_explained(client: TestClient) -> None:
-    image, segment, _ = first_hit(client, "blue")
-    box = {"image_id": image["image_id"], "box_xyxy": segment["box_xyxy"]}
+    image, segment = first_hit(client, "blue")
+    box = {"image_id": image["id"], "box_xyxy": segment["box_xyxy"]}
 
     def first(**request: object) -> dict[str, object]:
         answer = client.post("/v1/search", json={"limit": 1, "per_image": 1, "explain": True, **request})
         found: dict[str, object] = answer.json()["hits"][0]["segments"][0]
         return found
 
-    assert first(regions=[box])["segment_id"] == segment["segment_id"]
+    assert first(regions=[box])["id"] == segment["id"]
     green = [{"text": "green", "weight": 5}, "blue"]
-    assert first(texts=green)["segment_id"] == first(texts=["green"])["segment_id"]
-    explained = first(texts=["blue"], away=[{"text": "red", "weight": 0.25}])["terms"]
+    assert first(texts=green)["id"] == first(texts=["green"])["id"]
+    explained = first(texts=["blue"], negative=[{"text": "red", "weight": 0.25}])["terms"]
     assert isinstance(explained, list)
     assert [(term["term"], term["weight"]) for term in explained] == [("blue", 1), ("red", -0.25)]
     assert explained[0]["score"] > explained[1]["score"]
@@ -183,31 +254,59 @@ def test_a_picture_that_is_sent_goes_together_with_words(client: TestClient) -> 
         refused(answer, 422, words)
 
 
-def test_hits_are_refined_at_once_and_one_by_one(client: TestClient) -> None:
-    _, segment, answer_id = first_hit(client)
+def test_pictures_that_are_sent_are_what_the_same_regions_are(client: TestClient) -> None:
+    images = [first_hit(client, text)[0] for text in ("red", "green")]
+    data = [Path(str(image["path"])).read_bytes() for image in images]
 
-    all_at_once = client.post(f"/v1/search/{answer_id}/refine?first=3").json()["refinements"]
-    events = client.get(f"/v1/search/{answer_id}/refinements?first=3")
+    def by_regions(*terms: tuple[str, float]) -> list[dict[str, object]]:
+        regions = [
+            {
+                "image_id": image["id"],
+                "box_xyxy": list(map(int, box.split(","))) if box else None,
+                "weight": weight,
+            }
+            for image, (box, weight) in zip(images, terms, strict=False)
+        ]
+        hits: list[dict[str, object]] = client.post("/v1/search", json={"regions": regions}).json()["hits"]
+        return hits
 
-    assert [one["segment_id"] for one in all_at_once] == [segment["segment_id"]]
-    assert all_at_once[0]["answer"] == "refined"
-    assert events.headers["content-type"].startswith("text/event-stream")
-    lines = events.text.splitlines()
-    assert lines[0] == "event: refinement"
-    assert json.loads(lines[1].removeprefix("data: "))["segment_id"] == segment["segment_id"]
-    assert "event: done" in lines
-    refused(client.post("/v1/search/nothing/refine"), 404, "search again")
-    refused(client.post(f"/v1/search/{answer_id}/refine?first=101"), 422, "100")
+    def by_files(count: int = 2, **form: list[str]) -> list[dict[str, object]]:
+        files = [("file", (f"{number}.png", data[number])) for number in range(count)]
+        hits: list[dict[str, object]] = client.post("/v1/search/by-image", files=files, data=form).json()[
+            "hits"
+        ]
+        return hits
+
+    red, green = "8,30,58,90", "8,30,58,90"
+    both = by_files(box=[red, green], weight=["2", "0.5"])
+    assert both == by_regions((red, 2), (green, 0.5))
+    assert both != by_files(box=[red, green], weight=["0.5", "2"])
+    assert by_files(box=["", green]) == by_regions(("", 1), (green, 1))  # an empty box is the whole picture
+    assert by_files(box=[red], weight=["3"]) == by_regions((red, 3), ("", 1))  # the others have none, and 1
+    assert by_files(box=[red, green], weight=["1", "-0.5"]) == by_regions((red, 1), (green, -0.5))
+    assert by_files(1, box=[red]) == by_regions((red, 1))
+
+
+def test_pictures_have_no_more_boxes_or_weights_than_they_are(client: TestClient) -> None:
+    def sent(count: int, **form: list[str]) -> object:
+        files = [("file", ("x.png", png())) for _ in range(count)]
+        return client.post("/v1/search/by-image", files=files, data=form)
+
+    refused(sent(1, box=["", ""]), 422, "1 pictures", "2 boxes")
+    refused(sent(2, weight=["1", "1", "1"]), 422, "3 weights")
+    refused(sent(5), 422, "file")
+    refused(sent(1, box=["1,2,3"]), 422, "box")
+    refused(client.post("/v1/search/by-image", data={"request": "{}"}), 422, "file")
 
 
 def test_pictures_and_segments_come_in_every_form(client: TestClient) -> None:
-    image, segment, _ = first_hit(client)
-    base, of_segment = f"/v1/images/{image['image_id']}", f"/v1/segments/{segment['segment_id']}"
+    image, segment = first_hit(client)
+    base, of_segment = f"/v1/images/{image['id']}", f"/v1/segments/{segment['id']}"
 
     assert client.get(base).json() == image
     segments = client.get(f"{base}/segments").json()
-    assert segment["segment_id"] in [one["segment_id"] for one in segments]
-    assert segments == sorted(segments, key=lambda one: (-one["area_px"], one["segment_id"]))
+    assert segment["id"] in [one["id"] for one in segments]
+    assert segments == sorted(segments, key=lambda one: (-one["area_px"], one["id"]))
     with Image.open(BytesIO(client.get(f"{base}/file?max_px=80").content)) as picture:
         assert (picture.format, picture.size) == ("JPEG", (80, 60))
     assert client.get(of_segment).json()["area_px"] == segment["area_px"]
@@ -219,9 +318,47 @@ def test_pictures_and_segments_come_in_every_form(client: TestClient) -> None:
     assert client.get("/v1/stats").json()["images"] == 2
 
 
+def test_pixels_are_those_of_the_file(client: TestClient) -> None:
+    image, segment = first_hit(client)
+    path = f"/v1/images/{image['id']}/pixels.png"
+
+    def pixels(**params: str) -> NDArray[np.uint8]:
+        with Image.open(BytesIO(client.get(path, params=params).content)) as picture:
+            assert (picture.format, picture.mode) == ("PNG", "RGB")
+            return np.asarray(picture)
+
+    with Image.open(str(image["path"])) as picture:
+        whole = np.asarray(picture.convert("RGB"))
+    box = segment["box_xyxy"]
+    assert isinstance(box, list)
+    x1, y1, x2, y2 = box
+    np.testing.assert_array_equal(pixels(), whole)
+    np.testing.assert_array_equal(pixels(box=f"{x1},{y1},{x2},{y2}"), whole[y1:y2, x1:x2])
+    np.testing.assert_array_equal(pixels(box="150,0,900,900"), whole[:, 150:])  # what is there of it
+    refused(client.get(path, params={"box": "900,0,950,10"}), 422, "no pixel")
+    for wrong in ("", "1,2,3", "1,2,3,x", "-1,0,5,5", "0,0,5.5,5"):
+        refused(client.get(path, params={"box": wrong}), 422, "box")
+
+
+def test_a_picture_that_was_turned_has_its_pixels_upright(client: TestClient) -> None:
+    picture = Image.new("RGB", (120, 90), "white")
+    picture.paste("red", (0, 0, 60, 90))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # a quarter turn clockwise
+    buffer = BytesIO()
+    picture.save(buffer, "PNG", exif=exif)
+    sent = client.post("/v1/images", files={"file": ("x.png", buffer.getvalue())}).json()
+
+    answer = client.get(f"/v1/images/{sent['image_id']}/pixels.png")
+
+    with Image.open(BytesIO(answer.content)) as upright:
+        assert upright.size == (90, 120)
+        assert (upright.getpixel((45, 10)), upright.getpixel((45, 110))) == ((255, 0, 0), (255, 255, 255))
+
+
 def test_a_segment_comes_in_the_form_that_is_accepted(client: TestClient) -> None:
-    _, segment, _ = first_hit(client)
-    path = f"/v1/segments/{segment['segment_id']}"
+    _, segment = first_hit(client)
+    path = f"/v1/segments/{segment['id']}"
 
     for accept, kind in (
         ("*/*", "application/json"),
@@ -239,8 +376,9 @@ def test_a_segment_comes_in_the_form_that_is_accepted(client: TestClient) -> Non
 
 
 def test_what_was_sent_already_is_not_sent_again(client: TestClient) -> None:
-    image, segment, _ = first_hit(client)
-    for path in (f"/v1/images/{image['image_id']}/file", f"/v1/segments/{segment['segment_id']}/mask.png"):
+    image, segment = first_hit(client)
+    base = f"/v1/images/{image['id']}"
+    for path in (f"{base}/file", f"{base}/pixels.png", f"/v1/segments/{segment['id']}/mask.png"):
         first = client.get(path)
         assert "max-age" in first.headers["cache-control"]
         again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
@@ -249,31 +387,38 @@ def test_what_was_sent_already_is_not_sent_again(client: TestClient) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/images/{}", "/v1/images/{}/file", "/v1/images/{}/segments", "/v1/segments/{}", "/v1/nothing"],
+    [
+        "/v1/images/{}",
+        "/v1/images/{}/file",
+        "/v1/images/{}/pixels.png",
+        "/v1/images/{}/segments",
+        "/v1/segments/{}",
+        "/v1/nothing",
+    ],
 )
 def test_what_is_not_there_is_a_404(client: TestClient, path: str) -> None:
     refused(client.get(path.format(uuid4())), 404)
 
 
 def test_a_click_cuts_out_and_the_picture_is_encoded_once(client: TestClient) -> None:
-    image, _, _ = first_hit(client)
-    loaded = client.app.state.service.loaded()  # type: ignore[attr-defined]
+    image, _ = first_hit(client)
+    encodings = client.app.state.service.loaded().library.models.refiner.encodings  # type: ignore[attr-defined]
 
     for x, y in ((30, 60), (120, 60)):
-        request = {"image_id": image["image_id"], "points": [{"x": x, "y": y}]}
+        request = {"image_id": image["id"], "points": [{"x": x, "y": y}]}
         answer = client.post("/v1/segment", json=request)
         assert answer.status_code == 200
         x1, y1, x2, y2 = answer.json()["masks"][0]["box_xyxy"]
         assert x1 <= x < x2
         assert y1 <= y < y2
-    assert (loaded.refiner.encodings.misses, loaded.refiner.encodings.hits) == (1, 1)
+    assert (encodings.misses, encodings.hits) == (1, 1)
 
     three = client.post("/v1/segment", json={**request, "masks": 3}).json()["masks"]
-    by_text = client.post("/v1/segment", json={"image_id": image["image_id"], "text": "blue"}).json()["masks"]
-    assert loaded.refiner.encodings.misses == 1
+    by_text = client.post("/v1/segment", json={"image_id": image["id"], "text": "blue"}).json()["masks"]
+    assert encodings.misses == 1
     assert len(three) == 3
     assert by_text[0]["box_xyxy"][0] > 80
-    refused(client.post("/v1/segment", json={"image_id": image["image_id"]}), 422, "say where")
+    refused(client.post("/v1/segment", json={"image_id": image["id"]}), 422, "say where")
     refused(client.post("/v1/segment", json={**request, "points": [{"x": 900, "y": 1}]}), 422, "outside")
     refused(client.post("/v1/segment", json={**request, "text": "red"}), 422, "alone")
     refused(client.post("/v1/segment", json={**request, "points": [{"x": 1, "y": 1, "label": -1}]}), 422)
@@ -281,7 +426,7 @@ def test_a_click_cuts_out_and_the_picture_is_encoded_once(client: TestClient) ->
 
 
 def test_a_picture_that_is_sent_is_cut_out_and_encoded_once(client: TestClient) -> None:
-    loaded = client.app.state.service.loaded()  # type: ignore[attr-defined]
+    encodings = client.app.state.service.loaded().library.models.refiner.encodings  # type: ignore[attr-defined]
     file = {"file": ("x.png", png("red"), "image/png")}
     click = json.dumps({"points": [{"x": 40, "y": 40}]})
 
@@ -293,18 +438,18 @@ def test_a_picture_that_is_sent_is_cut_out_and_encoded_once(client: TestClient) 
     ]
 
     assert boxes == [[20, 20, 80, 70]] * 2
-    assert (loaded.refiner.encodings.misses, loaded.refiner.encodings.hits) == (1, 1)
+    assert (encodings.misses, encodings.hits) == (1, 1)
     nothing = client.post("/v1/segment/by-image", files={"file": ("x", b"no")}, data={"request": click})
     refused(nothing, 415)
     refused(client.post("/v1/segment/by-image", files=file, data={"request": "[]"}), 422, "request")
 
 
 def test_an_earlier_mask_is_improved_and_must_fit_the_picture(client: TestClient) -> None:
-    image, segment, _ = first_hit(client)
+    image, segment = first_hit(client)
     box = segment["box_xyxy"]
     assert isinstance(box, list)
     x1, y1, x2, y2 = box
-    request = {"image_id": image["image_id"], "points": [{"x": (x1 + x2) / 2, "y": (y1 + y2) / 2}]}
+    request = {"image_id": image["id"], "points": [{"x": (x1 + x2) / 2, "y": (y1 + y2) / 2}]}
     rle = segment["rle"]
     assert isinstance(rle, dict)
 
@@ -320,7 +465,7 @@ def test_an_earlier_mask_is_improved_and_must_fit_the_picture(client: TestClient
         ({**rle, "counts": coco_counts(wrapping_runs(math.prod(rle["size"])))}, "runs"),
     ):
         refused(client.post("/v1/segment", json={**request, "mask": wrong}), 422, words)
-    refused(client.post("/v1/segment", json={"image_id": image["image_id"], "mask": rle}), 422, "say where")
+    refused(client.post("/v1/segment", json={"image_id": image["id"], "mask": rle}), 422, "say where")
 
 
 def test_an_upload_can_wait_as_a_job_and_carry_tags(client: TestClient) -> None:
@@ -332,7 +477,7 @@ def test_an_upload_can_wait_as_a_job_and_carry_tags(client: TestClient) -> None:
 
     image = client.get(f"/v1/images/{queued.json()['image_id']}").json()
     assert image["tags"] == ["box", "new"]
-    wanted = {"texts": ["orange"], "where": {"tags": ["new"]}}
+    wanted = {"texts": ["orange"], "filter": {"tags": ["new"]}}
     assert client.post("/v1/search", json=wanted).json()["hits"][0]["image"] == image
 
 
@@ -346,10 +491,16 @@ def test_an_upload_is_found_and_forgotten(client: TestClient, tmp_path: Path) ->
     (kept,) = (path for path in (tmp_path / "uploads").rglob("*") if path.is_file())
     assert kept.name == "evil.png"
     assert not list(tmp_path.parent.glob("evil*"))
-    image, _, _ = first_hit(client, "orange")
-    assert image["image_id"] == done.json()["image_id"]
-    assert client.delete(f"/v1/images/{image['image_id']}").status_code == 204
-    refused(client.delete(f"/v1/images/{image['image_id']}"), 404)
+    image, _ = first_hit(client, "orange")
+    assert image["id"] == done.json()["image_id"]
+    deleted = client.delete(f"/v1/images/{image['id']}")
+    assert deleted.status_code == 200
+    assert deleted.json() == {
+        "schema_version": 1,
+        "images": [image["id"]],
+        "segments": image["segment_count"],
+    }
+    refused(client.delete(f"/v1/images/{image['id']}"), 404)
 
 
 @pytest.mark.parametrize(
@@ -372,12 +523,12 @@ def test_an_upload_keeps_what_is_plain_of_its_name(tmp_path: Path, name: str, ke
 
 
 def test_a_picture_whose_file_is_gone_is_a_410(client: TestClient) -> None:
-    image, segment, answer_id = first_hit(client)
+    image, segment = first_hit(client)
     Path(str(image["path"])).unlink()
 
-    refused(client.get(f"/v1/images/{image['image_id']}/file"), 410, "segdex sync")
-    refused(client.get(f"/v1/segments/{segment['segment_id']}/cutout.png"), 410)
-    refused(client.post(f"/v1/search/{answer_id}/refine"), 410)
+    refused(client.get(f"/v1/images/{image['id']}/file"), 410, "segdex sync")
+    refused(client.get(f"/v1/segments/{segment['id']}/cutout.png"), 410)
+    refused(client.get(f"/v1/images/{image['id']}/pixels.png"), 410)
 
 
 def test_a_job_without_news_still_says_that_the_service_lives_for_an_hour() -> None:
@@ -505,7 +656,7 @@ def test_a_full_queue_is_a_503_that_says_when_to_come_back(make: Make) -> None:
         started.set()
         go.wait(10)
 
-    thread = threading.Thread(target=lambda: loaded.worker.run(block))
+    thread = threading.Thread(target=lambda: loaded.model_thread.run(block))
     thread.start()
     started.wait(10)
     answer = client.post("/v1/search", json={"texts": ["red"]})
@@ -558,7 +709,9 @@ def test_metrics_count_requests_by_path_and_status(client: TestClient) -> None:
 
 def test_the_page_asks_no_other_host(client: TestClient) -> None:
     page = client.get("/").text
-    for name in ("app.js", "hits.js", "jobs.js", "rle.js", "service.js", "style.css", "viewer.js"):
+    others = [found.name for found in (files("segdex") / "web").iterdir() if found.name != "index.html"]
+    assert {"app.js", "style.css"} <= set(others)
+    for name in others:
         answer = client.get(f"/{name}")
         assert answer.status_code == 200
         page += answer.text
@@ -577,6 +730,10 @@ def test_the_document_of_the_interface_is_complete(client: TestClient) -> None:
             assert operation["description"], path
             if path.startswith("/v1"):
                 assert {"401", "403", "429", "503"} <= set(operation["responses"]), path
+    references = set(re.findall(r'"\$ref": "([^"]*)"', json.dumps(document)))
+    named = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert references
+    assert references <= named
 
 
 def ended(client: TestClient, job_id: str) -> dict[str, object]:
@@ -601,7 +758,7 @@ def test_a_job_ingests_a_folder_and_says_what_became_of_each_file(make: Make, tm
     assert asked.status_code == 202
     assert (job["status"], job["total"], job["done"]) == ("done", 2, 2)
     assert job["counts"] == {"added": 1, "unreadable": 1}
-    image, _, _ = first_hit(client, "pink")
+    image, _ = first_hit(client, "pink")
     assert str(image["path"]).endswith("new.png")
     assert image["tags"] == ["new"]
     assert [each["id"] for each in client.get("/v1/jobs").json()] == [job["id"]]

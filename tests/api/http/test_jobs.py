@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from fakeredis import TcpFakeServer
@@ -22,8 +23,8 @@ from segdex.jobs.queue import (
 from segdex.jobs.worker import MAX_ATTEMPTS, JobWorker, Progress
 from segdex.wiring import build_settings, open_jobs
 from segdex_core.errors import IndexUnavailableError, UsageError
+from segdex_core.wire.images import IngestedFile, Outcome
 from segdex_core.wire.jobs import ENDED, Job
-from segdex_ingest.report import FileOutcome, Outcome
 
 STALE_S = 0.5
 
@@ -56,8 +57,15 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def file(number: int) -> FileOutcome:
-    return FileOutcome(uri=f"file:///{number}.png", outcome=Outcome.ADDED, segments=3)
+def file(number: int) -> IngestedFile:
+    return IngestedFile(
+        uri=f"file:///{number}.png",
+        path=f"/{number}.png",
+        outcome=Outcome.ADDED,
+        detail="",
+        image_id=uuid4(),
+        segments=3,
+    )
 
 
 KEY = "0123456789abcdef"

@@ -25,7 +25,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
-from tests.fakes.service import Make, png, refused
+from tests.fakes.dataset import png
+from tests.fakes.service import Make, refused
 from tests.qdrant_server import free_port_pair
 from tests.waiting import wait_until
 
@@ -322,7 +323,7 @@ def test_stages_refinements_and_outcomes_of_answers_are_counted(client: TestClie
 def test_encodings_queue_and_readiness_are_read_when_they_are_asked_for(client: TestClient) -> None:
     image = client.post("/v1/search", json={"texts": ["red"], "limit": 1}).json()["hits"][0]["image"]
     for x in (30, 120):
-        point = {"image_id": image["image_id"], "points": [{"x": x, "y": 60}]}
+        point = {"image_id": image["id"], "points": [{"x": x, "y": 60}]}
         assert client.post("/v1/segment", json=point).status_code == 200
 
     after = figures(client)
@@ -344,7 +345,7 @@ def test_requests_that_are_turned_away_are_counted_by_the_reason(make: Make, log
         started.set()
         go.wait(10)
 
-    thread = threading.Thread(target=lambda: loaded.worker.run(block))
+    thread = threading.Thread(target=lambda: loaded.model_thread.run(block))
     thread.start()
     started.wait(10)
     assert client.post("/v1/search", json={"texts": ["red"]}, headers=may_read).status_code == 503
@@ -371,9 +372,9 @@ def test_requests_that_are_turned_away_are_counted_by_the_reason(make: Make, log
 
 def test_answers_raise_the_figures_of_their_stages(client: TestClient, log: StringIO) -> None:
     answer = client.post("/v1/search", json={"texts": ["red"], "limit": 1}).json()
-    image = answer["hits"][0]["image"]
-    client.post(f"/v1/search/{answer['id']}/refine?first=1")
-    client.post("/v1/segment", json={"image_id": image["image_id"], "points": [{"x": 30, "y": 60}]})
+    image, segment = answer["hits"][0]["image"], answer["hits"][0]["segments"][0]
+    client.post("/v1/refine", json={"texts": ["red"], "segment_ids": [segment["id"]]})
+    client.post("/v1/segment", json={"image_id": image["id"], "points": [{"x": 30, "y": 60}]})
     picture = {"file": ("x.png", png("orange"))}
     client.post("/v1/images", files=picture)
 
@@ -393,7 +394,7 @@ def test_the_thread_of_the_models_writes_the_id_of_the_request(client: TestClien
     loaded = client.app.state.service.loaded()  # type: ignore[attr-defined]
     probe = logging.getLogger("segdex.probe")
     with recording(RequestRecord("mine", "GET", "/", "")):
-        loaded.worker.run(lambda: probe.info("inside"))
+        loaded.model_thread.run(lambda: probe.info("inside"))
 
     assert [line["request_id"] for line in lines(log, logger="segdex.probe")] == ["mine"]
 

@@ -54,13 +54,14 @@ def test_a_photograph_is_sent_found_opened_and_cut_out(client: TestClient) -> No
     last = json.loads(events.strip().rsplit("data: ", 1)[1])
     assert (last["status"], last["counts"]) == ("done", {"added": 1})
 
-    answer = client.post("/v1/search", json={"texts": ["a cup of coffee"], "limit": 2}).json()
-    assert [hit["image"]["image_id"] for hit in answer["hits"]] == [ids[1], ids[0]]
-    refined = client.post(f"/v1/search/{answer['id']}/refine?first=2").json()["refinements"]
-    assert len(refined) == 2
+    hits = client.post("/v1/search", json={"texts": ["a cup of coffee"], "limit": 2}).json()["hits"]
+    assert [hit["image"]["id"] for hit in hits] == [ids[1], ids[0]]
+    best = [hit["segments"][0]["id"] for hit in hits]
+    asked = client.post("/v1/refine", json={"texts": ["a cup of coffee"], "segment_ids": best})
+    assert [one["segment_id"] for one in asked.json()["refinements"]] == best
 
     point = {"image_id": ids[0], "points": [{"x": 120, "y": 100}]}
-    kept = client.app.state.service.loaded().refiner.encodings  # type: ignore[attr-defined]
+    kept = client.app.state.service.loaded().library.models.refiner.encodings  # type: ignore[attr-defined]
     first = client.post("/v1/segment", json=point).json()
     encoded = kept.misses
     second = client.post("/v1/segment", json=point).json()

@@ -1,41 +1,39 @@
-"""Open an embedded index, and end this process at its n-th step: ``python -m ... FOLDER STEP``."""
+"""Migrate an embedded index, and end at the n-th change of its files: ``python -m ... FOLDER CHANGE``."""
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from segdex_backends.index import migrations
-from segdex_backends.index.edge_folder import EdgeFolder
 from segdex_backends.index.edge_store import EdgeStore
+from segdex_backends.index.migrations import migrate
 from segdex_backends.index.qdrant import QdrantIndex
 
 PAGE = 30  # so that the segments are more than one page
-_STEPS = ((EdgeStore, "create"), (EdgeStore, "upsert"), (EdgeStore, "describe"), (EdgeFolder, "remove_shard"))
 
 
 def main(folder: Path, last: int) -> None:
-    """End the process without any clean-up before the step; write ``whole`` if it comes so far."""
-    step = 0
+    """End the process without any clean-up before the change; write ``whole`` if it comes so far."""
+    changes = 0
 
-    def stepping(method: Callable[..., object]) -> Callable[..., object]:
-        def call(*given: object, **named: object) -> object:
-            _count()
-            return method(*given, **named)
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal changes
+        if _changes_files(event, str(arguments[0]) if arguments else "", folder):
+            changes += 1
+            if changes == last:
+                os._exit(9)
 
-        return call
-
-    def _count() -> None:
-        nonlocal step
-        step += 1
-        if step == last:
-            os._exit(9)
-
-    migrations.PAGE = PAGE
-    for owner, name in _STEPS:
-        setattr(owner, name, stepping(getattr(owner, name)))
-    QdrantIndex(EdgeStore(folder, create=False)).close()
+    sys.addaudithook(count)
+    store = EdgeStore(folder, create=False)
+    migrate(store, page=PAGE)
+    QdrantIndex(store).close()
     sys.stdout.write("whole\n")
+
+
+def _changes_files(event: str, path: str, folder: Path) -> bool:
+    """Whether Python is about to move or remove something, or to sync what is new, as after each page."""
+    if event == "open":
+        return path == str(folder)
+    return event in {"os.listdir", "os.rename", "os.rmdir", "shutil.rmtree"} and path.startswith(str(folder))
 
 
 if __name__ == "__main__":

@@ -358,7 +358,7 @@ def test_optimizing_a_large_index_builds_the_graph_and_finds_nearly_what_exact_s
             for exact in (True, False)
         )
         shared += len({hit.segment_key for hit in exact} & {hit.segment_key for hit in found})
-        question = SearchQuery((TextTerm("given as a vector"),), limit=27, per_image=2, nested=True)
+        question = SearchQuery((TextTerm("given as a vector"),), limit=27, per_image=2, nms=False)
         hits, _ = fused_hits(question, {"crop": query}, weights={"crop": 1.0}, index=index)
         assert len(hits) == 27
         assert {len(hit.segments) for hit in hits} == {2}

@@ -1,56 +1,30 @@
-"""An index of an older schema becomes the one that a fresh ingest makes, wherever it is interrupted."""
+"""What an earlier segdex wrote is what a fresh ingest makes, or becomes it, wherever it is interrupted."""
 
+import json
 import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 import pytest
 from tests.backends.index import migrating_child
-from tests.backends.index.schema_3 import (
-    edge_content,
-    server_content,
-    stored_pictures,
-    unpack_edge,
-    upload_server,
-)
-from tests.backends.index.stored_samples import DIM, FINGERPRINT, VIEWS
+from tests.backends.index.stored_indexes import edge_content, fill, found_in, stored_pictures, unpack_edge
+from tests.backends.index.stored_samples import FINGERPRINT, VIEWS, all_segments, all_vectors
 from tests.needs import ROOT
-from tests.qdrant_server import QdrantServer
 
-from segdex_backends.index import migrations
+from segdex_backends.index.conditions import Conditions
 from segdex_backends.index.edge_store import EdgeStore
 from segdex_backends.index.layout import image_vector, segment_vector
+from segdex_backends.index.migrations import migrate
+from segdex_backends.index.point_store import StoredPoint
 from segdex_backends.index.qdrant import QdrantIndex
-from segdex_backends.index.server_connection import ServerConnection
-from segdex_backends.index.server_store import ServerStore
-from segdex_core.errors import IndexUnavailableError
-from segdex_core.ports.index import SegmentIndex
-from segdex_core.records import FusedSegment
-
-
-def fill(index: SegmentIndex) -> None:
-    index.ensure(FINGERPRINT)
-    for picture in stored_pictures():
-        index.upsert_segments(picture.segments)
-        index.upsert_image(picture.record, picture.vector)
-
-
-def found_in(index: SegmentIndex) -> list[FusedSegment]:
-    """What a few queries find."""
-    rng = np.random.default_rng(0)
-    found: list[FusedSegment] = []
-    for object_weight in (0.0, 0.2):
-        queries = {view: rng.normal(size=DIM).astype(np.float32) for view in VIEWS}
-        found += index.query_fused(
-            queries, weights={"crop": 0.4, "mask": 0.6}, object_weight=object_weight, limit=20
-        )
-    return found
+from segdex_core.errors import IndexStorageError
 
 
 @pytest.fixture
@@ -87,6 +61,34 @@ def test_an_embedded_index_becomes_a_fresh_one_point_for_point(
     assert edge_content(home) == edge_content(fresh)
 
 
+def test_an_index_of_this_schema_that_an_earlier_segdex_wrote_is_read_as_it_was_written(
+    fast_folder: Path, fresh: Path
+) -> None:
+    home = fast_folder / str(uuid4())
+    hits = unpack_edge(home, schema=4)
+    before = edge_content(home)
+    pictures = stored_pictures()
+
+    with closing(QdrantIndex(EdgeStore(home, create=False))) as index:
+        assert index.fingerprint() == replace(FINGERPRINT, quality="best")
+        assert list(index.scroll_segments()) == all_segments(pictures)
+        assert {one.image_id: replace(one, revision=0) for one in index.scroll_images()} == {
+            picture.image_id: picture.record for picture in pictures
+        }
+        found = found_in(index)
+        stored = index.get_vectors([key for picture in pictures for key in picture.segment_ids])
+
+    assert [one.segment_key for one in found] == [key for key, _ in hits]
+    assert [one.score for one in found] == pytest.approx([score for _, score in hits], abs=1e-6)
+    for view in VIEWS:
+        written = all_vectors(pictures, view)
+        assert stored.keys() == written.keys()
+        assert all(np.array_equal(stored[key][view], row) for key, row in written.items())
+    after = edge_content(home)
+    assert after == before
+    assert after["points"] == edge_content(fresh)["points"]
+
+
 def test_a_migrated_index_is_written_to_as_any_other(home: Path, fresh: Path) -> None:
     index = QdrantIndex(EdgeStore(home, create=True))
     before = index.counts()
@@ -98,24 +100,54 @@ def test_a_migrated_index_is_written_to_as_any_other(home: Path, fresh: Path) ->
     assert edge_content(home) == edge_content(fresh)
 
 
+@pytest.mark.slow
 def test_a_migration_that_is_killed_anywhere_goes_on_when_the_index_is_opened_again(
     home: Path, fresh: Path
 ) -> None:
     wanted = edge_content(fresh)
-    steps = 0
+    changes = 0
     while True:
-        steps += 1
-        broken = home.with_suffix(f".{steps}")
+        changes += 1
+        broken = home.with_suffix(f".{changes}")
         shutil.copytree(home, broken)
-        child = [sys.executable, "-m", migrating_child.__name__, str(broken), str(steps)]
+        child = [sys.executable, "-m", migrating_child.__name__, str(broken), str(changes)]
         ended = subprocess.run(child, cwd=ROOT, capture_output=True, text=True, check=False)
         QdrantIndex(EdgeStore(broken, create=False)).close()
-        assert edge_content(broken) == wanted, f"killed at step {steps}"
+        assert edge_content(broken) == wanted, f"killed at change {changes}"
         shutil.rmtree(broken)
         if ended.stdout == "whole\n":
             break
         assert ended.returncode == 9, ended.stderr
-    assert steps > 9  # two shards made, three pages written, the description replaced, two shards removed
+    assert changes > 12  # two shards made, three pages written, the description replaced, two shards removed
+
+
+class FullStore(EdgeStore):
+    """Has no room for more than one page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, create=False)
+        self._has_room = True
+
+    def upsert(self, name: str, points: Sequence[StoredPoint], *, vector: str, over: Conditions = ()) -> None:
+        if not self._has_room:
+            raise IndexStorageError("full")
+        self._has_room = False
+        super().upsert(name, points, vector=vector, over=over)
+
+
+def test_a_migration_without_room_leaves_the_old_index_and_goes_on_when_there_is_room(
+    home: Path, fresh: Path
+) -> None:
+    store = FullStore(home)
+
+    with pytest.raises(IndexStorageError, match="full"):
+        migrate(store, page=migrating_child.PAGE)
+    store.close()
+    description = json.loads((home / "segdex.json").read_text())
+    QdrantIndex(EdgeStore(home, create=False)).close()
+
+    assert description["schema_version"] == 3
+    assert edge_content(home) == edge_content(fresh)
 
 
 def test_a_removal_that_was_stopped_half_way_is_finished(home: Path, fresh: Path) -> None:
@@ -136,93 +168,3 @@ def test_a_removal_that_was_stopped_half_way_is_finished(home: Path, fresh: Path
 def test_vectors_are_named_by_embedder_and_views() -> None:
     assert segment_vector(FINGERPRINT) == "98eb9f58d1f3-crop+mask"
     assert image_vector(FINGERPRINT) == "98eb9f58d1f3-image"
-
-
-def opened(server: QdrantServer, prefix: str, *, create: bool = False) -> QdrantIndex:
-    return QdrantIndex(ServerStore(server.url, timeout_s=20, create=create, collection_prefix=prefix))
-
-
-@pytest.fixture(scope="module")
-def fresh_on_server(qdrant_server: QdrantServer) -> str:
-    """The prefix of an index that this segdex wrote."""
-    prefix = f"test-{uuid4()}"
-    index = opened(qdrant_server, prefix, create=True)
-    fill(index)
-    index.close()
-    return prefix
-
-
-@pytest.fixture
-def old_on_server(qdrant_server: QdrantServer, fast_folder: Path) -> Callable[[], str]:
-    """Makes an index of schema 3, and returns its prefix."""
-
-    def make() -> str:
-        prefix = f"test-{uuid4()}"
-        upload_server(qdrant_server.url, prefix, fast_folder / prefix)
-        return prefix
-
-    return make
-
-
-@pytest.mark.qdrant
-def test_an_index_on_a_server_becomes_a_fresh_one_point_for_point(
-    qdrant_server: QdrantServer, fresh_on_server: str, old_on_server: Callable[[], str]
-) -> None:
-    prefix = old_on_server()
-
-    index, other = opened(qdrant_server, prefix), opened(qdrant_server, fresh_on_server)
-
-    assert found_in(index) == found_in(other)
-    for one in (index, other):
-        one.close()
-    assert server_content(qdrant_server.url, prefix) == server_content(qdrant_server.url, fresh_on_server)
-
-
-@pytest.mark.qdrant
-def test_a_migration_on_a_server_that_stops_anywhere_goes_on_when_the_index_is_opened_again(
-    qdrant_server: QdrantServer,
-    fresh_on_server: str,
-    old_on_server: Callable[[], str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    wanted = server_content(qdrant_server.url, fresh_on_server)
-    monkeypatch.setattr(migrations, "PAGE", migrating_child.PAGE)
-    write = ServerConnection.write
-    last = steps = 0
-
-    def stopping(connection: ServerConnection, call: Callable[[], object]) -> None:
-        nonlocal steps
-        steps += 1
-        if steps > last:
-            raise IndexUnavailableError("stopped")
-        write(connection, call)
-
-    whole = False
-    while not whole:
-        prefix, steps = old_on_server(), 0
-        with monkeypatch.context() as patched:
-            patched.setattr(ServerConnection, "write", stopping)
-            try:
-                opened(qdrant_server, prefix).close()
-                whole = True
-            except IndexUnavailableError:
-                pass
-        opened(qdrant_server, prefix).close()
-        assert server_content(qdrant_server.url, prefix) == wanted, f"stopped after {last} writes"
-        last += 1
-    assert last > 12
-
-
-@pytest.mark.qdrant
-def test_many_processes_may_migrate_an_index_at_once(
-    qdrant_server: QdrantServer, fresh_on_server: str, old_on_server: Callable[[], str]
-) -> None:
-    wanted = server_content(qdrant_server.url, fresh_on_server)
-    for _ in range(3):
-        prefix = old_on_server()
-
-        with ThreadPoolExecutor(4) as pool:
-            for index in pool.map(lambda _, prefix=prefix: opened(qdrant_server, prefix), range(4)):
-                index.close()
-
-        assert server_content(qdrant_server.url, prefix) == wanted

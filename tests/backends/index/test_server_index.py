@@ -17,6 +17,7 @@ from tests.qdrant_server import QdrantServer, free_port_pair, running_server
 from segdex_backends.index.layout import COLLECTIONS_KEY, REAL_NAMES, segment_vector
 from segdex_backends.index.payloads import FILTER_FIELDS, fingerprint_to_payload
 from segdex_backends.index.qdrant import QdrantIndex
+from segdex_backends.index.server_connection import ServerConnection
 from segdex_backends.index.server_store import ServerStore
 from segdex_core.errors import (
     IndexMismatchError,
@@ -54,7 +55,8 @@ def answering(status: int, body: str) -> Iterator[str]:
 
 
 def connect(url: str, *, create: bool = False, timeout_s: float = 120, prefix: str = "segdex") -> QdrantIndex:
-    return QdrantIndex(ServerStore(url, timeout_s=timeout_s, create=create, collection_prefix=prefix))
+    server = ServerConnection(url, timeout_s=timeout_s)
+    return QdrantIndex(ServerStore(server, create=create, collection_prefix=prefix))
 
 
 def version_answer(version: str) -> str:
@@ -126,11 +128,8 @@ def test_an_address_of_another_form_is_refused(url: str) -> None:
 @pytest.mark.qdrant
 def test_a_key_over_plain_http_causes_no_warning(qdrant_server: QdrantServer) -> None:
     # pytest turns any warning into an error; the server has no key set and ignores it.
-    index = QdrantIndex(
-        ServerStore(
-            qdrant_server.url, api_key="key", timeout_s=120, create=True, collection_prefix=f"test-{uuid4()}"
-        )
-    )
+    server = ServerConnection(qdrant_server.url, api_key="key", timeout_s=120)
+    index = QdrantIndex(ServerStore(server, create=True, collection_prefix=f"test-{uuid4()}"))
     index.ensure(FINGERPRINT)
 
     assert "key" not in index.location

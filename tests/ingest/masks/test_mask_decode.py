@@ -1,4 +1,4 @@
-"""Decoding points to candidates: floors, batches, and parts of a window."""
+"""Decoding points to candidates: thresholds, batches, and parts of a window."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from segdex_core.ports.prompts import DecodedMasks, Prompts
 from segdex_core.ports.segmenter import DEFAULT_PROMPTS_PER_BATCH, ImageFeatures
 from segdex_ingest.masks.decode import (
     Edges,
-    Floors,
+    Thresholds,
     decode_in_rounds,
     decode_near_points,
     decode_points,
@@ -19,10 +19,10 @@ from segdex_ingest.masks.decode import (
 )
 from segdex_ingest.masks.grid import every_second, point_grid
 
-NO_FLOORS = Floors(predicted_iou=0, stability=0, stability_offset=1)
+NO_THRESHOLDS = Thresholds(predicted_iou=0, stability=0, stability_offset=1)
 
 
-def test_the_estimate_must_be_above_its_floor_and_the_stability_may_be_at_it() -> None:
+def test_the_estimate_must_be_above_its_threshold_and_the_stability_may_be_at_it() -> None:
     logits = np.full((3, 256, 256), -8, np.float32)
     logits[:, :100, :100] = 8
     logits[0, 0, :100] = 0.5  # 9,900 of 10,000 pixels are above 1
@@ -30,9 +30,9 @@ def test_the_estimate_must_be_above_its_floor_and_the_stability_may_be_at_it() -
     [features] = segmenter.encode([np.zeros((64, 64, 3), np.uint8)])
     points = point_grid((64, 64), points_per_side=1)
 
-    def kept(stability_floor: float) -> list[float]:
-        floors = Floors(predicted_iou=0.8, stability=stability_floor, stability_offset=1)
-        found = join_candidates(list(decode_points(segmenter, features, points, floors=floors)))
+    def kept(stability_threshold: float) -> list[float]:
+        thresholds = Thresholds(predicted_iou=0.8, stability=stability_threshold, stability_offset=1)
+        found = join_candidates(list(decode_points(segmenter, features, points, thresholds=thresholds)))
         return [float(estimate) for estimate in found.predicted_iou]
 
     assert kept(0.99) == pytest.approx([0.8001, 0.9], abs=1e-5)
@@ -45,7 +45,7 @@ def test_points_are_decoded_in_batches_and_keep_their_order() -> None:
     [features] = segmenter.encode([np.zeros((64, 64, 3), np.uint8)])
 
     points = point_grid((64, 64), points_per_side=5)
-    found = join_candidates(list(decode_points(segmenter, features, points, floors=NO_FLOORS)))
+    found = join_candidates(list(decode_points(segmenter, features, points, thresholds=NO_THRESHOLDS)))
 
     assert segmenter.batches == [10, 10, 5]
     np.testing.assert_allclose(found.predicted_iou, [0.5, 0.6, 0.7] * 25)
@@ -68,9 +68,9 @@ def test_masks_decoded_near_a_point_are_those_of_the_whole_window_that_lie_in_it
     points = point_grid((512, 512), points_per_side=32)
 
     near = join_candidates(
-        list(decode_near_points(segmenter, features, points, floors=NO_FLOORS, part_px=96))
+        list(decode_near_points(segmenter, features, points, thresholds=NO_THRESHOLDS, part_px=96))
     )
-    whole = join_candidates(list(decode_points(segmenter, features, points, floors=NO_FLOORS)))
+    whole = join_candidates(list(decode_points(segmenter, features, points, thresholds=NO_THRESHOLDS)))
 
     of_whole, of_near = (
         {(found.frame_logits(position) > 0).tobytes() for position in range(len(found))}
@@ -94,7 +94,7 @@ def test_a_mask_that_reaches_the_inner_edge_of_its_part_is_dropped_and_one_at_th
 
     def kept(cuts: Edges) -> list[int]:
         part = MaskBoxXYXY(32, 32, 128, 128)
-        found = decode_points(segmenter, features, points, floors=NO_FLOORS, part=part, cuts=cuts)
+        found = decode_points(segmenter, features, points, thresholds=NO_THRESHOLDS, part=part, cuts=cuts)
         return [int(level) for level in join_candidates(list(found)).level]
 
     assert kept(Edges()) == [0, 1, 2]
@@ -112,7 +112,9 @@ def test_near_parts_are_cut_inside_the_window_and_where_the_window_cuts_the_pict
     point = np.array([[20, 220]], np.float32)
 
     def found(cuts: Edges, part_px: int) -> int:
-        parts = decode_near_points(segmenter, features, point, floors=NO_FLOORS, part_px=part_px, cuts=cuts)
+        parts = decode_near_points(
+            segmenter, features, point, thresholds=NO_THRESHOLDS, part_px=part_px, cuts=cuts
+        )
         return len(join_candidates(list(parts)))
 
     assert found(Edges(), 96) == 3
@@ -120,6 +122,7 @@ def test_near_parts_are_cut_inside_the_window_and_where_the_window_cuts_the_pict
     assert found(Edges(right=True, bottom=True), 96) == 3
 
 
+@pytest.mark.models
 @pytest.mark.parametrize("offset", [0.5, 1.0, 3.0])
 def test_stability_is_metas_and_zero_where_meta_divides_by_zero(offset: float) -> None:
     package("sam2", "reference")
@@ -165,11 +168,11 @@ def test_a_second_round_asks_only_where_nothing_good_was_found() -> None:
                 points,
                 is_first=first,
                 explained_above=0.9999,  # the box around the grey is estimated lower
-                floors=NO_FLOORS,
+                thresholds=NO_THRESHOLDS,
             )
         )
     )
-    everything = join_candidates(list(decode_points(segmenter, features, points, floors=NO_FLOORS)))
+    everything = join_candidates(list(decode_points(segmenter, features, points, thresholds=NO_THRESHOLDS)))
 
     asked = segmenter.asked[: -len(points)]
     assert asked[: first.sum()] == [tuple(point) for point in points[first].tolist()]
@@ -186,9 +189,9 @@ def test_a_segmenter_that_cannot_narrow_decodes_near_points_over_the_whole_windo
     points = point_grid((512, 512), points_per_side=8)
 
     near = join_candidates(
-        list(decode_near_points(segmenter, features, points, floors=NO_FLOORS, part_px=96))
+        list(decode_near_points(segmenter, features, points, thresholds=NO_THRESHOLDS, part_px=96))
     )
-    whole = join_candidates(list(decode_points(FloodSegmenter(), features, points, floors=NO_FLOORS)))
+    whole = join_candidates(list(decode_points(FloodSegmenter(), features, points, thresholds=NO_THRESHOLDS)))
 
     assert set(near.parts) == {MaskBoxXYXY.whole(features.mask_px)}
     np.testing.assert_array_equal(np.stack(near.logits), np.stack(whole.logits))
@@ -199,6 +202,6 @@ def test_a_segmenter_that_does_not_tune_its_batches_gets_the_default() -> None:
     [features] = segmenter.encode([squares()])
     points = point_grid((512, 512), points_per_side=6)
 
-    list(decode_points(segmenter, features, points, floors=NO_FLOORS))
+    list(decode_points(segmenter, features, points, thresholds=NO_THRESHOLDS))
 
     assert segmenter.batches == [DEFAULT_PROMPTS_PER_BATCH] * 2 + [36 - 2 * DEFAULT_PROMPTS_PER_BATCH]

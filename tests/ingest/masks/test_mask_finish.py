@@ -9,7 +9,7 @@ from tests.fakes.segmenter import GivenMasks
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import BoolMask, decode_mask, encode_mask, mask_box, rle_iou
 from segdex_core.records import Segment
-from segdex_ingest.masks.decode import Candidates, Floors, decode_points, join_candidates
+from segdex_ingest.masks.decode import Candidates, Thresholds, decode_points, join_candidates
 from segdex_ingest.masks.finish import FullSize, finish_in_order, without_twins
 from segdex_ingest.masks.grid import CropWindow, point_grid
 
@@ -26,9 +26,9 @@ def candidates(estimates: Sequence[float], sides: Sequence[int]) -> Candidates:
         row[:side, :side] = 8
     segmenter = GivenMasks(logits, estimates)
     [features] = segmenter.encode([np.zeros((128, 128, 3), np.uint8)])
-    floors = Floors(predicted_iou=0, stability=0, stability_offset=1)
+    thresholds = Thresholds(predicted_iou=0, stability=0, stability_offset=1)
     points = point_grid((128, 128), points_per_side=1)
-    return join_candidates(list(decode_points(segmenter, features, points, floors=floors)))
+    return join_candidates(list(decode_points(segmenter, features, points, thresholds=thresholds)))
 
 
 FOUND = [

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from tests.fakes.segmenter import FloodSegmenter, GivenMasks, PlainSegmenter
 
+from segdex_core.choices import Quality
 from segdex_core.masks import BoolMask, decode_mask, mask_box, rle_iou
 from segdex_core.records import RGBImage, Segment
 from segdex_ingest.masks.generate import (
     GeneratorSettings,
-    Quality,
     generate_masks,
     meta_settings,
     preset,
@@ -236,11 +236,11 @@ def test_the_smallest_pictures_give_each_mask_once(size_hw: tuple[int, int], cro
     assert segments
 
 
-def test_a_picture_in_which_nothing_passes_the_floors_has_no_segments() -> None:
+def test_a_picture_in_which_nothing_passes_the_thresholds_has_no_segments() -> None:
     image = drawn((100, 100), [disc((100, 100), (50, 50), 30)])
 
     for selection in (GRID, META):
-        settings = replace(selection, points_per_side=2, predicted_iou_floor=1.0, crop_layers=1)
+        settings = replace(selection, points_per_side=2, predicted_iou_threshold=1.0, crop_layers=1)
         settings = replace(settings, crop_points_per_side=2)
 
         assert generated(image, settings) == []
@@ -335,6 +335,14 @@ def test_every_setting_changes_the_fingerprint() -> None:
 
     assert len(prints) == 1 + len(fields(GeneratorSettings))
     assert GeneratorSettings().fingerprint() == base.fingerprint()
+
+
+def test_a_setting_that_was_renamed_keeps_its_name_in_the_fingerprints_of_indexes() -> None:
+    text = GeneratorSettings(predicted_iou_threshold=0.25, stability_threshold=0.5).fingerprint()
+
+    assert ",predicted_iou_floor=0.25," in text
+    assert ",stability_floor=0.5," in text
+    assert "threshold" not in text
 
 
 def test_a_segmenter_that_can_only_encode_and_decode_finds_the_shapes() -> None:

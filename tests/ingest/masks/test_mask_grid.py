@@ -15,6 +15,7 @@ META_OVERLAP = 512 / 1500
 SIZES = st.tuples(st.integers(1, 4000), st.integers(1, 4000))
 
 
+@pytest.mark.models
 @pytest.mark.parametrize("per_side", [1, 2, 7, 16, 32])
 @pytest.mark.parametrize("size_hw", [(1, 1), (480, 640), (1200, 37)])
 def test_the_points_are_metas_scaled_by_each_side(size_hw: tuple[int, int], per_side: int) -> None:
@@ -26,6 +27,7 @@ def test_the_points_are_metas_scaled_by_each_side(size_hw: tuple[int, int], per_
     np.testing.assert_allclose(point_grid(size_hw, points_per_side=per_side), expected, rtol=1e-6)
 
 
+@pytest.mark.models
 def test_the_grids_of_the_crop_layers_are_metas() -> None:
     package("sam2", "reference")
     from sam2.utils.amg import build_all_layer_point_grids
@@ -68,6 +70,7 @@ def test_points_are_never_closer_than_the_least_spacing(
         assert places.min() + places.max() == pytest.approx(length, rel=1e-5)
 
 
+@pytest.mark.models
 @pytest.mark.parametrize("overlap", [0.0, 0.1, META_OVERLAP, 0.9])
 @pytest.mark.parametrize("size_hw", [(480, 640), (1000, 333), (31, 17), (8, 4000), (1, 1)])
 def test_the_windows_are_metas_that_are_not_empty(size_hw: tuple[int, int], overlap: float) -> None:

@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 from tests.fakes.segmenter import FloodSegmenter
-from tests.reference.fit_ranker import fit
 
 from segdex_core.geometry import BoxXYXY
 from segdex_core.networks import HiddenLayerNetwork
 from segdex_ingest.masks.compare import alike_pairs, lay_out
-from segdex_ingest.masks.decode import Candidates, Floors, decode_points, join_candidates
+from segdex_ingest.masks.decode import Candidates, Thresholds, decode_points, join_candidates
 from segdex_ingest.masks.grid import CropWindow, point_grid
 from segdex_ingest.masks.rank import (
     find_object_ranker,
@@ -29,11 +27,14 @@ def some_candidates() -> Candidates:
     segmenter = FloodSegmenter()
     [features] = segmenter.encode([image])
     points = point_grid((256, 256), points_per_side=4)
-    floors = Floors(predicted_iou=0, stability=0, stability_offset=1)
-    return join_candidates(list(decode_points(segmenter, features, points, floors=floors)))
+    thresholds = Thresholds(predicted_iou=0, stability=0, stability_offset=1)
+    return join_candidates(list(decode_points(segmenter, features, points, thresholds=thresholds)))
 
 
+@pytest.mark.models
 def test_the_network_is_the_one_that_torch_computes() -> None:
+    import torch
+
     rng = np.random.default_rng(0)
     features, hidden = 7, 5
     ranker = HiddenLayerNetwork(
@@ -105,9 +106,9 @@ def test_a_window_without_masks_is_ranked_as_nothing() -> None:
     some = some_candidates()
     segmenter = FloodSegmenter()
     [features] = segmenter.encode([np.full((256, 256, 3), 230, np.uint8)])
-    nothing_passes = Floors(predicted_iou=2, stability=0, stability_offset=1)
+    nothing_passes = Thresholds(predicted_iou=2, stability=0, stability_offset=1)
     points = point_grid((256, 256), points_per_side=1)
-    empty = join_candidates(list(decode_points(segmenter, features, points, floors=nothing_passes)))
+    empty = join_candidates(list(decode_points(segmenter, features, points, thresholds=nothing_passes)))
     found = [(CropWindow(BoxXYXY(0, 0, 256, 256), 0), empty)]
     canvas = lay_out(found, (256, 256))
 
@@ -154,7 +155,10 @@ def test_each_of_the_two_rankers_changes_the_fingerprint() -> None:
     assert all(len(one) == 16 for one in prints)
 
 
+@pytest.mark.models
 def test_the_fit_learns_which_feature_matters() -> None:
+    from tests.reference.fit_ranker import fit
+
     rng = np.random.default_rng(1)
     features = rng.normal(size=(4000, 6)).astype(np.float32)
     best_iou = (0.55 + 0.2 * features[:, 2]).clip(0, 1).astype(np.float32)

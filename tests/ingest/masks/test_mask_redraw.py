@@ -11,7 +11,7 @@ from segdex_core.ports.segmenter import ImageFeatures
 from segdex_ingest.masks.decode import (
     Candidates,
     Edges,
-    Floors,
+    Thresholds,
     decode_near_points,
     decode_points,
     join_candidates,
@@ -19,7 +19,7 @@ from segdex_ingest.masks.decode import (
 from segdex_ingest.masks.grid import point_grid
 from segdex_ingest.masks.redraw import redraw
 
-NO_FLOORS = Floors(predicted_iou=0, stability=0, stability_offset=1)
+NO_THRESHOLDS = Thresholds(predicted_iou=0, stability=0, stability_offset=1)
 
 
 def picture() -> npt.NDArray[np.uint8]:
@@ -58,9 +58,9 @@ def some(segmenter: FloodSegmenter, *, near: bool) -> tuple[ImageFeatures, Candi
     [features] = segmenter.encode([picture()])
     points = point_grid((512, 512), points_per_side=16)
     if near:
-        found = decode_near_points(segmenter, features, points, floors=NO_FLOORS, part_px=96)
+        found = decode_near_points(segmenter, features, points, thresholds=NO_THRESHOLDS, part_px=96)
     else:
-        found = decode_points(segmenter, features, points, floors=NO_FLOORS)
+        found = decode_points(segmenter, features, points, thresholds=NO_THRESHOLDS)
     return features, join_candidates(list(found))
 
 
@@ -135,7 +135,11 @@ def test_masks_of_parts_are_not_redrawn_by_a_segmenter_that_cannot_narrow() -> N
     part = MaskBoxXYXY(0, 0, 96, 96)
     points = np.array([[20, 20]], np.float32)
     found = join_candidates(
-        list(decode_points(flood, flood.narrow(features, part), points, floors=Floors(-1, 0, 1), part=part))
+        list(
+            decode_points(
+                flood, flood.narrow(features, part), points, thresholds=Thresholds(-1, 0, 1), part=part
+            )
+        )
     )
 
     with pytest.raises(ValueError, match="has no narrow"):

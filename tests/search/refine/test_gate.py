@@ -31,7 +31,7 @@ def test_the_same_mask_with_a_better_estimate_passes() -> None:
     assert decision.gain == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("new_iou", [0.1, 0.8, 0.8 + SETTINGS.gain_floor - 1e-6])
+@pytest.mark.parametrize("new_iou", [0.1, 0.8, 0.8 + SETTINGS.gain_threshold - 1e-6])
 def test_a_mask_that_is_no_better_is_kept_out(new_iou: float) -> None:
     decision = judged(square(10), new_iou=new_iou)
 
@@ -43,7 +43,7 @@ def test_another_thing_is_kept_out_however_good_it_is() -> None:
     decision = judged(square(100), new_iou=1.0)
 
     assert not decision.accepted
-    assert "another thing" in decision.reason
+    assert "another object" in decision.reason
     assert decision.iou == decision.containment == 0
 
 

@@ -1,4 +1,4 @@
-"""Refining hits, and judging whether a thing is there, on pictures of coloured boxes."""
+"""Refining hits, and judging whether an object is there, on pictures of coloured boxes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,18 +24,17 @@ from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.prompts import DecodedMasks
 from segdex_core.ports.segmenter import ImageFeatures, Segmenter
 from segdex_core.ports.text_segmenter import TextFeatures
-from segdex_core.records import ImageRecord, RGBImage
-from segdex_core.wire.limits import MAX_REFINED
+from segdex_core.records import ImageRecord, RGBImage, SegmentRecord
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.masks.generate import GeneratorSettings
 from segdex_search.answer import SearchAnswer, search
 from segdex_search.calibrate import Calibration
 from segdex_search.presence import PresenceJudge
-from segdex_search.queries import SearchQuery, SegmentTerm, TextTerm
+from segdex_search.queries import SearchQuery, TextTerm
 from segdex_search.rank import HitSegment
 from segdex_search.refine.encodings import EncodingCache
 from segdex_search.refine.gate import GateSettings
-from segdex_search.refine.refiner import Refinement, Refiner, refine_answer, segment_by_text
+from segdex_search.refine.refiner import Refinement, Refiner, refine_segments, segment_by_text
 
 LEFT, RIGHT, TINY = BoxXYXY(8, 30, 58, 90), BoxXYXY(96, 30, 152, 90), BoxXYXY(70, 50, 78, 58)
 PICTURES = {
@@ -109,7 +108,7 @@ def make_refiner(
     segmenter: Segmenter | None = None,
     *,
     text: BoxText | None = None,
-    floor: float = -1,
+    threshold: float = -1,
     embedder: Embedder = EMBEDDER,
 ) -> Refiner:
     return Refiner(
@@ -117,40 +116,50 @@ def make_refiner(
         embedder=embedder,
         distractors=OTHERS,
         encodings=EncodingCache(64),
-        gate=GateSettings(gain_floor=floor),
+        gate=GateSettings(gain_threshold=threshold),
         text_segmenter=text,
         text_encodings=EncodingCache(64) if text is not None else None,
     )
 
 
-def ask(index: MemoryIndex, text: str, *, limit: int = 3) -> tuple[SearchQuery, SearchAnswer]:
-    query = SearchQuery((TextTerm(text),), limit=limit, per_image=2)
-    return query, search(query, index=index, embedder=EMBEDDER)
+def ask(index: MemoryIndex, text: str) -> SearchAnswer:
+    query = SearchQuery((TextTerm(text),), limit=3, per_image=2)
+    return search(query, index=index, embedder=EMBEDDER)
+
+
+def best_first(answer: SearchAnswer) -> list[HitSegment]:
+    segments = [one for hit in answer.hits for one in hit.segments]
+    return sorted(segments, key=lambda one: (-one.score, one.segment_id))
 
 
 def refined(
-    index: MemoryIndex, text: str, refiner: Refiner, *, first: int = 1
+    index: MemoryIndex, text: str, refiner: Refiner, *, first: int = 1, is_text: bool = True
 ) -> tuple[SearchAnswer, list[Refinement]]:
-    query, answer = ask(index, text)
-    return answer, list(refine_answer(answer, query, refiner=refiner, first=first, read_picture=read))
-
-
-def worsened(hit: HitSegment, change: Callable[[np.ndarray], np.ndarray]) -> HitSegment:
-    """Return a hit whose stored mask is another one, with a lower estimate."""
-    mask = change(decode_mask(hit.record.mask))
-    record = replace(
-        hit.record, mask=encode_mask(mask), area_px=int(mask.sum()), predicted_iou=0.3, area_fraction=0.1
+    """Return an answer, and its first segments as they are refined for the question."""
+    answer = ask(index, text)
+    images = {hit.image.image_id: hit.image for hit in answer.hits}
+    found = refine_segments(
+        [one.record for one in best_first(answer)[:first]],
+        refiner=refiner,
+        question=answer.query_vectors["crop"],
+        text=text if is_text else None,
+        read_picture=lambda image_id: read(images[image_id]),
     )
-    return replace(hit, record=record)
+    return answer, list(found)
 
 
-def test_the_first_segments_are_refined_best_first(index: MemoryIndex) -> None:
+def worsened(record: SegmentRecord, change: Callable[[np.ndarray], np.ndarray]) -> SegmentRecord:
+    """Return a segment whose stored mask is another one, with a lower estimate."""
+    mask = change(decode_mask(record.mask))
+    return replace(
+        record, mask=encode_mask(mask), area_px=int(mask.sum()), predicted_iou=0.3, area_fraction=0.1
+    )
+
+
+def test_segments_are_refined_in_the_order_in_which_they_are_given(index: MemoryIndex) -> None:
     answer, found = refined(index, "red", make_refiner(), first=3)
 
-    segments = sorted(
-        (s for hit in answer.hits for s in hit.segments), key=lambda s: (-s.score, s.segment_id)
-    )
-    assert [one.segment_id for one in found] == [segment.segment_id for segment in segments[:3]]
+    assert [one.segment_id for one in found] == [one.segment_id for one in best_first(answer)[:3]]
     for one in found:
         assert set(one.timings_ms) == {"encode", "map", "decode"}
         assert one.relevance is not None
@@ -158,8 +167,8 @@ def test_the_first_segments_are_refined_best_first(index: MemoryIndex) -> None:
 
 
 def test_a_mask_that_lost_a_part_gets_it_back(index: MemoryIndex) -> None:
-    _, answer = ask(index, "red")
-    best = answer.hits[0].segments[0]
+    answer = ask(index, "red")
+    best = answer.hits[0].segments[0].record
 
     def cut(mask: np.ndarray) -> np.ndarray:
         mask = mask.copy()
@@ -169,14 +178,14 @@ def test_a_mask_that_lost_a_part_gets_it_back(index: MemoryIndex) -> None:
     query = answer.query_vectors["crop"]
     one = make_refiner().refine(worsened(best, cut), read(answer.hits[0].image), query=query, text="red")
 
-    truth = decode_mask(best.record.mask)
+    truth = decode_mask(best.mask)
     new = decode_mask(one.proposal.mask.mask)
     assert one.decision.accepted
     assert (new & truth).sum() / (new | truth).sum() > (cut(truth)).sum() / truth.sum()
 
 
 def test_what_is_no_better_stays_as_it_is(index: MemoryIndex) -> None:
-    _, found = refined(index, "red", make_refiner(floor=0.02))
+    _, found = refined(index, "red", make_refiner(threshold=0.02))
 
     assert not found[0].decision.accepted
     assert "no better" in found[0].decision.reason
@@ -192,7 +201,7 @@ def test_a_picture_is_encoded_once_for_all_its_hits(index: MemoryIndex) -> None:
     assert segmenter.frames == [1024]
 
 
-def test_a_small_thing_is_decoded_of_a_part_that_is_encoded_alone(index: MemoryIndex) -> None:
+def test_a_small_object_is_decoded_of_a_part_that_is_encoded_alone(index: MemoryIndex) -> None:
     segmenter = CountingSegmenter()
 
     answer, [one] = refined(index, "yellow", make_refiner(segmenter))
@@ -222,39 +231,28 @@ def test_hits_of_several_pictures_are_decoded_in_one_batch(index: MemoryIndex) -
 
     answer, found = refined(index, "red", make_refiner(text=text), first=6)
 
-    segments = sorted(
-        (s for hit in answer.hits for s in hit.segments), key=lambda s: (-s.score, s.segment_id)
-    )
+    segments = best_first(answer)
     pictures = {segment.record.image_id for segment in segments[:6]}
     assert len(pictures) > 1
     assert text.batches == [len(pictures)]
     assert [one.segment_id for one in found] == [segment.segment_id for segment in segments[:6]]
     pixels = {hit.image.image_id: read(hit.image) for hit in answer.hits}
     for segment, one in zip(segments, found, strict=False):
-        single = alone.refine(segment, pixels[segment.record.image_id], query=OTHERS[0], text="red")
+        single = alone.refine(segment.record, pixels[segment.record.image_id], query=OTHERS[0], text="red")
         assert single.proposal.mask.mask == one.proposal.mask.mask
         assert single.decision == one.decision
 
 
 def test_a_question_that_is_no_text_is_refined_by_relevance(index: MemoryIndex) -> None:
-    _, answer = ask(index, "red")
-    query = SearchQuery((SegmentTerm(answer.hits[0].segments[0].segment_id),), limit=1)
-    found = search(query, index=index, embedder=EMBEDDER)
     text = BoxText()
 
-    [one] = refine_answer(found, query, refiner=make_refiner(text=text), first=1, read_picture=read)
+    _, [one] = refined(index, "red", make_refiner(text=text), is_text=False)
 
     assert text.texts == []
     assert one.proposal.source in ("outline", "relevance")
 
 
-@pytest.mark.parametrize("first", [0, MAX_REFINED + 1])
-def test_the_number_of_refined_hits_is_limited(index: MemoryIndex, first: int) -> None:
-    with pytest.raises(QueryError, match=f"between 1 and {MAX_REFINED}, but got {first}"):
-        refined(index, "red", make_refiner(), first=first)
-
-
-def test_a_text_finds_its_thing_in_a_picture_that_no_index_knows() -> None:
+def test_a_text_finds_its_object_in_a_picture_that_no_index_knows() -> None:
     pixels = np.full((120, 160, 3), COLOURS_RGB["grey"], np.uint8)
     pixels[LEFT.y1 : LEFT.y2, LEFT.x1 : LEFT.x2] = COLOURS_RGB["orange"]
     pixels[RIGHT.y1 : RIGHT.y2, RIGHT.x1 : RIGHT.x2] = COLOURS_RGB["cyan"]
@@ -283,7 +281,7 @@ def test_a_text_for_a_picture_is_checked_as_a_query_is(text: str) -> None:
         segment_by_text(np.zeros((50, 50, 3), np.uint8), text, refiner=make_refiner())
 
 
-def test_pictures_without_the_thing_are_left_out_and_those_with_it_stay(index: MemoryIndex) -> None:
+def test_pictures_without_the_object_are_left_out_and_those_with_it_stay(index: MemoryIndex) -> None:
     judge = PresenceJudge(OTHERS, CALIBRATION)
 
     def pictures(text: str, judge: PresenceJudge | None) -> set[UUID]:
@@ -298,7 +296,7 @@ def test_pictures_without_the_thing_are_left_out_and_those_with_it_stay(index: M
 
     for text in ("red", "green", "purple"):
         everything = pictures(text, None)
-        first = ask(index, text)[1].hits[0].image.image_id
+        first = ask(index, text).hits[0].image.image_id
         assert len(everything) == 3
         assert pictures(text, judge) == {first}
     assert pictures("orange", judge) == set()

@@ -20,7 +20,7 @@ def healthz() -> Health:
 @router.get("/readyz", responses=responses(503))
 def readyz(state: State) -> Health:
     """Say that models and index answer."""
-    state.loaded().index.counts()
+    state.loaded().library.index.counts()
     return Health(status="ok")
 
 

@@ -3,18 +3,17 @@
 import time
 from collections.abc import Callable, Iterator
 
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 
 from segdex.http.access import State, require
 from segdex.http.problems import responses
-from segdex.http.state import ServiceState
-from segdex.jobs.queue import Jobs, check_paths
-from segdex_core.wire.jobs import ENDED, Job, JobRequest
+from segdex.jobs.watch import looks_at
+from segdex.roles import ROLES
+from segdex_core.wire.jobs import Job, JobRequest
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require("read"))])
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require(ROLES["jobs"]))])
 
-_EVENT_EVERY_S = 0.5
 _ALIVE_EVERY_S = 15.0
 _EVENTS_FOR_S = 3_600.0  # a client that wants more asks again
 
@@ -22,36 +21,36 @@ _EVENTS_FOR_S = 3_600.0  # a client that wants more asks again
 @router.post(
     "",
     status_code=202,
-    dependencies=[Depends(require("write"))],
+    dependencies=[Depends(require(ROLES["add_job"]))],
     responses=responses(400, 401, 403, 411, 413, 422, 429, 503),
 )
 def add_job(request: JobRequest, state: State) -> Job:
     """Put an ingest into the queue."""
-    check_paths(request.paths, state.settings.job_roots)
-    return _jobs(state).add(request.paths, tags=request.tags, redo_outdated=request.redo_outdated)
+    return state.loaded().library.add_job(
+        request.paths, tags=request.tags, redo_outdated=request.redo_outdated
+    )
 
 
 @router.get("", responses=responses(401, 403, 429, 503))
 def list_jobs(state: State) -> list[Job]:
     """Return the last jobs, newest first."""
-    return _jobs(state).all()
+    return state.loaded().library.jobs()
 
 
 @router.get("/{job_id}", responses=responses(401, 403, 404, 422, 429, 503))
 def get_job(job_id: str, state: State) -> Job:
     """Return a job with its progress."""
-    return _job(state, job_id)
+    return state.loaded().library.job(job_id)
 
 
 @router.delete(
     "/{job_id}",
-    dependencies=[Depends(require("write"))],
+    dependencies=[Depends(require(ROLES["stop_job"]))],
     responses=responses(401, 403, 404, 422, 429, 503),
 )
 def stop_job(job_id: str, state: State) -> Job:
     """Stop a job; what it finished is kept. One that ended stays as it is."""
-    _job(state, job_id)
-    return _jobs(state).stop(job_id) or _job(state, job_id)
+    return state.loaded().library.stop_job(job_id)
 
 
 @router.get(
@@ -64,8 +63,9 @@ def stop_job(job_id: str, state: State) -> Job:
 )
 def job_events(job_id: str, state: State) -> StreamingResponse:
     """Send the job whenever it changes, until it ends."""
-    _job(state, job_id)
-    events = events_of(lambda: _jobs(state).get(job_id))
+    library = state.loaded().library
+    library.job(job_id)
+    events = events_of(lambda: library.queue.get(job_id))
     return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
@@ -82,28 +82,13 @@ def events_of(
         now_s: Seconds of a clock.
         rest: Waits so many seconds of it.
     """
-    last, sent_s, until_s = None, now_s(), now_s() + _EVENTS_FOR_S
-    while now_s() < until_s:
-        job = look()
-        if job is None:
-            return
-        if job != last:
+    sent_s, until_s = now_s(), now_s() + _EVENTS_FOR_S
+    for job in looks_at(look, rest=rest):
+        if job is not None:
             yield f"event: job\ndata: {job.model_dump_json()}\n\n"
-            last, sent_s = job, now_s()
-        if job.status in ENDED:
-            return
-        if now_s() - sent_s > _ALIVE_EVERY_S:
+            sent_s = now_s()
+        elif now_s() - sent_s > _ALIVE_EVERY_S:
             yield ": alive\n\n"  # a comment: proxies and clients see that nothing broke
             sent_s = now_s()
-        rest(_EVENT_EVERY_S)
-
-
-def _jobs(state: ServiceState) -> Jobs:
-    return state.loaded().jobs
-
-
-def _job(state: ServiceState, job_id: str) -> Job:
-    job = _jobs(state).get(job_id)
-    if job is None:
-        raise HTTPException(404, f"there is no job {job_id!r}")
-    return job
+        if now_s() >= until_s:
+            return

@@ -1,6 +1,6 @@
 """What the offline embedder knows of words: labels beside ImageNet's classes, and which labels a text means.
 
-ConSE (see ``embedder``) puts a picture at the mean of the text vectors of its labels. Three things are
+ConSE (see ``embedder``) puts a picture at the mean of the text vectors of its labels. Three objects are
 added to the paper:
 
 * a **head** on the classifier's features, with everyday labels that ImageNet lacks (person, tree, sky, road);
@@ -10,8 +10,8 @@ added to the paper:
   "dog" stands for a husky) under a narrow kernel, and the query is the vector that ridge regression finds
   to score pictures by the labels that it means.
 
-All of it is fitted by ``tests/reference/fit_label_head.py``; docs/label-head.md says on what, and where it
-fails.
+All of it is fitted by ``tests/reference/fit_label_head.py``; docs/research/label-head.md says on what, and
+where it fails.
 """
 
 import io
@@ -31,7 +31,7 @@ LABEL_SPACE_FILE = "data/label_space.npz"
 """Beside this file."""
 
 _KERNEL_WIDTH = 0.05
-"""Cosines; chosen on true boxes of COCO among .03 to .2, docs/label-head.md."""
+"""Cosines; chosen on true boxes of COCO among .03 to .2, docs/research/label-head.md."""
 
 LABEL_WEIGHT = 1.0
 """Of the head's probabilities beside those of the classifier; .5 and 2 find less."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segdex_backends.models.checksums import file_sha256
-from segdex_backends.models.devices import TORCH_TYPES, check_device
+from segdex_backends.models.devices import check_device, torch_type
 from segdex_backends.models.evf_sam2.beit3 import IMAGE_PX, Beit3
 from segdex_backends.models.evf_sam2.text import ADDED_TOKENS_FILE, SENTENCE_PIECE_FILE, EvfTokenizer, pad_ids
 from segdex_backends.models.hub import fetch_hub_folder
@@ -147,7 +147,7 @@ class EvfSam2:
             fingerprint=fingerprint,
             decode_rule=rule,
             device=device,
-            dtype=TORCH_TYPES[precision],
+            dtype=torch_type(precision),
         )
 
     @property
@@ -176,7 +176,7 @@ class EvfSam2:
         Args:
             features: n pictures; the same one may come several times.
             texts: n texts.
-            semantic: Ask for all things of a kind instead of one.
+            semantic: Ask for all objects of a kind instead of one.
 
         Raises:
             QueryError: If a text is empty or too long.

@@ -14,7 +14,7 @@ SENTENCE_PIECE_FILE = "sentencepiece.bpe.model"
 ADDED_TOKENS_FILE = "added_tokens.json"
 
 SEMANTIC = "[semantic]"
-"""Put before a text, it asks for all things of a kind instead of one (EVF-SAM, ``demo.py``)."""
+"""Put before a text, it asks for all objects of a kind instead of one (EVF-SAM, ``demo.py``)."""
 
 START, PADDING, END, UNKNOWN = 0, 1, 2, 3
 """Ids of fairseq's dictionary, by which XLM-R's pieces are shifted by one (``XLMRobertaTokenizer``)."""

@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from transformers import Sam2HieraDetConfig, Sam2Model
 from transformers.models.sam2.configuration_sam2 import Sam2MaskDecoderConfig, Sam2VisionConfig
 
-from segdex_backends.models.devices import TORCH_TYPES
+from segdex_backends.models.devices import torch_type
 from segdex_backends.models.sam2.decoder import CELL_PX, DecoderImage, Sam2Decoder
 from segdex_backends.models.sam2.encoder import HieraShape, Sam2Encoder
 from segdex_backends.models.sam2.preprocess import preprocess
@@ -34,7 +34,7 @@ class Preprocess(Protocol):
 
 
 # How many prompts of a whole picture at 1024 px fit one call. On a CPU the cells of more do not fit into its
-# caches (docs/performance.md); on a GPU about 30 MiB each.
+# caches (docs/research/performance.md); on a GPU about 30 MiB each.
 _CPU_PROMPTS, _GPU_PROMPTS = 2, 128
 
 
@@ -81,7 +81,7 @@ class TorchSam2:
         preprocess: Preprocess = preprocess,
         in_one_pass: bool | None = None,
     ) -> None:
-        dtype, state = TORCH_TYPES[precision], model.state_dict()
+        dtype, state = torch_type(precision), model.state_dict()
         self._device = device
         self._preprocess = preprocess
         self._in_one_pass = torch.device(device).type != "cpu" if in_one_pass is None else in_one_pass

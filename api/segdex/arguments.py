@@ -1,0 +1,386 @@
+"""The arguments that the verbs of ``Library``, ``Client`` and ``AsyncClient`` share."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
+
+from segdex.pictures import Picture
+from segdex_core.errors import ArgumentError, QueryError, UsageError
+from segdex_core.wire.fields import Pixel, SignedWeight, StrictRequest
+from segdex_core.wire.images import IngestedFile
+from segdex_core.wire.jobs import JobRequest
+from segdex_core.wire.limits import MAX_REGIONS, MAX_SIDE_PX, MIN_SIDE_PX, Level
+from segdex_core.wire.search import (
+    Filter,
+    RefineRequest,
+    Region,
+    SearchOptions,
+    SearchRequest,
+    ViewWeights,
+    WeightedSegment,
+    WeightedText,
+)
+from segdex_core.wire.segments import PromptOptions, Rle
+
+if TYPE_CHECKING:
+    from segdex_core.masks import BoolMask
+
+Id = UUID | str
+"""A UUID, or its text."""
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QueryImage:
+    """A picture to look like.
+
+    Attributes:
+        image: The picture.
+        box_xyxy: The object in it, x1, y1, x2, y2 in pixels, x2 and y2 exclusive; None for the whole picture.
+        weight: Beside the other terms of the question; negative to look unlike it.
+    """
+
+    image: Picture
+    box_xyxy: tuple[int, int, int, int] | None = None
+    weight: float = 1.0
+
+
+ImageArgument = Picture | QueryImage | list[Picture | QueryImage] | tuple[Picture | QueryImage, ...] | None
+"""One picture or several; None for none."""
+
+
+class QuestionFields(TypedDict, total=False):
+    """What may go with the texts of a question; see ``segdex_core.wire.search.Question``."""
+
+    segments: Sequence[Id | WeightedSegment]
+    regions: Sequence[Region]
+    negative: Sequence[str | WeightedText]
+    view_weights: ViewWeights
+
+
+class SearchFields(QuestionFields, total=False):
+    """What may be said of a search beside its question; see ``segdex_core.wire.search.SearchOptions``."""
+
+    filter: Filter
+    limit: int
+    per_image: int
+    min_score: float | None
+    matches_only: bool
+    level: Level
+    nms: bool
+    exact: bool
+    explain: bool
+    cursor: str | None
+
+
+class PromptFields(TypedDict, total=False):
+    """What may be said about an object in a picture.
+
+    ``points`` and ``negative_points`` are (x, y) in pixels, on the object and off it. ``box`` is x1, y1, x2,
+    y2 in pixels, x2 and y2 exclusive. ``mask`` is an earlier mask to improve, (H, W) bool. ``text`` goes
+    alone or with a box. ``masks`` is 1, or 3 for all that a single point may mean.
+    """
+
+    points: Sequence[tuple[float, float]]
+    negative_points: Sequence[tuple[float, float]]
+    box: tuple[float, float, float, float] | None
+    mask: "BoolMask | None"
+    text: str | None
+    masks: Literal[1, 3]
+
+
+@dataclass(frozen=True, slots=True)
+class MaskChoices:
+    """How an ingest segments pictures; None takes what the quality says.
+
+    Attributes:
+        quality: ``fast``, ``balanced`` or ``best``; None for what filled the index, else ``balanced``.
+        select: ``ranked`` or ``meta``.
+        segments_per_image: At most this many segments (``ranked``).
+        points_per_side: Prompts along each side.
+        crop_layers: Layers of windows that are searched for small objects too, 0 to 3.
+    """
+
+    quality: str | None = None
+    select: str = "ranked"
+    segments_per_image: int | None = None
+    points_per_side: int | None = None
+    crop_layers: int | None = None
+
+
+def _nobody(_: object) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class IngestProgress:
+    """Whom an ingest tells how it goes on; by default nobody.
+
+    Attributes:
+        on_start: Called with the number of files, when the ingest begins to read them.
+        on_file: Called after each file.
+        on_note: Called with what takes long, such as "loading the models", and with "" when it is over.
+        confirm: Asked, in one line, before pictures are segmented again; None where nobody can be asked: then
+            such an ingest is refused unless ``redo_outdated`` is set.
+    """
+
+    on_start: Callable[[int], None] = _nobody
+    on_file: Callable[[IngestedFile], None] = _nobody
+    on_note: Callable[[str], None] = _nobody
+    confirm: Callable[[str], bool] | None = None
+
+
+def check_limit(limit: int | None) -> int | None:
+    """Return a number of pictures.
+
+    Raises:
+        ArgumentError: If it is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ArgumentError("limit", f"must be 1 or more, but got {limit}")
+    return limit
+
+
+MAX_TAG_CHARS = 100
+
+
+def clean_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    """Return labels sorted, each once.
+
+    Raises:
+        ArgumentError: If one is empty, too long, or cannot be printed.
+    """
+    for tag in tags:
+        if not tag.strip() or len(tag) > MAX_TAG_CHARS or not tag.isprintable():
+            problem = f"must be 1 to {MAX_TAG_CHARS} printable characters each, but got {tag!r}"
+            raise ArgumentError("tags", problem)
+    return tuple(sorted({tag.strip() for tag in tags}))
+
+
+def query_images(image: ImageArgument) -> list[QueryImage]:
+    """Return the pictures of a question, in order.
+
+    Raises:
+        QueryError: If there are too many, or a box or weight is not allowed.
+    """
+    if image is None:
+        return []
+    several = image if isinstance(image, list | tuple) else (image,)
+    if len(several) > MAX_REGIONS:
+        raise ArgumentError("image", f"must be {MAX_REGIONS} pictures at most, but got {len(several)}")
+    images = [one if isinstance(one, QueryImage) else QueryImage(one) for one in several]
+    for one in images:
+        parse_request(_ImagePart, {"box_xyxy": one.box_xyxy, "weight": one.weight}, "image")
+    return images
+
+
+class _ImagePart(StrictRequest):
+    """What goes with a picture of a question."""
+
+    box_xyxy: tuple[Pixel, Pixel, Pixel, Pixel] | None
+    weight: SignedWeight
+
+
+class _Part(StrictRequest):
+    box: tuple[Pixel, Pixel, Pixel, Pixel]
+
+
+def as_box(box_xyxy: Sequence[int] | None) -> tuple[int, int, int, int] | None:
+    """Return a box of a picture; None for the whole of it.
+
+    Raises:
+        QueryError: If it is not four numbers of pixels.
+    """
+    return None if box_xyxy is None else parse_request(_Part, {"box": box_xyxy}).box
+
+
+def check_side(max_px: int) -> int:
+    """Return the longest side of a picture that is asked for.
+
+    Raises:
+        QueryError: If it is out of range.
+    """
+    if not MIN_SIDE_PX <= max_px <= MAX_SIDE_PX:
+        raise QueryError(f"max_px must be between {MIN_SIDE_PX} and {MAX_SIDE_PX:,}, but got {max_px:,}")
+    return max_px
+
+
+def as_id(given: Id) -> UUID:
+    """Return an id that may be written as text.
+
+    Raises:
+        QueryError: If it is none.
+    """
+    try:
+        return given if isinstance(given, UUID) else UUID(given)
+    except (AttributeError, ValueError) as error:
+        raise QueryError(f"{given!r} is no id; search prints those of segments and pictures") from error
+
+
+def prompt_options(prompt: PromptFields) -> PromptOptions:
+    """Return a prompt as JSON has it.
+
+    Raises:
+        QueryError: If a value is not allowed.
+    """
+    unknown = prompt.keys() - PromptFields.__annotations__.keys()
+    if unknown:
+        raise QueryError(
+            f"{', '.join(sorted(unknown))}: an object is named by {', '.join(PromptFields.__annotations__)}"
+        )
+    earlier = prompt.get("mask")
+    points = [{"x": x, "y": y, "label": 1} for x, y in _pairs("points", prompt.get("points", ()))]
+    points += [
+        {"x": x, "y": y, "label": 0} for x, y in _pairs("negative_points", prompt.get("negative_points", ()))
+    ]
+    return parse_request(
+        PromptOptions,
+        {
+            "points": points,
+            "box_xyxy": prompt.get("box"),
+            "mask": None if earlier is None else _rle_of(earlier),
+            "text": prompt.get("text"),
+            "masks": prompt.get("masks", 1),
+        },
+    )
+
+
+def _pairs(name: str, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    try:
+        return [(x, y) for x, y in points]
+    except (TypeError, ValueError) as error:
+        raise QueryError(f"{name}: must be a list of (x, y), but is {points!r}") from error
+
+
+def segment_options(image: object, image_id: Id | None, prompt: PromptFields) -> PromptOptions:
+    """Return a prompt as JSON has it, and check that one picture is named.
+
+    Raises:
+        UsageError: If neither or both of a picture and an id are given.
+        QueryError: If a value of the prompt is not allowed.
+    """
+    if (image_id is None) is (image is None):
+        raise UsageError("give either a picture, or the id of a picture of the index")
+    return prompt_options(prompt)
+
+
+def _rle_of(mask: "BoolMask") -> Rle:
+    import numpy as np
+
+    from segdex_core.masks import encode_mask
+
+    if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.any():
+        raise QueryError(f"a mask must be (H, W) bool and not empty, but is {mask.shape} {mask.dtype}")
+    encoded = encode_mask(mask)
+    return Rle(size=encoded.size_hw, counts=encoded.counts)
+
+
+def parse_request(kind: type[ModelT], values: object, name: str = "") -> ModelT:
+    """Return a request made of the arguments of a verb.
+
+    Raises:
+        ArgumentError: If a value is not allowed; the message names it.
+        QueryError: If the values do not go together.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise fault(error.errors(include_url=False), name) from error
+
+
+def search_request(
+    texts: Sequence[str | WeightedText], fields: SearchFields, *, images: Sequence[QueryImage]
+) -> SearchOptions:
+    """Return a question as JSON has it; pictures go beside it.
+
+    Raises:
+        QueryError: If a value is not allowed, or there is nothing to look for.
+    """
+    return parse_request(SearchOptions if images else SearchRequest, {"texts": texts, **fields})
+
+
+def refine_request(
+    texts: Sequence[str | WeightedText], segment_ids: Sequence[Id], fields: QuestionFields
+) -> RefineRequest:
+    """Return what is to be refined, and for which question, as JSON has it.
+
+    Raises:
+        QueryError: If a value is not allowed.
+    """
+    return parse_request(RefineRequest, {"texts": texts, "segment_ids": segment_ids, **fields})
+
+
+def job_request(paths: Sequence[str | Path], tags: Sequence[str], *, redo_outdated: bool) -> JobRequest:
+    """Return a job as JSON has it.
+
+    Raises:
+        QueryError: If a value is not allowed.
+    """
+    return parse_request(
+        JobRequest,
+        {"paths": list(map(str, paths)), "tags": list(tags), "redo_outdated": redo_outdated},
+    )
+
+
+def fault(errors: Sequence[Mapping[str, Any]], name: str = "") -> QueryError:
+    """Return the first of pydantic's errors in one line: what, what is allowed, and what was given.
+
+    Args:
+        errors: As ``ValidationError.errors`` and FastAPI list them, at least one.
+        name: Of what they are about.
+    """
+    first = errors[0]
+    # of the kinds of value that an argument may have, the one whose fields were looked at is meant
+    first = max(
+        (one for one in errors if one["loc"][:2] == first["loc"][:2]), key=lambda one: len(one["loc"])
+    )
+    where = ".".join([name] * bool(name) + [str(part) for part in first["loc"] if not _is_kind(part)])
+    problem = _problem(first)
+    if not where or not problem.startswith(("must ", "is ")):
+        return QueryError(f"{where}: {problem}" if where and first["type"] != "value_error" else problem)
+    given = first["input"]
+    says_it = problem.startswith(("is ", "must not ")) or ", but " in problem
+    if not says_it and isinstance(given, str | int | float):
+        shown = repr(given) if len(str(given)) <= _SHOWN_CHARS else f"{len(str(given)):,} characters"
+        problem += f", but got {shown}"
+    return ArgumentError(where, problem)
+
+
+_SHOWN_CHARS = 60
+_PROBLEMS: Mapping[str, str] = {
+    "missing": "is missing",
+    "extra_forbidden": "is not known",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "uuid_parsing": "must be an id",
+    "uuid_type": "must be an id",
+    "greater_than": "must be above {gt:,}",
+    "greater_than_equal": "must be {ge:,} or more",
+    "less_than_equal": "must be {le:,} or less",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have {max_length:,} characters or less",
+    "too_short": "must not be empty",
+    "too_long": "must have {max_length:,} items or less, but got {actual_length}",
+}
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    if error["type"] in _PROBLEMS:
+        return _PROBLEMS[error["type"]].format(**error.get("ctx", {}))
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return re.sub(r"^(Input|Value|[A-Z][a-z]+) should (?=be|have|match)", "must ", text)
+
+
+def _is_kind(part: int | str) -> bool:
+    """Return whether a part of a place names a kind of value, and no field: ``WeightedText``, ``uuid``."""
+    return isinstance(part, str) and (part == "uuid" or not re.fullmatch("[a-z_]+", part))

@@ -1,0 +1,96 @@
+"""The index of a labelled set: what ``segdex eval`` and ``segdex calibrate`` measure on."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from uuid import UUID
+
+import typer
+
+from segdex.cli.common import Session, opened_here
+from segdex.cli.progress import counted
+from segdex.evaluation.dataset import EvalDataset
+from segdex.evaluation.search import ingest_dataset
+from segdex.sources import open_source
+from segdex.usecases.models import Models
+from segdex.wiring import DEFAULT_PROFILE, cache_folder, open_library, plan_threads
+from segdex_core.ports.index import SegmentIndex
+from segdex_core.settings import Settings
+from segdex_ingest.analyse import Recipe
+from segdex_ingest.masks.generate import GeneratorSettings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledIndex:
+    """An index that holds the pictures of a labelled set.
+
+    Attributes:
+        index: Open.
+        recipe: What filled it.
+        models: Its models.
+        image_ids: Of the pictures, by name.
+    """
+
+    index: SegmentIndex
+    recipe: Recipe
+    models: Models
+    image_ids: Mapping[str, UUID]
+
+
+@contextmanager
+def labelled_index(
+    context: typer.Context,
+    settings: Settings,
+    dataset: EvalDataset,
+    generator: GeneratorSettings,
+    *,
+    is_named: bool,
+) -> Iterator[LabelledIndex]:
+    """Open an index, and ingest what it lacks of a labelled set.
+
+    Args:
+        context: Of the command.
+        settings: Models, limits and index.
+        dataset: The pictures.
+        generator: How they are segmented.
+        is_named: Whether the user named the index; else it is one in the cache folder.
+    """
+    models = models_of(context, settings)
+    recipe = models.recipes(generator).load()
+    if not is_named:
+        settings = with_kept_index(settings, dataset.path, recipe)
+    with opened_here(context, settings) as library:
+        index = library.create_index()
+        yield LabelledIndex(index, recipe, models, _ingested(dataset, index, recipe, settings))
+
+
+def models_of(context: typer.Context, settings: Settings) -> Models:
+    """Return the models of the settings; each is loaded when it is first used."""
+    return open_library(settings, Session.of(context).parts, has_index=False).models
+
+
+def with_kept_index(settings: Settings, data: Path, recipe: Recipe) -> Settings:
+    """Return settings with an index in the cache folder, one for each data set and recipe."""
+    name = sha256(f"{data.absolute()}|{recipe.fingerprint()}".encode()).hexdigest()[:16]
+    return settings.model_copy(update={"index": f"edge:{cache_folder(settings) / 'eval' / name}"})
+
+
+def _ingested(
+    dataset: EvalDataset, index: SegmentIndex, recipe: Recipe, settings: Settings
+) -> dict[str, UUID]:
+    """Ingest what is not there yet, and return the ids of the pictures by name."""
+    with counted("pictures", len(dataset.images)) as advance:
+        return ingest_dataset(
+            dataset,
+            index=index,
+            recipe=recipe,
+            source=open_source(),
+            profile=settings.profile or DEFAULT_PROFILE,
+            max_pixels=settings.max_pixels,
+            max_bytes=settings.max_bytes,
+            decode_threads=settings.decode_threads,
+            analysis_threads=plan_threads(settings).apply().analysis_threads,
+            on_file=lambda _: advance(),
+        )

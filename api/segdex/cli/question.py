@@ -1,0 +1,174 @@
+"""The question of ``segdex search``, made of its options; what is wrong with it names the option."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from segdex.arguments import QueryImage, SearchFields, parse_request, query_images
+from segdex.cli.common import parse_time
+from segdex.pictures import Picture
+from segdex_core.errors import UsageError
+from segdex_core.media.uris import canonical_uri
+from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS, MAX_WEIGHT
+from segdex_core.wire.search import Filter, SearchOptions, ViewWeights, WeightedSegment, WeightedText
+from segdex_search.queries import clean_text
+
+AUTO = "auto"
+"""The ``--min-score`` that leaves out pictures that do not show what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is looked for, with weights."""
+
+    texts: list[str | WeightedText]
+    images: list[Picture | QueryImage]
+    segments: list[WeightedSegment]
+    negative: list[WeightedText]
+
+
+def weigh_terms(
+    *,
+    texts: Sequence[str],
+    images: Sequence[Path],
+    segments: Sequence[str],
+    weights: Sequence[float],
+    negative: Sequence[str],
+    negative_weight: float,
+) -> Terms:
+    """Give each text, picture and segment its weight, in this order; further ones weigh 1.
+
+    A text of negative weight becomes a negative text.
+
+    Raises:
+        UsageError: If a term or weight is not allowed, or there is nothing to look for.
+    """
+    for text in (*texts, *negative):
+        clean_text(text)
+    for path in images:
+        if not path.exists():
+            raise UsageError(f"--image {path}: there is no such file")
+    count = len(texts) + len(images) + len(segments)
+    _check_weights(weights, negative_weight, count)
+    shares = iter([*weights, *[1.0] * (count - len(weights))])
+    weighed = [(text, next(shares)) for text in texts]
+    terms = Terms(
+        texts=[
+            text if share == 1 else WeightedText(text=text, weight=share)
+            for text, share in weighed
+            if share > 0
+        ],
+        images=[QueryImage(path, weight=next(shares)) for path in images],
+        segments=[
+            WeightedSegment(segment_id=parse_segment_id(given), weight=next(shares)) for given in segments
+        ],
+        negative=[
+            *(WeightedText(text=text, weight=-share) for text, share in weighed if share < 0),
+            *(WeightedText(text=text, weight=negative_weight) for text in negative),
+        ],
+    )
+    if not (terms.texts or terms.images or terms.segments):
+        raise UsageError("the query needs a text, a picture or a segment to look for")
+    return terms
+
+
+def check_question(terms: Terms, fields: SearchFields) -> None:
+    """Refuse a question that is not allowed, before an index is opened or a service is asked.
+
+    Raises:
+        ArgumentError: With what is wrong.
+    """
+    query_images(terms.images)
+    parse_request(SearchOptions, {"texts": terms.texts, **fields})
+
+
+def parse_segment_id(text: str) -> UUID:
+    """Return the id that a user wrote.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no segment id; `segdex search` prints them") from error
+
+
+def make_filter(
+    *,
+    min_area: float | None,
+    max_area: float | None,
+    sources: Sequence[Path],
+    tags: Sequence[str],
+    since: str | None,
+    until: str | None,
+) -> Filter:
+    """Return the conditions of the options.
+
+    Raises:
+        UsageError: If a value is not allowed.
+    """
+    return parse_request(
+        Filter,
+        {
+            "min_area": min_area,
+            "max_area": max_area,
+            "sources": [canonical_uri(path) for path in sources],
+            "tags": list(tags),
+            "captured_from_s": parse_time(since, option="--since"),
+            "captured_until_s": parse_time(until, option="--until"),
+        },
+    )
+
+
+def parse_min_score(given: str | None) -> float | None:
+    """Return the lowest score to show; None for no limit, or where pictures are judged instead.
+
+    Raises:
+        UsageError: If it is neither a number nor ``auto``.
+    """
+    if given is None or given == AUTO:
+        return None
+    try:
+        return float(given)
+    except ValueError as error:
+        raise UsageError(f"--min-score must be a number or auto, but got {given!r}") from error
+
+
+def parse_view_weights(given: Sequence[str]) -> ViewWeights:
+    """Return the weights of ``--view NAME=WEIGHT``; views that are not named weigh nothing.
+
+    Raises:
+        UsageError: If a name or a weight is not allowed.
+    """
+    if not given:
+        return ViewWeights()
+    weights = dict.fromkeys(DEFAULT_VIEW_WEIGHTS, 0.0)
+    for text in given:
+        name, _, share = text.partition("=")
+        if name not in weights:
+            raise UsageError(f"--view must be one of {', '.join(DEFAULT_VIEW_WEIGHTS)}, but got {name!r}")
+        try:
+            weights[name] = float(share) if share else 1.0
+        except ValueError as error:
+            raise UsageError(f"--view must be NAME=WEIGHT, such as crop=0.7, but got {text!r}") from error
+        if not 0 <= weights[name] <= MAX_WEIGHT:
+            raise UsageError(f"--view {name} must be between 0 and {MAX_WEIGHT}, but got {weights[name]:g}")
+    if not any(weights.values()):
+        raise UsageError("--view must give a view a weight above 0")
+    return ViewWeights(**weights)
+
+
+def _check_weights(weights: Sequence[float], negative_weight: float, count: int) -> None:
+    if len(weights) > count:
+        raise UsageError(
+            f"--weight was given {len(weights)} times, but there are only {count} terms to weigh"
+        )
+    for share in weights:
+        if share == 0 or not -MAX_WEIGHT <= share <= MAX_WEIGHT:
+            allowed = f"between -{MAX_WEIGHT} and {MAX_WEIGHT} and not 0"
+            raise UsageError(f"--weight must be {allowed}, but got {share:g}")
+    if not 0 < negative_weight <= MAX_WEIGHT:
+        allowed = f"above 0 and at most {MAX_WEIGHT}"
+        raise UsageError(f"--negative-weight must be {allowed}, but got {negative_weight:g}")

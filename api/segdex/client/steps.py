@@ -1,0 +1,225 @@
+"""Verbs of several calls, as generators: they yield calls, are sent their answers, and return a result.
+
+``Client`` and ``AsyncClient`` carry them out, so that each verb is written once.
+"""
+
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from segdex.arguments import Id, IngestProgress
+from segdex.client import calls
+from segdex.client.calls import Call
+from segdex.client.errors import NotThereError, RequestError
+from segdex.pictures import picture_file
+from segdex.sources import open_source
+from segdex_core.errors import ImageError, UsageError
+from segdex_core.ids import make_image_id, sha256_hex
+from segdex_core.media.uris import display_path, uri_to_path
+from segdex_core.ports.source import Listing
+from segdex_core.wire.images import (
+    ANALYSED,
+    Deleted,
+    ImageOut,
+    IngestedFile,
+    IngestReportOut,
+    Outcome,
+    SkippedFolder,
+    report_files,
+)
+from segdex_core.wire.segments import SegmentOut
+
+T = TypeVar("T")
+
+Steps = Generator[Call[Any], Any, T]
+
+_FAILED = {413: Outcome.TOO_LARGE, 415: Outcome.NOT_AN_IMAGE, 422: Outcome.UNREADABLE}
+_OF_THE_FILE = "the upload"
+"""How a service begins what it says of a file; any other 422 is of the whole request."""
+
+
+def show(segment_id: Id) -> Steps[tuple[SegmentOut, ImageOut]]:
+    """Ask for a segment, then for its picture."""
+    segment: SegmentOut = yield calls.segment(segment_id)
+    image: ImageOut = yield calls.image(segment.image_id)
+    return segment, image
+
+
+def image_segments(image_id: Id) -> Steps[tuple[list[SegmentOut], ImageOut]]:
+    """Ask for a picture, then for its segments."""
+    image: ImageOut = yield calls.image(image_id)
+    segments: list[SegmentOut] = yield calls.image_segments(image_id)
+    return segments, image
+
+
+def delete(targets: Sequence[Id | Path], *, server: str) -> Steps[Deleted]:
+    """Find out which pictures are meant, then delete them.
+
+    Args:
+        targets: Ids; or files and folders here, whose content says which pictures they are wherever the
+            service keeps them.
+        server: For messages.
+
+    Raises:
+        UsageError: If one of them names nothing that the service has; then nothing is deleted.
+    """
+    doomed: dict[UUID, None] = {}
+    for target in targets:
+        known: list[UUID] = []
+        for image_id in _ids_of(str(target)):
+            if (yield from _find(image_id)) is not None:
+                known.append(image_id)  # noqa: PERF401 - a comprehension cannot yield
+        if not known:
+            raise UsageError(
+                f"{str(target)!r} names no picture of {server}: give a picture id, or a file or folder here "
+                "with the same content"
+            )
+        doomed |= dict.fromkeys(known)
+    segments = 0
+    for image_id in doomed:
+        deleted: Deleted = yield calls.delete_image(image_id)
+        segments += deleted.segments
+    return Deleted(images=list(doomed), segments=segments)
+
+
+def refuse_choices(**choices: object) -> None:
+    """Raise if one of these arguments was given: a service has chosen.
+
+    Raises:
+        UsageError: With their names.
+    """
+    given = [name for name, value in choices.items() if value]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)} cannot be chosen here: the service segments with its own models and settings"
+        )
+
+
+def list_files(paths: Sequence[str | Path], *, include_hidden: bool, exclude: Sequence[str]) -> Listing:
+    """Return the files of this machine that places name.
+
+    Raises:
+        UsageError: If there are none.
+    """
+    places = list(map(str, paths))
+    listing = open_source().list(places, include_hidden=include_hidden, exclude=exclude)
+    if not listing.uris and not listing.problems:
+        raise UsageError(f"{', '.join(places)}: no file to ingest there; name a folder with pictures in it")
+    return listing
+
+
+def ingest(
+    listing: Listing, *, tags: Sequence[str], limit: int | None, progress: IngestProgress
+) -> Steps[IngestReportOut]:
+    """Send the files of a listing one by one; a picture that the service has with these tags is not sent.
+
+    Ctrl-C returns what was done.
+
+    Raises:
+        ServiceError: If the service fails; what was sent before stays, and the next run goes on.
+    """
+    started_s = time.perf_counter()
+    progress.on_start(len(listing.uris))
+    files: list[IngestedFile] = []
+    analysed = 0
+    interrupted = False
+    try:
+        for uri in listing.uris:
+            file = yield from _upload(uri, tags)
+            files.append(file)
+            progress.on_file(file)
+            analysed += file.outcome in ANALYSED
+            if limit is not None and analysed >= limit:
+                break
+    except KeyboardInterrupt:
+        interrupted = True
+    return report_files(
+        files,
+        skipped_folders=[
+            SkippedFolder(path=display_path(problem.uri), reason=problem.reason)
+            for problem in listing.problems
+        ],
+        elapsed_s=time.perf_counter() - started_s,
+        interrupted=interrupted,
+    )
+
+
+def _upload(uri: str, tags: Sequence[str]) -> Steps[IngestedFile]:
+    path = uri_to_path(uri)
+    try:
+        name, data = picture_file(path)
+    except (ImageError, UsageError) as error:  # not permitted, or gone since it was listed
+        return _file(uri, Outcome.UNREADABLE, str(error))
+    image_id = make_image_id(sha256_hex(data))
+    image = yield from _find(image_id)
+    if image is not None and set(tags) <= set(image.tags):
+        return _file(uri, Outcome.UNCHANGED, image_id=image_id)
+    try:
+        done = yield calls.upload(data, tags, wait=True, name=name)
+    except RequestError as error:
+        return _file(uri, _failure(error), _detail(error, uri))
+    return _file(uri, done.outcome, done.detail, segments=done.segments, image_id=done.image_id)
+
+
+def _file(
+    uri: str, outcome: str, detail: str = "", *, segments: int = 0, image_id: UUID | None = None
+) -> IngestedFile:
+    return IngestedFile(
+        uri=uri,
+        path=display_path(uri),
+        outcome=outcome,
+        detail=detail,
+        image_id=image_id,
+        segments=segments,
+    )
+
+
+def _find(image_id: UUID) -> Steps[ImageOut | None]:
+    try:
+        image: ImageOut = yield calls.image(image_id)
+    except NotThereError:
+        return None
+    return image
+
+
+def content_id(path: Path) -> UUID:
+    """Return the id that a file's content has in every index.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    return make_image_id(sha256_hex(path.read_bytes()))
+
+
+def _ids_of(given: str) -> list[UUID]:
+    try:
+        return [UUID(given)]
+    except ValueError:
+        if not Path(given).expanduser().exists():
+            return []
+    ids = []
+    for path in map(uri_to_path, open_source().list([given]).uris):
+        try:
+            ids.append(content_id(path))
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return ids
+
+
+def _failure(error: RequestError) -> Outcome:
+    """Return what became of a file that was refused; raise what would be said of every file."""
+    if error.status not in _FAILED or (error.status == 422 and not error.detail.startswith(_OF_THE_FILE)):
+        raise error
+    return _FAILED[error.status]
+
+
+def _detail(error: RequestError, uri: str) -> str:
+    """Return what the service says of the file, which it does not know by name."""
+    name, detail = display_path(uri), error.detail
+    return (
+        f"{name}{detail.removeprefix(_OF_THE_FILE)}"
+        if detail.startswith(_OF_THE_FILE)
+        else f"{name}: {detail}"
+    )

@@ -1,0 +1,32 @@
+"""Reading what comes as a form: a picture within its limit, and the JSON beside it."""
+
+from fastapi import UploadFile
+from pydantic import ValidationError
+
+from segdex.arguments import ModelT, fault
+from segdex_core.errors import ImageTooLargeError
+from segdex_core.settings import Settings
+
+
+def read_upload(file: UploadFile, settings: Settings) -> bytes:
+    """Return the bytes of an upload.
+
+    Raises:
+        ImageTooLargeError: If there are more than ``max_upload_bytes``.
+    """
+    data = file.file.read(settings.max_upload_bytes + 1)
+    if len(data) > settings.max_upload_bytes:
+        raise ImageTooLargeError(f"the upload has more than {settings.max_upload_bytes:,} bytes")
+    return data
+
+
+def read_form(request: str, kind: type[ModelT]) -> ModelT:
+    """Return the JSON of a form's field ``request``.
+
+    Raises:
+        QueryError: If it is something else.
+    """
+    try:
+        return kind.model_validate_json(request)
+    except ValidationError as error:
+        raise fault(error.errors(include_url=False), name="request") from error

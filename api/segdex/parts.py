@@ -1,0 +1,63 @@
+"""What opens the index and loads the models: functions of ``wiring``, or fakes of the tests."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from segdex_core.choices import ProfileName
+from segdex_core.ports.embedder import Embedder
+from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.segmenter import Segmenter
+from segdex_core.records import Vectors
+from segdex_core.settings import Settings
+from segdex_ingest.analyse import Recipe
+from segdex_ingest.masks.generate import GeneratorSettings
+
+if TYPE_CHECKING:
+    from segdex_search.presence import PresenceJudge
+    from segdex_search.refine.refiner import Refiner
+
+
+class OpenIndex(Protocol):
+    """Opens the index of settings."""
+
+    def __call__(self, settings: Settings, *, create: bool) -> SegmentIndex:
+        """Return the index; see ``wiring.open_index``."""
+        ...
+
+
+class MakeRefiner(Protocol):
+    """Makes what refines hits."""
+
+    def __call__(
+        self,
+        settings: Settings,
+        *,
+        segmenter: Segmenter,
+        embedder: Embedder,
+        distractors: Vectors,
+    ) -> "Refiner":
+        """Return the refiner; see ``wiring.make_refiner``."""
+        ...
+
+
+class MakeRecipe(Protocol):
+    """Puts a recipe together."""
+
+    def __call__(
+        self, settings: Settings, segmenter: Segmenter, embedder: Embedder, generator: GeneratorSettings
+    ) -> Recipe:
+        """Return the recipe; see ``wiring.make_recipe``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a library is put together from; the fields are functions of ``wiring`` in ``wiring.REAL``."""
+
+    open_index: OpenIndex
+    load_segmenter: Callable[[Settings, ProfileName], Segmenter]
+    load_embedder: Callable[[Settings, ProfileName], Embedder]
+    load_judge: "Callable[[Settings, Embedder], PresenceJudge]"
+    make_recipe: MakeRecipe
+    make_refiner: MakeRefiner

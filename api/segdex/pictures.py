@@ -1,0 +1,111 @@
+"""Pictures as callers hand them in: a path, the bytes of a file, a Pillow image or an array."""
+
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from segdex_core.errors import ImageUnreadableError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL import Image
+
+    from segdex_core.records import RGBImage
+
+    Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
+    """A path, the bytes of an image file, a Pillow image, or an (H, W, 3) uint8 array in RGB order."""
+else:
+    Picture: TypeAlias = object  # Pillow and numpy are imported when one of theirs is handed in
+
+
+def picture_file(picture: Picture) -> tuple[str, bytes]:
+    """Return a file name and the bytes of an image file that holds the picture.
+
+    Pillow images and arrays become PNG, or TIFF where PNG has no such pixels; a Pillow image is turned
+    upright by its EXIF orientation first.
+
+    Raises:
+        ImageError: If it cannot be read.
+        UsageError: If it is none of the kinds of ``Picture``, or a path that does not exist.
+    """
+    if isinstance(picture, bytes):
+        return "picture", picture
+    if isinstance(picture, str | os.PathLike):
+        path = _existing(picture)
+        try:
+            return path.name.encode("utf-8", "replace").decode(), path.read_bytes()
+        except OSError as error:
+            raise ImageUnreadableError(f"{path}: cannot be read: {error.strerror or error}") from error
+    from PIL import Image
+
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(_checked(picture))
+    return _file_of(image)
+
+
+def picture_pixels(picture: Picture, *, max_pixels: int) -> "RGBImage":
+    """Return the pixels of a picture, (H, W, 3) uint8, upright; transparent ones are laid on white.
+
+    Raises:
+        ImageError: If it cannot be decoded, or has more pixels than ``max_pixels``.
+        UsageError: If it is none of the kinds of ``Picture``, or a path that does not exist.
+    """
+    from segdex_core.media.decode import decode_image, read_image_file
+
+    if isinstance(picture, str | os.PathLike):
+        return read_image_file(_existing(picture), max_pixels=max_pixels).pixels
+    name = "the picture"
+    if isinstance(picture, bytes):
+        return decode_image(picture, name=name, max_pixels=max_pixels).pixels
+    from PIL import Image
+
+    if not isinstance(picture, Image.Image):
+        pixels = _checked(picture)
+        if pixels.shape[0] * pixels.shape[1] <= max_pixels:
+            return pixels
+    return decode_image(picture_file(picture)[1], name=name, max_pixels=max_pixels).pixels
+
+
+def _existing(place: str | os.PathLike[str]) -> Path:
+    path = Path(place).expanduser()
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such file")
+    return path
+
+
+def _file_of(image: "Image.Image") -> tuple[str, bytes]:
+    from PIL import ImageOps
+
+    buffer = BytesIO()
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in _MODES_OF_TIFF:
+            upright.save(buffer, "TIFF")
+            return "picture.tif", buffer.getvalue()
+        if upright.mode not in _MODES_OF_PNG:
+            upright = upright.convert("RGBA" if upright.mode in _MODES_WITH_ALPHA else "RGB")
+        upright.save(buffer, "PNG", compress_level=1)
+    except (OSError, SyntaxError, ValueError) as error:  # a file that Pillow opened is read only now
+        raise ImageUnreadableError(f"the picture cannot be read: {error}") from error
+    return "picture.png", buffer.getvalue()
+
+
+_MODES_OF_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
+_MODES_OF_TIFF = frozenset({"F", "I", "I;16", "I;16B", "I;16L", "LAB"})
+"""More than 8 bits, and CIELAB: the decoder scales and converts them as it does those of a file."""
+_MODES_WITH_ALPHA = frozenset({"La", "PA", "RGBa"})
+
+
+def _checked(picture: object) -> "RGBImage":
+    import numpy as np
+
+    if not isinstance(picture, np.ndarray):
+        raise UsageError(
+            f"a picture must be a path, bytes, a Pillow image or an array, but is a {type(picture).__name__}"
+        )
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
+        raise UsageError(
+            f"an array must be (H, W, 3) uint8 in RGB order, but is {picture.shape} {picture.dtype}"
+        )
+    return np.ascontiguousarray(picture)  # models take no steps back, as BGR turned into RGB has

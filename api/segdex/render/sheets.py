@@ -1,0 +1,84 @@
+"""Answers and refinements as contact sheets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from segdex.answers import Hit, in_order
+from segdex.render.drawing import SheetRow, Tile, contact_sheet, draw_heat, draw_prompt
+from segdex_core.errors import ImageError, NotFoundError, UsageError
+from segdex_core.masks import MaskRLE
+from segdex_core.records import RGBImage
+from segdex_search.refine.refiner import Refinement
+
+TILES_PER_ROW = 5
+
+
+def answer_row(heading: str, hits: Sequence[Hit]) -> SheetRow:
+    """Return the best hits of an answer as tiles; a hit whose file is gone is a grey one."""
+    best = in_order(hits)[:TILES_PER_ROW]
+    return SheetRow(heading=heading, tiles=[_tile(hit, rank=rank) for rank, hit in enumerate(best, 1)])
+
+
+def save_rows(path: Path, rows: Sequence[SheetRow], *, title: str) -> None:
+    """Write a contact sheet as PNG.
+
+    Raises:
+        UsageError: If the file cannot be written.
+    """
+    _save(contact_sheet(rows, title=title), path, option="--save")
+
+
+def save_explanation(path: Path, explained: Sequence[tuple[Hit, Refinement]], *, title: str) -> None:
+    """Write a picture of how each refinement came about: stored mask, map, prompt and new mask.
+
+    Raises:
+        UsageError: If the file cannot be written.
+    """
+    rows = []
+    for hit, one in explained:
+        pixels = hit.library.pixels(hit.image.id)
+        views = ", ".join(f"{view} {score:.3f}" for view, score in hit.record.view_scores.items())
+        stored = MaskRLE(hit.rle.size, hit.rle.counts)
+        tiles = [Tile(pixels, stored, f"stored\npredicted IoU {hit.predicted_iou:.2f}")]
+        if one.relevance is not None and one.prompt is not None:
+            relevance, prompt = one.relevance, one.prompt
+            heat = draw_heat(pixels, relevance.values, relevance.window)
+            drawn = draw_prompt(pixels, prompt.points_xy, prompt.labels, prompt.box_xyxy)
+            low, high = float(np.min(relevance.values)), float(np.max(relevance.values))
+            tiles.append(Tile(heat, None, f"relevance\n{low:.1f} to {high:.1f} deviations"))
+            tiles.append(Tile(drawn, None, "prompt of the map\npoints on and off it, box"))
+        mask = one.proposal.mask
+        new = f"{one.proposal.source}\npredicted IoU {mask.predicted_iou:.2f}"
+        tiles.append(Tile(pixels, mask.mask if mask.area_px else None, new))
+        answer = "refined" if one.decision.accepted else "kept"
+        rows.append(SheetRow(f"{hit.score:.3f} ({views}): {answer}, {one.decision.reason}", tiles))
+    _save(contact_sheet(rows, title=title, columns=4, tile_px=320), path, option="--explain")
+
+
+def _tile(hit: Hit, *, rank: int) -> Tile:
+    name = hit.image.path.rsplit("/", 1)[-1]
+    caption = f"{rank}.  {hit.score:.3f}\n{name}"
+    mask = MaskRLE(hit.rle.size, hit.rle.counts)
+    pixels = _pixels(hit)
+    if pixels is None:
+        grey = np.full((*mask.size_hw, 3), 128, dtype=np.uint8)
+        return Tile(image=grey, mask=mask, caption=f"{caption}: file is gone")
+    return Tile(image=pixels, mask=mask, caption=f"{caption}  {hit.area_fraction:.1%}")
+
+
+def _pixels(hit: Hit) -> RGBImage | None:
+    try:
+        return hit.library.pixels(hit.image.id)
+    except (ImageError, NotFoundError):
+        return None
+
+
+def _save(sheet: Image.Image, path: Path, *, option: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path, "PNG")
+    except OSError as error:
+        raise UsageError(f"{option} {path}: cannot be written: {error.strerror or error}") from error

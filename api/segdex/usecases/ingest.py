@@ -1,0 +1,230 @@
+"""Ingest what places name: list, plan, ask before pictures are segmented again, segment, write."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol, get_args, runtime_checkable
+
+from segdex.arguments import IngestProgress, MaskChoices
+from segdex.usecases.opening import LazyIndex
+from segdex_core.choices import ProfileName, Quality
+from segdex_core.errors import ArgumentError, IndexMissingError, UsageError
+from segdex_core.media.uris import canonical_path
+from segdex_core.ports.index import IndexReader, SegmentIndex
+from segdex_core.ports.source import Listing, Source
+from segdex_core.records import ImageRecord
+from segdex_core.settings import Settings
+from segdex_ingest.analyse import Recipe, RecipeSource
+from segdex_ingest.ledger import Ledger
+from segdex_ingest.masks.generate import GeneratorSettings, meta_settings, preset
+from segdex_ingest.plan import IngestPlan, plan_ingest
+from segdex_ingest.report import ANALYSED, FileOutcome, IngestReport
+from segdex_ingest.run import IngestOptions, ingest_into, rehearse
+
+GRAPH_FROM_SEGMENTS = 50_000
+"""An embedded index compares fewer one by one fast enough: 100,000 vectors of 512 take 25 to 36 ms."""
+
+
+def generator_of(choices: MaskChoices, quality: str) -> GeneratorSettings:
+    """Return the settings of the mask generator.
+
+    Raises:
+        ArgumentError: If a value is out of range.
+    """
+    if choices.select not in ("ranked", "meta"):
+        raise ArgumentError("select", f"must be ranked or meta, but got {choices.select!r}")
+    try:
+        settings = preset(quality)  # type: ignore[arg-type] # it says itself what is allowed
+        settings = meta_settings() if choices.select == "meta" else settings
+        return replace(
+            settings,
+            segments_per_image=_given(choices.segments_per_image, settings.segments_per_image),
+            points_per_side=_given(choices.points_per_side, settings.points_per_side),
+            crop_layers=_given(choices.crop_layers, settings.crop_layers),
+        )
+    except ValueError as error:
+        name, _, rest = str(error).partition(" ")
+        raise ArgumentError(name, rest) from error
+
+
+def _given(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """Recipes of which something is known before their models are loaded."""
+
+    def remembered(self) -> str | None:
+        """Return ``Recipe.fingerprint`` where it is known without loading the models, else None."""
+        ...
+
+    def image_s(self) -> float | None:
+        """Return wall seconds a picture; None where that is not known."""
+        ...
+
+    def note_rate(self, image_s: float) -> None:
+        """Remember wall seconds a picture."""
+        ...
+
+
+def list_files(
+    paths: Sequence[str],
+    *,
+    source: Source,
+    settings: Settings,
+    include_hidden: bool = False,
+    exclude: Sequence[str] = (),
+) -> Listing:
+    """Return the files that places name.
+
+    Raises:
+        UsageError: If there are none, or the index itself lies among them.
+    """
+    listing = source.list(paths, include_hidden=include_hidden, exclude=exclude)
+    if not listing.uris and not listing.problems:
+        raise UsageError(f"{', '.join(paths)}: no file to ingest there; name a folder with pictures in it")
+    if settings.index.startswith("edge:"):
+        folder = canonical_path(Path(settings.index.removeprefix("edge:")).expanduser())
+        inside = folder.as_uri() + "/"
+        if any(uri.startswith(inside) for uri in listing.uris):
+            raise UsageError(
+                f"the index {folder} lies inside what is to be ingested; choose another --index, or leave it "
+                f"out with --exclude {folder.name}"
+            )
+    return listing
+
+
+def ingest_listing(
+    listing: Listing,
+    index: SegmentIndex,
+    recipes: RecipeSource,
+    options: IngestOptions,
+    *,
+    source: Source,
+    profile: ProfileName,
+    quality: str | None,
+    redo_outdated: bool,
+    progress: IngestProgress,
+    lock: AbstractContextManager[object],
+) -> IngestReport:
+    """Bring an index up to date with the files of a listing.
+
+    Raises:
+        UsageError: If pictures would be segmented again and nobody agreed to that.
+        KeyboardInterrupt: If somebody was asked and did not agree.
+    """
+    rates = recipes if isinstance(recipes, Remembers) else None
+
+    def approve(plan: IngestPlan) -> None:
+        if plan.outdated and not redo_outdated:
+            what = plan.describe_outdated(None if rates is None else rates.image_s())
+            if progress.confirm is None:
+                raise UsageError(
+                    f"{what}: add --yes (redo_outdated), or name the settings that they were made with"
+                )
+            if not progress.confirm(f"{what}. Go on?"):
+                raise KeyboardInterrupt
+        progress.on_start(len(listing.uris))
+
+    def on_file(outcome: FileOutcome) -> None:
+        progress.on_file(outcome.to_document())
+
+    report = ingest_into(
+        index,
+        _NotedRecipes(recipes, progress.on_note),
+        listing.uris,
+        source=source,
+        profile=profile,
+        options=options,
+        quality=quality,
+        problems=listing.problems,
+        approve=approve,
+        on_file=on_file,
+        lock=lock,
+    )
+    if report.segments and not report.interrupted and index.counts().segments >= GRAPH_FROM_SEGMENTS:
+        with _noted("building the search graph", progress.on_note):
+            index.optimize()
+    analysed = sum(report.counts[outcome] for outcome in ANALYSED)
+    if analysed and rates is not None:
+        rates.note_rate(report.elapsed_s / analysed)
+    return report
+
+
+def rehearse_listing(
+    listing: Listing,
+    options: IngestOptions,
+    *,
+    source: Source,
+    index: LazyIndex,
+    recipes: Callable[[SegmentIndex], RecipeSource],
+    progress: IngestProgress,
+) -> IngestReport:
+    """Say what an ingest would do; loads no model and writes nothing.
+
+    Args:
+        listing: The files.
+        options: Limits and tags.
+        source: Where they lie.
+        index: What they would go into; it need not be there.
+        recipes: Returns the recipe for the index.
+        progress: Whom to tell.
+    """
+    known: str | None = None
+    try:
+        found = index.get()
+    except IndexMissingError:
+        records: list[ImageRecord] = []
+    else:
+        records = list(found.scroll_images())
+        chosen = recipes(found)
+        known = chosen.remembered() if isinstance(chosen, Remembers) else None
+    # where it is not remembered, the recipe of the last picture stands for it
+    recipe = known or (records[-1].recipe if records else "")
+    ledger = Ledger(records)
+    plan = plan_ingest(listing.uris, source=source, ledger=ledger, recipe=recipe)
+    progress.on_start(len(listing.uris))
+    return rehearse(
+        plan,
+        source=source,
+        ledger=ledger,
+        options=options,
+        problems=listing.problems,
+        on_file=lambda one: progress.on_file(one.to_document()),
+    )
+
+
+def quality_of(index: IndexReader) -> Quality:
+    """Return the quality of the masks that fill an index, ``balanced`` where it is not known."""
+    found = index.fingerprint()
+    known = None if found is None else found.quality
+    return next((quality for quality in get_args(Quality) if quality == known), "balanced")
+
+
+class _NotedRecipes:
+    """Recipes that say so while their models are loaded."""
+
+    def __init__(self, recipes: RecipeSource, on_note: Callable[[str], None]) -> None:
+        self._recipes = recipes
+        self._on_note = on_note
+
+    def fingerprint(self) -> str:
+        """See ``RecipeSource``."""
+        with _noted("loading the models", self._on_note):  # where it is not remembered
+            return self._recipes.fingerprint()
+
+    def load(self) -> Recipe:
+        """See ``RecipeSource``."""
+        with _noted("loading the models", self._on_note):
+            return self._recipes.load()
+
+
+@contextmanager
+def _noted(note: str, on_note: Callable[[str], None]) -> Iterator[None]:
+    on_note(note)
+    try:
+        yield
+    finally:
+        on_note("")

@@ -1,0 +1,126 @@
+"""Models that are loaded when they are first used."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from threading import RLock
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from segdex.parts import Parts
+from segdex_core.choices import ProfileName
+from segdex_core.ports.embedder import Embedder
+from segdex_core.ports.segmenter import Segmenter
+from segdex_core.settings import Settings
+from segdex_ingest.analyse import Recipe, RecipeSource
+from segdex_ingest.masks.generate import GeneratorSettings
+
+if TYPE_CHECKING:
+    from segdex_search.presence import PresenceJudge
+    from segdex_search.refine.refiner import Refiner
+
+T = TypeVar("T")
+
+
+class LazyModels:
+    """Models that are loaded on first use; see ``Models``. One call runs at a time, in the caller's thread.
+
+    Args:
+        settings: Which models.
+        parts: What loads them.
+        choose_profile: Returns the profile; called when the first model is needed.
+        remember: Returns a recipe that loads its models by the function that is handed in, and remembers its
+            fingerprint between processes.
+        analysis_threads: Returns the threads of an ingest; called when one begins.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        parts: Parts,
+        *,
+        choose_profile: Callable[[], ProfileName],
+        remember: Callable[[ProfileName, GeneratorSettings, Callable[[], Recipe]], RecipeSource],
+        analysis_threads: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._remember = remember
+        self._analysis_threads = analysis_threads
+        self._lock = RLock()
+        self._profile = _Once(choose_profile, self._lock)
+        self._segmenter = _Once(lambda: parts.load_segmenter(settings, self.profile), self._lock)
+        self._embedder = _Once(lambda: parts.load_embedder(settings, self.profile), self._lock)
+        self._judge = _Once(lambda: parts.load_judge(settings, self.embedder), self._lock)
+        self._refiner = _Once(self._make_refiner, self._lock)
+
+    @property
+    def profile(self) -> ProfileName:
+        """See ``Models``."""
+        return self._profile.get()
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """See ``Models``."""
+        return self._segmenter.get()
+
+    @property
+    def embedder(self) -> Embedder:
+        """See ``Models``."""
+        return self._embedder.get()
+
+    @property
+    def judge(self) -> "PresenceJudge":
+        """See ``Models``."""
+        return self._judge.get()
+
+    @property
+    def refiner(self) -> "Refiner":
+        """See ``Models``."""
+        return self._refiner.get()
+
+    @property
+    def analysis_threads(self) -> int:
+        """See ``Models``."""
+        return self._analysis_threads()
+
+    def recipes(self, generator: GeneratorSettings) -> RecipeSource:
+        """See ``Models``; the models are loaded when a picture has to be analysed."""
+
+        def load() -> Recipe:
+            return self._parts.make_recipe(self._settings, self.segmenter, self.embedder, generator)
+
+        return self._remember(self.profile, generator, load)
+
+    def run(self, call: Callable[[], T]) -> T:
+        """See ``Models``."""
+        with self._lock:
+            return call()
+
+    def _make_refiner(self) -> "Refiner":
+        return self._parts.make_refiner(
+            self._settings,
+            segmenter=self.segmenter,
+            embedder=self.embedder,
+            distractors=self.judge.distractors,
+        )
+
+
+class _Once(Generic[T]):
+    """What is made when it is first asked for.
+
+    Args:
+        make: Makes it; it may ask for others with the same lock.
+        lock: Held meanwhile. One for all that need each other, and for the calls of models: with a lock for
+            each, a thread that loads and one that runs a call could wait for each other for ever.
+    """
+
+    def __init__(self, make: Callable[[], T], lock: AbstractContextManager[object]) -> None:
+        self._make, self._lock = make, lock
+        self._made: list[T] = []
+
+    def get(self) -> T:
+        """Return it."""
+        if not self._made:  # what is there already does not wait for a call that runs
+            with self._lock:
+                if not self._made:
+                    self._made.append(self._make())
+        return self._made[0]

@@ -1,0 +1,80 @@
+"""Delete pictures from an index, and bring it in line with the files that still exist."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from segdex_core.errors import UsageError
+from segdex_core.media.uris import canonical_uri, display_path, spellings
+from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.source import Source
+from segdex_core.records import ImageRecord
+from segdex_core.wire.images import Deleted, Synced
+from segdex_ingest.sync import apply_sync, plan_sync
+from segdex_search.answer import require_filled
+
+
+def delete_images(index: SegmentIndex, targets: Sequence[str]) -> Deleted:
+    """Delete pictures and their segments; files stay.
+
+    Args:
+        index: Where they are.
+        targets: Ids of pictures, files, or folders. A picture that lies elsewhere too is deleted as a whole.
+
+    Raises:
+        UsageError: If one of them names no picture; then nothing is deleted.
+    """
+    require_filled(index)
+    ledger = list(index.scroll_images())
+    doomed: dict[UUID, ImageRecord] = {}
+    for given in targets:
+        found = _matching(given, ledger)
+        if not found:
+            raise UsageError(
+                f"{given!r} names no picture of {index.location}: give a file, a folder or a picture id"
+            )
+        doomed.update((record.image_id, record) for record in found)
+    for record in doomed.values():
+        index.delete_image(record.image_id)
+    return Deleted(images=list(doomed), segments=sum(record.segment_count for record in doomed.values()))
+
+
+def sync_index(index: SegmentIndex, *, source: Source, dry_run: bool, force: bool) -> Synced:
+    """Remove pictures whose files are gone, and what an interrupted ingest left behind.
+
+    Args:
+        index: What to change.
+        source: Where the files lie.
+        dry_run: Change nothing.
+        force: Go on although every picture is gone.
+
+    Raises:
+        UsageError: If every picture is gone, which an unmounted disk does, without ``force``.
+    """
+    require_filled(index)
+    plan = plan_sync(index, source=source)
+    if plan.images and len(plan.gone) == plan.images and not (dry_run or force):
+        raise UsageError(
+            f"all {plan.images:,} pictures of {index.location} are gone, the first from "
+            f"{display_path(plan.gone[0].files[0].uri)}; is a disk not mounted? --force removes them all"
+        )
+    if not dry_run:
+        apply_sync(plan, index)
+    return Synced(
+        gone=[display_path(record.files[0].uri) for record in plan.gone],
+        moved=len(plan.moved),
+        orphans=len(plan.orphans),
+        images=plan.images,
+        dry_run=dry_run,
+    )
+
+
+def _matching(given: str, ledger: list[ImageRecord]) -> list[ImageRecord]:
+    """Return the pictures that an id, a file or a folder names."""
+    try:
+        image_id = UUID(given)
+    except ValueError:
+        uri = canonical_uri(given)
+        named = {uri, *spellings(uri)}
+        here = [record for record in ledger if any(canonical_uri(file.uri) in named for file in record.files)]
+        return here or [record for record in ledger if named & set(record.sources)]
+    return [record for record in ledger if record.image_id == image_id]

@@ -1,0 +1,63 @@
+"""Re-decode the masks of segments for a question."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from segdex.usecases.images import ImageReader
+from segdex.usecases.models import Models
+from segdex.usecases.search import SentImage, question_terms
+from segdex_core.errors import QueryError
+from segdex_core.ports.index import IndexReader
+from segdex_core.wire.search import RefineRequest
+from segdex_search.answer import check_embedder
+from segdex_search.embed import embed_query
+from segdex_search.queries import TextTerm
+from segdex_search.refine.refiner import Refinement, refine_segments
+
+
+def refine_each(
+    request: RefineRequest,
+    sent: Sequence[SentImage],
+    *,
+    index: IndexReader,
+    models: Models,
+    images: ImageReader,
+) -> Iterator[Refinement]:
+    """Yield the refinement of each segment, in the order of their ids.
+
+    Everything is checked at once; masks are decoded one by one as they are asked for.
+
+    Args:
+        request: The question, and the ids of the segments.
+        sent: Pictures that came with the question.
+        index: Where the segments are.
+        models: What filled the index.
+        images: Reads the pictures.
+
+    Raises:
+        QueryError: If there is nothing to look for.
+        NotFoundError: If a segment is not in the index.
+        ImageError: If the file of a picture is gone or has changed.
+    """
+    check_embedder(index, models.embedder)
+    terms = question_terms(request, sent, images)
+    if not any(term.weight > 0 for term in terms):
+        raise QueryError("the query needs a text, a picture or a segment to look for")
+    weights = {view: weight for view, weight in request.view_weights.model_dump().items() if weight > 0}
+    vectors = embed_query(terms, views=tuple(weights), embedder=models.embedder, index=index)
+    texts = [term.text for term in terms if isinstance(term, TextTerm) and term.weight > 0]
+    chosen = [images.segment_with_image(segment_id) for segment_id in dict.fromkeys(request.segment_ids)]
+    made = refine_segments(
+        [record for record, _ in chosen],
+        refiner=models.refiner,
+        question=np.sum(list(vectors.values()), axis=0),
+        text=texts[0] if len(texts) == len(terms) == 1 else None,
+        read_picture=images.pixels,
+    )
+
+    def each() -> Iterator[Refinement]:
+        while (one := models.run(lambda: next(made, None))) is not None:
+            yield one
+
+    return each()

@@ -1,0 +1,208 @@
+"""Answer a question: embed, ask the index, judge, explain, and page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from uuid import UUID
+
+from segdex.render.results import hit_out
+from segdex.usecases.cursors import make_cursor, read_cursor
+from segdex.usecases.images import ImageReader
+from segdex.usecases.models import Models
+from segdex_core.errors import QueryError
+from segdex_core.geometry import BoxXYXY
+from segdex_core.media.uris import canonical_uri, spellings
+from segdex_core.ports.index import IndexReader
+from segdex_core.records import RGBImage, SegmentFilter
+from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, MAX_LIMIT
+from segdex_core.wire.search import (
+    Filter,
+    Question,
+    Region,
+    SearchOptions,
+    SearchResponse,
+    TermScore,
+    WeightedSegment,
+    WeightedText,
+)
+from segdex_search.answer import SearchAnswer, require_filled, search
+from segdex_search.explain import term_scores
+from segdex_search.queries import ImageTerm, SearchQuery, SegmentTerm, Term, TextTerm, has_text
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SentImage:
+    """A picture that came with a question.
+
+    Attributes:
+        pixels: (H, W, 3) uint8.
+        box_xyxy: The object in it; None for all of it.
+        weight: Beside the other terms.
+    """
+
+    pixels: RGBImage
+    box_xyxy: tuple[int, int, int, int] | None = None
+    weight: float = 1.0
+
+    def term(self) -> ImageTerm:
+        """Return it as a term of a query.
+
+        Raises:
+            QueryError: If the box has no pixel of the picture.
+        """
+        return ImageTerm(part_of(self.pixels, self.box_xyxy), self.weight)
+
+
+def answer_search(
+    options: SearchOptions,
+    sent: Sequence[SentImage],
+    *,
+    index: IndexReader,
+    models: Models,
+    images: ImageReader,
+    index_key: str,
+) -> SearchResponse:
+    """Return the pictures with the segments that answer a question, best first.
+
+    Args:
+        options: The question.
+        sent: Pictures that came with it.
+        index: Whom to ask.
+        models: What filled the index.
+        images: Reads the pictures of regions.
+        index_key: Of the index: no page of one index goes on in another.
+
+    Raises:
+        QueryError: If there is nothing to look for, or a value is out of range.
+        IndexMismatchError: If another embedder filled the index.
+    """
+    asked = _identity(options, sent, index_key)
+    offset = read_cursor(options.cursor, asked)
+    found = require_filled(index)
+    query = SearchQuery(
+        terms=question_terms(options, sent, images),
+        where=to_filter(options.filter),
+        limit=min(options.limit, MAX_LIMIT - offset),
+        offset=offset,
+        per_image=options.per_image,
+        min_score=options.min_score,
+        view_weights=options.view_weights.model_dump(),
+        level=options.level,
+        nms=options.nms,
+        exact=options.exact,
+    )
+    is_judged = options.matches_only or has_text(query)
+    answer = search(
+        query,
+        index=index,
+        embedder=models.embedder,
+        judge=models.judge if is_judged else None,
+        keep_weak=not options.matches_only,
+    )
+    explained = _explained(query, answer, index=index, models=models) if options.explain else {}
+    return SearchResponse(
+        answer="found" if any(hit.is_match for hit in answer.hits) else "not_there",
+        embedder=answer.embedder,
+        segmenter=found.segmenter,
+        profile=models.profile,
+        timings_ms=dict(answer.timings_ms),
+        hits=[
+            hit_out(hit, rank=rank, terms=explained) for rank, hit in enumerate(answer.hits, start=offset + 1)
+        ],
+        next_cursor=make_cursor(offset, options.limit, asked) if answer.more else None,
+    )
+
+
+def question_terms(question: Question, sent: Sequence[SentImage], images: ImageReader) -> tuple[Term, ...]:
+    """Return the terms of a question.
+
+    Raises:
+        QueryError: If a text is not allowed, or a box has no pixel of its picture.
+        ImageError: If the file of a region's picture is gone or has changed.
+    """
+
+    def region_term(region: Region) -> ImageTerm:
+        return ImageTerm(part_of(images.pixels(region.image_id), region.box_xyxy), region.weight)
+
+    return (
+        *(_text_term(text, 1.0) for text in question.texts),
+        *(one.term() for one in sent),
+        *map(region_term, question.regions),
+        *(
+            SegmentTerm(one.segment_id, one.weight) if isinstance(one, WeightedSegment) else SegmentTerm(one)
+            for one in question.segments
+        ),
+        *(_text_term(text, DEFAULT_NEGATIVE_WEIGHT, sign=-1) for text in question.negative),
+    )
+
+
+def to_filter(conditions: Filter) -> SegmentFilter:
+    """Return conditions as the index knows them.
+
+    Raises:
+        QueryError: If a source is neither an absolute path nor a URI.
+    """
+    captured_from_s, captured_until_s = conditions.captured_range_s()
+    return SegmentFilter(
+        image_ids=tuple(conditions.image_ids),
+        min_area_fraction=conditions.min_area,
+        max_area_fraction=conditions.max_area,
+        sources=tuple(uri for source in conditions.sources for uri in _source_uris(source)),
+        tags=tuple(conditions.tags),
+        captured_from_s=captured_from_s,
+        captured_until_s=captured_until_s,
+    )
+
+
+def part_of(pixels: RGBImage, box_xyxy: tuple[int, int, int, int] | None) -> RGBImage:
+    """Return the part of a picture in a box; None for the whole of it.
+
+    Raises:
+        QueryError: If the box has no pixel of the picture.
+    """
+    if box_xyxy is None:
+        return pixels
+    box = BoxXYXY(*box_xyxy)
+    part = pixels[box.y1 : box.y2, box.x1 : box.x2]
+    if not part.size:
+        shown, size = ",".join(map(str, box)), f"{pixels.shape[1]} x {pixels.shape[0]}"
+        raise QueryError(f"the box {shown} has no pixel of the picture, which is {size}")
+    return part
+
+
+def _identity(options: SearchOptions, sent: Sequence[SentImage], index_key: str) -> str:
+    """Return all that tells one question from another."""
+    asked = options.model_dump_json(exclude={"cursor", "limit", "explain"})
+    for one in sent:
+        asked += f" {sha256(one.pixels.tobytes()).hexdigest()} {one.pixels.shape} {one.box_xyxy} {one.weight}"
+    return asked + index_key
+
+
+def _explained(
+    query: SearchQuery, answer: SearchAnswer, *, index: IndexReader, models: Models
+) -> dict[UUID, list[TermScore]]:
+    found = term_scores(query, answer.hits, embedder=models.embedder, index=index)
+    return {
+        segment_id: [
+            TermScore(term=_name(term), weight=term.weight, score=score)
+            for term, score in zip(query.terms, scores, strict=True)
+        ]
+        for segment_id, scores in found.items()
+    }
+
+
+def _name(term: Term) -> str:
+    if isinstance(term, TextTerm):
+        return term.text
+    return f"segment {term.segment_id}" if isinstance(term, SegmentTerm) else "picture"
+
+
+def _text_term(given: str | WeightedText, weight: float, *, sign: int = 1) -> TextTerm:
+    text, weight = (given, weight) if isinstance(given, str) else (given.text, given.weight)
+    return TextTerm(text, sign * weight)
+
+
+def _source_uris(source: str) -> tuple[str, ...]:
+    if "://" not in source and (not source.startswith("/") or "\0" in source):
+        raise QueryError(f"a source must be an absolute path or a URI, but is {source!r}")
+    return spellings(canonical_uri(source))
