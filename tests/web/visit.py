@@ -45,7 +45,7 @@ class Visit:
         """Open the page, until it says what the index holds, and note from now on what goes wrong."""
         self._watch(self.page.context)
         self.page.goto(self.url)
-        expect(self.status).not_to_have_text("Ask for something.")
+        expect(self.status).not_to_have_text("Search the library.")
 
     def ask(self, words: str) -> None:
         """Search by words, as one does who types."""

@@ -81,7 +81,7 @@ def sync_command(
     else:
         verb = "would remove" if dry_run else "removed"
         console_out().print(
-            f"{verb} {len(found.gone):,} of {found.images:,} pictures; {found.moved:,} lie in fewer places; "
+            f"{verb} {len(found.gone):,} of {found.images:,} pictures; {found.moved:,} lost some of their files; "
             f"{found.orphans:,} leftovers of interrupted ingests"
         )
     return 0

@@ -85,10 +85,10 @@ def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
 _TITLES = {
     400: "Bad request",
     401: "A key is needed",
-    403: "The key may not do this",
-    404: "Not there",
+    403: "Forbidden",
+    404: "Not found",
     405: "Another method is needed",
-    406: "No such form",
+    406: "Not acceptable",
     410: "Its file is gone",
     411: "The length is needed",
     413: "Too large",

@@ -141,5 +141,5 @@ $("narrow").open = matchMedia("(min-width: 701px)").matches; // a phone shows hi
 const untouched = $("status").textContent;
 const first = (text, isError) => { if ($("status").textContent === untouched) tell("status", text, isError); };
 json("GET", "/v1/stats").then(({ images, segments, profile }) => first(images
-  ? `${count(segments, "segment")} in ${count(images, "picture")}, profile ${profile}. Ask for something.`
+  ? `${count(segments, "segment")} in ${count(images, "picture")}, profile ${profile}. Search them.`
   : "The index is empty: add a picture, or let a job ingest a folder.")).catch((error) => first(error.message, error.status !== 503));

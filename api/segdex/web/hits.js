@@ -77,7 +77,7 @@ function statusOf(hits) {
   }
   if (hits.length) return `Not there: no picture stands out for ${what}. The nearest, by ${embedder}:`;
   if (options.matches_only) return `Not there: no picture stands out for ${what}.`;
-  return `Nothing found for ${what}; do the filters leave any picture?`;
+  return `No matches for ${what}. Check the filters.`;
 }
 
 /** What comes between the pictures that show it and those that are only nearest. */

@@ -1,7 +1,7 @@
 // The service: requests with the key of this tab, and pictures that are kept.
 
 const KEY = "segdex-key", KEPT_PICTURES = 200;
-const GONE = "the service does not answer: is it still running?";
+const GONE = "Can't reach the service. Is it running?";
 const pictures = new Map(); // address to a promise of an ImageBitmap
 
 /** An answer that says no; `status` is that of HTTP, 0 where nobody answered. */
