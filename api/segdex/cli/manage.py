@@ -81,8 +81,8 @@ def sync_command(
     else:
         verb = "would remove" if dry_run else "removed"
         console_out().print(
-            f"{verb} {len(found.gone):,} of {found.images:,} pictures; {found.moved:,} lost some of their files; "
-            f"{found.orphans:,} leftovers of interrupted ingests"
+            f"{verb} {len(found.gone):,} of {found.images:,} pictures; {found.moved:,} lost some of their "
+            f"files; {found.orphans:,} leftovers of interrupted ingests"
         )
     return 0
 
