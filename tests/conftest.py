@@ -51,7 +51,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by where they are, and run those without a marker first, then marker by marker.
 
-    The order within is kept.
+    The order within is kept. Where several processes run them, the longest come first: one that begins last
+    would keep the others waiting.
     """
     for item in items:
         for place in (item.path, *item.path.parents):
@@ -60,7 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: max(
             (n for n, name in enumerate(_ORDER, 1) if item.get_closest_marker(name)), default=0
-        )
+        ),
+        reverse="PYTEST_XDIST_WORKER" in os.environ,
     )
 
 
