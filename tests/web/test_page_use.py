@@ -668,10 +668,10 @@ def test_a_late_answer_about_jobs_does_not_wipe_the_error_of_a_newer_action(seen
 
 def test_a_list_of_jobs_that_could_not_be_read_is_an_error_until_it_can(seen: Visit) -> None:
     line = seen.page.locator("#job-status")
-    problem = {"detail": "the queue of jobs Can't reach the service"}
+    problem = {"detail": "the queue of jobs does not answer"}
     seen.page.route("**/v1/jobs", lambda route: route.fulfill(status=503, json=problem))
     seen.page.get_by_role("button", name="Jobs…").click()
-    expect_error(line, "the queue of jobs Can't reach the service")
+    expect_error(line, "the queue of jobs does not answer")
 
     seen.page.unroute("**/v1/jobs")
 
