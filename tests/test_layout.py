@@ -170,6 +170,20 @@ def test_no_file_names_a_registry_host_or_a_path_of_somebodys_machine() -> None:
     assert found == []
 
 
+def test_the_documentation_names_only_files_that_exist() -> None:
+    files = [f"/{path.relative_to(ROOT).as_posix()}" for path in _repository_files()]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    named = {name for page in pages for name in re.findall(r"`([\w./-]+\.py)`", page.read_text())}
+    gone = {
+        name
+        for name in named
+        if not any(re.search(f"/{re.escape(name).replace(re.escape('...'), '.+')}$", file) for file in files)
+    }
+
+    assert len(named) > 20
+    assert gone == set()
+
+
 def _shipped_sources() -> set[str]:
     """Return the files of the packages, relative to the repository."""
     return {

@@ -51,12 +51,6 @@ class Verbs(Protocol):
         ...
 
 
-class RefineFields(QuestionFields, total=False):
-    """The terms of a question beside its texts."""
-
-    image: ImageArgument
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
     """What was asked for: enough to refine a hit of the answer, or to ask for the next page.
@@ -72,10 +66,10 @@ class Question:
     fields: SearchFields = field(default_factory=SearchFields)
 
     @property
-    def terms(self) -> RefineFields:
-        """What the question asks for beside its texts, without what chooses and orders the hits."""
+    def terms(self) -> QuestionFields:
+        """What the question asks for beside texts and pictures, without what chooses and orders the hits."""
         fields = self.fields
-        terms: RefineFields = {"image": self.image}
+        terms: QuestionFields = {}
         if "segments" in fields:
             terms["segments"] = fields["segments"]
         if "regions" in fields:
@@ -235,7 +229,10 @@ class Hit(Scored, Segment):
         Raises:
             ImageError: If the file of the picture is gone or has changed.
         """
-        [one] = self.library.refine(*self.question.texts, segment_ids=[self.id], **self.question.terms)
+        question = self.question
+        [one] = self.library.refine(
+            *question.texts, segment_ids=[self.id], image=question.image, **question.terms
+        )
         return refined_hit(self, one)
 
 
@@ -322,7 +319,10 @@ class Answer(Hits[Hit]):
         chosen = {hit.id: hit for hit in self.hits[: check_first(first)]}
         if chosen:
             question = self.question
-            for one in self._library.refine(*question.texts, segment_ids=list(chosen), **question.terms):
+            found = self._library.refine(
+                *question.texts, segment_ids=list(chosen), image=question.image, **question.terms
+            )
+            for one in found:
                 yield refined_hit(chosen[one.segment_id], one)
 
     def next_page(self) -> "Answer | None":

@@ -73,7 +73,10 @@ class AsyncHit(Scored, AsyncSegment):
 
     async def refine(self) -> "AsyncHit":
         """As ``Hit.refine``."""
-        found = self.library.refine(*self.question.texts, segment_ids=[self.id], **self.question.terms)
+        question = self.question
+        found = self.library.refine(
+            *question.texts, segment_ids=[self.id], image=question.image, **question.terms
+        )
         [one] = [each async for each in found]
         return refined_hit(self, one)
 
@@ -90,7 +93,9 @@ class AsyncAnswer(Hits[AsyncHit]):
         chosen = {hit.id: hit for hit in self.hits[: check_first(first)]}
         if chosen:
             question = self.question
-            found = self._library.refine(*question.texts, segment_ids=list(chosen), **question.terms)
+            found = self._library.refine(
+                *question.texts, segment_ids=list(chosen), image=question.image, **question.terms
+            )
             async for one in found:
                 yield refined_hit(chosen[one.segment_id], one)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, Unpack, cast
+from typing import TYPE_CHECKING, Self, Unpack
 from uuid import UUID
 
 from segdex.answers import (
@@ -47,13 +47,15 @@ from segdex.render.results import (
     refinement_out,
     segment_out,
 )
+from segdex.sources import list_files
 from segdex.usecases.images import ImageReader
 from segdex.usecases.ingest import (
+    build_graph,
     generator_of,
     ingest_listing,
-    list_files,
     quality_of,
     rehearse_listing,
+    require_outside,
 )
 from segdex.usecases.manage import delete_images, sync_index
 from segdex.usecases.models import Models
@@ -77,6 +79,7 @@ from segdex_core.wire.search import (
     WeightedText,
 )
 from segdex_core.wire.segments import MasksOut, PromptOptions
+from segdex_ingest.analyse import RecipeSource
 from segdex_ingest.masks.generate import preset
 from segdex_ingest.report import IngestReport
 from segdex_ingest.run import IngestOptions, ingest_into
@@ -249,8 +252,7 @@ class Library:
         if not hits:
             return
         question = answer.question
-        terms = {name: value for name, value in question.terms.items() if name != "image"}
-        request = refine_request(question.texts, list(hits), cast("QuestionFields", terms))
+        request = refine_request(question.texts, list(hits), question.terms)
         for one in self.refinements(request, self._sent(query_images(question.image))):
             yield hits[one.segment_id], one
 
@@ -286,7 +288,7 @@ class Library:
         Raises:
             NotFoundError: If it is not there.
         """
-        record, image = self._images.segment_with_image(as_id(segment_id))
+        [(record, image)] = self._images.segments_with_images([as_id(segment_id)])
         return Segment(segment_out(record), image_out(image), self)
 
     def image(self, image_id: Id) -> ImageOut:
@@ -316,9 +318,9 @@ class Library:
         Raises:
             NotFoundError: If the picture is not there.
         """
-        image = self.image(image_id)
-        found = self._images.segments_of(as_id(image_id))
-        return [Segment(segment_out(record), image, self) for record in found]
+        image = self._images.image(as_id(image_id))
+        shown = image_out(image)
+        return [Segment(segment_out(record), shown, self) for record in self._images.segments_of(image)]
 
     def pixels(self, image_id: Id, box_xyxy: tuple[int, int, int, int] | None = None) -> RGBImage:
         """Return the pixels of a picture, or of a box in it, (H, W, 3) uint8, upright.
@@ -382,21 +384,28 @@ class Library:
         generator_of(choices, choices.quality or "balanced")  # refused before anything is opened
         limit, tags = check_limit(limit), clean_tags(tags)
         listing = list_files(
-            [str(path) for path in paths],
-            source=self.source,
-            settings=self.settings,
-            include_hidden=include_hidden,
-            exclude=exclude,
+            self.source, list(map(str, paths)), include_hidden=include_hidden, exclude=exclude
         )
-        ingest = self.rehearse_files if dry_run else self.ingest_files
-        report = ingest(
+        require_outside(self.settings.index, listing)
+        progress = progress or IngestProgress()
+        if dry_run:
+            return rehearse_listing(
+                listing,
+                self._options(tags, limit),
+                source=self.source,
+                index=self._index,
+                recipes=lambda index: self._recipes(choices, choices.quality or quality_of(index)),
+                progress=progress,
+            ).to_document()
+        report = self.ingest_files(
             listing,
             choices=choices,
             tags=tags,
             limit=limit,
             redo_outdated=redo_outdated,
-            progress=progress or IngestProgress(),
+            progress=progress,
         )
+        build_graph(self.index, report, progress)
         return report.to_document()
 
     def ingest_files(
@@ -409,13 +418,13 @@ class Library:
         redo_outdated: bool,
         progress: IngestProgress,
     ) -> IngestReport:
-        """Ingest the files of a listing; see ``ingest``. Jobs and evaluations call it too."""
+        """Ingest the files of a listing as ``ingest`` does, without its search graph; jobs call it too."""
         index = self.create_index()
         quality = choices.quality or quality_of(index)
         return ingest_listing(
             listing,
             index,
-            self.models.recipes(generator_of(choices, quality)),
+            self._recipes(choices, quality),
             replace(self._options(tags, limit), analysis_threads=self.models.analysis_threads),
             source=self.source,
             profile=self.models.profile,
@@ -423,28 +432,6 @@ class Library:
             redo_outdated=redo_outdated,
             progress=progress,
             lock=self._writing,
-        )
-
-    def rehearse_files(
-        self,
-        listing: Listing,
-        *,
-        choices: MaskChoices,
-        tags: tuple[str, ...],
-        limit: int | None,
-        redo_outdated: bool,  # noqa: ARG002 - the arguments of ingest_files
-        progress: IngestProgress,
-    ) -> IngestReport:
-        """Say what ``ingest_files`` would do; loads no model and writes nothing."""
-        return rehearse_listing(
-            listing,
-            self._options(tags, limit),
-            source=self.source,
-            index=self._index,
-            recipes=lambda index: self.models.recipes(
-                generator_of(choices, choices.quality or quality_of(index))
-            ),
-            progress=progress,
         )
 
     def upload(
@@ -596,6 +583,9 @@ class Library:
             read=lambda: self._images.pixels_of(image),
             image_id=image_id,
         )
+
+    def _recipes(self, choices: MaskChoices, quality: str) -> RecipeSource:
+        return self.models.recipes(generator_of(choices, quality))
 
     def _options(self, tags: tuple[str, ...], limit: int | None = None) -> IngestOptions:
         return IngestOptions(

@@ -1,6 +1,9 @@
-"""Where pictures are read from."""
+"""Where pictures are read from, and which files places name."""
 
-from segdex_core.ports.source import Source
+from collections.abc import Sequence
+
+from segdex_core.errors import UsageError
+from segdex_core.ports.source import Listing, Source
 
 
 def open_source() -> Source:
@@ -8,3 +11,17 @@ def open_source() -> Source:
     from segdex_backends.sources.files import FileSource
 
     return FileSource()
+
+
+def list_files(
+    source: Source, paths: Sequence[str], *, include_hidden: bool = False, exclude: Sequence[str] = ()
+) -> Listing:
+    """Return the files that places name; see ``Source.list``.
+
+    Raises:
+        UsageError: If there are none.
+    """
+    listing = source.list(paths, include_hidden=include_hidden, exclude=exclude)
+    if not listing.uris and not listing.problems:
+        raise UsageError(f"{', '.join(paths)}: no file to ingest there; name a folder with pictures in it")
+    return listing

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from segdex.arguments import fault
+from segdex.faults import fault
 from segdex.library import Library
 from segdex.parts import Parts
 from segdex.recipes import RememberedRecipe, recipe_key
@@ -274,7 +274,8 @@ def load_service(settings: Settings, parts: Parts) -> "Loaded":
         jobs = library.queue
         index = library.create_index()
         models = library.models
-        recipe = models.recipes(preset(quality_of(index))).load()
+        # not by models.recipes: an ingest shares the cores among pictures, a service keeps them for each
+        recipe = parts.make_recipe(settings, models.segmenter, models.embedder, preset(quality_of(index)))
         prepare_index(index, recipe, profile=models.profile)
         model_thread = ModelThread(recipe.embedder, max_waiting=settings.max_waiting)
         served = ServiceModels(recipe, models.profile, models.judge, models.refiner, model_thread)

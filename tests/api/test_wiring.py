@@ -99,6 +99,19 @@ def test_torch_takes_the_threads_of_a_plan_when_it_is_applied(threads: int) -> N
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.service
+@pytest.mark.models
+@pytest.mark.usefixtures("_threads_restored")
+def test_the_models_of_a_service_keep_all_cores(tmp_path: Path) -> None:
+    import torch
+    from tests.fakes.service import load
+
+    torch.set_num_threads(3)
+    load(tmp_path / "set", settings=build_settings(analysis_threads=2, cache_dir=tmp_path)).close()
+
+    assert torch.get_num_threads() == 3
+
+
 class ReadingEmbedder(ColourEmbedder):
     """Remembers how many texts it read."""
 

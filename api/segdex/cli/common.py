@@ -245,11 +245,20 @@ def opened(
         with opened_here(context, settings, has_index=has_index) as library:
             yield library
         return
+    with client_of(settings.server, settings) as client:
+        yield client
+
+
+def client_of(server: str, settings: "Settings") -> "Client":
+    """Return the client of a service, to be closed, with the key of the settings.
+
+    Raises:
+        UsageError: If the address is none.
+    """
     from segdex.client import Client  # what works on an index here needs no HTTP
 
     key = settings.server_key
-    with Client(settings.server, api_key=None if key is None else key.get_secret_value()) as client:
-        yield client
+    return Client(server, api_key=None if key is None else key.get_secret_value())
 
 
 @contextmanager
@@ -294,8 +303,6 @@ def parse_time(text: str | None, *, option: str) -> float | None:
     from segdex_core.wire.document import parse_moment
 
     try:
-        from segdex_core.wire.document import parse_moment
-
         return parse_moment(text).timestamp()
     except ValueError as error:
         raise UsageError(f"{option} {error}") from error

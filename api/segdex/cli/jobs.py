@@ -1,7 +1,6 @@
 """``segdex jobs``: ingests of folders on a service's machine."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ from segdex.cli.common import (
     JsonOption,
     ServerOption,
     YesOption,
+    client_of,
     console_err,
     console_out,
     in_words,
@@ -22,7 +22,6 @@ from segdex_core.media.uris import display_path
 
 if TYPE_CHECKING:
     from segdex.client import Client
-    from segdex_core.settings import Settings
     from segdex_core.wire.jobs import Job
 
 JobArgument = Annotated[str, typer.Argument(help="Id of a job, as `segdex jobs list` prints it.")]
@@ -49,8 +48,7 @@ def add_command(
     server: ServerOption = None,
 ) -> int:
     """Queue an ingest of what lies on the service's machine."""
-    settings = settings_from(context, server=server)
-    with _service(settings) as client:
+    with _service(context, server) as client:
         job = client.add_job(paths, tags=tag or [], redo_outdated=yes)
         return _watch(client.watch_job(job.id), as_json=as_json) if watch else _show(job, as_json=as_json)
 
@@ -59,8 +57,7 @@ def list_command(context: typer.Context, as_json: JsonOption = False, server: Se
     """List the last jobs, newest first."""
     from rich.text import Text
 
-    settings = settings_from(context, server=server)
-    with _service(settings) as client:
+    with _service(context, server) as client:
         jobs = client.jobs()
     if as_json:
         print_json([job.model_dump(mode="json") for job in jobs])
@@ -88,8 +85,7 @@ def watch_command(
     context: typer.Context, job: JobArgument, as_json: JsonOption = False, server: ServerOption = None
 ) -> int:
     """Show how a job goes on, until it ended; Ctrl-C leaves it alone."""
-    settings = settings_from(context, server=server)
-    with _service(settings) as client:
+    with _service(context, server) as client:
         return _watch(client.watch_job(job), as_json=as_json)
 
 
@@ -97,27 +93,22 @@ def stop_command(
     context: typer.Context, job: JobArgument, as_json: JsonOption = False, server: ServerOption = None
 ) -> int:
     """Stop a job after the file that is being written; what it finished is kept."""
-    settings = settings_from(context, server=server)
-    with _service(settings) as client:
+    with _service(context, server) as client:
         stopped = client.stop_job(job)
     _show(stopped, as_json=as_json)
     return 0
 
 
-@contextmanager
-def _service(settings: "Settings") -> "Iterator[Client]":
-    """Yield the client of the service that carries jobs out.
+def _service(context: typer.Context, server: str | None) -> "Client":
+    """Return the client of the service that carries jobs out.
 
     Raises:
         UsageError: If none is named.
     """
-    from segdex.client import Client
-
+    settings = settings_from(context, server=server)
     if settings.server is None:
         raise UsageError("jobs are carried out by a service: name it with --server URL, or SEGDEX_SERVER")
-    key = settings.server_key
-    with Client(settings.server, api_key=None if key is None else key.get_secret_value()) as client:
-        yield client
+    return client_of(settings.server, settings)
 
 
 def _watch(states: "Iterable[Job]", *, as_json: bool) -> int:

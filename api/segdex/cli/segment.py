@@ -101,7 +101,8 @@ def segment_command(
         masks=_masks(masks),
     )
     with opened(context, settings, has_index=False) as library:
-        found = library.segment(file, **prompt)
+        # a service gets the file as it is; here it is decoded already
+        found = library.segment(pixels if settings.server is None else file, **prompt)
     files = [] if out is None else [_save(out, file.stem, n, pixels, each) for n, each in enumerate(found, 1)]
     if as_json:
         print_json({"image": str(file), **found.response.model_dump(mode="json"), "files": files})

@@ -30,6 +30,7 @@ from segdex.client.events import Event, EventParser
 from segdex.client.sending import RETRIES, TIMEOUT_S, http_options, retry_options
 from segdex.client.steps import Steps
 from segdex.pictures import Picture
+from segdex.sources import list_files, open_source
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
 from segdex_core.wire.search import RefinementOut, WeightedText
@@ -158,7 +159,9 @@ class AsyncClient:
     ) -> IngestReportOut:
         """As ``Client.ingest``."""
         steps.refuse_choices(quality=quality, masks=masks, redo_outdated=redo_outdated, dry_run=dry_run)
-        listing = steps.list_files(paths, include_hidden=include_hidden, exclude=exclude)
+        listing = list_files(
+            open_source(), list(map(str, paths)), include_hidden=include_hidden, exclude=exclude
+        )
         return await self._carry_out(
             steps.ingest(
                 listing,

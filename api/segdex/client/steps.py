@@ -97,19 +97,6 @@ def refuse_choices(**choices: object) -> None:
         )
 
 
-def list_files(paths: Sequence[str | Path], *, include_hidden: bool, exclude: Sequence[str]) -> Listing:
-    """Return the files of this machine that places name.
-
-    Raises:
-        UsageError: If there are none.
-    """
-    places = list(map(str, paths))
-    listing = open_source().list(places, include_hidden=include_hidden, exclude=exclude)
-    if not listing.uris and not listing.problems:
-        raise UsageError(f"{', '.join(places)}: no file to ingest there; name a folder with pictures in it")
-    return listing
-
-
 def ingest(
     listing: Listing, *, tags: Sequence[str], limit: int | None, progress: IngestProgress
 ) -> Steps[IngestReportOut]:
@@ -184,15 +171,6 @@ def _find(image_id: UUID) -> Steps[ImageOut | None]:
     return image
 
 
-def content_id(path: Path) -> UUID:
-    """Return the id that a file's content has in every index.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    return make_image_id(sha256_hex(path.read_bytes()))
-
-
 def _ids_of(given: str) -> list[UUID]:
     try:
         return [UUID(given)]
@@ -202,7 +180,7 @@ def _ids_of(given: str) -> list[UUID]:
     ids = []
     for path in map(uri_to_path, open_source().list([given]).uris):
         try:
-            ids.append(content_id(path))
+            ids.append(make_image_id(sha256_hex(path.read_bytes())))
         except OSError as error:
             raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     return ids

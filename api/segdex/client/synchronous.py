@@ -28,6 +28,7 @@ from segdex.client.events import Event, EventParser
 from segdex.client.sending import RETRIES, TIMEOUT_S, http_options, retry_options
 from segdex.client.steps import Steps
 from segdex.pictures import Picture
+from segdex.sources import list_files, open_source
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
 from segdex_core.wire.search import RefinementOut, WeightedText
@@ -43,9 +44,9 @@ T = TypeVar("T")
 class Client:
     """A library that a service of segdex holds; the methods, arguments and results of ``Library``.
 
-    Threads may share it; ``close`` it, or use it as a context. Every method
-    raises a ``ServiceError``: ``AccessError`` (401, 403), ``NotThereError`` (404, 410),
-    ``RequestError`` (other 4xx), ``BusyError`` (429, 503), ``UnreachableError`` (no answer).
+    Threads may share it; ``close`` it, or use it as a context. Every method raises a ``ServiceError``:
+    ``AccessError`` (401, 403), ``NotThereError`` (404, 410), ``RequestError`` (other 4xx), ``BusyError``
+    (429, 503), ``UnreachableError`` (no answer).
 
     Args:
         server: Its address, such as ``http://127.0.0.1:8600``.
@@ -171,7 +172,9 @@ class Client:
                 file.
         """
         steps.refuse_choices(quality=quality, masks=masks, redo_outdated=redo_outdated, dry_run=dry_run)
-        listing = steps.list_files(paths, include_hidden=include_hidden, exclude=exclude)
+        listing = list_files(
+            open_source(), list(map(str, paths)), include_hidden=include_hidden, exclude=exclude
+        )
         return self._carry_out(
             steps.ingest(
                 listing,

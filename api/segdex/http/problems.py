@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from segdex.arguments import fault
+from segdex.faults import fault
 from segdex.http.logs import Refusal, current_request, note_refusal
 from segdex.http.model_thread import BusyError
 from segdex.http.state import NotReadyError

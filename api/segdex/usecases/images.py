@@ -37,41 +37,31 @@ class ImageReader:
             raise NotFoundError(f"there is no picture {image_id} in {self._index.location}")
         return found[0]
 
-    def segment(self, segment_id: UUID) -> SegmentRecord:
-        """Return a segment of the index.
-
-        Raises:
-            NotFoundError: If it is not there.
-        """
-        found = self._index.get_segments([segment_id])
-        if not found:
-            require_filled(self._index)
-            raise NotFoundError(f"there is no segment {segment_id} in {self._index.location}")
-        return found[0]
-
-    def segment_with_image(self, segment_id: UUID) -> tuple[SegmentRecord, ImageRecord]:
-        """Return a segment and its picture.
+    def segments_with_images(self, segment_ids: Sequence[UUID]) -> list[tuple[SegmentRecord, ImageRecord]]:
+        """Return segments and their pictures, in the order of the ids, by two requests to the index.
 
         Raises:
             NotFoundError: If one of them is not there.
         """
-        record = self.segment(segment_id)
-        images = self._index.get_images([record.image_id])
-        if not images:
-            raise NotFoundError(
-                f"the picture of segment {segment_id} is not finished: its ingest is running or was stopped; "
-                "run `segdex ingest` again, or remove it with `segdex sync`"
-            )
-        return record, images[0]
+        segments = {record.segment_id: record for record in self._index.get_segments(segment_ids)}
+        for segment_id in segment_ids:
+            if segment_id not in segments:
+                require_filled(self._index)
+                raise NotFoundError(f"there is no segment {segment_id} in {self._index.location}")
+        image_ids = list(dict.fromkeys(record.image_id for record in segments.values()))
+        images = {image.image_id: image for image in self._index.get_images(image_ids)}
+        for record in segments.values():
+            if record.image_id not in images:
+                raise NotFoundError(
+                    f"the picture of segment {record.segment_id} is not finished: its ingest is running or "
+                    "was stopped; run `segdex ingest` again, or remove it with `segdex sync`"
+                )
+        found = map(segments.__getitem__, segment_ids)
+        return [(record, images[record.image_id]) for record in found]
 
-    def segments_of(self, image_id: UUID) -> Sequence[SegmentRecord]:
-        """Return all segments of a picture, the largest first.
-
-        Raises:
-            NotFoundError: If the picture is not there.
-        """
-        self.image(image_id)
-        found = self._index.scroll_segments(SegmentFilter(image_ids=(image_id,)))
+    def segments_of(self, image: ImageRecord) -> Sequence[SegmentRecord]:
+        """Return all segments of a picture, the largest first."""
+        found = self._index.scroll_segments(SegmentFilter(image_ids=(image.image_id,)))
         return sorted(found, key=lambda one: (-one.area_px, one.segment_id))
 
     def pixels(self, image_id: UUID) -> RGBImage:

@@ -1,6 +1,6 @@
 """Ingest what places name: list, plan, ask before pictures are segmented again, segment, write."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,6 @@ from segdex_core.media.uris import canonical_path
 from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.ports.source import Listing, Source
 from segdex_core.records import ImageRecord
-from segdex_core.settings import Settings
 from segdex_ingest.analyse import Recipe, RecipeSource
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.masks.generate import GeneratorSettings, meta_settings, preset
@@ -69,31 +68,25 @@ class Remembers(Protocol):
         ...
 
 
-def list_files(
-    paths: Sequence[str],
-    *,
-    source: Source,
-    settings: Settings,
-    include_hidden: bool = False,
-    exclude: Sequence[str] = (),
-) -> Listing:
-    """Return the files that places name.
+def require_outside(index: str, listing: Listing) -> None:
+    """Raise if an embedded index lies among the files that are to be ingested.
+
+    Args:
+        index: Where it is, as ``Settings.index``.
+        listing: The files.
 
     Raises:
-        UsageError: If there are none, or the index itself lies among them.
+        UsageError: With what to change.
     """
-    listing = source.list(paths, include_hidden=include_hidden, exclude=exclude)
-    if not listing.uris and not listing.problems:
-        raise UsageError(f"{', '.join(paths)}: no file to ingest there; name a folder with pictures in it")
-    if settings.index.startswith("edge:"):
-        folder = canonical_path(Path(settings.index.removeprefix("edge:")).expanduser())
-        inside = folder.as_uri() + "/"
-        if any(uri.startswith(inside) for uri in listing.uris):
-            raise UsageError(
-                f"the index {folder} lies inside what is to be ingested; choose another --index, or leave it "
-                f"out with --exclude {folder.name}"
-            )
-    return listing
+    if not index.startswith("edge:"):
+        return
+    folder = canonical_path(Path(index.removeprefix("edge:")).expanduser())
+    inside = folder.as_uri() + "/"
+    if any(uri.startswith(inside) for uri in listing.uris):
+        raise UsageError(
+            f"the index {folder} lies inside what is to be ingested; choose another --index, or leave it "
+            f"out with --exclude {folder.name}"
+        )
 
 
 def ingest_listing(
@@ -144,13 +137,23 @@ def ingest_listing(
         on_file=on_file,
         lock=lock,
     )
-    if report.segments and not report.interrupted and index.counts().segments >= GRAPH_FROM_SEGMENTS:
-        with _noted("building the search graph", progress.on_note):
-            index.optimize()
     analysed = sum(report.counts[outcome] for outcome in ANALYSED)
     if analysed and rates is not None:
         rates.note_rate(report.elapsed_s / analysed)
     return report
+
+
+def build_graph(index: SegmentIndex, report: IngestReport, progress: IngestProgress) -> None:
+    """Build the search graph of an index that an ingest made large; all threads of the process wait for it.
+
+    Args:
+        index: What was filled.
+        report: Of the ingest.
+        progress: Whom to tell.
+    """
+    if report.segments and not report.interrupted and index.counts().segments >= GRAPH_FROM_SEGMENTS:
+        with _noted("building the search graph", progress.on_note):
+            index.optimize()
 
 
 def rehearse_listing(

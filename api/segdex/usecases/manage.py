@@ -24,10 +24,16 @@ def delete_images(index: SegmentIndex, targets: Sequence[str]) -> Deleted:
         UsageError: If one of them names no picture; then nothing is deleted.
     """
     require_filled(index)
-    ledger = list(index.scroll_images())
+    ids = {given: image_id for given in targets if (image_id := _as_id(given)) is not None}
+    by_id = {record.image_id: record for record in index.get_images(list(ids.values()))}
+    # files and folders are compared with those of every picture; ids are looked up
+    ledger = list(index.scroll_images()) if len(ids) < len(set(targets)) else []
     doomed: dict[UUID, ImageRecord] = {}
     for given in targets:
-        found = _matching(given, ledger)
+        if given in ids:
+            found = [by_id[ids[given]]] if ids[given] in by_id else []
+        else:
+            found = _matching(given, ledger)
         if not found:
             raise UsageError(
                 f"{given!r} names no picture of {index.location}: give a file, a folder or a picture id"
@@ -68,13 +74,16 @@ def sync_index(index: SegmentIndex, *, source: Source, dry_run: bool, force: boo
     )
 
 
-def _matching(given: str, ledger: list[ImageRecord]) -> list[ImageRecord]:
-    """Return the pictures that an id, a file or a folder names."""
+def _as_id(given: str) -> UUID | None:
     try:
-        image_id = UUID(given)
+        return UUID(given)
     except ValueError:
-        uri = canonical_uri(given)
-        named = {uri, *spellings(uri)}
-        here = [record for record in ledger if any(canonical_uri(file.uri) in named for file in record.files)]
-        return here or [record for record in ledger if named & set(record.sources)]
-    return [record for record in ledger if record.image_id == image_id]
+        return None
+
+
+def _matching(place: str, ledger: list[ImageRecord]) -> list[ImageRecord]:
+    """Return the pictures that a file or a folder names."""
+    uri = canonical_uri(place)
+    named = {uri, *spellings(uri)}
+    here = [record for record in ledger if any(canonical_uri(file.uri) in named for file in record.files)]
+    return here or [record for record in ledger if named & set(record.sources)]

@@ -47,13 +47,14 @@ def refine_each(
     weights = {view: weight for view, weight in request.view_weights.model_dump().items() if weight > 0}
     vectors = embed_query(terms, views=tuple(weights), embedder=models.embedder, index=index)
     texts = [term.text for term in terms if isinstance(term, TextTerm) and term.weight > 0]
-    chosen = [images.segment_with_image(segment_id) for segment_id in dict.fromkeys(request.segment_ids)]
+    chosen = images.segments_with_images(list(dict.fromkeys(request.segment_ids)))
+    by_id = {image.image_id: image for _, image in chosen}
     made = refine_segments(
         [record for record, _ in chosen],
         refiner=models.refiner,
         question=np.sum(list(vectors.values()), axis=0),
         text=texts[0] if len(texts) == len(terms) == 1 else None,
-        read_picture=images.pixels,
+        read_picture=lambda image_id: images.pixels_of(by_id[image_id]),
     )
 
     def each() -> Iterator[Refinement]:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -41,6 +42,21 @@ class Gate:
         self.open.wait()
 
 
+@contextmanager
+def held(worker: ModelThread, *, waiting: int) -> Iterator[ThreadPoolExecutor]:
+    """Yield threads whose calls of the worker wait; it goes on at the end, when so many calls wait."""
+    gate = Gate()
+    with ThreadPoolExecutor(8) as pool:
+        blocking = pool.submit(worker.run, gate.hold)
+        gate.reached.wait()
+        try:
+            yield pool
+            wait_until(lambda: worker.waiting == waiting, what="all wait")
+        finally:
+            gate.open.set()
+        blocking.result()
+
+
 @pytest.fixture(name="embedder")
 def _embedder() -> RecordingEmbedder:
     return RecordingEmbedder()
@@ -63,18 +79,12 @@ def test_a_call_runs_in_the_thread_of_the_models_and_its_error_comes_back(worker
 def test_texts_that_wait_together_are_embedded_together(
     worker: ModelThread, embedder: RecordingEmbedder
 ) -> None:
-    gate = Gate()
+    colours = ["red", "green", "blue", "red", "pink"]
 
-    with ThreadPoolExecutor(8) as pool:
-        blocking = pool.submit(worker.run, gate.hold)
-        gate.reached.wait()
-        colours = ["red", "green", "blue", "red", "pink"]
+    with held(worker, waiting=6) as pool:
         rows = [pool.submit(worker.embed_texts, [colour]) for colour in colours]
-        wait_until(lambda: worker.waiting == 6, what="all wait")
-        gate.open.set()
-        blocking.result()
-        found = np.concatenate([row.result() for row in rows])
 
+    found = np.concatenate([row.result() for row in rows])
     np.testing.assert_array_equal(found, ColourEmbedder().embed_texts(colours))
     assert embedder.batches == [5]
 
@@ -82,19 +92,13 @@ def test_texts_that_wait_together_are_embedded_together(
 def test_pictures_that_wait_together_are_embedded_together(
     worker: ModelThread, embedder: RecordingEmbedder
 ) -> None:
-    gate = Gate()
     pictures = [np.full((20, 30, 3), colour, np.uint8) for colour in COLOURS_RGB.values()][:4]
     queued = QueuedEmbedder(embedder, worker)
 
-    with ThreadPoolExecutor(8) as pool:
-        blocking = pool.submit(worker.run, gate.hold)
-        gate.reached.wait()
+    with held(worker, waiting=5) as pool:
         rows = [pool.submit(queued.embed_images, [picture]) for picture in pictures]
-        wait_until(lambda: worker.waiting == 5, what="all wait")
-        gate.open.set()
-        blocking.result()
-        found = np.concatenate([row.result() for row in rows])
 
+    found = np.concatenate([row.result() for row in rows])
     np.testing.assert_array_equal(found, ColourEmbedder().embed_images(pictures))
     assert embedder.batches == [4]
 
@@ -102,19 +106,12 @@ def test_pictures_that_wait_together_are_embedded_together(
 def test_a_text_that_cannot_be_embedded_spoils_no_other(
     worker: ModelThread, embedder: RecordingEmbedder
 ) -> None:
-    gate = Gate()
-
-    with ThreadPoolExecutor(8) as pool:
-        blocking = pool.submit(worker.run, gate.hold)
-        gate.reached.wait()
+    with held(worker, waiting=3) as pool:
         good, bad = pool.submit(worker.embed_texts, ["red"]), pool.submit(worker.embed_texts, [" "])
-        wait_until(lambda: worker.waiting == 3, what="all wait")
-        gate.open.set()
-        blocking.result()
 
-        assert good.result().shape == (1, embedder.dim)
-        with pytest.raises(QueryError, match="empty"):
-            bad.result()
+    assert good.result().shape == (1, embedder.dim)
+    with pytest.raises(QueryError, match="empty"):
+        bad.result()
 
 
 def test_a_full_queue_refuses_and_answers_again_later(embedder: RecordingEmbedder) -> None:

@@ -3,7 +3,8 @@
 from fastapi import UploadFile
 from pydantic import ValidationError
 
-from segdex.arguments import ModelT, fault
+from segdex.arguments import ModelT
+from segdex.faults import fault
 from segdex_core.errors import ImageTooLargeError
 from segdex_core.settings import Settings
 

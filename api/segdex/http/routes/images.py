@@ -105,9 +105,9 @@ def image_file(
 ) -> Response:
     """Return a picture as JPEG, upright, no longer than ``max_px``."""
     library = state.loaded().library
-    library.image(image_id)
     etag = _etag(f"{image_id}:{max_px}")
     if if_none_match == etag:
+        library.image(image_id)  # not found, once it was deleted
         return Response(status_code=304, headers={"ETag": etag})
     return Response(
         library.image_file(image_id, max_px),

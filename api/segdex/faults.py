@@ -1,0 +1,65 @@
+"""The errors of pydantic as one line that says what is wrong, what is allowed, and what was given."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from segdex_core.errors import ArgumentError, QueryError
+
+
+def fault(errors: Sequence[Mapping[str, Any]], name: str = "") -> QueryError:
+    """Return the first of some errors of pydantic as one of segdex.
+
+    Args:
+        errors: As ``ValidationError.errors`` and FastAPI list them, at least one.
+        name: Of what they are about.
+    """
+    first = errors[0]
+    # of the kinds of value that an argument may have, the one whose fields were looked at is meant
+    first = max(
+        (one for one in errors if one["loc"][:2] == first["loc"][:2]), key=lambda one: len(one["loc"])
+    )
+    where = ".".join([name] * bool(name) + [str(part) for part in first["loc"] if not _is_kind(part)])
+    problem = _problem(first)
+    if not where or not problem.startswith(("must ", "is ")):
+        return QueryError(f"{where}: {problem}" if where and first["type"] != "value_error" else problem)
+    given = first["input"]
+    says_it = problem.startswith(("is ", "must not ")) or ", but " in problem
+    if not says_it and isinstance(given, str | int | float):
+        shown = repr(given) if len(str(given)) <= _SHOWN_CHARS else f"{len(str(given)):,} characters"
+        problem += f", but got {shown}"
+    return ArgumentError(where, problem)
+
+
+_SHOWN_CHARS = 60
+_PROBLEMS: Mapping[str, str] = {
+    "missing": "is missing",
+    "extra_forbidden": "is not known",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "uuid_parsing": "must be an id",
+    "uuid_type": "must be an id",
+    "greater_than": "must be above {gt:,}",
+    "greater_than_equal": "must be {ge:,} or more",
+    "less_than_equal": "must be {le:,} or less",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have {max_length:,} characters or less",
+    "too_short": "must not be empty",
+    "too_long": "must have {max_length:,} items or less, but got {actual_length}",
+}
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    if error["type"] in _PROBLEMS:
+        return _PROBLEMS[error["type"]].format(**error.get("ctx", {}))
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return re.sub(r"^(Input|Value|[A-Z][a-z]+) should (?=be|have|match)", "must ", text)
+
+
+def _is_kind(part: int | str) -> bool:
+    """Return whether a part of a place names a kind of value, and no field: ``WeightedText``, ``uuid``."""
+    return isinstance(part, str) and (part == "uuid" or not re.fullmatch("[a-z_]+", part))
