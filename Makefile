@@ -43,8 +43,8 @@ PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 test: $(VENV)/.testing-ready
 	@$(BIN)/pytest -m "not slow" $(PARALLEL) $(ARGS)
 
-# What needs no model, service, server or browser: a minute.
-UNIT := not slow and not service and not models and not qdrant and not browser and not e2e and not gpu
+# What needs no model, index on disk, service, server or browser: under a minute.
+UNIT := not slow and not pipeline and not service and not models and not qdrant and not browser and not e2e and not gpu
 test-unit: $(VENV)/.testing-ready
 	@$(BIN)/pytest -m "$(UNIT)" $(PARALLEL) $(ARGS)
 

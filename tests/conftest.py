@@ -18,18 +18,26 @@ settings.load_profile("any machine")
 _TESTS = Path(__file__).parent
 _MARKERS = {
     _TESTS / "api" / "http": "service",
+    _TESTS / "api" / "test_index_requests.py": "pipeline",
+    _TESTS / "backends" / "index" / "test_edge_index.py": "pipeline",
+    _TESTS / "backends" / "index" / "test_migrations.py": "pipeline",
     _TESTS / "backends" / "index" / "test_server_index.py": "qdrant",
     _TESTS / "backends" / "index" / "test_server_migrations.py": "qdrant",
     _TESTS / "backends" / "models": "models",
     _TESTS / "client": "service",
+    _TESTS / "contract" / "test_library.py": "pipeline",
+    _TESTS / "contract" / "test_segment_index.py": "pipeline",
+    _TESTS / "core" / "media" / "test_images_odd.py": "pipeline",
     _TESTS / "e2e": "e2e",
     _TESTS / "gpu": "models",
+    _TESTS / "ingest" / "test_ahead.py": "pipeline",
+    _TESTS / "ingest" / "test_run.py": "pipeline",
     _TESTS / "web": "browser",
 }
 """Of all tests in a folder or a file."""
 
 # Later means slower: a mistake in a pure function shows before a model is loaded.
-_ORDER = ("service", "models", "qdrant", "browser", "e2e", "gpu")
+_ORDER = ("pipeline", "service", "models", "qdrant", "browser", "e2e", "gpu")
 
 
 def pytest_configure() -> None:

@@ -69,9 +69,14 @@ class ColourEmbedder:
 
     def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
         side = max(max(image.shape[:2]) // CELLS, 1)
-        rows, columns = (range(0, max(size // side, 1) * side, side) for size in image.shape[:2])
-        cells = [self._embed_image(image[y : y + side, x : x + side]) for y in rows for x in columns]
-        return (texts @ np.stack(cells).T).reshape(len(texts), len(rows), len(columns))
+        # a picture thinner than a cell is one row or column of cells
+        height, width = (min(side, size) for size in image.shape[:2])
+        rows, columns = image.shape[0] // height, image.shape[1] // width
+        pixels = image[: rows * height, : columns * width].reshape(rows, height, columns, width, 3)
+        few = pixels[:, :: max(height // 32, 1), :, :: max(width // 32, 1)].swapaxes(1, 2)
+        nearest = _nearest(few.reshape(rows * columns, -1, 3))
+        counts = (nearest[..., None] == np.arange(self.dim)).sum(1)
+        return (texts @ _unit(counts).T).reshape(len(texts), rows, columns)
 
     def _stack(self, rows: list[npt.NDArray[np.float32]]) -> Vectors:
         return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
@@ -82,9 +87,7 @@ class ColourEmbedder:
             np.linspace(0, size - 1, min(size, self._samples_per_side)).round().astype(int)
             for size in image.shape[:2]
         )
-        pixels = image[np.ix_(ys, xs)].reshape(-1, 1, 3).astype(np.float32)
-        nearest = np.square(pixels - np.array(list(COLOURS_RGB.values()), np.float32)).sum(2).argmin(1)
-        return _unit(np.bincount(nearest, minlength=self.dim))
+        return _unit(np.bincount(_nearest(image[np.ix_(ys, xs)].reshape(-1, 3)), minlength=self.dim))
 
     def _embed_text(self, text: str) -> npt.NDArray[np.float32]:
         words = text.lower().replace(",", " ").replace(".", " ").split()
@@ -125,8 +128,20 @@ class PoolingEmbedder(ColourEmbedder):
         return self._stack([self._embed_image(image[mask][None]) for mask in masks])
 
 
+def _nearest(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
+    """Return the (...) numbers of the colours nearest to (..., 3) pixels."""
+    colours = np.array(list(COLOURS_RGB.values()), np.float32)
+    # |p - c|^2 without |p|^2, which is the same for every colour
+    distances = np.square(colours).sum(1) - 2 * (pixels.astype(np.float32) @ colours.T)
+    numbers: npt.NDArray[np.intp] = distances.argmin(-1)
+    return numbers
+
+
 def _unit(counts: npt.NDArray[np.int_]) -> npt.NDArray[np.float32]:
-    return (counts / np.linalg.norm(counts)).astype(np.float32)
+    unit: npt.NDArray[np.float32] = (counts / np.linalg.norm(counts, axis=-1, keepdims=True)).astype(
+        np.float32
+    )
+    return unit
 
 
 def write_tiny_open_clip(folder: Path, *, seed: int = 0, hf_tokenizer: Path | None = None) -> Path:

@@ -1,10 +1,11 @@
 """What a library is put together from, over coloured boxes and fakes: no weights, two small pictures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from tests.fakes.dataset import write_colour_set
 from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
-from tests.fakes.segmenter import FloodSegmenter
+from tests.fakes.segmenter import SMALL_FRAME, FloodSegmenter
 
 from segdex.evaluation.load import load_dataset
 from segdex.evaluation.search import ingest_dataset
@@ -18,7 +19,6 @@ from segdex_core.ports.segmenter import Segmenter
 from segdex_core.records import Vectors
 from segdex_core.settings import Settings
 from segdex_ingest.analyse import Recipe
-from segdex_ingest.masks.generate import GeneratorSettings
 from segdex_search.calibrate import Calibration
 from segdex_search.presence import PresenceJudge
 from segdex_search.refine.encodings import EncodingCache
@@ -37,7 +37,7 @@ def parts(folder: Path) -> Parts:
     recipe = Recipe(
         FloodSegmenter(),
         EMBEDDER,
-        GeneratorSettings(points_per_side=4, explained_above=1.0, redraws=False),
+        replace(SMALL_FRAME, frame_px=320, points_per_side=4),  # whole cells for the boxes
     )
 
     def open_index(settings: Settings, *, create: bool) -> SegmentIndex:

@@ -1,6 +1,5 @@
 """What the service holds: settings and keys at once, models and index when they are loaded."""
 
-import gc
 import logging
 import threading
 import time
@@ -94,7 +93,6 @@ class ServiceState:
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = None
-            gc.unfreeze()
 
     def loaded(self) -> Loaded:
         """Return what was loaded.
@@ -130,9 +128,5 @@ class ServiceState:
             self._failure = "loading failed, see the log of the service"
             _log.exception("the service cannot start")
         else:
-            # What libraries and models made stays; walked by every full collection, it made one search in
-            # twenty take twice as long (p95 of 16 clients 520 ms without, 310 with, tests/benchmarks).
-            gc.collect()
-            gc.freeze()
             _log.info("the service is ready")
         return True

@@ -19,7 +19,8 @@ from segdex_ingest.masks.generate import (
 )
 
 GRID = GeneratorSettings(
-    frame_px=1024,
+    frame_px=512,
+    part_px=96,
     points_per_side=6,
     crop_layers=0,
     crop_points_per_side=6,
@@ -29,7 +30,8 @@ GRID = GeneratorSettings(
     nms_iou=0.7,
     redraws=False,
 )
-META = replace(meta_settings(), points_per_side=6)
+FINE = replace(GRID, frame_px=1024)
+META = replace(meta_settings(), frame_px=512, points_per_side=6)
 BACKGROUND = (230, 230, 220)
 COLOURS = ((200, 30, 30), (30, 60, 200), (20, 150, 60), (240, 200, 40), (120, 40, 140))
 
@@ -138,8 +140,8 @@ def test_a_mirrored_picture_gives_the_mirrored_masks() -> None:
     size_hw = (192, 256)
     image = drawn(size_hw, five_shapes(size_hw))
 
-    masks = [decode_mask(segment.mask) for segment in generated(image)]
-    mirrored = [decode_mask(segment.mask) for segment in generated(image[:, ::-1])]
+    masks = [decode_mask(segment.mask) for segment in generated(image, FINE)]
+    mirrored = [decode_mask(segment.mask) for segment in generated(image[:, ::-1], FINE)]
 
     assert len(mirrored) == len(masks)
     for mask in masks:
@@ -252,8 +254,8 @@ def test_small_masks_and_small_regions_go_by_pixels_of_the_picture() -> None:
     shapes = [rectangle(size_hw, 32, 32, 52, 52), rectangle(size_hw, 200, 200, 400, 400)]
     image = drawn(size_hw, shapes)
 
-    kept = generated(image, replace(GRID, min_area_px=400))
-    dropped = generated(image, replace(GRID, min_area_px=401))
+    kept = generated(image, replace(FINE, min_area_px=400))
+    dropped = generated(image, replace(FINE, min_area_px=401))
 
     assert best_iou(shapes[0], kept) > 0.9
     assert best_iou(shapes[0], dropped) < 0.1
@@ -270,7 +272,7 @@ def test_agreement_lifts_what_many_points_find() -> None:
 
     def order(estimates: list[float]) -> list[float]:
         segmenter = GivenMasks(logits, estimates)
-        found = generate_masks(image, segmenter=segmenter, settings=replace(GRID, points_per_side=1))
+        found = generate_masks(image, segmenter=segmenter, settings=replace(FINE, points_per_side=1))
         return [round(segment.predicted_iou, 2) for segment in found]
 
     assert order([0.7, 0.6, 0.71]) == [0.7, 0.71]

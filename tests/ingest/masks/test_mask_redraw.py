@@ -55,10 +55,10 @@ class Squares(FloodSegmenter):
 
 
 def some(segmenter: FloodSegmenter, *, near: bool) -> tuple[ImageFeatures, Candidates]:
-    [features] = segmenter.encode([picture()])
+    [features] = segmenter.encode([picture()], frame_px=512)
     points = point_grid((512, 512), points_per_side=16)
     if near:
-        found = decode_near_points(segmenter, features, points, thresholds=NO_THRESHOLDS, part_px=96)
+        found = decode_near_points(segmenter, features, points, thresholds=NO_THRESHOLDS, part_px=48)
     else:
         found = decode_points(segmenter, features, points, thresholds=NO_THRESHOLDS)
     return features, join_candidates(list(found))
