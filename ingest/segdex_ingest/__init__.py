@@ -1,1 +1,1 @@
-"""From picture to stored segments."""
+"""Turn images into stored segments."""

@@ -1,4 +1,4 @@
-"""Analyse pictures ahead of the thread that writes them, several at a time, each once."""
+"""Analyse images in threads ahead of the thread that writes them, each image once."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,20 +10,19 @@ from uuid import UUID
 from segdex_ingest.analyse import AnalysedImage
 
 Analyse = Callable[[bytes, str, Callable[[], None]], AnalysedImage]
-"""Makes an analysis of the bytes of a picture, its name for messages, and what is called now and then."""
+"""Analyses an image, given its bytes, its name for error messages, and a checkpoint to call now and then."""
 
 
 class Analyses:
-    """The analyses of a run that were begun and not written yet, each picture once.
+    """The analyses of a run that were started and not yet written, at most one per image.
 
-    An analysis depends on nothing but the bytes: it can be begun before it is known whether it will be
-    needed, and in any order.
+    An analysis depends only on the bytes, so it may start in any order and before it is known to be needed.
 
     Args:
-        analyse: Called in threads; what its checkpoint raises ends it.
-        threads: Threads that analyse, 1 or more.
-        is_stored: Whether the picture with this id needs no analysis any more.
-        limit: Begin at most so many before they are asked for; None for all.
+        analyse: Called in threads; an exception from its checkpoint ends it.
+        threads: Number of threads that analyse, 1 or more.
+        is_stored: Returns whether the image with the given id needs no analysis.
+        limit: Maximum number of analyses that ``begin`` starts; None for no limit.
     """
 
     def __init__(
@@ -48,14 +47,14 @@ class Analyses:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop: what runs ends before its next call of a model, the rest is not begun."""
+        """Stop: running analyses end before their next model call, and queued analyses are canceled."""
         self._stopped.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def begin(self, image_id: UUID, data: bytes, *, name: str) -> None:
-        """Analyse a picture that will probably be asked for; called by the threads that read."""
+        """Start the analysis of an image that will probably be needed; called by the reader threads."""
         with self._lock:
-            # a picture is forgotten only when it is stored: else a copy of it would be analysed again
+            # an analysis is kept until its image is stored, so that a copy of the image is not analysed again
             if image_id in self._by_id or self._is_stored(image_id) or self._stopped.is_set():
                 return
             if self._may_begin is not None:
@@ -65,10 +64,10 @@ class Analyses:
             self._submit(image_id, data, name)
 
     def result(self, image_id: UUID, data: bytes, *, name: str) -> AnalysedImage:
-        """Wait for the analysis of a picture, begun now if it was not.
+        """Return the analysis of an image when it is done; start it if it has not started.
 
         Raises:
-            ImageError: If the bytes cannot be read as a picture.
+            ImageError: If the bytes cannot be read as an image.
             ModelError: If a model fails, or cannot be loaded.
         """
         with self._lock:
@@ -76,7 +75,7 @@ class Analyses:
         return future.result()
 
     def forget(self, image_id: UUID) -> None:
-        """Let go of an analysis that was stored; nothing happens if there is none."""
+        """Drop the analysis of a stored image; unknown ids are ignored."""
         with self._lock:
             self._by_id.pop(image_id, None)
 
@@ -90,4 +89,4 @@ class Analyses:
 
 
 class StoppedError(Exception):
-    """The run is over; nobody asks for the result any more."""
+    """The run has ended, and the result is no longer needed."""

@@ -1,4 +1,4 @@
-"""The chain for one picture: bytes -> pixels -> segments -> vectors -> records."""
+"""The steps for one image: bytes -> pixels -> segments -> vectors -> records."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,17 +38,17 @@ from segdex_ingest.views import (
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The models and settings that turn a picture into what the index stores of it.
+    """The models and settings that turn an image into segments and vectors.
 
     Attributes:
-        segmenter: Cuts pictures.
-        embedder: Embeds pictures and segments.
-        generator: How much is looked for.
-        views: ``crops`` embeds two crops of each segment; ``pooled`` makes both views from one pass over the
-            picture, which costs a fraction and needs a ``RegionEmbedder``.
+        segmenter: Model that finds the masks.
+        embedder: Model that embeds the image and its segments.
+        generator: Settings of the mask generator.
+        views: ``crops`` embeds two crops of each segment; ``pooled`` computes both views from one pass over
+            the image, at a fraction of the cost, and needs a ``RegionEmbedder``.
 
     Raises:
-        UsageError: If the views are to be pooled and the embedder has no regions.
+        UsageError: If ``views`` is ``pooled`` and the embedder has no regions.
     """
 
     segmenter: Segmenter
@@ -64,7 +64,7 @@ class Recipe:
             )
 
     def load(self) -> "Recipe":
-        """Return itself: the models are loaded. See ``RecipeSource``."""
+        """Return the recipe itself, whose models are already loaded; see ``RecipeSource``."""
         return self
 
     def fingerprint(self) -> str:
@@ -82,10 +82,10 @@ class Recipe:
 
 
 class RecipeSource(Protocol):
-    """A recipe whose models are loaded only when a picture has to be analysed."""
+    """A recipe whose models are loaded only when an image has to be analysed."""
 
     def fingerprint(self) -> str:
-        """Return ``Recipe.fingerprint``; loads the models only where it is not remembered."""
+        """Return ``Recipe.fingerprint``; load the models only if it is not remembered."""
         ...
 
     def load(self) -> Recipe:
@@ -99,18 +99,18 @@ class RecipeSource(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnalysedImage:
-    """What a recipe makes of the bytes of a picture. It can be pickled, so that any process may make it.
+    """The result of a recipe for the bytes of one image. It can be pickled, so any process may compute it.
 
     Attributes:
-        sha256: Of the bytes, 64 hexadecimal digits.
-        size_bytes: How many they are.
+        sha256: SHA-256 of the bytes, 64 hexadecimal digits.
+        size_bytes: Number of bytes.
         size_hw: Height and width in pixels after EXIF orientation.
         captured_s: EXIF time in seconds since 1970 UTC, or None.
         place_lat_lon: EXIF position in degrees, or None.
         recipe: ``Recipe.fingerprint``.
         segments: n segments, best score first.
         segment_vectors: View name to (n, dim) unit rows.
-        image_vector: (1, dim) of the whole picture.
+        image_vector: (1, dim) unit row of the whole image.
     """
 
     sha256: str
@@ -125,7 +125,7 @@ class AnalysedImage:
 
     @property
     def image_id(self) -> UUID:
-        """``make_image_id`` of the bytes."""
+        """Id of the image, ``make_image_id`` of the hash."""
         return make_image_id(self.sha256)
 
 
@@ -137,21 +137,20 @@ def analyse(
     max_pixels: int,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> AnalysedImage:
-    """Decode a picture, segment it, and embed it with every view of every segment.
+    """Decode an image, segment it, and embed the image and every view of every segment.
 
-    The result depends on the bytes and the recipe alone. Several threads may share a recipe.
+    The result depends only on the bytes and the recipe. Several threads may share a recipe.
 
     Args:
-        data: A whole file.
-        models: The models and settings; a ``Recipe``, or what loads one. They are asked for when the picture
-            was decoded.
-        name: What messages call the picture, usually its path.
-        max_pixels: Larger pictures are refused.
-        checkpoint: Called between calls of the models, about every second on a CPU; what it raises ends the
+        data: Bytes of a whole file.
+        models: A ``Recipe``, or a source that loads one after the image is decoded.
+        name: Name of the image in error messages, usually its path.
+        max_pixels: Maximum number of pixels; larger images are refused.
+        checkpoint: Called between model calls, about once a second on a CPU. An exception from it ends the
             analysis.
 
     Raises:
-        ImageError: If the bytes are no picture that can be read, or it is too large.
+        ImageError: If the bytes cannot be read as an image, or the image is too large.
         ModelError: If a model fails.
     """
     image = decode_image(data, name=name, max_pixels=max_pixels)
@@ -174,7 +173,7 @@ def analyse(
 def segment_image(
     image: RGBImage, recipe: Recipe, *, checkpoint: Callable[[], None] = lambda: None
 ) -> list[Segment]:
-    """Return the segments of one picture."""
+    """Return the segments of one image."""
     return generate_masks(image, segmenter=recipe.segmenter, settings=recipe.generator, checkpoint=checkpoint)
 
 
@@ -185,16 +184,16 @@ def embed_image(
     *,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> tuple[Vectors, dict[str, Vectors]]:
-    """Return the vector of a picture and those of its segments.
+    """Return the vector of an image and the vectors of its segments.
 
     Args:
         image: (H, W, 3) uint8.
-        segments: n segments with masks of its size.
-        recipe: With the embedder and the way of its views.
-        checkpoint: Called before each call of the embedder.
+        segments: n segments with masks of the image's size.
+        recipe: Recipe with the embedder and the view mode.
+        checkpoint: Called at the start and before each batch of crops.
 
     Returns:
-        (1, dim) unit row of the picture, and view name to (n, dim) unit rows.
+        (1, dim) unit row of the image, and view name to (n, dim) unit rows.
     """
     embedder, count = recipe.embedder, len(segments)
     checkpoint()
@@ -213,18 +212,19 @@ def embed_image(
 
 
 _CROPS_PER_CALL = 64
-"""Fills the batches of an embedder, and is done in a second on a CPU, so that Ctrl-C is answered."""
+"""Enough crops to fill an embedder's batches, and about a second of work on a CPU, so that Ctrl-C stays
+responsive."""
 
 
 def build_records(
     segments: Sequence[Segment], vectors: Mapping[str, Vectors], image: ImageRecord
 ) -> EmbeddedSegments:
-    """Return the segments of a picture as the index stores them, each id once.
+    """Return the segments of an image in the form that the index stores.
 
     Args:
-        segments: n segments with masks of the picture's size.
+        segments: n segments with distinct masks of the image's size.
         vectors: View name to (n, dim) unit rows.
-        image: Their picture.
+        image: Record of the image.
     """
     height, width = image.size_hw
     parents = [segment.parent for segment in segments]

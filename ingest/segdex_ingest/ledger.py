@@ -1,4 +1,4 @@
-"""The ledger in memory during an ingest: which files are known, and under which content."""
+"""The ledger in memory during an ingest: the known images and their files."""
 
 from collections.abc import Iterable
 from uuid import UUID
@@ -8,7 +8,7 @@ from segdex_core.records import ImageFile, ImageRecord
 
 
 class Ledger:
-    """The pictures of an index by id and by file; changed only beside the same change of the index."""
+    """The images of an index by id and by file. An ingest updates it after each write to the index."""
 
     def __init__(self, records: Iterable[ImageRecord]) -> None:
         self._by_id: dict[UUID, ImageRecord] = {}
@@ -17,31 +17,31 @@ class Ledger:
             self.put(record)
 
     def get(self, image_id: UUID) -> ImageRecord | None:
-        """Return the picture with these bytes."""
+        """Return the image with an id, or None."""
         return self._by_id.get(image_id)
 
     def at(self, uri: str) -> list[ImageRecord]:
-        """Return the pictures last seen at a file; more than one after a crash during a replacement."""
+        """Return the images last seen at a file; several if a crash interrupted a replacement."""
         records = (self._by_id.get(image_id) for image_id in sorted(self._ids_by_uri.get(uri, ())))
-        # threads look files up while the main thread is in the middle of a change
+        # reader threads look up files while the main thread changes the ledger
         return [record for record in records if record is not None]
 
     def find(self, uri: str, version: FileVersion) -> ImageRecord | None:
-        """Return the picture at a file whose version is still the same."""
+        """Return the image at a file whose version has not changed, or None."""
         for record in self.at(uri):
             if record.size_bytes == version.size_bytes and ImageFile(uri, version.mtime_ns) in record.files:
                 return record
         return None
 
     def put(self, record: ImageRecord) -> None:
-        """Add or replace a picture."""
+        """Add or replace an image."""
         self.remove(record.image_id)
         self._by_id[record.image_id] = record
         for file in record.files:
             self._ids_by_uri.setdefault(file.uri, set()).add(record.image_id)
 
     def remove(self, image_id: UUID) -> None:
-        """Remove a picture; nothing happens if it is not known."""
+        """Remove an image; unknown ids are ignored."""
         record = self._by_id.pop(image_id, None)
         for file in record.files if record else ():
             self._ids_by_uri[file.uri].discard(image_id)

@@ -1,4 +1,4 @@
-"""What has to be done: decided by the ledger and the versions of files, before any file is read."""
+"""Plan an ingest from the ledger and the versions of files, before any file is read."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ FileState = Literal["unchanged", "outdated", "to_read"]
 
 @dataclass(frozen=True, slots=True)
 class PlannedFile:
-    """A file, and what the ledger knows of it.
+    """A file and its state in the ledger.
 
     Attributes:
         uri: Canonical URI.
-        state: ``unchanged`` since the same recipe ingested it; ``outdated``: unchanged since another recipe
-            did; ``to_read``: new, changed, moved here or not readable, which its bytes will say.
-        version: As the source gave it; None where it could not.
-        image_id: Of the picture that the ledger has there; None in ``to_read``.
+        state: ``unchanged`` since the current recipe ingested it; ``outdated`` if unchanged but ingested by
+            another recipe; ``to_read`` if new, changed, moved or not readable.
+        version: Version from the source; None if the source could not return it.
+        image_id: Id of the image that the ledger has at the file; None for ``to_read``.
     """
 
     uri: str
@@ -32,11 +32,11 @@ class PlannedFile:
 
 @dataclass(frozen=True, slots=True)
 class IngestPlan:
-    """The files of an ingest in order, with what the ledger knows of them.
+    """The files of an ingest in order, with their states in the ledger.
 
     Attributes:
-        recipe: ``Recipe.fingerprint`` of what pictures are made with now.
-        files: Each once.
+        recipe: ``Recipe.fingerprint`` of the current recipe.
+        files: Planned files, each once.
     """
 
     recipe: str
@@ -44,14 +44,14 @@ class IngestPlan:
 
     @property
     def outdated(self) -> int:
-        """How many pictures another recipe made, which are to be segmented again."""
+        """Number of images that another recipe made and that have to be segmented again."""
         return len({file.image_id for file in self.files if file.state == "outdated"})
 
     def describe_outdated(self, image_s: float | None) -> str:
-        """Return in words what segmenting the outdated pictures again means.
+        """Return a message about the outdated images and the time to segment them again.
 
         Args:
-            image_s: Wall seconds that a picture takes; None where that is not known.
+            image_s: Wall seconds per image; None if unknown.
         """
         pictures = "1 picture was" if self.outdated == 1 else f"{self.outdated:,} pictures were"
         long = "how long is not known yet" if image_s is None else f"about {_span(self.outdated * image_s)}"
@@ -59,18 +59,18 @@ class IngestPlan:
 
     @property
     def to_read(self) -> int:
-        """How many files have to be read."""
+        """Number of files in the state ``to_read``."""
         return sum(file.state == "to_read" for file in self.files)
 
 
 def plan_ingest(uris: Iterable[str], *, source: Source, ledger: Ledger, recipe: str) -> IngestPlan:
-    """Compare files with the ledger; reads no file, loads no model, changes nothing.
+    """Compare files with the ledger. This reads no file, loads no model and changes nothing.
 
     Args:
         uris: Canonical URIs, each once.
-        source: Where they lie.
-        ledger: The pictures of the index.
-        recipe: ``Recipe.fingerprint``.
+        source: Source of the files.
+        ledger: Images of the index.
+        recipe: ``Recipe.fingerprint`` of the current recipe.
     """
     return IngestPlan(recipe, tuple(_planned(uri, source, ledger, recipe) for uri in uris))
 
@@ -79,7 +79,7 @@ def _planned(uri: str, source: Source, ledger: Ledger, recipe: str) -> PlannedFi
     try:
         version = source.version(uri)
     except ImageError:
-        return PlannedFile(uri, "to_read")  # reading it says why
+        return PlannedFile(uri, "to_read")  # reading the file will give the reason
     known = ledger.find(uri, version)
     if known is None:
         return PlannedFile(uri, "to_read", version)
@@ -87,7 +87,7 @@ def _planned(uri: str, source: Source, ledger: Ledger, recipe: str) -> PlannedFi
 
 
 def _span(seconds: float) -> str:
-    """Return a span of time in the unit that reads best.
+    """Return a duration in minutes or hours, whichever reads better.
 
     Example:
         >>> _span(40), _span(300), _span(86_400)

@@ -1,4 +1,4 @@
-"""What became of every file of an ingest."""
+"""The report of an ingest: the outcome of every file."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ __all__ = ["ANALYSED", "FAILED", "FileOutcome", "IngestReport", "Outcome"]
 
 @dataclass(frozen=True, slots=True)
 class FileOutcome:
-    """What became of one file.
+    """The outcome of one file.
 
     Attributes:
         uri: ``file:`` URI of the file.
-        outcome: The one thing that happened.
-        detail: One line that explains it; empty where the outcome says all.
-        segments: Segments stored for the file by this run.
-        image_id: Of the picture that it holds; None where it holds none.
+        outcome: What the ingest did with the file.
+        detail: One line that explains the outcome; empty if there is nothing to explain.
+        segments: Number of segments that this run stored for the file.
+        image_id: Id of the image in the file; None if the file holds no image.
     """
 
     uri: str
@@ -38,7 +38,7 @@ class FileOutcome:
     image_id: UUID | None = None
 
     def to_document(self) -> IngestedFile:
-        """Return it as JSON has it."""
+        """Return the outcome as a JSON model."""
         return IngestedFile(
             uri=self.uri,
             path=display_path(self.uri),
@@ -54,8 +54,8 @@ class IngestReport:
     """The result of one ingest.
 
     Attributes:
-        files: One entry for every file looked at, in the order of the scan.
-        skipped_folders: Folders that could not be listed, with the reason.
+        files: Outcome of each processed file, in the order of the listing.
+        skipped_folders: Path and reason for each folder that could not be listed.
         elapsed_s: Wall seconds of the whole run.
         interrupted: Whether the user stopped the run before the last file.
     """
@@ -67,17 +67,17 @@ class IngestReport:
 
     @property
     def counts(self) -> dict[Outcome, int]:
-        """How many files ended in each outcome; every outcome is a key."""
+        """Number of files by outcome; every outcome is a key."""
         found = Counter(file.outcome for file in self.files)
         return {outcome: found[outcome] for outcome in Outcome}
 
     @property
     def segments(self) -> int:
-        """How many segments this run stored."""
+        """Number of segments that this run stored."""
         return sum(file.segments for file in self.files)
 
     def to_document(self) -> IngestReportOut:
-        """Return the report as JSON has it."""
+        """Return the report as a JSON model."""
         return report_files(
             [file.to_document() for file in self.files],
             skipped_folders=[

@@ -1,4 +1,4 @@
-"""Ingest many files: plan, read and analyse ahead, write in order, report."""
+"""Ingest many files: plan, read and analyse ahead, write in order, and report."""
 
 import time
 from collections import deque
@@ -31,12 +31,12 @@ class IngestOptions:
     """How files are read and analysed.
 
     Attributes:
-        max_pixels: Pictures with more pixels are ``too large``.
+        max_pixels: Images with more pixels are ``too large``.
         max_bytes: Files with more bytes are ``too large``.
-        decode_threads: Threads that read and hash ahead of the models, 1 or more.
+        decode_threads: Threads that read and hash files ahead of the models, 1 or more.
         analysis_threads: Threads that decode, segment and embed, 1 or more; they share the models.
-        limit: Stop after this many pictures were segmented; None for all.
-        tags: Labels for every file of this run.
+        limit: Maximum number of images to segment; None for no limit.
+        tags: Tags for every file of this run.
     """
 
     max_pixels: int
@@ -62,28 +62,30 @@ def ingest_into(
     approve: Callable[[IngestPlan], None] = lambda _: None,
     on_file: Callable[[FileOutcome], None] = lambda _: None,
 ) -> IngestReport:
-    """Bring an index up to date with the given files: what every ingest that writes calls.
+    """Bring an index up to date with the given files. Every ingest that writes calls this function.
 
-    The models are loaded when the first picture has to be analysed; where none has, they are not loaded.
+    The models are loaded at the start if the index is new, and otherwise when the first image has to be
+    analysed.
 
     Args:
-        index: What to fill; created for the recipe if it is new.
-        recipes: The models and settings.
+        index: Index to fill; created for the recipe if it is new.
+        recipes: Models and settings.
         uris: Canonical URIs of the files, each once.
-        source: Where they lie.
-        profile: Of the models, for the fingerprint of the index.
+        source: Source of the files.
+        profile: Profile of the models, for the index fingerprint.
         options: Limits, threads and tags.
-        quality: Of the masks, which the index remembers as the default of the next ingest; None leaves that
-            as it is.
-        known_ids: The only pictures that the files can be, where the caller has hashed them; None for any.
-        lock: An ``RLock`` of all in this process that write to the index; None where nobody else does.
-        problems: What could not be listed; handed on to the report.
-        approve: Called with the plan before anything is read or written; what it raises ends the ingest.
+        quality: Mask quality that the index remembers as the default of the next ingest; None keeps the
+            stored default.
+        known_ids: Ids of the images in the files, if the caller has hashed the files; None if unknown.
+        lock: ``RLock`` shared by all writers to the index in this process; None if there are no others.
+        problems: Places that could not be listed, for the report.
+        approve: Called with the plan before any image is read or written. An exception from it ends the
+            ingest.
         on_file: Called after each file.
 
     Raises:
         IndexMismatchError: If another embedder filled the index.
-        SegmentIndexError: If the index fails; what was written before stays, and the next run goes on.
+        SegmentIndexError: If the index fails; images already written stay, and the next run continues.
         ModelError: If a model fails.
     """
     checked = _RecipesOf(index, recipes, profile)
@@ -111,7 +113,7 @@ def ingest_into(
                 on_file=on_file,
             )
         except _OtherRecipeError:
-            continue  # the plan was made for what is remembered of the models, and they have changed since
+            continue  # the plan used a remembered fingerprint, but the models have changed since
 
 
 def _remember_quality(index: SegmentIndex, quality: str | None) -> None:
@@ -129,14 +131,14 @@ def rehearse(
     problems: Sequence[ListingProblem] = (),
     on_file: Callable[[FileOutcome], None] = lambda _: None,
 ) -> IngestReport:
-    """Return what ``ingest_into`` would report; loads no model and writes nothing.
+    """Return what ``ingest_into`` would report, without loading a model or writing anything.
 
     Args:
-        plan: The files.
-        source: Where they lie.
-        ledger: The pictures of the index; changed.
+        plan: Planned files.
+        source: Source of the files.
+        ledger: Images of the index; modified.
         options: Limits, threads and tags.
-        problems: What could not be listed; handed on to the report.
+        problems: Places that could not be listed, for the report.
         on_file: Called after each file.
     """
 
@@ -168,10 +170,10 @@ def rehearse(
 
 
 def prepare_index(index: SegmentIndex, recipe: Recipe, *, profile: str) -> None:
-    """Create the index for a recipe, or check that it is one for it.
+    """Create the index for a recipe, or check that an existing index fits the recipe.
 
     Raises:
-        IndexMismatchError: If it was filled by another embedder.
+        IndexMismatchError: If another embedder filled the index.
     """
     index.ensure(
         IndexFingerprint(
@@ -185,11 +187,11 @@ def prepare_index(index: SegmentIndex, recipe: Recipe, *, profile: str) -> None:
 
 
 class _OtherRecipeError(Exception):
-    """The models that were loaded are not those that the plan was made for."""
+    """The loaded models differ from the models that the plan was made for."""
 
 
 class _RecipesOf:
-    """A recipe that is loaded once, and then compared with the index that it is to fill."""
+    """Loads a recipe once, and checks it against the index and the plan."""
 
     def __init__(self, index: SegmentIndex, recipes: RecipeSource, profile: str) -> None:
         self._index = index
@@ -225,20 +227,20 @@ def carry_out(
     problems: Sequence[ListingProblem] = (),
     on_file: Callable[[FileOutcome], None] = lambda _: None,
 ) -> IngestReport:
-    """Do what a plan leaves to do, and say what became of each file.
+    """Carry out a plan, and report the outcome of each file.
 
-    Files are handled one after the other in the given order, so that two runs over the same files leave the
-    same index; reading and analysing run ahead in threads, for a fixed number of files. Files that are not
-    given are left alone. Ctrl-C loses the pictures that are not written yet, and returns what was done.
+    Files are written one by one in the given order, so that two runs over the same files produce the same
+    index. Threads read and analyse a fixed number of files ahead. Records of other files are not changed.
+    Ctrl-C loses the images that are not written yet, and the report covers the files done so far.
 
     Args:
-        plan: The files.
-        source: Where they lie.
-        ledger: The pictures of the index; kept in step.
-        writer: What is told.
-        analyse: Makes an analysis with ``plan.recipe``.
+        plan: Planned files.
+        source: Source of the files.
+        ledger: Images of the index; kept up to date.
+        writer: Writes to the index, or only simulates it.
+        analyse: Analyses an image with ``plan.recipe``.
         options: Limits, threads and tags.
-        problems: Handed on to the report.
+        problems: Places that could not be listed, for the report.
         on_file: Called after each file.
     """
     started = time.perf_counter()
@@ -285,7 +287,7 @@ def carry_out(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """A file as a thread read it: known by its version, or read and hashed."""
+    """The result of reading a file; ``data`` is None if its version shows that it is unchanged."""
 
     file: ImageFile
     image_id: UUID
@@ -293,7 +295,7 @@ class _Read:
 
 
 class _Run:
-    """One ingest under way."""
+    """The state of one ingest."""
 
     def __init__(
         self,
@@ -313,29 +315,29 @@ class _Run:
         self._options = options
 
     def read(self, planned: PlannedFile) -> _Read | ImageError:
-        """Read and hash a file that may have changed, and have it analysed if it is new; runs in threads."""
+        """Read and hash a file that may have changed, and start its analysis if needed; runs in threads."""
         if planned.state == "unchanged" and planned.version is not None and planned.image_id is not None:
             return _Read(ImageFile(planned.uri, planned.version.mtime_ns), planned.image_id, None)
         uri = planned.uri
         try:
             version = self._source.version(uri)
             data = self._source.read(uri, max_bytes=self._options.max_bytes)
-        except ImageError as error:  # it went away, must not be read, or is too large
+        except ImageError as error:  # the file is gone, not readable or too large
             return error
         image_id = make_image_id(sha256_hex(data))
         self._analyses.begin(image_id, data, name=display_path(uri))
         return _Read(ImageFile(uri, version.mtime_ns), image_id, data)
 
     def handle(self, planned: PlannedFile, read: _Read | ImageError) -> FileOutcome:
-        """Bring the index up to date with one file; runs in the main thread alone."""
+        """Bring the index up to date with one file; runs only in the main thread."""
         uri = planned.uri
         if isinstance(read, ImageError):
             return FileOutcome(uri, _refusal_outcome(read), str(read))
         try:
             written = self._write(read)
-        except ImageError as error:  # its bytes are no picture
+        except ImageError as error:  # the bytes are not an image
             return FileOutcome(uri, _refusal_outcome(error), str(error))
-        if written is None:  # what the ledger knew was deleted or replaced since
+        if written is None:  # the image was deleted or replaced in the meantime
             again = PlannedFile(uri, "to_read")
             return self.handle(again, self.read(again))
         self._ledger.put(written.record)
@@ -384,7 +386,7 @@ def _read_ahead(
     threads: int,
     ahead: int,
 ) -> Generator[tuple[PlannedFile, _Read | ImageError]]:
-    """Yield every file with what a thread read of it, in order, so many files ahead at most."""
+    """Yield each file with its read result, in order; threads read at most ``ahead`` files ahead."""
     remaining = iter(files)
     waiting: deque[tuple[PlannedFile, Future[_Read | ImageError]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="segdex-read")

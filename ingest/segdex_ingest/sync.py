@@ -1,4 +1,4 @@
-"""Remove pictures whose files are gone, and segments that an interrupted ingest left behind."""
+"""Remove images whose files are gone, and segments that an interrupted ingest left behind."""
 
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -10,13 +10,13 @@ from segdex_core.records import ImageRecord
 
 @dataclass(frozen=True, slots=True)
 class SyncPlan:
-    """What an index holds without a file.
+    """Differences between an index and the files of a source.
 
     Attributes:
-        gone: Pictures none of whose files exist.
-        moved: Pictures some of whose files are gone, as they are to be stored.
-        orphans: Pictures with segments but no line in the ledger: an ingest was stopped in them.
-        images: How many pictures the index holds.
+        gone: Images without any existing file.
+        moved: Images with some missing files; the records list only the existing files.
+        orphans: Ids of images with segments but without a record, left by an interrupted ingest.
+        images: Number of images in the index.
     """
 
     gone: tuple[ImageRecord, ...]
@@ -26,7 +26,7 @@ class SyncPlan:
 
 
 def plan_sync(index: IndexReader, *, source: Source) -> SyncPlan:
-    """Compare the ledger with the files of a source; changes nothing."""
+    """Compare the images of an index with the files of a source. Nothing is changed."""
     gone: list[ImageRecord] = []
     moved: list[ImageRecord] = []
     known: set[UUID] = set()
@@ -45,7 +45,7 @@ def apply_sync(plan: SyncPlan, index: IndexWriter) -> None:
     """Delete and update what ``plan_sync`` found.
 
     Raises:
-        IndexConflictError: If a picture was changed since; the next sync goes on.
+        IndexConflictError: If an image has changed since ``plan_sync``; the next sync completes the work.
     """
     for record in plan.gone:
         index.delete_image(record.image_id, revision=record.revision)

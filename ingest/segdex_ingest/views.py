@@ -1,4 +1,4 @@
-"""What the embedder sees of a segment: pure functions on arrays."""
+"""The views of a segment that the embedder sees: pure functions on arrays."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ from segdex_core.ports.embedder import Embedder, RegionEmbedder
 from segdex_core.records import SEGMENT_VIEWS, RGBImage, Segment, Vectors
 
 CROP_MARGIN = 1.1
-"""Side of both views over the side of the box: 5 % of margin on each side."""
+"""Ratio of the side of both views to the side of the box: a margin of 5 % on each side."""
 
 BLUR_SHARE = 1 / 60
-"""Standard deviation of the blur over the picture's longer side; see docs/research/search.md."""
+"""Standard deviation of the blur as a share of the image's longer side; see docs/research/search.md."""
 
 MIN_CROP_PX = 16
-"""Boxes with shorter sides are grown to this, so that an embedder never sees a line of pixels."""
+"""Shorter box sides are enlarged to this, so that an embedder never sees a single line of pixels."""
 
 _ENOUGH_PX = 512
-"""Blurred crops are copies: one with twice as many pixels along its longer side is reduced, for memory's
-sake. Embedders look at 224 to 384."""
+"""Blurred crops are copies, so crops whose longer side is at least twice this are downscaled to save memory.
+Embedders read 224 to 384 pixels."""
 
 VIEWS_VERSION = 2
-"""Raised whenever this file shows something else of the same segment."""
+"""Increased whenever this file changes the views of a segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class ViewNumbers:
-    """What the views depend on beside the picture and its segments; other numbers make other vectors.
+    """The parameters of the views. Other values produce other vectors.
 
     Attributes:
         version: ``VIEWS_VERSION``.
@@ -47,15 +47,15 @@ class ViewNumbers:
     min_crop_px: int = MIN_CROP_PX
 
     def fingerprint(self, *, region_share: float) -> str:
-        """Return a text that differs whenever views made of crops can differ.
+        """Return a text that differs whenever views made from crops can differ.
 
         Args:
-            region_share: What regions count in the ``mask`` view.
+            region_share: Weight of the regions in the ``mask`` view, 0 to 1.
         """
         return self._text(f"{self.crop_margin};{self.blur_share:.6f};{region_share};{self.min_crop_px}")
 
     def pooled_fingerprint(self) -> str:
-        """Return a text that differs whenever views of one pass over the picture can differ."""
+        """Return a text that differs whenever pooled views can differ."""
         return self._text(f"pooled;{self.crop_margin};{self.min_crop_px}")
 
     def _text(self, numbers: str) -> str:
@@ -64,16 +64,16 @@ class ViewNumbers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentViews:
-    """What an embedder sees of the segments of one picture, made when it is asked for.
+    """The views of the segments of one image, computed on request.
 
-    ``crop`` is the box with a margin, as it is: the surroundings help to tell what is small or hidden.
-    ``blur`` is the same with everything but the mask blurred: it tells the object from its parts and its
-    surroundings, whose boxes are nearly the same (FGVP, Yang et al. 2023, arXiv 2306.04356). Black or white
-    in its place embeds worse (AlphaCLIP issue 23, FastSAM issue 132).
+    ``crop`` is the box with a margin: the surroundings help to recognize small or hidden objects. ``blur`` is
+    the crop with everything outside the mask blurred: it separates the object from its parts and its
+    surroundings, whose boxes are nearly equal (FGVP, Yang et al. 2023, arXiv 2306.04356). A black or white
+    background embeds worse (AlphaCLIP issue 23, FastSAM issue 132).
 
     Attributes:
-        image: (H, W, 3) uint8, the whole picture.
-        blurred: The same, blurred.
+        image: (H, W, 3) uint8, the whole image.
+        blurred: (H, W, 3) uint8, the whole image blurred.
     """
 
     image: RGBImage
@@ -81,18 +81,18 @@ class SegmentViews:
 
     @classmethod
     def of(cls, image: RGBImage) -> "SegmentViews":
-        """Return the views of a picture; blurs it."""
+        """Return the views of an image. This blurs the image once."""
         radius = max(image.shape[:2]) * BLUR_SHARE
         blurred = Image.fromarray(image).filter(ImageFilter.GaussianBlur(radius))
         return cls(image, np.asarray(blurred))
 
     def crop(self, box: BoxXYXY) -> RGBImage:
-        """Return the box with its margin, a part of the picture without a copy."""
+        """Return the box with its margin, as a slice of the image without a copy."""
         grown = self._grown(box)
         return self.image[grown.y1 : grown.y2, grown.x1 : grown.x2]
 
     def blur(self, box: BoxXYXY, mask: BoolMask) -> RGBImage:
-        """Return the part with all outside the (H, W) mask blurred; large ones are made smaller."""
+        """Return the crop with everything outside the (H, W) mask blurred; large crops are downscaled."""
         grown = self._grown(box)
         part = (slice(grown.y1, grown.y2), slice(grown.x1, grown.x2))
         shown = np.where(mask[part][..., None], self.image[part], self.blurred[part])
@@ -108,12 +108,12 @@ def _grown(box: BoxXYXY, size_hw: tuple[int, int]) -> BoxXYXY:
 
 
 def mask_view(blurred: Vectors, regions: Vectors | None, *, share: float) -> Vectors:
-    """Return (n, dim) unit rows of what masks show, from blurred crops and, where there are any, regions.
+    """Return the (n, dim) unit rows of the ``mask`` view: a mix of blurred crops and, if given, regions.
 
     Args:
-        blurred: (n, dim) unit rows.
+        blurred: (n, dim) unit rows of the blurred crops.
         regions: (n, dim) unit rows of ``RegionEmbedder.embed_regions``, or None.
-        share: ``RegionEmbedder.region_share``: what the regions count; the rest is the blurred crops.
+        share: Weight of the regions, ``RegionEmbedder.region_share``; the blurred crops have ``1 - share``.
     """
     if regions is None:
         return blurred
@@ -123,32 +123,32 @@ def mask_view(blurred: Vectors, regions: Vectors | None, *, share: float) -> Vec
 
 
 def can_pool(embedder: Embedder) -> bool:
-    """Return whether an embedder can make views from one pass over a picture."""
+    """Return whether an embedder can compute views from one pass over an image."""
     return isinstance(embedder, RegionEmbedder) and embedder.region_share is not None
 
 
 def region_share(embedder: Embedder) -> float:
-    """Return what regions count in the ``mask`` view of an embedder, 0 where it has none."""
+    """Return the weight of the regions in the ``mask`` view of an embedder; 0 if it has no regions."""
     return (embedder.region_share or 0.0) if isinstance(embedder, RegionEmbedder) else 0.0
 
 
 def region_vectors(image: RGBImage, segments: Sequence[Segment], embedder: Embedder) -> Vectors | None:
-    """Return (n, dim) unit rows of the segments from one pass over their picture; None where they count 0."""
+    """Return (n, dim) unit rows of the segments from one pass over the image; None if their weight is 0."""
     if not isinstance(embedder, RegionEmbedder) or not embedder.region_share:
         return None
     return embedder.embed_regions(image, (decode_mask(one.mask) for one in segments))
 
 
 def pooled_views(image: RGBImage, segments: Sequence[Segment], embedder: RegionEmbedder) -> Vectors:
-    """Return both views of the segments from one pass over their picture.
+    """Return both views of the segments from one pass over the image.
 
     Args:
         image: (H, W, 3) uint8.
-        segments: With masks of its size.
-        embedder: One whose ``region_share`` is not None.
+        segments: n segments with masks of the image's size.
+        embedder: Embedder whose ``region_share`` is not None.
 
     Returns:
-        (2 n, dim) unit rows: the boxes with their margin, which stand for crops, then the masks.
+        (2 n, dim) unit rows: n boxes with their margin, in place of crops, then n masks.
     """
     size_hw = (image.shape[0], image.shape[1])
 
@@ -165,11 +165,11 @@ def pooled_views(image: RGBImage, segments: Sequence[Segment], embedder: RegionE
 
 
 def segment_views(image: RGBImage, segments: Sequence[Segment]) -> list[RGBImage]:
-    """Return the crops of all segments, then the blurred crops of all.
+    """Return the crops of all segments, then the blurred crops of all segments.
 
     Args:
         image: (H, W, 3) uint8.
-        segments: With masks of its size.
+        segments: n segments with masks of the image's size.
     """
     if not segments:
         return []

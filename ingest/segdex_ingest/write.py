@@ -1,8 +1,8 @@
-"""What an ingest writes: the only code that changes an index while pictures are ingested.
+"""The writers of an ingest: the only code that changes an index while images are ingested.
 
-Others may write to the same index meanwhile: an upload beside a job, a worker on another machine. So a record
-is read from the index right before it is changed, and files and tags are merged by id, whatever was known of
-it when the ingest began.
+Other processes may write to the index at the same time, such as an upload during a job or a worker on another
+machine. A record is therefore read from the index right before it is changed, and files and tags are merged
+by id.
 """
 
 from collections.abc import Callable
@@ -21,18 +21,18 @@ from segdex_ingest.ledger import Ledger
 from segdex_ingest.report import Outcome
 
 Exists = Callable[[str], bool]
-"""Whether there is a file at a URI."""
+"""Returns whether there is a file at a URI."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a picture.
+    """The result of writing an image.
 
     Attributes:
-        record: As it is in the index now.
-        outcome: Of the file that was written.
-        detail: One line that explains it, or nothing.
-        segments: Segments that were stored.
+        record: Record as it is now in the index.
+        outcome: Outcome of the file.
+        detail: One line that explains the outcome, or an empty string.
+        segments: Number of segments stored.
     """
 
     record: ImageRecord
@@ -42,42 +42,42 @@ class Written:
 
 
 class Writer(Protocol):
-    """Writes what an ingest finds out about files, or only pretends to."""
+    """Writes the results of an ingest, or only simulates it."""
 
     def store(self, analysed: AnalysedImage, file: ImageFile, tags: tuple[str, ...]) -> Written:
-        """Store a picture with a file that holds it.
+        """Store an image with a file that holds it.
 
-        Files and tags that the index has of the same picture stay. If the same recipe stored it meanwhile,
-        only they change.
+        Files and tags that the index already has for the image are kept. If another writer has stored the
+        image with the same recipe in the meantime, only files and tags change.
         """
         ...
 
     def note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> Written | None:
-        """Note a file that holds a known picture, and tags; None if somebody deleted the picture meanwhile.
+        """Add a file and tags to a known image; return None if the image was deleted in the meantime.
 
         Args:
-            known: The picture as the ledger has it.
-            file: One that holds its bytes.
-            tags: To add.
+            known: Record of the image in the ledger.
+            file: File that holds the bytes of the image.
+            tags: Tags to add.
         """
         ...
 
     def leave(self, image_id: UUID, uri: str) -> ImageRecord | None:
-        """Note that a file holds a picture no more; a picture without a file is deleted.
+        """Remove a file from an image; an image without files is deleted.
 
         Returns:
-            The picture as it is in the index now, or None if it is not there.
+            The record as it is now in the index, or None if the image is not in the index.
         """
         ...
 
 
 class PictureWriter:
-    """Writes into an index.
+    """Writes to an index.
 
     Args:
-        index: What to fill.
-        exists: Of the source of the files.
-        lock: An ``RLock`` of all in this process that write to the index; None where nobody else does.
+        index: Index to fill.
+        exists: ``Source.exists`` of the source of the files.
+        lock: ``RLock`` shared by all writers to the index in this process; None if there are no others.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class PictureWriter:
         self._lock = lock or RLock()
 
     def store(self, analysed: AnalysedImage, file: ImageFile, tags: tuple[str, ...]) -> Written:
-        """Write the segments first and the picture's record last: after a crash the picture is done again."""
+        """Write the segments first and the record last, so that an image is ingested again after a crash."""
         with self._lock:
             lost = False
             while True:
@@ -101,10 +101,10 @@ class PictureWriter:
                 try:
                     return self._store(stored(analysed, known, file, tags, exists=self._exists), analysed)
                 except IndexConflictError:
-                    lost = True  # another process was faster, and our segments have overwritten its own
+                    lost = True  # another process stored it first, and our segments replaced its segments
 
     def _store(self, written: Written, analysed: AnalysedImage) -> Written:
-        # what another recipe or an interrupted run left of the same picture
+        # segments of this image that another recipe or an interrupted run left behind
         self._index.delete_segments(analysed.image_id)
         if analysed.segments:
             records = build_records(analysed.segments, analysed.segment_vectors, written.record)
@@ -112,7 +112,7 @@ class PictureWriter:
         return replace(written, record=self._index.upsert_image(written.record, analysed.image_vector))
 
     def note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> Written | None:
-        """See ``Writer``; reads and writes nothing where the ledger has it all."""
+        """See ``Writer``. Nothing is read or written if the ledger already has the file and the tags."""
         noted = noted_at(known, file, tags, exists=self._exists)
         if noted.record == known:
             return noted
@@ -122,7 +122,7 @@ class PictureWriter:
     def _note(
         self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...], *, anyway: bool = False
     ) -> Written | None:
-        """Note a file; ``anyway`` writes what segments repeat of their picture even where nothing is new."""
+        """Note a file; ``anyway`` rewrites the segments' copied fields even if the record is unchanged."""
         while True:
             current = self._current(known.image_id)
             if current is None or current.recipe != known.recipe:
@@ -152,11 +152,11 @@ class PictureWriter:
 
 
 class DryWriter:
-    """Pretends to write, so that an ingest says what it would do.
+    """Simulates the writes, so that an ingest reports what it would do.
 
     Args:
-        ledger: The pictures of the index.
-        exists: Of the source of the files.
+        ledger: Images of the index.
+        exists: ``Source.exists`` of the source of the files.
     """
 
     def __init__(self, ledger: Ledger, *, exists: Exists) -> None:
@@ -164,7 +164,7 @@ class DryWriter:
         self._exists = exists
 
     def store(self, analysed: AnalysedImage, file: ImageFile, tags: tuple[str, ...]) -> Written:
-        """Return what a new picture becomes; nobody knows yet how many segments it has."""
+        """Return the outcome of an image to analyse; the number of its segments is not known yet."""
         known = self._ledger.get(analysed.image_id)
         written = stored(analysed, known, file, tags, exists=self._exists)
         return _as_stored(written.record, known)
@@ -187,14 +187,14 @@ def stored(
     *,
     exists: Exists,
 ) -> Written:
-    """Return the record of an analysed picture, with the files and tags that the index has of it.
+    """Return the record of an analysed image, merged with the files and tags in the index.
 
     Args:
-        analysed: The picture.
-        known: Its record in the index, made by another recipe; None if there is none.
-        file: That was read.
-        tags: To add.
-        exists: Of the source of the files.
+        analysed: Analysed image.
+        known: Record in the index, made by another recipe; None if there is none.
+        file: File that was read.
+        tags: Tags to add.
+        exists: ``Source.exists`` of the source of the files.
     """
     height, width = analysed.size_hw
     others = [other for other in _others(known, file.uri) if exists(other.uri)] if known else []
@@ -221,7 +221,7 @@ def stored(
 
 
 def _as_stored(record: ImageRecord, known: ImageRecord | None) -> Written:
-    """Return what became of a picture that has segments: new, or made by another recipe before."""
+    """Return the outcome of an image: added, or replaced if another recipe made it before."""
     if known is None:
         return Written(record, Outcome.ADDED, segments=record.segment_count)
     why = "made with other models or settings before"
@@ -229,9 +229,9 @@ def _as_stored(record: ImageRecord, known: ImageRecord | None) -> Written:
 
 
 def noted_at(known: ImageRecord, file: ImageFile, tags: tuple[str, ...], *, exists: Exists) -> Written:
-    """Return a known picture with a file that holds it, and what became of the file.
+    """Return a known image with another file that holds it, and the outcome of the file.
 
-    A picture whose other files are all gone was renamed.
+    The outcome is renamed if the file is new and all other files of the image are gone.
     """
     others = _others(known, file.uri)
     seen_here = len(others) < len(known.files)
@@ -247,13 +247,13 @@ def noted_at(known: ImageRecord, file: ImageFile, tags: tuple[str, ...], *, exis
 
 
 def without_file(known: ImageRecord, uri: str) -> ImageRecord | None:
-    """Return a picture without one of its files; None if that was the last."""
+    """Return an image without one of its files; None if it was the last file."""
     files = tuple(_others(known, uri))
     return replace(known, files=files) if files else None
 
 
 def _others(known: ImageRecord, uri: str) -> list[ImageFile]:
-    """Return the files of a picture but one. A place that was noted in another form is that one too."""
+    """Return the files of an image except ``uri``, also where ``uri`` was stored in a non-canonical form."""
     return [file for file in known.files if file.uri != uri and canonical_uri(file.uri) != uri]
 
 

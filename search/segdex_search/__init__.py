@@ -1,1 +1,1 @@
-"""From query to hits."""
+"""Turn queries into hits."""

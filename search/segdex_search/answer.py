@@ -1,4 +1,4 @@
-"""Answer a query: embed, ask the index, rank."""
+"""Answer a query: embed its terms, query the index, and rank the hits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ from segdex_search.timing import Stopwatch
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
-    """What a query found.
+    """The result of a query.
 
     Attributes:
-        hits: Pictures, best first.
-        more: Whether there are further pictures, for a larger ``offset``.
-        timings_ms: Wall milliseconds of each stage: embed, query, and presence where it was judged.
-        embedder: Name of the model that scored.
-        query_vectors: (dim,) vector of the question by view.
+        hits: Images, best first.
+        more: Whether a larger ``offset`` returns more images.
+        timings_ms: Wall milliseconds of each stage: embed, query, and presence if it was judged.
+        embedder: Name of the embedder.
+        query_vectors: (dim,) query vector by view.
     """
 
     hits: tuple[SearchHit, ...]
@@ -38,13 +38,13 @@ class SearchAnswer:
 
     @property
     def question(self) -> Vector:
-        """(dim,) direction of what was asked for, whatever the view."""
+        """(dim,) sum of the query vectors of all views."""
         whole: Vector = np.sum(list(self.query_vectors.values()), axis=0)
         return whole
 
 
 def require_filled(index: IndexReader) -> IndexFingerprint:
-    """Return what filled an index.
+    """Return the fingerprint of an index.
 
     Raises:
         IndexMissingError: If nothing was ingested yet.
@@ -56,11 +56,11 @@ def require_filled(index: IndexReader) -> IndexFingerprint:
 
 
 def check_embedder(index: IndexReader, embedder: Embedder) -> None:
-    """Raise unless the index was filled by this embedder.
+    """Raise an error unless this embedder filled the index.
 
     Raises:
         IndexMissingError: If nothing was ingested yet.
-        IndexMismatchError: If another embedder filled it.
+        IndexMismatchError: If another embedder filled the index.
     """
     found = require_filled(index)
     if found.embedder != embedder.fingerprint:
@@ -80,17 +80,17 @@ def search(
     keep_weak: bool = False,
     calibration: Calibration | None = None,
 ) -> SearchAnswer:
-    """Return the pictures with the segments that answer a query best.
+    """Return the best images and segments for a query.
 
-    The index fuses the views; nested segments are dropped, and the rest is grouped by picture.
+    The index fuses the views. Nested segments are dropped, and the other segments are grouped by image.
 
     Args:
-        query: The question.
-        index: Whom to ask.
-        embedder: What filled it.
-        judge: Says which pictures show what is asked for; None keeps the nearest whatever it is.
-        keep_weak: Keep the others too, marked by ``SearchHit.is_match``.
-        calibration: Read where there is no judge; None for the one that is shipped.
+        query: Query to answer.
+        index: Index to search.
+        embedder: Embedder that filled the index.
+        judge: Decides which images match the query; None returns the nearest images without a decision.
+        keep_weak: Whether to keep images that do not match, marked by ``SearchHit.is_match``.
+        calibration: Calibration to use without a judge; None for the shipped calibration.
 
     Raises:
         QueryError: If a term cannot be embedded.
@@ -136,7 +136,7 @@ def _judged(
     judge: PresenceJudge,
     where: SegmentFilter,
 ) -> tuple[SearchHit, ...]:
-    """Return the hits with their presence scores, and which of them show what is asked for."""
+    """Return the hits with their presence scores and whether they match."""
     scores = judge.scores(hits, vectors, index=index, weights=weights)
     threshold = judge.calibration.threshold_of(_pictures_of(where, index))
     return tuple(
@@ -146,12 +146,12 @@ def _judged(
 
 
 def _pictures_of(where: SegmentFilter, index: IndexReader) -> int:
-    """Return about how many pictures a question looks at."""
+    """Return the approximate number of images that a query searches."""
     if where.image_ids:
         return len(where.image_ids)
     counts = index.counts(where)
     if where == EVERYTHING:
         return counts.images
-    # matching segments over all segments: pictures are not counted by conditions of their segments
+    # scaled by the share of matching segments: the index does not count images by segment conditions
     everything = index.counts()
     return max(round(everything.images * counts.segments / max(everything.segments, 1)), 1)

@@ -1,9 +1,9 @@
-"""What scores mean: numbers that belong to an embedder, not to a question.
+"""Calibration: how the scores of an embedder are interpreted.
 
-The cosines of two embedders cannot be compared: those of a CLIP lie in a narrow cone, those of ConSE do not.
-So what the object score counts, and below what a picture does not show what is asked for, belong to an
-embedder. Those of the offline profile were fitted (docs/research/search.md); ``segdex calibrate`` makes them
-for another one, from an index that it filled, and embedders that nobody calibrated take ``UNKNOWN``.
+Cosines of two embedders cannot be compared: CLIP vectors lie in a narrow cone, ConSE vectors do not. The
+weight of the object score and the presence threshold therefore belong to an embedder. The values for the
+offline profile were fitted (docs/research/search.md). ``segdex calibrate`` fits them for another embedder, on
+an index that the embedder filled. Embedders without a calibration use ``UNKNOWN``.
 """
 
 import json
@@ -21,13 +21,13 @@ from segdex_search.queries import SearchQuery, TextTerm
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How the scores of one embedder are read.
+    """How the scores of one embedder are interpreted.
 
     Attributes:
-        object_weight: What an object score of 1 adds to the score of a segment, 0 or more.
-        threshold: Presence scores below mean "not there" where one picture is looked at.
-        growth: Added to the threshold for each unit of the natural logarithm of the number of pictures: the
-            best of many is higher by chance alone.
+        object_weight: Score that an object score of 1 adds to a segment, 0 or more.
+        threshold: Minimum presence score of a match in a search of one image.
+        growth: Increase of the threshold per unit of the natural logarithm of the number of images: the best
+            of many images scores higher by chance.
     """
 
     object_weight: float
@@ -42,31 +42,31 @@ class Calibration:
             raise ValueError(f"a calibration has finite numbers, the weight 0 or more, but is {self}")
 
     def threshold_of(self, pictures: int) -> float:
-        """Return the threshold where the best of so many pictures is looked for."""
+        """Return the threshold for a search of this many images."""
         return self.threshold + self.growth * math.log(max(pictures, 1))
 
 
 UNKNOWN = Calibration(object_weight=0.05, threshold=1.2, growth=0.15)
-"""Chosen, not measured: a small weight for a narrow cone of cosines, and thresholds that lose little."""
+"""Chosen, not measured: a small weight for a narrow cone of cosines, and thresholds that lose few matches."""
 
 _SHIPPED: Mapping[str, Calibration] = MappingProxyType(
     {"conse": Calibration(object_weight=0.085, threshold=0.0, growth=0.55)}
 )
-"""By the first word of an embedder's fingerprint."""
+"""Calibrations by the first part of the embedder's fingerprint."""
 
 _LEVEL_FACTORS: Mapping[Level, float] = MappingProxyType({"any": 1.0, "whole": 3.0, "part": 0.0})
 
 
 def shipped_calibration(embedder_fingerprint: str) -> Calibration:
-    """Return what is known of an embedder without a file."""
+    """Return the shipped calibration of an embedder, or ``UNKNOWN``."""
     return _SHIPPED.get(embedder_fingerprint.split("/", maxsplit=1)[0], UNKNOWN)
 
 
 def object_weight(query: SearchQuery, calibration: Calibration) -> float:
-    """Return what the object score counts in a question.
+    """Return the weight of the object score for a query.
 
-    It is there for texts, which mean whole objects more often than their parts. A picture or a segment shows
-    what is meant, and counts by its share of the positive weights.
+    The object score is meant for texts, which name whole objects more often than parts. Images and segments
+    show what is meant, so the weight is scaled by the share of texts in the positive weights.
     """
     towards = [term for term in query.terms if term.weight > 0]
     of_texts = sum(term.weight for term in towards if isinstance(term, TextTerm))
@@ -75,12 +75,12 @@ def object_weight(query: SearchQuery, calibration: Calibration) -> float:
 
 
 def calibration_file(folder: Path, embedder_fingerprint: str) -> Path:
-    """Return where the calibration of an embedder is kept in a folder."""
+    """Return the path of an embedder's calibration in a folder."""
     return folder / f"{sha256(embedder_fingerprint.encode()).hexdigest()[:16]}.json"
 
 
 def load_calibration(folder: Path, embedder_fingerprint: str) -> Calibration:
-    """Return what ``segdex calibrate`` wrote for an embedder, else what is known of it.
+    """Return the calibration that ``segdex calibrate`` wrote for an embedder, or the shipped calibration.
 
     Raises:
         UsageError: If the file cannot be read.
@@ -98,7 +98,7 @@ def load_calibration(folder: Path, embedder_fingerprint: str) -> Calibration:
 
 
 def save_calibration(folder: Path, embedder_fingerprint: str, calibration: Calibration) -> Path:
-    """Write a calibration, and return its file."""
+    """Write a calibration, and return the path of its file."""
     path = calibration_file(folder, embedder_fingerprint)
     folder.mkdir(parents=True, exist_ok=True)
     content = {**asdict(calibration), "embedder": embedder_fingerprint}

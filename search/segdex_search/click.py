@@ -1,4 +1,4 @@
-"""Masks of what a person points at: points, a box, an earlier mask."""
+"""Masks from prompts: points, a box, or an earlier mask."""
 
 import math
 from dataclasses import dataclass, replace
@@ -16,19 +16,19 @@ from segdex_core.ports.segmenter import ImageFeatures, Segmenter
 from segdex_core.wire.limits import MAX_POINTS
 
 MASK_LOGIT = 10.0
-"""Size of the logits that a mask without logits of its own is given back as; see ``mask_prompt``."""
+"""Largest absolute logit of a mask that has no logits of its own; see ``mask_prompt``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ThingPrompt:
-    """What is said about one object in a picture.
+    """A prompt for one object in an image.
 
     Attributes:
-        points_xy: Points in pixels of the picture, x first; a scribble is the points along it.
-        labels: One for each point: 1 the object, 0 not the object.
-        box_xyxy: Box around the object in pixels, x2 and y2 exclusive.
-        mask_logits: (s, s) float32 logits of an earlier mask, as ``PromptedMask.logits`` or ``mask_prompt``
-            gives them; points or a box must come with it.
+        points_xy: Points in pixels of the image, x first; a scribble is given as points along it.
+        labels: Label of each point: 1 for the object, 0 for the background.
+        box_xyxy: Box around the object in pixels; x2 and y2 are exclusive.
+        mask_logits: (s, s) float32 logits of an earlier mask, from ``PromptedMask.logits`` or
+            ``mask_prompt``; requires a point on the object or a box.
     """
 
     points_xy: tuple[tuple[float, float], ...] = ()
@@ -64,15 +64,15 @@ class ThingPrompt:
 
     @property
     def is_ambiguous(self) -> bool:
-        """Whether it is a single click, which may mean a part or the whole."""
+        """Whether the prompt is a single point, which may mean a part or the whole object."""
         return len(self.points_xy) == 1 and self.box_xyxy is None and self.mask_logits is None
 
     def with_mask(self, mask_logits: npt.NDArray[np.float32]) -> "ThingPrompt":
-        """Return the prompt with an earlier mask."""
+        """Return the prompt with the logits of an earlier mask."""
         return replace(self, mask_logits=mask_logits)
 
     def shift(self, x: float, y: float) -> "ThingPrompt":
-        """Return the points and the box moved by x pixels to the right and y down."""
+        """Return the prompt with points and box moved by x pixels to the right and y pixels down."""
         box = self.box_xyxy
         return replace(
             self,
@@ -83,14 +83,14 @@ class ThingPrompt:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptedMask:
-    """A mask that answers a prompt.
+    """A mask decoded from a prompt.
 
     Attributes:
-        mask: At the size of the picture; may be empty.
-        box: Tight box of it.
-        area_px: Its pixels.
-        predicted_iou: The model's estimate of its IoU.
-        logits: (s, s) float32, to be given back with a further point.
+        mask: Mask at the size of the image; may be empty.
+        box: Tight box of the mask.
+        area_px: Number of pixels in the mask.
+        predicted_iou: The model's estimate of the IoU of the mask.
+        logits: (s, s) float32 logits, to pass back with a further point.
     """
 
     mask: MaskRLE
@@ -103,17 +103,17 @@ class PromptedMask:
 def segment_thing(
     features: ImageFeatures, prompt: ThingPrompt, *, segmenter: Segmenter, masks: int = 1
 ) -> list[PromptedMask]:
-    """Return one mask, or all three that SAM has for an ambiguous prompt, best predicted IoU first.
+    """Return one mask of a prompt, or all three masks of SAM, best predicted IoU first.
 
     Args:
-        features: Of the picture.
-        prompt: In its pixels.
-        segmenter: That made them.
-        masks: 1 or 3. One mask of a single click is the best of three; of more it is SAM's single mask, as
-            Meta advises for prompts that leave no doubt.
+        features: Features of the image.
+        prompt: Prompt in pixels of the image.
+        segmenter: Segmenter that made the features.
+        masks: Number of masks, 1 or 3. One mask is the best of three for a single point, and SAM's single
+            mask for other prompts, as Meta advises for unambiguous prompts.
 
     Raises:
-        QueryError: If a point or the box lies outside the picture, or ``masks`` is another number.
+        QueryError: If a point or the box lies outside the image, or ``masks`` is not 1 or 3.
     """
     if masks not in (1, 3):
         raise QueryError(f"one or three masks can be asked for, but got {masks}")
@@ -124,10 +124,10 @@ def segment_thing(
 def prompted_masks(
     features: ImageFeatures, prompt: ThingPrompt, *, segmenter: Segmenter, multimask: bool
 ) -> list[PromptedMask]:
-    """Return SAM's single mask, or its three, best predicted IoU first.
+    """Return SAM's single mask, or its three masks with ``multimask``, best predicted IoU first.
 
     Raises:
-        QueryError: If a point or the box lies outside the picture.
+        QueryError: If a point or the box lies outside the image.
     """
     decoded = segmenter.decode(features, to_prompts(prompt, features.size_hw), multimask=multimask)
     return [
@@ -139,7 +139,7 @@ def prompted_masks(
 def full_mask(
     logits: npt.NDArray[np.float32], predicted_iou: float, size_hw: tuple[int, int]
 ) -> PromptedMask:
-    """Return a decoded mask at the size of its picture."""
+    """Return a decoded mask at the size of the image."""
     part, reach = upsample_mask(logits, size_hw)
     full: BoolMask = np.zeros(size_hw, dtype=bool)
     full[reach.y1 : reach.y2, reach.x1 : reach.x2] = part
@@ -153,10 +153,10 @@ def full_mask(
 
 
 def to_prompts(prompt: ThingPrompt, size_hw: tuple[int, int]) -> Prompts:
-    """Return a prompt as the segmenter reads it; the box comes first, as in ``SAM2ImagePredictor``.
+    """Return a prompt in the segmenter's format; the box comes first, as in ``SAM2ImagePredictor``.
 
     Raises:
-        QueryError: If a point or the box lies outside the picture.
+        QueryError: If a point or the box lies outside the image.
     """
     _check_inside(prompt, size_hw)
     corners = [] if prompt.box_xyxy is None else [prompt.box_xyxy[:2], prompt.box_xyxy[2:]]
@@ -169,11 +169,11 @@ def to_prompts(prompt: ThingPrompt, size_hw: tuple[int, int]) -> Prompts:
 
 
 def mask_prompt(mask: BoolMask, mask_px: int) -> npt.NDArray[np.float32]:
-    """Return a mask without logits, such as one from a file, as the (s, s) logits of a prompt.
+    """Return a mask without logits, such as a mask from a file, as the (s, s) logits of a prompt.
 
     Args:
-        mask: (H, W) bool, of the size of the picture.
-        mask_px: The side that the segmenter reads, ``ImageFeatures.mask_px``.
+        mask: (H, W) bool, of the size of the image.
+        mask_px: Side of the masks that the segmenter reads, ``ImageFeatures.mask_px``.
     """
     share = Image.fromarray(mask.astype(np.uint8) * 255).resize((mask_px, mask_px), Image.Resampling.BOX)
     logits: npt.NDArray[np.float32] = (np.asarray(share, np.float32) / 127.5 - 1) * MASK_LOGIT

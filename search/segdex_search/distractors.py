@@ -1,4 +1,4 @@
-"""Words for things in general: what a text is compared with, to know how much its score means."""
+"""Words for objects of many kinds. A query is compared with them to judge how much its score means."""
 
 DISTRACTORS: tuple[str, ...] = (
     "tench",
@@ -202,4 +202,4 @@ DISTRACTORS: tuple[str, ...] = (
     "agaric",
     "bolete",
 )
-"""Every fifth of ImageNet's class names, as the authors of CLIP wrote them (openai/CLIP, MIT licence)."""
+"""Every fifth class name of ImageNet, as the authors of CLIP wrote them (openai/CLIP, MIT license)."""

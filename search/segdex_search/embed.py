@@ -1,4 +1,4 @@
-"""From the terms of a query to one vector for each view."""
+"""Embed the terms of a query into one vector for each view."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,14 +17,14 @@ Vector = npt.NDArray[np.float32]
 def embed_query(
     terms: Sequence[Term], *, views: Sequence[str], embedder: Embedder, index: IndexReader
 ) -> dict[str, Vector]:
-    """Return one vector for each view, such that the score of a segment is its dot product.
+    """Return one vector for each view; its dot product with a segment's vector is the score in that view.
 
-    That is the cosine to the weighted mean of the positive terms, less the weighted cosines to the negative
-    ones: ``q = unit(sum of w v over w > 0) - sum of |w| v over w < 0``. A text or picture is the same in
-    every view; a segment stands for itself view by view.
+    The score is the cosine with the weighted mean of the positive terms, minus the weighted cosines with the
+    negative terms: ``q = unit(sum of w v over w > 0) - sum of |w| v over w < 0``. A text or an image has one
+    vector for all views; a segment has its own vector in each view.
 
     Raises:
-        QueryError: If a segment is not in the index, or the positive terms cancel out.
+        QueryError: If a segment is not in the index, a text cannot be read, or the terms cancel out.
     """
     vectors = term_vectors(terms, views=views, embedder=embedder, index=index)
     query: dict[str, Vector] = {}
@@ -46,7 +46,7 @@ def embed_query(
 def term_vectors(
     terms: Sequence[Term], *, views: Sequence[str], embedder: Embedder, index: IndexReader
 ) -> list[Mapping[str, Vector]]:
-    """Return the (dim,) unit vector of each term by view.
+    """Return the (dim,) unit vectors of each term, by view.
 
     Raises:
         QueryError: If a segment is not in the index, or the embedder cannot read a text.

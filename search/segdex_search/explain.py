@@ -1,4 +1,4 @@
-"""Why a segment is a hit: what each term of the question alone says of it."""
+"""Explain a hit: the score of each term of the query by itself."""
 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
@@ -13,16 +13,16 @@ from segdex_search.rank import SearchHit
 def term_scores(
     query: SearchQuery, hits: Sequence[SearchHit], *, embedder: Embedder, index: IndexReader
 ) -> Mapping[UUID, tuple[float, ...]]:
-    """Return the cosine of each term to each segment of the hits, mean of the views as the score weighs them.
+    """Return the cosines of all terms with each segment of the hits, as weighted means of the views.
 
-    The order of the terms is the query's, and their weights are not in it. A segment that was deleted
-    meanwhile is left out.
+    The cosines are in the order of the query's terms, and the weights of the terms do not apply. Segments
+    that were deleted in the meantime are left out.
 
     Args:
-        query: The question.
-        hits: Its answer.
-        embedder: What filled the index.
-        index: Where the vectors of the segments are.
+        query: Query to explain.
+        hits: Hits of the query.
+        embedder: Embedder that filled the index.
+        index: Index with the vectors of the segments.
 
     Raises:
         QueryError: If a term cannot be embedded.

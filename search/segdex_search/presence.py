@@ -1,4 +1,4 @@
-"""Is the object there at all? How far a picture and its best segments stand out among other words."""
+"""Presence scores: how far an image and its best segments stand out for a query among other words."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,22 +17,22 @@ from segdex_search.distractors import DISTRACTORS
 from segdex_search.rank import SearchHit
 
 BEST_SEGMENTS = 3
-"""Segments of a picture that are looked at: their mean is steadier than the best alone."""
+"""Number of segments per image that are scored: their mean is steadier than the best score alone."""
 
 STD_FLOOR = 0.01
-"""Of the scores of other words; real ones are spread by .05 to .1."""
+"""Lower bound of the standard deviation of the scores of other words; actual values are 0.05 to 0.1."""
 
 _WHOLE_SHARE = 0.35
-"""Of the whole picture beside its best segments: a scene says what to expect in it."""
+"""Weight of the whole image beside its best segments: a scene tells which objects to expect."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PresenceJudge:
-    """Compares a text with other words on the segments that it found.
+    """Compares a query with other words on the segments that the query found.
 
     Attributes:
         distractors: (m, dim) unit rows of ``DISTRACTORS``.
-        calibration: Below which score the answer is "not there".
+        calibration: Calibration of the embedder, with the presence threshold.
     """
 
     distractors: Vectors
@@ -40,11 +40,11 @@ class PresenceJudge:
 
     @classmethod
     def of(cls, embedder: Embedder, calibration: Calibration | None = None) -> "PresenceJudge":
-        """Return the judge for an embedder; embeds two hundred words.
+        """Return the judge for an embedder; this embeds two hundred words.
 
         Args:
-            embedder: What filled the index.
-            calibration: Its own, or None for the one that is shipped.
+            embedder: Embedder that filled the index.
+            calibration: Calibration of the embedder; None for the shipped calibration.
         """
         known = calibration or shipped_calibration(embedder.fingerprint)
         return cls(embedder.embed_texts(DISTRACTORS), known)
@@ -57,13 +57,13 @@ class PresenceJudge:
         index: IndexReader,
         weights: Mapping[str, float],
     ) -> list[float]:
-        """Return the presence score of each picture: standard deviations above other words, about -1 to 5.
+        """Return the presence score of each image: standard deviations above other words, about -1 to 5.
 
         Args:
-            hits: The pictures, with the segments that the question found.
-            query: (dim,) vector of the question by view.
-            index: Where their vectors are.
-            weights: Share of each view.
+            hits: Images with the segments that the query found.
+            query: (dim,) query vector by view.
+            index: Index with the vectors of the segments and images.
+            weights: Weight of each view.
         """
         best = [[one.segment_id for one in hit.segments[:BEST_SEGMENTS]] for hit in hits]
         stored = index.get_vectors([key for ids in best for key in ids])
@@ -72,7 +72,7 @@ class PresenceJudge:
         for hit, ids in zip(hits, best, strict=True):
             segments = [self._stands_out(stored[key], query, weights) for key in ids if key in stored]
             whole = wholes.get(hit.image.image_id)
-            if not segments or whole is None:  # deleted meanwhile
+            if not segments or whole is None:  # deleted in the meantime
                 scores.append(float("-inf"))
                 continue
             scene = self._stands_out(dict.fromkeys(query, whole), query, weights)
@@ -85,7 +85,7 @@ class PresenceJudge:
         query: Mapping[str, npt.NDArray[np.float32]],
         weights: Mapping[str, float],
     ) -> float:
-        """Return how many standard deviations the question scores above other words."""
+        """Return how many standard deviations the query scores above other words."""
         total = sum(weights.values())
         own = sum(weights[view] * float(vectors[view] @ query[view]) for view in weights) / total
         others = sum(weights[view] * (self.distractors @ vectors[view]) for view in weights) / total
@@ -93,18 +93,19 @@ class PresenceJudge:
 
 
 def kept_judge(folder: Path, embedder: Embedder) -> PresenceJudge:
-    """Return the judge of an embedder with its calibration; the vectors of its words are kept beside that.
+    """Return the judge for an embedder. The vectors of its words are cached beside the calibration file.
 
     Args:
-        folder: Of calibrations; made when it is first needed. One that cannot be written only costs time.
-        embedder: What filled the index.
+        folder: Folder of calibrations, created when first needed. If it is not writable, the words are
+            embedded each time.
+        embedder: Embedder that filled the index.
 
     Raises:
-        UsageError: If the file of a calibration is damaged.
+        UsageError: If the calibration file is damaged.
     """
     calibration = load_calibration(folder, embedder.fingerprint)
     kept = calibration_file(folder, embedder.fingerprint).with_suffix(".npy")
-    with suppress(OSError, ValueError, EOFError):  # not made yet, or cut short: made again
+    with suppress(OSError, ValueError, EOFError):  # missing or truncated: made again
         words: Vectors = np.load(kept, allow_pickle=False)
         if words.shape == (len(DISTRACTORS), embedder.dim):
             return PresenceJudge(words, calibration)

@@ -1,4 +1,4 @@
-"""What can be asked: validated values."""
+"""Search queries: validated values."""
 
 import math
 import unicodedata
@@ -19,16 +19,16 @@ from segdex_core.wire.limits import (
 )
 
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Marks that turn the direction of what follows: a text would not read as it is shown (Unicode TR 36)."""
+"""Bidirectional controls: a text with them reads differently from its display (Unicode TR 36)."""
 
 
 def clean_text(text: str) -> str:
-    """Return a text as it goes to a model: full-width, combining and other compatible forms folded (NFKC).
+    """Return a text normalized for a model: full-width, combining and other compatible forms folded (NFKC).
 
     Raises:
-        QueryError: If it is empty or too long, has no letter or digit or picture character, or has a control
-            character other than white space, half of a surrogate pair, or a mark that turns the direction of
-            writing.
+        QueryError: If the text is empty or too long, has no letter, digit or emoji, or contains a lone
+            surrogate, a bidirectional control character, or another control character that is not white
+            space.
     """
     if len(text) > MAX_TEXT_CHARS:
         raise QueryError(
@@ -52,7 +52,7 @@ def clean_text(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TextTerm:
-    """A text that hits should match, or should not where the weight is negative."""
+    """A text that hits should match, or should not match if the weight is negative."""
 
     text: str
     weight: float = 1.0
@@ -64,7 +64,7 @@ class TextTerm:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageTerm:
-    """A picture, or a part of one, as (H, W, 3) uint8."""
+    """An image, or a part of an image, as (H, W, 3) uint8."""
 
     pixels: RGBImage
     weight: float = 1.0
@@ -89,19 +89,18 @@ Term = TextTerm | ImageTerm | SegmentTerm
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """One question to the index.
+    """A search query.
 
     Attributes:
-        terms: At least one term of positive weight.
+        terms: Terms, at least one with a positive weight.
         where: Conditions on the segments.
-        limit: How many pictures to return, 1 to 1,000.
-        offset: How many pictures to leave out before them: those of earlier pages.
-        per_image: How many segments of one picture to return, 1 to 100.
-        min_score: Hits below are left out; None for no cut-off.
-        view_weights: Share of each view in the score; normalised to a sum of 1.
+        limit: Maximum number of images to return, 1 to 1,000.
+        offset: Number of images to skip, which earlier pages returned.
+        per_image: Maximum number of segments to return per image, 1 to 100.
+        min_score: Minimum score of a hit; None for no minimum.
+        view_weights: Weight of each view in the score; normalized to a sum of 1.
         level: Whether to find whole objects or parts; see ``Level``.
-        nms: Non-maximum suppression: leave out hits that lie inside, or around, a better hit of the same
-            picture.
+        nms: Non-maximum suppression: drop hits that lie inside, or around, a better hit of the same image.
         exact: Compare with every vector instead of walking the HNSW graph.
     """
 
@@ -142,7 +141,7 @@ class SearchQuery:
 
 
 def has_text(query: SearchQuery) -> bool:
-    """Return whether a question says in words what to look for: then it can be said not to be there."""
+    """Return whether a query has a text term with a positive weight, so that presence can be judged."""
     return any(isinstance(term, TextTerm) and term.weight > 0 for term in query.terms)
 
 

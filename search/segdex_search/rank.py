@@ -1,4 +1,4 @@
-"""From scored segments to a page of hits: pure functions."""
+"""Rank scored segments for a page of hits: pure functions."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from segdex_core.records import FusedSegment, ImageRecord, SegmentRecord, Viewed
 
 @dataclass(frozen=True, slots=True)
 class HitSegment:
-    """A segment that answers a query.
+    """A segment that a query found.
 
     Attributes:
         record: The stored segment.
         score: Weighted mean of ``view_scores`` plus the object score times its weight; higher is better.
-        view_scores: Dot product of the query and each of the segment's vectors.
+        view_scores: Dot product of the query with the segment's vector, by view.
     """
 
     record: SegmentRecord
@@ -23,24 +23,24 @@ class HitSegment:
 
     @property
     def segment_id(self) -> UUID:
-        """See ``SegmentRecord``."""
+        """Id of the segment."""
         return self.record.segment_id
 
     @property
     def image_id(self) -> UUID:
-        """See ``SegmentRecord``."""
+        """Id of the image."""
         return self.record.image_id
 
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """A picture with the segments that answer a query, best first.
+    """An image with the segments that a query found, best first.
 
     Attributes:
-        image: The picture.
-        segments: At least one.
-        presence: How far they stand out for the question, see ``PresenceJudge``; None where nobody judged.
-        is_match: False where the picture was judged not to show what was asked for.
+        image: Record of the image.
+        segments: Segments, at least one.
+        presence: Presence score of the image, see ``PresenceJudge``; None if it was not judged.
+        is_match: False if the presence score is below the threshold.
     """
 
     image: ImageRecord
@@ -57,12 +57,12 @@ class SearchHit:
 def fuse_views(
     viewed: Iterable[ViewedSegment], *, weights: Mapping[str, float], object_weight: float = 0.0
 ) -> list[HitSegment]:
-    """Fuse the scores of the views by weighted mean, and add the object score; best first, ties by id.
+    """Fuse the view scores by weighted mean, and add the object score; best first, ties by id.
 
     Args:
         viewed: Segments with the score of each view.
-        weights: Share of each view, 0 or more, not all 0.
-        object_weight: What the object score counts beside that mean.
+        weights: Weight of each view, 0 or more, not all 0.
+        object_weight: Weight of the object score, added to the mean.
     """
     total = sum(weights.values())
     hits = [
@@ -78,13 +78,13 @@ def fuse_views(
 
 
 def drop_nested(hits: Sequence[FusedSegment]) -> list[FusedSegment]:
-    """Drop every hit that lies inside, or around, a better hit of the same picture.
+    """Drop every hit that lies inside, or around, a better hit of the same image.
 
-    So the parts of an object, and the object with its surroundings, do not fill the page: of each branch of
-    the mask tree the best-scored level stays.
+    Each branch of the mask tree keeps only its best-scored level, so that an object, its parts and its
+    surroundings do not fill the page.
 
     Args:
-        hits: Best first.
+        hits: Segments, best first.
     """
     kept: list[FusedSegment] = []
     kept_keys: set[str] = set()

@@ -1,4 +1,4 @@
-"""From a query to hits: few and small requests to the index, and masks of what is shown alone."""
+"""Turn a query into hits with few, small index requests; only returned segments are read with their masks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,17 +13,17 @@ from segdex_search.queries import SearchQuery
 from segdex_search.rank import HitSegment, SearchHit, drop_nested, fuse_views
 
 _SEGMENTS_PER_IMAGE = 4
-"""Segments fetched to find a picture: the best of a query often lie in the same one."""
+"""Segments fetched per image to find: the best segments of a query often lie in one image."""
 
 _FILL_PER_SEGMENT = 6
-"""Segments fetched of a picture for each one shown, when it lacks some: nested ones are dropped."""
+"""Segments fetched per requested segment if an image has too few, because nested segments are dropped."""
 
 _GROWTH = 4
-"""Each further fetch is so much larger."""
+"""Growth factor of each further fetch."""
 
 
 _Ask = Callable[[SegmentFilter, int], Sequence[FusedSegment]]
-"""Return the best segments that match, best first, at most so many."""
+"""Returns the best matching segments, best first, up to a limit."""
 
 
 def fused_hits(
@@ -34,16 +34,16 @@ def fused_hits(
     object_weight: float = 0.0,
     index: IndexReader,
 ) -> tuple[tuple[SearchHit, ...], bool]:
-    """Return the answer to a query, and whether there are more pictures.
+    """Return the hits of a query, and whether there are more images.
 
-    First its pictures are found, then their segments, then the masks of those.
+    The images are found first, then their segments, then the masks of the returned segments.
 
     Args:
-        query: The question.
-        vectors: (dim,) vector by view.
-        weights: Share of each view.
-        object_weight: What the object score counts beside them.
-        index: Whom to ask.
+        query: Query to answer.
+        vectors: (dim,) query vector by view.
+        weights: Weight of each view.
+        object_weight: Weight of the object score, added to the mean of the views.
+        index: Index to search.
     """
     query = replace(query, where=_where_of(query))
 
@@ -72,7 +72,7 @@ def fused_hits(
 
 
 def _where_of(query: SearchQuery) -> SegmentFilter:
-    """Return the conditions of a question, with those of its level."""
+    """Return the filter of a query, including the condition of its level."""
     if query.level != "part":
         return query.where
     return replace(query.where, min_depth=max(query.where.min_depth or 0, 1))
@@ -81,9 +81,9 @@ def _where_of(query: SearchQuery) -> SegmentFilter:
 def _find_pictures(
     ask: _Ask, index: IndexReader, where: SegmentFilter, *, reach: int
 ) -> tuple[dict[UUID, ImageRecord], Sequence[FusedSegment], bool]:
-    """Return the ``reach`` best pictures, best first, what was fetched, and whether that is all.
+    """Return the ``reach`` best images, best first, all fetched segments, and whether the fetch is complete.
 
-    Pictures that are not in the ledger are left out: they are being written, or an ingest was stopped there.
+    Images without a record are left out: they are being written, or their ingest was interrupted.
     """
     fetch = reach * _SEGMENTS_PER_IMAGE
     while True:
@@ -103,17 +103,17 @@ def _find_pictures(
 def _fill_pictures(
     ask: _Ask, hits: Sequence[FusedSegment], image_ids: Sequence[UUID], *, complete: bool, query: SearchQuery
 ) -> list[Sequence[FusedSegment]]:
-    """Return the segments to show of each picture.
+    """Return the segments to show for each image.
 
-    Hits come best first, so that those of a picture are final as soon as there are enough of them: a further
-    one is worse. The pictures that lack some are asked for again, all together.
+    Hits come best first, so the segments of an image are final once there are enough of them. Images with too
+    few segments are queried again, all in one request.
 
     Args:
         ask: Returns the best segments.
-        hits: What was fetched already, best first.
-        image_ids: The pictures, best first.
-        complete: Whether ``hits`` are all there are.
-        query: How many segments of a picture, under which filter, and whether nested ones are kept.
+        hits: Segments fetched so far, best first.
+        image_ids: Images to show, best first.
+        complete: Whether ``hits`` contains all matching segments.
+        query: Query with the filter, the number of segments per image, and whether to drop nested segments.
     """
     keys = {str(image_id): image_id for image_id in image_ids}
 

@@ -1,4 +1,4 @@
-"""What an index says of itself."""
+"""Statistics of an index."""
 
 from segdex_core.ports.index import IndexReader
 from segdex_core.wire.images import Stats
@@ -6,7 +6,7 @@ from segdex_search.answer import require_filled
 
 
 def describe_index(index: IndexReader) -> Stats:
-    """Return how much an index holds, and what filled it.
+    """Return how much an index holds, and which models filled it.
 
     Raises:
         IndexMissingError: If nothing was ingested yet.

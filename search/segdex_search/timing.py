@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Wall milliseconds by stage; a stage that is entered again adds to its own.
+    """Wall milliseconds by stage. Repeated runs of a stage are summed.
 
     Attributes:
-        timings_ms: By stage, in the order of their first entry.
+        timings_ms: Milliseconds by stage, in the order in which the stages first ended.
     """
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a block."""
+        """Time a block of code as a stage."""
         started = time.perf_counter()
         yield
         took_ms = (time.perf_counter() - started) * 1000

@@ -1,7 +1,7 @@
-"""The masks of all windows of a picture on one canvas, where they can be compared with each other.
+"""Place the masks of all windows of an image on one canvas, where they can be compared.
 
-Windows see the picture at different scales, so their masks lie in frames that do not match. The canvas is the
-picture at a side of at most 512 pixels: fine enough for objects of ten pixels, and cheap.
+Windows see the image at different scales, so their mask frames do not match. The canvas is the image scaled
+to at most 512 pixels on its longer side: fine enough for objects of ten pixels, and cheap.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from segdex_ingest.masks.grid import CropWindow
 CANVAS_PX = 512
 """Longer side of the canvas."""
 
-_BLOCK_PX = 4  # side of the blocks of the coarse masks, in pixels of the canvas
-_EXACT_BELOW_PX = 1200  # smaller masks are compared pixel by pixel, larger ones by their blocks
-_ALIKE_IOU = 0.5  # pairs below are not looked at closer
-ROWS = 512  # of the pair matrix at a time: 6 MiB for 3,000 masks
+_BLOCK_PX = 4  # side of the blocks of the coarse masks, in canvas pixels
+_EXACT_BELOW_PX = 1200  # smaller masks are compared pixel by pixel, larger masks block by block
+_ALIKE_IOU = 0.5  # pairs with a lower IoU are ignored
+ROWS = 512  # rows of the pair matrix computed at a time: 6 MiB for 3,000 masks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,10 +29,10 @@ class CanvasMasks:
 
     Attributes:
         size_hw: Height and width of the canvas in pixels.
-        boxes_xyxy: (n, 4) int64, pixels of the canvas: where the masks lie.
-        masks: n arrays (h, w) bool inside their boxes.
-        areas_px: (n,) float32 pixels of the canvas.
-        blocks: (n, b) float32, the share of each block of 4x4 pixels that a mask covers.
+        boxes_xyxy: (n, 4) int64, boxes of the masks in canvas pixels.
+        masks: n arrays (h, w) bool, each inside its box.
+        areas_px: (n,) float32, areas in canvas pixels.
+        blocks: (n, b) float32, share of each block of 4x4 canvas pixels that a mask covers.
     """
 
     size_hw: tuple[int, int]
@@ -47,12 +47,12 @@ class CanvasMasks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlikePairs:
-    """Pairs of masks with an IoU above one half, each pair twice, sorted by the first.
+    """Pairs of masks with an IoU above 0.5. Each pair is listed twice, sorted by its first mask.
 
     Attributes:
         starts: (n + 1,) int64: the pairs of mask i are ``starts[i]`` to ``starts[i + 1]``.
-        others: (p,) int64, the second of each pair.
-        iou: (p,) float32.
+        others: (p,) int64, the second mask of each pair.
+        iou: (p,) float32, IoU of each pair.
     """
 
     starts: npt.NDArray[np.int64]
@@ -60,18 +60,18 @@ class AlikePairs:
     iou: npt.NDArray[np.float32]
 
     def count_above(self, iou: float) -> npt.NDArray[np.int64]:
-        """Return for each mask how many of all, itself included, have about the same shape."""
+        """Return (n,) for each mask the number of masks, itself included, with an IoU above ``iou``."""
         ends = np.concatenate([[0], np.cumsum(self.iou > iou)])
         counts: npt.NDArray[np.int64] = 1 + ends[self.starts[1:]] - ends[self.starts[:-1]]
         return counts
 
 
 def lay_out(found: Sequence[tuple[CropWindow, Candidates]], size_hw: tuple[int, int]) -> CanvasMasks:
-    """Return the masks of all windows on the canvas of a picture, in their order.
+    """Return the masks of all windows on the canvas of an image, in the order of ``found``.
 
     Args:
         found: Windows with their masks.
-        size_hw: Height and width of the picture in pixels.
+        size_hw: Height and width of the image in pixels.
     """
     height, width = size_hw
     scale = min(CANVAS_PX / max(height, width), 1.0)
@@ -101,7 +101,7 @@ def lay_out(found: Sequence[tuple[CropWindow, Candidates]], size_hw: tuple[int, 
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """One axis of a window in the picture and on the canvas."""
+    """One axis of a window, in the image and on the canvas."""
 
     start: int
     length: int
@@ -110,7 +110,7 @@ class _Axis:
     canvas: int
 
     def reach(self, first: int, last: int) -> tuple[int, int, npt.NDArray[np.int64]]:
-        """Return the canvas range of mask pixels ``first`` to ``last``, and which of them lies under each."""
+        """Return the canvas range of mask pixels ``first`` to ``last``, and the mask pixel under each."""
         per_pixel = self.length / self.mask_px * self.canvas / self.picture
         offset = self.start * self.canvas / self.picture
         low = min(max(round(offset + first * per_pixel), 0), self.canvas - 1)
@@ -120,7 +120,7 @@ class _Axis:
 
 
 def _in_blocks(mask: BoolMask, x: int, y: int, rows: int, columns: int) -> npt.NDArray[np.float32]:
-    """Return (rows * columns,) the share of each block that a mask at (x, y) covers."""
+    """Return the (rows * columns,) share of each block that a mask at (x, y) covers."""
     top, left = y // _BLOCK_PX, x // _BLOCK_PX
     bottom, right = -(-(y + mask.shape[0]) // _BLOCK_PX), -(-(x + mask.shape[1]) // _BLOCK_PX)
     padded = np.zeros(((bottom - top) * _BLOCK_PX, (right - left) * _BLOCK_PX), np.uint8)
@@ -132,21 +132,22 @@ def _in_blocks(mask: BoolMask, x: int, y: int, rows: int, columns: int) -> npt.N
 
 
 def alike_pairs(canvas: CanvasMasks, *, rows_at_once: int = ROWS) -> AlikePairs:
-    """Return all pairs of masks with an IoU above one half.
+    """Return all pairs of masks with an IoU above 0.5.
 
-    Shared areas come from one matrix product of the blocks; where one of the two is small, from the pixels.
+    Intersections come from one matrix product of the blocks. If either mask is small, the intersection is
+    counted in pixels.
     """
     areas, count = canvas.areas_px, len(canvas)
     if count == 0:
         return AlikePairs(np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    # half-covered blocks share less with themselves than their area: what is subtracted has to be, too
+    # a half-covered block overlaps itself by less than its area, so the union also takes areas from blocks
     own = np.einsum("ij,ij->i", canvas.blocks, canvas.blocks) * np.float32(_BLOCK_PX**2)
     firsts, seconds, ious = [], [], []
     for start in range(0, count, rows_at_once):
         rows = slice(start, min(start + rows_at_once, count))
         shared = canvas.blocks[rows] @ canvas.blocks.T * np.float32(_BLOCK_PX**2)
         union = own[rows, None] + own[None] - shared
-        # blocks blur the edges of small masks: what may be alike is looked at closer
+        # blocks blur the edges of small masks, so likely pairs are compared pixel by pixel
         small = np.minimum(areas[rows, None], areas[None]) < _EXACT_BELOW_PX
         likely = shared > np.where(small, _ALIKE_IOU / 2, _ALIKE_IOU) * union
         likely &= np.minimum(areas[rows, None], areas[None]) > _ALIKE_IOU * np.maximum(
@@ -181,16 +182,16 @@ def _exact_iou(canvas: CanvasMasks, i: int, j: int) -> float:
 
 
 def suppress_alike(pairs: AlikePairs, scores: Scores, *, iou: float, limit: int) -> npt.NDArray[np.intp]:
-    """Return the masks that greedy suppression keeps, best score first.
+    """Return the positions of the masks that greedy suppression keeps, best score first.
 
-    A mask is dropped when its IoU with a kept one of higher score is above ``iou``; of equal scores the lower
-    index wins.
+    A mask is dropped if its IoU with a kept mask of higher score is above ``iou``. Of masks with equal
+    scores, the lower position wins.
 
     Args:
-        pairs: Of n masks.
+        pairs: Pairs of the n masks.
         scores: (n,) float32, higher is better.
-        iou: 0.5 to 1.
-        limit: At most this many.
+        iou: IoU threshold, 0.5 to 1.
+        limit: Maximum number of masks to keep.
     """
     dropped = np.zeros(len(scores), dtype=bool)
     kept: list[int] = []

@@ -1,4 +1,4 @@
-"""From points to candidate masks of one window: decode, threshold, and keep what selection needs."""
+"""Decode points into candidate masks of one window, and apply the thresholds."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from segdex_core.ports.segmenter import ImageFeatures, NarrowsFeatures, Segmente
 Scores = npt.NDArray[np.float32]
 """(n,) float32."""
 
-_PART_STEP_PX = 32  # parts start at multiples of this: near points share one, so that batches fill
+_PART_STEP_PX = 32  # parts start at multiples of this, so that nearby points share a part and fill batches
 _OUTSIDE_LOGIT = -32.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """n masks of one window of one picture, before selection.
+    """n masks of one window of one image, before selection.
 
     Attributes:
-        mask_px: Side s of the frame of the masks, which is the whole window.
-        logits: n arrays (h, w) float16 of the part that was decoded; half precision moves a boundary by less
+        mask_px: Side s of the square frame of the masks, which covers the whole window.
+        logits: n arrays (h, w) float16, logits of the decoded parts; half precision moves a boundary by less
             than 0.001 of a logit.
-        parts: n boxes in the frame: where the logits are. All else is background.
+        parts: n boxes in the frame, where the logits lie. The rest of the frame is background.
         predicted_iou: (n,) float32, the model's estimate.
         stability: (n,) float32, see ``stability_scores``.
-        areas_px: (n,) int64, pixels of each mask in its frame.
-        level: (n,) int64, which of the masks of its prompt each is: 0, 1 or 2.
+        areas_px: (n,) int64, area of each mask in pixels of the frame.
+        level: (n,) int64, index of each mask among the masks of its prompt: 0, 1 or 2.
         tokens: (n, t) float16, see ``DecodedMasks``.
     """
 
@@ -55,12 +55,12 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What a mask must reach to be looked at.
+    """The thresholds that a mask must pass to become a candidate.
 
     Attributes:
-        predicted_iou: Masks with this estimate or a lower one are dropped (Meta's rule is exclusive), 0 to 1.
-        stability: Masks below this are dropped, 0 to 1.
-        stability_offset: Logits by which the cut-offs of the stability differ from 0.
+        predicted_iou: Masks must have a higher predicted IoU (exclusive, as in Meta's code), 0 to 1.
+        stability: Minimum stability, 0 to 1.
+        stability_offset: Offset of the stability cut-offs from 0, in logits.
     """
 
     predicted_iou: float
@@ -69,7 +69,7 @@ class Thresholds:
 
 
 def join_candidates(parts: Sequence[Candidates]) -> Candidates:
-    """Return the masks of all, in their order; there must be at least one part, which may be empty."""
+    """Return the masks of all parts, in order; at least one part is needed, which may be empty."""
     return Candidates(
         mask_px=parts[0].mask_px,
         logits=[logits for part in parts for logits in part.logits],
@@ -84,7 +84,7 @@ def join_candidates(parts: Sequence[Candidates]) -> Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """Which sides of a window or part are cuts through the picture: masks that reach one are cut off."""
+    """The edges of a window or part that cut the image. Masks that reach these edges are cut off."""
 
     left: bool = False
     top: bool = False
@@ -92,7 +92,7 @@ class Edges:
     bottom: bool = False
 
     def of_part(self, part: MaskBoxXYXY, mask_px: int) -> "Edges":
-        """Return those of a part of a window of ``mask_px`` pixels that has these edges itself."""
+        """Return the edges of a part of this window, whose masks have sides of ``mask_px`` pixels."""
         return Edges(
             left=part.x1 > 0 or self.left,
             top=part.y1 > 0 or self.top,
@@ -110,15 +110,15 @@ def decode_points(
     cuts: Edges = Edges(),
     part: MaskBoxXYXY | None = None,
 ) -> Iterator[Candidates]:
-    """Decode one foreground point after the other, three masks each, and yield what is above the thresholds.
+    """Decode foreground points in batches, three masks per point, and yield the masks above the thresholds.
 
     Args:
-        segmenter: SAM 2 behind the port.
-        features: What it made of the window, or of the part.
-        points_xy: (n, 2) pixels of the window.
-        thresholds: What to drop.
-        cuts: Masks that reach these edges of what was decoded are dropped.
-        part: Where the features were narrowed to, in pixels of the masks; None where they were not.
+        segmenter: Segmenter that made the features.
+        features: Features of the window, or of a part of the window.
+        points_xy: (n, 2) points in pixels of the window.
+        thresholds: Thresholds of the masks.
+        cuts: Masks that reach these edges of the window or part are dropped.
+        part: Part that the features were narrowed to, in mask pixels; None for the whole window.
     """
     side = features.mask_px
     labels = np.full((len(points_xy), 1), FOREGROUND, dtype=np.int64)
@@ -139,16 +139,16 @@ def decode_in_rounds(
     thresholds: Thresholds,
     cuts: Edges = Edges(),
 ) -> Iterator[Candidates]:
-    """Decode some points first, and of the others those that no good mask of the first covers.
+    """Decode some points first, then the points that no good mask of the first round covers.
 
     Args:
-        segmenter: SAM 2 behind the port.
-        features: What it made of the window.
-        points_xy: (n, 2) pixels of the window.
-        is_first: (n,) which points make the first round.
-        explained_above: A mask explains what it covers if its predicted IoU times stability is above this.
-        thresholds: What to drop.
-        cuts: Masks that reach these edges of what was decoded are dropped.
+        segmenter: Segmenter that made the features.
+        features: Features of the window.
+        points_xy: (n, 2) points in pixels of the window.
+        is_first: (n,) bool, points of the first round.
+        explained_above: A mask is good if its predicted IoU times stability is above this.
+        thresholds: Thresholds of the masks.
+        cuts: Masks that reach these edges of the window are dropped.
     """
     first = join_candidates(
         list(decode_points(segmenter, features, points_xy[is_first], thresholds=thresholds, cuts=cuts))
@@ -173,17 +173,17 @@ def decode_near_points(
     part_px: int,
     cuts: Edges = Edges(),
 ) -> Iterator[Candidates]:
-    """Decode every point in a part of the window around it: small objects only, for a fraction of the cost.
+    """Decode each point in the part of the window around it: only small objects, for a fraction of the cost.
 
-    A segmenter that cannot narrow features decodes all of them over the whole window.
+    A segmenter that cannot narrow features decodes all points over the whole window.
 
     Args:
-        segmenter: SAM 2 behind the port.
-        features: What it made of the window.
-        points_xy: (n, 2) pixels of the window.
-        thresholds: What to drop.
-        part_px: Side of a part in pixels of the masks, a multiple of 8; no larger than the window.
-        cuts: Edges of the window that cut the picture.
+        segmenter: Segmenter that made the features.
+        features: Features of the window.
+        points_xy: (n, 2) points in pixels of the window.
+        thresholds: Thresholds of the masks.
+        part_px: Side of a part in mask pixels, a multiple of 8; no larger than the window.
+        cuts: Edges of the window that cut the image.
     """
     if not isinstance(segmenter, NarrowsFeatures):
         yield from decode_points(segmenter, features, points_xy, thresholds=thresholds, cuts=cuts)
@@ -206,9 +206,9 @@ def decode_near_points(
 
 
 def stability_scores(logits: npt.NDArray[np.float32], *, offset: float) -> Scores:
-    """Return the IoU of each (n, h, w) mask cut at ``+offset`` and at ``-offset`` logits.
+    """Return (n,) IoU of each of (n, h, w) masks cut at ``+offset`` and at ``-offset`` logits.
 
-    It is 0 where both are empty. The masks are nested, so the IoU is a ratio of areas
+    The score is 0 if both masks are empty. The masks are nested, so the IoU is a ratio of areas
     (``calculate_stability_score`` of Meta's ``amg.py``).
     """
     inner = np.count_nonzero(logits > offset, axis=(1, 2))
@@ -226,7 +226,7 @@ def _above(
     logits = decoded.logits.reshape(-1, *decoded.logits.shape[2:])[rows]
     masks = logits > 0
     stability = stability_scores(logits, offset=thresholds.stability_offset)
-    # a mask whose logits are nowhere above 0 is no mask, whatever its stability
+    # a mask without a logit above 0 is empty, regardless of its stability
     is_mask = masks.any(axis=(1, 2))
     wanted = np.flatnonzero((stability >= thresholds.stability) & is_mask & ~reaches_cut(masks, cuts))
     rows, logits = rows[wanted], logits[wanted].astype(np.float16)
@@ -243,7 +243,7 @@ def _above(
 
 
 def reaches_cut(masks: npt.NDArray[np.bool_], cuts: Edges) -> npt.NDArray[np.bool_]:
-    """Return which of (n, h, w) masks reach an edge that cuts the picture."""
+    """Return (n,) whether each of (n, h, w) masks reaches an edge that cuts the image."""
     cut = np.zeros(len(masks), dtype=bool)
     for is_cut, pixels in (
         (cuts.left, masks[:, :, 0]),

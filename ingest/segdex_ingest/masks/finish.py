@@ -1,6 +1,6 @@
-"""The last step of mask generation: bring the best masks of all windows to the picture's size.
+"""The last step of mask generation: bring the best masks of all windows to the size of the image.
 
-Only here are masks upsampled: in ``ranked`` one after the other, best first, until the budget is full.
+Masks are upsampled only in this step; ``ranked`` upsamples only the best masks, one at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,10 @@ from segdex_ingest.masks.grid import CropWindow
 
 @dataclass(frozen=True, slots=True)
 class FullSize:
-    """How masks are finished at the size of the picture.
+    """Converts masks to segments at the size of the image.
 
     Attributes:
-        size_hw: Height and width of the picture in pixels.
+        size_hw: Height and width of the image in pixels.
         min_region_px: Holes and islands with fewer pixels are removed.
         min_area_px: Masks with fewer pixels are dropped.
     """
@@ -34,7 +34,7 @@ class FullSize:
     def finish(
         self, window: CropWindow, candidates: Candidates, position: int, score: float
     ) -> Segment | None:
-        """Return one mask as a segment; None if it is too small."""
+        """Return one mask as a segment, or None if the mask is too small."""
         mask, box = _upsample(window, candidates, position, min_region_px=self.min_region_px)
         area_px = int(np.count_nonzero(mask))
         if area_px < self.min_area_px:
@@ -56,9 +56,9 @@ class Finished:
     """A mask at full size.
 
     Attributes:
-        position: Its place among the masks of all windows.
-        segment: What it became.
-        tokens: (t,) of the decoder.
+        position: Position among the masks of all windows.
+        segment: The mask as a segment.
+        tokens: (t,) decoder tokens.
     """
 
     position: int
@@ -72,13 +72,13 @@ def finish_in_order(
     scores: Scores,
     full_size: FullSize,
 ) -> list[Finished]:
-    """Return masks of all windows at full size, in the given order, without those that are too small.
+    """Return masks of all windows at full size, in the given order, without masks that are too small.
 
     Args:
-        found: The masks of each window.
-        order: Which of all masks, counted through all windows; best first.
-        scores: (n,) of all masks.
-        full_size: How to finish them.
+        found: Windows with their masks.
+        order: Positions among the masks of all windows, best first.
+        scores: (n,) scores of all masks.
+        full_size: Converts the masks to segments.
     """
     starts = np.cumsum([0, *(len(candidates) for _, candidates in found)])
     done: list[Finished] = []
@@ -93,12 +93,12 @@ def finish_in_order(
 
 
 def without_twins(segments: Sequence[Segment], *, nms_iou: float, limit: int) -> list[Segment]:
-    """Return the first segments, each unless it is a twin of an earlier one.
+    """Return the first ``limit`` segments that do not duplicate an earlier segment.
 
     Args:
-        segments: Best first.
-        nms_iou: Of two masks with a larger IoU the later one is dropped.
-        limit: At most this many.
+        segments: Segments, best first.
+        nms_iou: Of two masks with a larger IoU, the later is dropped.
+        limit: Maximum number of segments.
     """
     kept: list[Segment] = []
     for segment in segments:
@@ -117,10 +117,11 @@ def select_meta(
     stability_threshold: float,
     stability_offset: float,
 ) -> list[Segment]:
-    """Return what Meta's ``SAM2AutomaticMaskGenerator`` keeps, best predicted IoU first.
+    """Return the segments that Meta's ``SAM2AutomaticMaskGenerator`` keeps, best predicted IoU first.
 
-    The threshold of the stability at full size, box NMS inside each window by predicted IoU, then over all
-    windows preferring the smaller window (``_process_crop`` and ``_generate_masks``, sam2 2b90b9f).
+    Masks below the stability threshold at full size are dropped. Box NMS runs inside each window by predicted
+    IoU, then over all windows, where smaller windows win (``_process_crop`` and ``_generate_masks``, sam2
+    2b90b9f).
     """
     kept: list[Segment] = []
     window_areas: list[float] = []
@@ -155,7 +156,7 @@ def _nms(segments: Sequence[Segment], scores: Sequence[float], iou_threshold: fl
     if not segments:
         return []
     boxes = np.asarray([segment.box for segment in segments], dtype=np.float32)
-    boxes[:, 2:] -= 1  # Meta's boxes end at the last pixel
+    boxes[:, 2:] -= 1  # Meta's boxes include the last pixel
     kept = box_nms(boxes, np.asarray(scores, dtype=np.float32), iou_threshold=iou_threshold)
     return [int(i) for i in kept]
 
@@ -163,7 +164,7 @@ def _nms(segments: Sequence[Segment], scores: Sequence[float], iou_threshold: fl
 def _upsample(
     window: CropWindow, candidates: Candidates, position: int, *, min_region_px: int
 ) -> tuple[BoolMask, BoxXYXY]:
-    """Return a mask at the size of its window, cut to its tight box in the picture."""
+    """Return a mask at the resolution of the image, cropped to its tight box, and the box in the image."""
     width, height = window.box.size_wh
     mask, reach = upsample_mask(candidates.frame_logits(position), (height, width))
     mask = clean_small_regions(mask, min_region_px=min_region_px)
@@ -177,8 +178,8 @@ _EDGE_PX = 20  # ``is_box_near_crop_edge`` of Meta's amg.py, atol
 
 
 def _touches_inner_edge(box: BoxXYXY, window: CropWindow, size_hw: tuple[int, int]) -> bool:
-    """Return whether a box ends at an edge of its window that is no edge of the picture: it is cut off."""
-    last = BoxXYXY(box.x1, box.y1, box.x2 - 1, box.y2 - 1)  # Meta's boxes end at the last pixel
+    """Return whether a box is cut off: it ends at an edge of its window that is not an edge of the image."""
+    last = BoxXYXY(box.x1, box.y1, box.x2 - 1, box.y2 - 1)  # Meta's boxes include the last pixel
     picture = (0, 0, size_hw[1], size_hw[0])
     return any(
         abs(mine - edge) <= _EDGE_PX and not abs(mine - outer) <= _EDGE_PX

@@ -1,4 +1,4 @@
-"""Automatic mask generation: prompt grids, rank what comes out, bring the best to the picture's size."""
+"""Automatic mask generation: prompt with point grids, rank the masks, and bring the best to full size."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -34,49 +34,50 @@ _NO_VALUE = object()
 
 
 def newer_setting(neutral: T) -> T:
-    """Return the field of a setting that was added later: at ``neutral``, its default, it changes no mask."""
+    """Return a field for a setting added later; its default ``neutral`` changes no mask."""
     return field(default=neutral, metadata={"neutral": neutral})
 
 
 def _renamed_setting(was: str, default: T) -> T:
-    """Return the field of a setting whose first name is that of the fingerprints in indexes."""
+    """Return a field for a renamed setting; the fingerprint keeps the old name ``was``."""
     return field(default=default, metadata={"name": was})
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratorSettings:
-    """How masks are generated and which are kept; docs/research/mask-generation.md measures the defaults.
+    """How masks are generated and selected; docs/research/mask-generation.md measures the defaults.
 
     Attributes:
-        selection: ``ranked`` keeps the best by score up to a budget; ``meta`` applies the rules of Meta's
-            ``SAM2AutomaticMaskGenerator`` and has no budget.
-        segments_per_image: Budget of ``ranked``, 1 or more.
-        frame_px: The picture and each of its windows are squashed to a square of this side for SAM 2; a
-            multiple of 32, at least 224. 672 finds what 1024, Meta's and the one of the training, finds.
-        points_per_side: The grid on the whole picture has this many points along each side, 1 to 128.
-            Meta: 32.
-        explained_above: Of a grid that is decoded over the whole picture or window, every second point of
-            every second row is prompted first; of the others only those that no mask covers whose predicted
-            IoU times stability is above this. 0 to 1; 1 prompts all (``meta``).
-        min_point_spacing_px: Points never lie closer than this, so that small pictures cost less; 0 or more.
-        crop_layers: Further layers of windows, each encoded alone, for small objects; 0 to 3. ``ranked`` has
-            2x2, 3x3, 4x4 windows, ``meta`` 2x2, 4x4, 8x8.
-        crop_points_per_side: The grid on each window, decoded over the whole window, 0 to 128 (``meta``).
-        crop_near_points_per_side: The grid on each window of the first layer, each mask decoded in the part
-            around its point, 0 to 128; further layers have fewer points a window and more in all.
-        part_px: Side of a part around a point in pixels of the masks; a multiple of 8, 32 or more.
-        crop_overlap: Overlap of windows, 0 to 0.5: as a share of the window in ``ranked``; in ``meta`` of the
-            shorter side of the picture in the first layer, half of it in each further one. Meta: 512/1500.
-        min_window_px: No windows whose shorter side has fewer pixels; 0 or more. Meta has no such limit.
-        predicted_iou_threshold: Drop masks with a lower estimate, 0 to 1. ``meta``: 0.8, exclusive.
-        stability_threshold: Drop masks with a lower stability, 0 to 1. ``meta``: 0.95, inclusive.
-        stability_offset: Logits by which the stability cut-offs differ from 0. Meta: 1.
-        nms_iou: Of two masks with a larger IoU the lower-ranked is dropped, 0.5 to 1: mask IoU in ``ranked``,
-            box IoU in ``meta`` (0.7).
-        redraws: Whether what is kept is decoded once more, prompted by its box (``ranked``).
-        min_region_px: Holes and islands with fewer pixels of the picture are removed; 0 leaves them.
-        min_area_px: Masks with fewer pixels of the picture are dropped, 1 or more.
-        min_containment: A mask is a child of a larger one that covers this share of it, above 0.5 to 1.
+        selection: ``ranked`` keeps the best masks by score up to a budget; ``meta`` applies the rules of
+            Meta's ``SAM2AutomaticMaskGenerator`` and has no budget.
+        segments_per_image: Budget of ``ranked``: the maximum number of segments, 1 or more.
+        frame_px: Side of the square that the image and each window are squashed to for SAM 2; a multiple of
+            32, at least 224. 672 finds as much as 1024, the side that Meta uses and SAM 2 was trained on.
+        points_per_side: Points along each side of the grid on the whole image, 1 to 128. Meta: 32.
+        explained_above: In a grid decoded over the whole image or window, every second point of every second
+            row is prompted first. Other points are prompted only if no mask with predicted IoU times
+            stability above this covers them. 0 to 1; 1 prompts all points (``meta``).
+        min_point_spacing_px: Minimum spacing of points, so that small images cost less; 0 or more.
+        crop_layers: Number of further layers of windows for small objects, 0 to 3; each window is encoded
+            separately. ``ranked`` has 2x2, 3x3, 4x4 windows, ``meta`` has 2x2, 4x4, 8x8 windows.
+        crop_points_per_side: Points along each side of the grid on each window, decoded over the whole
+            window, 0 to 128 (``meta``).
+        crop_near_points_per_side: Points along each side of the grid on each window of the first layer, each
+            point decoded in the part around it, 0 to 128. Further layers have fewer points per window and
+            more in total.
+        part_px: Side of the part around a point in mask pixels; a multiple of 8, 32 or more.
+        crop_overlap: Overlap of windows, 0 to 0.5. ``ranked``: share of the window. ``meta``: share of the
+            shorter side of the image in the first layer, halved in each further layer. Meta: 512/1500.
+        min_window_px: Minimum shorter side of a window in pixels, 0 or more. Meta has no limit.
+        predicted_iou_threshold: Masks must have a higher predicted IoU (exclusive), 0 to 1. ``meta``: 0.8.
+        stability_threshold: Minimum stability (inclusive), 0 to 1. ``meta``: 0.95.
+        stability_offset: Offset of the stability cut-offs from 0, in logits. Meta: 1.
+        nms_iou: Of two masks with a larger IoU, the lower-ranked is dropped, 0.5 to 1. ``ranked`` uses mask
+            IoU, ``meta`` uses box IoU (0.7).
+        redraws: Whether the best masks are re-decoded from their boxes (``ranked``).
+        min_region_px: Holes and islands with fewer pixels of the image are removed; 0 keeps all.
+        min_area_px: Masks with fewer pixels of the image are dropped, 1 or more.
+        min_containment: Share of a mask that a larger mask must cover to be its parent, 0.5 to 1.
     """
 
     selection: Selection = "ranked"
@@ -133,8 +134,8 @@ class GeneratorSettings:
     def fingerprint(self) -> str:
         """Return a text that differs whenever the masks can differ.
 
-        A setting that is newer than the indexes it meets is declared with ``newer_setting``: as long as it
-        has its neutral value, the text is what it was before, and no picture is segmented again.
+        A setting added later is declared with ``newer_setting``. At its neutral value it is not in the text,
+        so the images of existing indexes are not segmented again.
         """
         values = {
             one.metadata.get("name", one.name): getattr(self, one.name)
@@ -145,10 +146,10 @@ class GeneratorSettings:
         return f"generate-v{_GENERATOR_VERSION}({shown})"
 
 
-_GENERATOR_VERSION = 4  # raised whenever this file changes what it returns for the same settings
+_GENERATOR_VERSION = 4  # increased whenever this file returns other masks for the same settings
 
 
-_STABILITY_MARGIN = 0.1  # at 256x256 the stability was up to 0.043 off that at 512x512
+_STABILITY_MARGIN = 0.1  # stability at 256x256 was up to 0.043 off the stability at 512x512
 
 
 def meta_settings() -> GeneratorSettings:
@@ -174,7 +175,7 @@ def meta_settings() -> GeneratorSettings:
 
 
 def preset(quality: Quality) -> GeneratorSettings:
-    """Return the settings of a preset; README.md has what each finds and costs.
+    """Return the settings of a preset; README.md lists what each preset finds and costs.
 
     Raises:
         ValueError: If there is no such preset.
@@ -196,13 +197,13 @@ def generate_masks(
     settings: GeneratorSettings,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> list[Segment]:
-    """Return the segments of a picture, best score first, with their places in the mask tree.
+    """Return the segments of an image with their parents in the mask tree, best score first.
 
     Args:
         image: (H, W, 3) uint8.
-        segmenter: SAM 2 behind the port.
+        segmenter: Segmenter such as SAM 2.
         settings: Grids, thresholds and budget.
-        checkpoint: Called between calls of the segmenter; what it raises ends the generation.
+        checkpoint: Called between calls of the segmenter. An exception from it ends the generation.
     """
     size_hw = (image.shape[0], image.shape[1])
     features: list[ImageFeatures] = []
@@ -235,10 +236,10 @@ def generate_masks(
 
 
 _SPARE = 50
-"""Masks beyond the budget that are re-decoded. The second ranking chooses among them all."""
+"""Number of masks beyond the budget that are re-decoded, so that the second ranking has a choice."""
 
 _NOTHING_BELOW = 0.015
-"""A picture whose best mask has a lower likelihood in the first ranking shows nothing; see
+"""An image shows no object if the likelihood of its best mask in the first ranking is lower; see
 docs/research/mask-generation.md."""
 
 
@@ -250,7 +251,7 @@ def _select_ranked(
     segmenter: Segmenter,
     settings: GeneratorSettings,
 ) -> list[Segment]:
-    """Return the best masks: rank each by itself, re-decode, and rank by comparing them."""
+    """Return the best masks: rank each mask separately, re-decode the best, then rank them by comparison."""
     decoder_id = decoder_id_of(segmenter)
     canvas = lay_out(found, full_size.size_hw)
     pairs = alike_pairs(canvas)
@@ -279,15 +280,15 @@ def finish_best(
     segmenter: Segmenter,
     settings: GeneratorSettings,
 ) -> FinishedMasks:
-    """Return the masks that the first ranking puts first, re-decoded and at full size.
+    """Return the best masks of the first ranking, re-decoded and at full size.
 
     Args:
         found: Windows with their masks.
-        features: Of the windows; read if the settings re-decode.
-        ranked: Of all masks.
-        pairs: Those that are alike.
-        full_size: How to finish them.
-        segmenter: That made them.
+        features: Features of each window; read only if the settings re-decode.
+        ranked: First ranking of all masks.
+        pairs: Pairs of similar masks.
+        full_size: Converts the masks to segments.
+        segmenter: Segmenter that made the features.
         settings: Budget and thresholds.
     """
     order = suppress_alike(
@@ -317,7 +318,7 @@ def _redrawn(
     size_hw: tuple[int, int],
     settings: GeneratorSettings,
 ) -> list[tuple[CropWindow, Candidates]]:
-    """Return all masks. Those in ``order``, counted through all windows, are re-decoded."""
+    """Return all masks, with the masks at the positions in ``order`` re-decoded."""
     starts = np.cumsum([0, *(len(candidates) for _, candidates in found)])
     return [
         (
@@ -338,13 +339,13 @@ def _redrawn(
 
 
 def _cuts(window: CropWindow, size_hw: tuple[int, int]) -> Edges:
-    """Return which edges of a window lie inside the picture."""
+    """Return which edges of a window lie inside the image."""
     (height, width), box = size_hw, window.box
     return Edges(box.x1 > 0, box.y1 > 0, box.x2 < width, box.y2 < height)
 
 
 def windows_of(size_hw: tuple[int, int], settings: GeneratorSettings) -> list[CropWindow]:
-    """Return the parts of a picture that are encoded alone, the whole first."""
+    """Return the windows of an image that are encoded separately, the whole image first."""
     if settings.selection == "meta":
         return crop_windows(
             size_hw,
@@ -368,7 +369,7 @@ def window_candidates(
     settings: GeneratorSettings,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> tuple[ImageFeatures, Candidates]:
-    """Return a window as it was encoded, and its masks above the thresholds, in the order of the points."""
+    """Return the features of a window, and its masks above the thresholds in the order of decoding."""
     box = window.box
     pixels = image[box.y1 : box.y2, box.x1 : box.x2]
     checkpoint()
@@ -390,11 +391,11 @@ def _prompted(
     whole, near = settings.points_per_side, 0
     if window.layer > 0:
         whole = settings.crop_points_per_side
-        # windows of layer i have 2 / (i + 1) the side of those of the first; points come a little denser
+        # windows of layer i have 2 / (i + 1) the side of windows of layer 1, with slightly denser points
         near = int(settings.crop_near_points_per_side * (2 / (window.layer + 1)) ** 0.7)
     stability_threshold, cuts = settings.stability_threshold, Edges()
     if settings.selection == "meta":
-        # Meta's threshold, and its edges, hold at full size: ``select_meta`` decides
+        # ``select_meta`` applies Meta's stability threshold and edge rule at full size
         stability_threshold = max(stability_threshold - _STABILITY_MARGIN, 0)
     else:
         cuts = _cuts(window, (image.shape[0], image.shape[1]))

@@ -1,8 +1,8 @@
-"""How likely a finished mask is one whole object: the score that ranks masks, and hits of a text.
+"""The likelihood that a finished mask is one whole object, which ranks masks and the hits of a text.
 
-The first ranking (``ranker``) reads what the decoder knows of each mask by itself. The few masks that it
-leaves are re-decoded and brought to full size. Then they can be compared: a wheel lies inside another object,
-and a person holds a shirt, trousers and a head. ``tests/reference/fit_objects.py`` fits this ranking.
+The first ranking (``rank``) rates each mask separately, from the output of the decoder. The few masks that it
+keeps are re-decoded and brought to full size. Then they can be compared: a wheel lies inside another object,
+and a person contains a shirt, trousers and a head. ``tests/reference/fit_objects.py`` fits this ranking.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ from segdex_ingest.masks.tree import parents_by_containment
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinishedMasks:
-    """n masks of a picture at full size, with what is known of each from before.
+    """n masks of an image at full size, with the results of the first ranking.
 
     Attributes:
-        segments: n, in any order.
-        first_scores: (n,) by which the first ranking ordered them.
-        likelihood: (n,) of the first ranking, 0 to 1.
-        numbers: (n, 22) numbers of the first ranking, see ``Ranked``.
-        tokens: (n, t) of the decoder for the re-decoded mask, times ``TOKEN_SCALE``.
+        segments: n segments, in any order.
+        first_scores: (n,) scores of the first ranking.
+        likelihood: (n,) likelihood from the first ranking, 0 to 1.
+        numbers: (n, 22) features of the first ranking, see ``Ranked``.
+        tokens: (n, t) decoder tokens of the re-decoded masks, times ``TOKEN_SCALE``.
     """
 
     segments: Sequence[Segment]
@@ -44,15 +44,15 @@ def second_scores(
     min_containment: float,
     find: Callable[[str | None], HiddenLayerNetwork | None] = find_object_ranker,
 ) -> Floats:
-    """Return (n,) likelihoods in 0 to 1: the second ranking.
+    """Return (n,) scores of the second ranking, likelihoods in 0 to 1.
 
-    Where nothing was fitted for the decoder, predicted IoU times stability.
+    Without a ranker for the decoder, the score is predicted IoU times stability.
 
     Args:
-        finished: The masks.
-        decoder_id: What made them.
-        min_containment: From where one mask is a part of another.
-        find: Returns what was fitted for a decoder.
+        finished: Masks to rank.
+        decoder_id: Id of the decoder that made the masks, or None.
+        min_containment: See ``find_parents``.
+        find: Returns the ranker that was fitted for a decoder, or None.
     """
     if not finished.segments:
         return np.zeros(0, np.float32)
@@ -64,26 +64,27 @@ def second_scores(
 
 
 def selection_scores(second: Floats, first: Floats) -> Floats:
-    """Return (n,) scores to choose the budget by: each of the two rankings knows something."""
+    """Return (n,) scores that select the budget: a weighted mean, because each ranking adds information."""
     return _SECOND_SHARE * second + (1 - _SECOND_SHARE) * first
 
 
 def object_scores(second: Floats, first: Floats) -> Floats:
-    """Return (n,) values in 0 to 1 to rank the hits of a text by.
+    """Return (n,) scores in 0 to 1 that rank the hits of a text.
 
-    The first ranking weighs more than in the choice of the budget, and the sum saturates: above it is all the
-    same, or large plain objects would come before small ones that the text means.
+    The first ranking has more weight than in ``selection_scores``. The sum saturates, because otherwise
+    large, plain objects would rank above small objects that the text means.
     """
     mixed = _SECOND_SHARE_OF_HITS * second + (1 - _SECOND_SHARE_OF_HITS) * first.clip(0, 1)
     return np.minimum(mixed / _SATURATION, 1).astype(np.float32)
 
 
 _SECOND_SHARE, _SECOND_SHARE_OF_HITS, _SATURATION = 0.7, 0.3, 0.7
-"""Chosen on pictures that no ranking was fitted on; docs/research has mask-generation.md and search.md."""
+"""Chosen on images that no ranking was fitted on; see docs/research/mask-generation.md and
+docs/research/search.md."""
 
 
 def object_features(finished: FinishedMasks, *, min_containment: float) -> Floats:
-    """Return the (n, 48 + t) features: the mask, its place among the others, the first ranking."""
+    """Return the (n, 48 + t) features: mask, mask tree, first ranking and tokens."""
     return np.column_stack(
         [
             _own_features(finished),
@@ -121,16 +122,17 @@ def _own_features(finished: FinishedMasks) -> Floats:
 
 
 def tree_features(segments: Sequence[Segment], log_odds: Floats, *, min_containment: float) -> Floats:
-    """Return (n, 12) numbers about what each mask contains, and what contains it.
+    """Return (n, 12) features about what each mask contains and what contains it.
 
-    Children, descendants, share of the mask that its children cover, share of the largest child, best log
-    odds of a child and of a descendant, share of its parent, log odds of the parent, best of an ancestor,
-    ancestors, siblings, and the best IoU with any other mask.
+    The columns are the number of children and of descendants (log1p), the share of the mask that its children
+    and its largest child cover, the best log odds of a child and of a descendant, the mask's share of its
+    parent, the log odds of the parent, the best log odds of an ancestor, the number of ancestors, the number
+    of siblings (log1p), and the best IoU with another mask.
 
     Args:
-        segments: n masks of one picture.
-        log_odds: (n,) of each being an object, by an earlier ranking.
-        min_containment: As in ``find_parents``.
+        segments: n segments of one image.
+        log_odds: (n,) log odds of each segment being an object, from an earlier ranking.
+        min_containment: See ``find_parents``.
     """
     masks = [one.mask for one in segments]
     area = np.array([one.area_px for one in segments], np.float64)
@@ -161,13 +163,13 @@ def tree_features(segments: Sequence[Segment], log_odds: Floats, *, min_containm
 
 
 _NONE = -5.0
-"""Log odds of a child or parent that is not there."""
+"""Log odds in place of a missing child, descendant, parent or ancestor."""
 
 
 def iou_of_containment(
     inside: npt.NDArray[np.float64], area_px: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Return the (n, n) IoU of masks from the share of each that lies inside each other one."""
+    """Return the (n, n) IoU of masks, from the share of mask i (row) inside mask j (column)."""
     shared = inside * area_px[:, None]
     iou: npt.NDArray[np.float64] = shared / (area_px[:, None] + area_px[None] - shared)
     return iou

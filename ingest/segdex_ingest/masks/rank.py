@@ -1,8 +1,8 @@
-"""A learned score for masks: how likely each is one whole object rather than a chance outline.
+"""A learned score for masks: the likelihood that a mask is one whole object, not a chance outline.
 
-SAM's own estimate says how good an outline is, not whether people would name what is inside. The decoder's
-mask token knows more. A small network reads it beside a few numbers about the mask. It belongs to the weights
-of one decoder; ``tests/reference/fit_ranker.py`` fits it on annotated pictures.
+SAM's predicted IoU rates the outline, not whether people would name the object. The decoder's mask token
+contains more information. A small network reads the token and a few numbers about the mask. The network
+belongs to the weights of one decoder; ``tests/reference/fit_ranker.py`` fits it on annotated images.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ def find_ranker(decoder_id: str | None) -> HiddenLayerNetwork | None:
 
 @cache
 def find_object_ranker(decoder_id: str | None) -> HiddenLayerNetwork | None:
-    """Return the ranker of finished masks (``objects``) that was fitted for a decoder, or None."""
+    """Return the ranker of finished masks (see ``objects``) that was fitted for a decoder, or None."""
     return None if decoder_id is None else _load(f"{decoder_id}-objects.npz")
 
 
@@ -44,18 +44,18 @@ def _load(name: str) -> HiddenLayerNetwork | None:
 
 
 def ranker_file(name: str) -> bytes | None:
-    """Return a file of a ranker that is shipped, or None."""
+    """Return the content of a shipped ranker file, or None."""
     file = resources.files("segdex_ingest.masks") / _FOLDER / name
     return file.read_bytes() if file.is_file() else None
 
 
 @cache
 def ranker_fingerprint(decoder_id: str | None, *, read: Callable[[str], bytes | None] = ranker_file) -> str:
-    """Return what changes whenever other rankers are shipped for a decoder: 16 digits, or ``none``.
+    """Return 16 hexadecimal digits that change with the shipped rankers of a decoder, or ``none``.
 
     Args:
         decoder_id: ``NamesDecoder.decoder_id``, or None.
-        read: Returns a shipped file.
+        read: Returns the content of a shipped file, or None.
     """
     if decoder_id is None:
         return "none"
@@ -65,17 +65,17 @@ def ranker_fingerprint(decoder_id: str | None, *, read: Callable[[str], bytes | 
 
 
 RANKING_NUMBERS = 22
-"""Features that are no tokens; the first of ``ranking_features``."""
+"""Number of features that are not tokens; they come first in ``ranking_features``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranked:
-    """What the first ranking says of n masks.
+    """The result of the first ranking for n masks.
 
     Attributes:
-        scores: (n,) to rank by.
-        likelihood: (n,) in 0 to 1: how much each is an object.
-        numbers: (n, 22) features that are no tokens.
+        scores: (n,) scores to rank by, higher is better.
+        likelihood: (n,) likelihood of each mask being an object, 0 to 1.
+        numbers: (n, 22) features without the tokens.
     """
 
     scores: Scores
@@ -92,10 +92,10 @@ def ranked_scores(
 ) -> Ranked:
     """Return the scores of the masks of all windows, higher is better.
 
-    With a ranker: the likelihood, and a little of predicted IoU times stability. Without one the latter, and
-    the logarithm of how many masks have about the same shape: an object that is really there is found from
-    most points on it, a chance outline from one. docs/research/mask-generation.md has the table of what was
-    tried.
+    With a ranker, the score is the likelihood plus a share of predicted IoU times stability. Without a
+    ranker, it is predicted IoU times stability plus a share of the logarithm of the number of masks with
+    about this shape: a real object is found from most points on it, a chance outline from one point.
+    docs/research/mask-generation.md compares the alternatives.
     """
     if len(canvas) == 0:
         nothing = np.zeros(0, np.float32)
@@ -114,12 +114,12 @@ def ranked_scores(
 def ranking_features(
     found: Sequence[tuple[CropWindow, Candidates]], canvas: CanvasMasks, pairs: AlikePairs
 ) -> Floats:
-    """Return the (n, 22 + t) features of the masks of all windows: 22 numbers and t of the decoder's tokens.
+    """Return the (n, 22 + t) features of the masks of all windows: 22 numbers and t token values.
 
     Args:
         found: Windows with their masks.
-        canvas: The same masks on one canvas.
-        pairs: Those that are alike.
+        canvas: Masks of all windows on one canvas.
+        pairs: Pairs of similar masks.
     """
     height, width = canvas.size_hw
     x1, y1, x2, y2 = (canvas.boxes_xyxy / np.array([width, height, width, height])).astype(np.float32).T
@@ -154,6 +154,6 @@ def ranking_features(
 
 
 _SAME_IOU = 0.85
-_AT_EDGE = 0.01  # share of the picture's side
+_AT_EDGE = 0.01  # share of the image's side
 _AGREEMENT_WEIGHT = 0.1
 _GOOD_WEIGHT = 0.3

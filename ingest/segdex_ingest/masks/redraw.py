@@ -1,4 +1,4 @@
-"""Re-decode the chosen masks from their own boxes: SAM outlines a box better than a point."""
+"""Re-decode the chosen masks from their boxes: SAM outlines an object better from a box than from a point."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,21 +20,21 @@ def redraw(
     cuts: Edges,
     stability_offset: float,
 ) -> Candidates:
-    """Return the masks of a window, the chosen ones decoded again from their tight boxes.
+    """Return the masks of a window, with the chosen masks re-decoded from their tight boxes.
 
-    Of the three masks of a box the one with the highest predicted IoU is taken; the old one stays where that
-    is empty or reaches an edge that cuts the picture.
+    Of the three masks decoded from a box, the mask with the highest predicted IoU is used. The old mask stays
+    if the new mask is empty or reaches an edge that cuts the image.
 
     Args:
-        candidates: The masks of a window.
-        chosen: Which of them.
-        features: Of the window.
-        segmenter: That made them.
-        cuts: Edges of the window that cut the picture.
+        candidates: Masks of a window.
+        chosen: Positions of the masks to re-decode.
+        features: Features of the window.
+        segmenter: Segmenter that made the features.
+        cuts: Edges of the window that cut the image.
         stability_offset: See ``stability_scores``.
 
     Raises:
-        ValueError: If a mask is of a part, and the segmenter cannot narrow features.
+        ValueError: If a mask was decoded in a part of the window and the segmenter cannot narrow features.
     """
     logits, side = list(candidates.logits), candidates.mask_px
     predicted_iou, stability = candidates.predicted_iou.copy(), candidates.stability.copy()
@@ -75,7 +75,7 @@ def redraw(
 
 
 def _tight_boxes(logits: Sequence[npt.NDArray[np.float16]]) -> npt.NDArray[np.float32]:
-    """Return (n, 2, 2) the corners of the boxes of masks: x y of the first pixels and behind the last."""
+    """Return (n, 2, 2) corners of the tight boxes of masks: x, y of the first pixel and past the last."""
     boxes = np.empty((len(logits), 2, 2), np.float32)
     for box, values in zip(boxes, logits, strict=True):
         positive = values > 0

@@ -9,14 +9,14 @@ from segdex_core.masks import MaskRLE, rle_area_px, rle_containment
 
 
 def find_parents(masks: Sequence[MaskRLE], *, min_containment: float) -> list[int | None]:
-    """Return for each mask the position of the smallest mask that contains it, None at the top.
+    """Return for each mask the position of the smallest mask that contains it, or None.
 
-    A mask contains another one when it is larger and covers at least ``min_containment`` of it. Of two masks
-    of one area the earlier one counts as the larger, so that the result has no cycles.
+    A mask contains a smaller mask if it covers at least ``min_containment`` of it. Of two masks with equal
+    areas, the earlier counts as larger, so that the result has no cycles.
 
     Args:
-        masks: Masks of one picture, all of one size.
-        min_containment: Share of the smaller mask inside the larger, above 0.5 to 1.
+        masks: Masks of one image, all of one size.
+        min_containment: Share of the smaller mask inside the larger mask, 0.5 to 1.
     """
     if not masks:
         return []
@@ -28,12 +28,12 @@ def find_parents(masks: Sequence[MaskRLE], *, min_containment: float) -> list[in
 def parents_by_containment(
     inside: npt.NDArray[np.float64], area_px: npt.NDArray[np.number], *, min_containment: float
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
-    """Return which masks contain each, (n, n) with a row for the inner one, and (n,) the smallest or -1.
+    """Return the (n, n) containment, inner masks by row, and (n,) the smallest containing mask or -1.
 
     Args:
-        inside: (n, n) share of each mask, by row, that lies inside each.
-        area_px: (n,)
-        min_containment: As in ``find_parents``.
+        inside: (n, n) share of mask i (row) that lies inside mask j (column).
+        area_px: (n,) areas in pixels.
+        min_containment: See ``find_parents``.
     """
     count = len(area_px)
     rank = np.empty(count, dtype=np.intp)  # 0 is the smallest
@@ -44,7 +44,7 @@ def parents_by_containment(
 
 
 def ancestors_of(position: int, parents: Sequence[int | None]) -> list[int]:
-    """Return the positions of all masks above one in the tree, the nearest first."""
+    """Return the positions of all ancestors of a mask in the tree, nearest first."""
     path: list[int] = []
     parent = parents[position]
     while parent is not None:

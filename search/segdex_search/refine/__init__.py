@@ -1,1 +1,1 @@
-"""From hits to better masks."""
+"""Refine the masks of hits."""

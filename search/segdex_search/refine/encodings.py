@@ -1,4 +1,4 @@
-"""Pictures as the segmenter encoded them, kept for the next question within a bound of memory."""
+"""Caches of encoded images, in memory and on disk, with limited sizes."""
 
 import hashlib
 import logging
@@ -19,12 +19,12 @@ FeaturesT = TypeVar("FeaturesT", bound=_Sized)
 
 
 class EncodingCache(Generic[FeaturesT]):
-    """A cache that several threads may share.
+    """A cache of encoded images that several threads may share.
 
     Args:
-        max_mib: What the kept encodings may hold together; the least recently used one goes first. One that
-            is larger is used and not kept.
-        disk: Where they are kept as well; None for nowhere.
+        max_mib: Maximum size of the cached features in MiB; the least recently used features are removed
+            first. Features larger than this are returned but not cached.
+        disk: Cache on disk; None for none.
     """
 
     def __init__(self, max_mib: int, disk: "EncodingFiles[FeaturesT] | None" = None) -> None:
@@ -37,13 +37,13 @@ class EncodingCache(Generic[FeaturesT]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are held."""
+        """Number of bytes in the cache."""
         return sum(features.nbytes for features in self._kept.values())
 
     def get(self, key: Hashable, encode: Callable[[], FeaturesT]) -> FeaturesT:
-        """Return what is kept under a key, else what ``encode`` makes.
+        """Return the cached features of a key, or call ``encode`` and cache the result.
 
-        Two threads that ask for the same key at the same time may both encode.
+        Two threads that request one key at the same time may both encode.
         """
         with self._lock:
             if key in self._kept:
@@ -61,15 +61,15 @@ class EncodingCache(Generic[FeaturesT]):
 
 
 class EncodingFiles(Generic[FeaturesT]):
-    """Encoded pictures in a folder, for the next process; the oldest go when there are too many bytes.
+    """A cache of encoded images in a folder, for later processes; least recently used files go first.
 
-    A file that cannot be read or written is as good as none: the picture is encoded again.
+    If a file cannot be read or written, the image is encoded again.
 
     Args:
-        folder: Made when it is first needed.
-        max_mib: What the files may have together.
-        dump: Makes bytes of features.
-        restore: And features of bytes; raises ValueError for others.
+        folder: Folder of the files, created when first needed.
+        max_mib: Maximum size of all files in MiB.
+        dump: Converts features to bytes.
+        restore: Converts bytes to features; raises ValueError for other bytes.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class EncodingFiles(Generic[FeaturesT]):
         self._dump, self._restore = dump, restore
 
     def get(self, key: Hashable, encode: Callable[[], FeaturesT]) -> FeaturesT:
-        """Return what the file of a key holds, else what ``encode`` makes, which is kept."""
+        """Return the features in the file of a key, or call ``encode`` and write the file."""
         path = self._folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()}{_ENDING}"
         try:
             features = self._restore(path.read_bytes())
-            path.touch()  # the most recently used
+            path.touch()  # marks the file as recently used
         except (OSError, ValueError):
             features = encode()
             self._write(path, self._dump(features))

@@ -1,4 +1,4 @@
-"""The gate: a re-decoded mask replaces the stored one only if it shows the same object and is better."""
+"""The gate: a re-decoded mask replaces the stored mask only if it shows the same object and is better."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from segdex_core.masks import MaskRLE, rle_containment, rle_iou
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
-    """When a new mask is taken; see docs/research/refinement.md and ``tests/reference/fit_refinement.py``.
+    """The thresholds of the gate; see docs/research/refinement.md and ``tests/reference/fit_refinement.py``.
 
     Attributes:
-        iou_threshold: The masks are of one object from this IoU on.
-        containment_threshold: Or from this share of the stored mask inside the new one; only a mask that was
-            made of a text alone may be so much larger.
-        gain_threshold: By so much the new predicted IoU must be higher than the stored one.
+        iou_threshold: Minimum IoU of two masks of one object.
+        containment_threshold: Alternative to ``iou_threshold``: minimum share of the stored mask inside the
+            new mask. Applies only to masks made from a text alone, which may be much larger.
+        gain_threshold: Minimum increase in predicted IoU.
     """
 
     iou_threshold: float = 0.5
@@ -23,14 +23,14 @@ class GateSettings:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the gate decided.
+    """The decision of the gate.
 
     Attributes:
-        accepted: Whether the new mask replaces the stored one.
-        reason: Why, in a few words; for people.
-        iou: Of the new mask and the stored one.
-        containment: Share of the stored mask inside the new one.
-        gain: New less stored predicted IoU.
+        accepted: Whether the new mask replaces the stored mask.
+        reason: Short reason for people to read.
+        iou: IoU of the new mask and the stored mask.
+        containment: Share of the stored mask inside the new mask.
+        gain: Predicted IoU of the new mask minus predicted IoU of the stored mask.
     """
 
     accepted: bool
@@ -49,15 +49,15 @@ def decide(
     settings: GateSettings,
     may_grow: bool = False,
 ) -> Decision:
-    """Return whether a new mask replaces the stored one.
+    """Return whether a new mask replaces the stored mask.
 
     Args:
-        stored: The mask of the retrieved segment.
-        new: The re-decoded mask, of the same picture.
-        stored_iou: Predicted IoU of the stored one.
-        new_iou: Of the new one.
-        settings: The thresholds.
-        may_grow: Whether a new mask that contains the stored one is of the same object.
+        stored: Mask of the stored segment.
+        new: Re-decoded mask of the same image.
+        stored_iou: Predicted IoU of the stored mask.
+        new_iou: Predicted IoU of the new mask.
+        settings: Thresholds of the gate.
+        may_grow: Whether a new mask that contains the stored mask counts as the same object.
     """
     iou = float(rle_iou([stored], [new])[0, 0])
     containment = float(rle_containment([stored], [new])[0, 0])

@@ -1,8 +1,8 @@
-"""Relevance decode: re-decode a hit, prompted by what the question says about the pixels around it.
+"""Relevance decode: re-decode a hit with a prompt made from a relevance map around it.
 
-The index's own embedder gives a dense map of how near each part of the picture is to the question; from it
-come points, a box and a mask for SAM 2's decoder. It needs no weights beyond those of the index, and it is
-no EVF-SAM2: a text such as "the man on the left" needs that.
+The embedder of the index computes a dense map of how near each part of the image is to the query. Points, a
+box and a mask for SAM 2's decoder are made from the map. Relevance decode needs no weights beyond the models
+of the index, but does not replace EVF-SAM2, which a text such as "the man on the left" needs.
 """
 
 from dataclasses import dataclass
@@ -24,22 +24,22 @@ from segdex_search.presence import STD_FLOOR
 Floats = npt.NDArray[np.float32]
 
 MAP_SCALE = 2.0
-"""Side of the part of the picture that is mapped, over the side of the hit's box."""
+"""Ratio of the side of the mapped part of the image to the side of the hit's box."""
 
 _MIN_WINDOW_PX = 64
-_MAP_LOGIT = 4.0  # logits of a mask prompt for each standard deviation of the map
-_OUTSIDE_LOGIT = -10.0  # of what was not mapped
-_GRID = 256  # longer side of the grid on which points and boxes are looked for
-_GAP_CELLS = 3  # a background point keeps this distance from the mask
+_MAP_LOGIT = 4.0  # logits of a mask prompt per standard deviation of the map
+_OUTSIDE_LOGIT = -10.0  # logit outside the mapped part
+_GRID = 256  # longer side of the grid on which points and boxes are found
+_GAP_CELLS = 3  # minimum distance of a background point from the mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RelevanceMap:
-    """How much a part of a picture has of what is asked for.
+    """How relevant each place in a part of an image is to a query.
 
     Attributes:
-        values: (h, w) float32, standard deviations above what other words score there.
-        window: The part of the picture that it covers evenly, in pixels.
+        values: (h, w) float32, standard deviations above the scores of other words.
+        window: Part of the image that the map covers evenly, in pixels.
     """
 
     values: Floats
@@ -47,23 +47,24 @@ class RelevanceMap:
 
     @property
     def threshold(self) -> float:
-        """Half way between the middle of the map and its peak."""
+        """Midpoint between the median and the maximum of the map."""
         return float((self.values.max() + np.median(self.values)) / 2)
 
     def at_size(self, size_wh: tuple[int, int]) -> Floats:
-        """Return the map at another size of its window, bilinear."""
+        """Return the values of the map, resized bilinearly to a width and height."""
         picture = Image.fromarray(self.values.astype(np.float32))
         return np.asarray(picture.resize(size_wh, Image.Resampling.BILINEAR), np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Proposal:
-    """A mask that may replace a stored one.
+    """A mask that may replace a stored mask.
 
     Attributes:
-        mask: The mask.
-        source: ``outline`` from box and mask of the hit, ``relevance`` from the map, ``evf`` from the text.
-        agreement: Soft IoU of mask and map, 0 to 1; 1 where there is no map.
+        mask: Re-decoded mask.
+        source: ``outline`` if decoded from the box and mask of the hit, ``relevance`` from the map, ``evf``
+            from the text.
+        agreement: Soft IoU of the mask and the map, 0 to 1; 1 without a map.
     """
 
     mask: PromptedMask
@@ -74,14 +75,14 @@ class Proposal:
 def make_map(
     image: RGBImage, window: BoxXYXY, *, query: Floats, distractors: Vectors, embedder: DenseEmbedder
 ) -> RelevanceMap:
-    """Return the map of a part of a picture.
+    """Return the relevance map of a part of an image.
 
     Args:
-        image: (H, W, 3) uint8, the whole picture.
-        window: The part.
-        query: (dim,) what is asked for.
+        image: (H, W, 3) uint8, the whole image.
+        window: Part of the image to map, in pixels.
+        query: (dim,) query vector.
         distractors: (m, dim) unit rows of other words.
-        embedder: What filled the index.
+        embedder: Embedder that filled the index.
     """
     part = np.ascontiguousarray(image[window.y1 : window.y2, window.x1 : window.x2])
     unit = query / max(float(np.linalg.norm(query)), 1e-12)
@@ -92,7 +93,7 @@ def make_map(
 
 
 def window_of(box: BoxXYXY, size_hw: tuple[int, int]) -> BoxXYXY:
-    """Return the part of the picture that is mapped for a hit."""
+    """Return the part of the image that is mapped for a hit."""
     return box.scale_about_centre(MAP_SCALE, size_hw, min_side_px=_MIN_WINDOW_PX)
 
 
@@ -100,9 +101,9 @@ def agreement(relevance: RelevanceMap, mask: BoolMask, size_hw: tuple[int, int])
     """Return the soft IoU of a mask and a map, inside the map's window.
 
     Args:
-        relevance: The map.
-        mask: Of the whole picture, at any resolution: that of the decoder is enough.
-        size_hw: Height and width of the picture.
+        relevance: Relevance map.
+        mask: Mask of the whole image, at any resolution; the decoder's resolution is enough.
+        size_hw: Height and width of the image in pixels.
     """
     from scipy.special import expit
 
@@ -114,19 +115,19 @@ def agreement(relevance: RelevanceMap, mask: BoolMask, size_hw: tuple[int, int])
 def map_prompt(
     relevance: RelevanceMap, *, inside: BoolMask | None, size_hw: tuple[int, int], mask_px: int
 ) -> ThingPrompt:
-    """Return the prompt that a map stands for.
+    """Return the prompt made from a map.
 
-    A point on its peak, one of the background at its lowest place, the box of what is above the threshold
-    around the peak, and the map itself as a mask.
+    The prompt has a point at the maximum of the map, a background point at the minimum, the box of the region
+    above the threshold around the maximum, and the map as a mask.
 
     Args:
-        relevance: The map.
-        inside: (H, W) mask of the hit: the peak is looked for in it, the lowest place outside, and the box
-            holds it. None where there is no hit.
-        size_hw: Height and width of the picture.
+        relevance: Relevance map.
+        inside: (H, W) mask of the hit: the maximum is inside it, the minimum is outside, and the box contains
+            it. None without a hit.
+        size_hw: Height and width of the image in pixels.
         mask_px: Side of a mask prompt.
     """
-    from scipy import ndimage  # a third of a second, which a search without --refine would pay
+    from scipy import ndimage  # the import takes a third of a second, and only --refine needs it
 
     window = relevance.window
     grid_wh = _grid_of(window)
@@ -151,7 +152,7 @@ def map_prompt(
 
 
 def _map_logits(relevance: RelevanceMap, size_hw: tuple[int, int], mask_px: int) -> Floats:
-    """Return a map as the (s, s) logits of a mask prompt of the whole picture."""
+    """Return a map as the (s, s) logits of a mask prompt for the whole image."""
     logits = np.full((mask_px, mask_px), _OUTSIDE_LOGIT, np.float32)
     part = relevance.window.to_mask_px(size_hw, (mask_px, mask_px))
     values = relevance.at_size(part.size_wh) - relevance.threshold
@@ -160,7 +161,7 @@ def _map_logits(relevance: RelevanceMap, size_hw: tuple[int, int], mask_px: int)
 
 
 def outline_prompt(mask: BoolMask, box: BoxXYXY, mask_px: int) -> ThingPrompt:
-    """Return the prompt that re-decodes a mask: its box, and the mask itself."""
+    """Return the prompt that re-decodes a mask: the box and the mask itself."""
     x1, y1, x2, y2 = (float(edge) for edge in box)
     return ThingPrompt(box_xyxy=(x1, y1, x2, y2), mask_logits=mask_prompt(mask, mask_px))
 
@@ -168,7 +169,7 @@ def outline_prompt(mask: BoolMask, box: BoxXYXY, mask_px: int) -> ThingPrompt:
 def propose_by_map(
     relevance: RelevanceMap, prompt: ThingPrompt, *, features: ImageFeatures, segmenter: Segmenter
 ) -> Proposal:
-    """Return the mask of a map's prompt: of SAM's three the one with the best predicted IoU and agreement."""
+    """Return the best of SAM's three masks for a map's prompt, by predicted IoU times agreement."""
     size_hw = features.size_hw
     decoded = segmenter.decode(features, to_prompts(prompt, size_hw), multimask=True)
     agreements = [agreement(relevance, logits > 0, size_hw) for logits in decoded.logits[0]]
@@ -182,14 +183,14 @@ def _cut(mask: BoolMask, window: BoxXYXY | MaskBoxXYXY) -> BoolMask:
 
 
 def _grid_of(window: BoxXYXY) -> tuple[int, int]:
-    """Return the width and height at which a window is looked at: its own, or less for a large one."""
+    """Return the width and height of a window's search grid: its own size, or less for a large window."""
     width, height = window.size_wh
     scale = min(1.0, _GRID / max(width, height))
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
 def _shrunk(mask: BoolMask, size_wh: tuple[int, int]) -> BoolMask:
-    """Return a mask at another size; what is thinner than a cell keeps its fullest cell."""
+    """Return a mask at another size; a mask thinner than a cell keeps its fullest cells."""
     share = np.asarray(
         Image.fromarray(mask.astype(np.uint8) * 255).resize(size_wh, Image.Resampling.BOX), np.uint8
     )

@@ -1,4 +1,4 @@
-"""Refine segments for a question: propose masks, let the gate decide, say what it cost."""
+"""Refine segments for a query: re-decode masks, apply the gate, and measure the time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,31 +32,32 @@ from segdex_search.refine.map import (
 from segdex_search.timing import Stopwatch
 
 _TEXT_BATCH = 8
-"""Hits that EVF-SAM2 decodes together; the first of them wait for the last."""
+"""Number of hits that EVF-SAM2 decodes in one batch; the first hit waits for the last."""
 
 _ZOOM_BELOW = 1 / 14
-"""An object whose longer side is below this share of the picture's is decoded of a part encoded alone."""
+"""Objects whose longer side is below this share of the image's longer side are decoded in a part of the image
+that is encoded separately."""
 
 _ZOOM_SCALE, _ZOOM_FRAME_PX, _MIN_ZOOM_PX = 4.0, 512, 96
-"""Side of that part over the side of the box, the frame that it is encoded at, and its smallest side; see
-docs/research/refinement.md."""
+"""Part for small objects: ratio of its side to the side of the box, frame that it is encoded at, and minimum
+side in pixels; see docs/research/refinement.md."""
 
 _RELEVANCE_GAIN = 0.05
-"""A mask by the map is preferred to the outline where both its predicted IoU and its agreement are so much
-higher: with the offline embedder no smaller gain pays (docs/research/refinement.md)."""
+"""The mask of the map is preferred to the outline if both its predicted IoU and its agreement are higher by
+at least this. With the offline embedder, smaller gains do not pay (docs/research/refinement.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Refinement:
-    """What became of one hit.
+    """The result of refining one hit.
 
     Attributes:
-        segment_id: The hit.
-        decision: Whether the mask replaces the stored one, and why.
-        proposal: What was drawn; shown instead of the stored mask where it was accepted.
-        relevance: The map; None where EVF-SAM2 decoded the text or the embedder has no map.
-        prompt: What the map became; None where there is none.
-        timings_ms: Wall milliseconds by stage: encode (0 when the picture was kept), map, decode.
+        segment_id: Id of the segment.
+        decision: Whether the re-decoded mask replaces the stored mask, and why.
+        proposal: Re-decoded mask; shown instead of the stored mask if it is accepted.
+        relevance: Relevance map; None if EVF-SAM2 decoded the text or the embedder has no map.
+        prompt: Prompt made from the map; None without a map.
+        timings_ms: Wall milliseconds by stage: encode (about 0 if cached), map, decode.
     """
 
     segment_id: UUID
@@ -69,15 +70,17 @@ class Refinement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Refiner:
-    """What refining needs.
+    """The models, caches and settings of refinement.
 
     Attributes:
-        segmenter: For relevance decode.
-        embedder: What filled the index; without ``DenseEmbedder`` only the outline of a hit prompts.
+        segmenter: Segmenter for relevance decode.
+        embedder: Embedder that filled the index; if it is no ``DenseEmbedder``, only the outline of a hit
+            prompts.
         distractors: (m, dim) unit rows of other words, see ``PresenceJudge``.
-        encodings: Pictures that were encoded.
-        gate: When a mask replaces the stored one.
-        text_segmenter: EVF-SAM2, used for queries by text instead of relevance decode; None without one.
+        encodings: Cache of encoded images.
+        gate: Thresholds for replacing a stored mask.
+        text_segmenter: EVF-SAM2, used for text queries instead of relevance decode; None if not available.
+        text_encodings: Cache of images encoded by ``text_segmenter``; None for no cache.
     """
 
     segmenter: Segmenter
@@ -89,9 +92,9 @@ class Refiner:
     text_encodings: EncodingCache[TextFeatures] | None = None
 
     def encode_whole(self, image_id: UUID | None, read: Callable[[], RGBImage]) -> ImageFeatures:
-        """Return a picture as the segmenter encoded it; read and encoded only if it is not kept.
+        """Return the features of an image; the image is read and encoded only if it is not cached.
 
-        One without an id is not kept: nobody can ask for it again.
+        An image without an id is not cached, because no later request can ask for it.
         """
 
         def encode() -> ImageFeatures:
@@ -104,7 +107,7 @@ class Refiner:
     def encode_for_text(
         self, segmenter: TextSegmenter, image_id: UUID | None, read: Callable[[], RGBImage]
     ) -> TextFeatures:
-        """Return a picture as the text-prompted segmenter encoded it; one without an id is not kept."""
+        """Return the text-prompted segmenter's features of an image; without an id they are not cached."""
 
         def encode() -> TextFeatures:
             return segmenter.encode([read()])[0]
@@ -116,13 +119,13 @@ class Refiner:
     def refine(
         self, record: SegmentRecord, image: RGBImage, *, query: Floats, text: str | None
     ) -> Refinement:
-        """Return a better mask of one segment, or why the stored one stays.
+        """Return the refinement of one segment: a better mask, or the reason that the stored mask stays.
 
         Args:
-            record: The segment.
-            image: (H, W, 3) uint8, its whole picture.
-            query: (dim,) vector of the question.
-            text: The question, where it is one text; EVF-SAM2 reads it.
+            record: Segment to refine.
+            image: (H, W, 3) uint8, the whole image of the segment.
+            query: (dim,) query vector.
+            text: Text of the query if it is a single text, for EVF-SAM2; otherwise None.
         """
         if self.text_segmenter is not None and text is not None:
             [refined] = self.refine_by_text([record], lambda _: image, text)
@@ -134,12 +137,12 @@ class Refiner:
     def refine_by_text(
         self, records: Sequence[SegmentRecord], read: Callable[[UUID], RGBImage], text: str
     ) -> list[Refinement]:
-        """Return the refinements of several segments by EVF-SAM2, their pictures in one batch.
+        """Return the refinements of several segments by EVF-SAM2, with their images in one batch.
 
         Args:
-            records: The segments; those of one picture share its mask.
-            read: Returns the pixels of a picture, which are asked for only if it is not kept.
-            text: The question.
+            records: Segments to refine; segments of one image share one mask.
+            read: Returns the pixels of an image; called only if the image is not cached.
+            text: Text of the query.
 
         Raises:
             ValueError: If there is no text-prompted segmenter.
@@ -181,7 +184,7 @@ class Refiner:
         text: str,
         clock: Stopwatch,
     ) -> dict[UUID, PromptedMask]:
-        """Return the mask of a text in each picture."""
+        """Return the mask of a text in each image."""
         with clock.stage("encode"):
             features = [self.encode_for_text(segmenter, *picture) for picture in pictures.items()]
         with clock.stage("decode"):
@@ -196,9 +199,9 @@ class Refiner:
     def _by_relevance(
         self, record: SegmentRecord, image: RGBImage, query: Floats, clock: Stopwatch
     ) -> tuple[RelevanceMap | None, ThingPrompt | None, Proposal]:
-        """Return the map, the prompt that it became and the better mask; all in pixels of the picture.
+        """Return the relevance map, the prompt made from it and the better mask, all in pixels of the image.
 
-        Without a map of the embedder there is the mask of the outline alone.
+        If the embedder has no map, only the outline is re-decoded.
         """
         size_hw = (image.shape[0], image.shape[1])
         part = _part_of(record.box, size_hw)
@@ -252,18 +255,18 @@ def segment_by_text(
     image_id: UUID | None = None,
     window: BoxXYXY | None = None,
 ) -> tuple[PromptedMask, RelevanceMap | None]:
-    """Return the mask of what a text names in a picture, and the map behind it.
+    """Return the mask of the object that a text names in an image, and the relevance map.
 
     Args:
         image: (H, W, 3) uint8.
-        text: What to look for.
-        refiner: EVF-SAM2 if it has one, else relevance decode.
-        image_id: Of a picture of the index, whose encoding is kept; None for one that no index knows.
-        window: Where to look; None for the whole picture.
+        text: Text that names the object.
+        refiner: EVF-SAM2 is used if the refiner has it, otherwise relevance decode.
+        image_id: Id of an indexed image, whose features are cached; None for an image without an id.
+        window: Part of the image to search; None for the whole image.
 
     Raises:
-        QueryError: If the model cannot read the text, EVF-SAM2 is asked to look in a part, or there is
-            neither EVF-SAM2 nor an embedder with a map.
+        QueryError: If the model cannot read the text, EVF-SAM2 is asked to search a part, or there is neither
+            EVF-SAM2 nor an embedder with a map.
     """
     text = clean_text(text)
     size_hw = (image.shape[0], image.shape[1])
@@ -301,14 +304,14 @@ def refine_segments(
     """Yield the refinement of each segment, in order.
 
     Args:
-        records: The segments; those of one picture are best side by side.
-        refiner: What refines.
-        question: (dim,) vector of the question.
-        text: The question, where it is one text.
-        read_picture: Returns the pixels of a stored picture.
+        records: Segments to refine; segments of one image should be adjacent.
+        refiner: Models and settings.
+        question: (dim,) query vector.
+        text: Text of the query if it is a single text; otherwise None.
+        read_picture: Returns the pixels of a stored image.
 
     Raises:
-        ImageError: If a picture is gone or has changed.
+        ImageError: If an image is gone or has changed.
     """
     if refiner.text_segmenter is not None and text is not None:
         for start in range(0, len(records), _TEXT_BATCH):
@@ -317,7 +320,7 @@ def refine_segments(
     pixels: dict[UUID, RGBImage] = {}
     for record in records:
         if record.image_id not in pixels:
-            pixels = {record.image_id: read_picture(record.image_id)}  # one at a time: pictures may be large
+            pixels = {record.image_id: read_picture(record.image_id)}  # one at a time: images may be large
         yield refiner.refine(record, pixels[record.image_id], query=question, text=None)
 
 
@@ -330,14 +333,14 @@ def _preferred(outline: Proposal, by_map: Proposal) -> Proposal:
 
 
 def _part_of(box: BoxXYXY, size_hw: tuple[int, int]) -> BoxXYXY:
-    """Return the part of the picture that an object is decoded of: the whole of it for all but small ones."""
+    """Return the part of the image to decode an object in: the whole image unless the object is small."""
     if max(box.size_wh) >= _ZOOM_BELOW * max(size_hw):
         return BoxXYXY(0, 0, size_hw[1], size_hw[0])
     return box.scale_about_centre(_ZOOM_SCALE, size_hw, min_side_px=_MIN_ZOOM_PX)
 
 
 def _placed(mask: PromptedMask, part: BoxXYXY, size_hw: tuple[int, int]) -> PromptedMask:
-    """Return a mask of a part of a picture as one of the whole picture."""
+    """Return a mask of a part of an image as a mask of the whole image."""
     full = np.zeros(size_hw, dtype=bool)
     full[part.y1 : part.y2, part.x1 : part.x2] = decode_mask(mask.mask)
     box = mask.box.shift(part.x1, part.y1) if mask.area_px else mask.box
