@@ -1,1 +1,1 @@
-"""Models and indexes behind the ports of ``segdex_core``; only ``segdex.wiring`` imports it."""
+"""Implementations of the ports of ``segdex_core``; only ``segdex.wiring`` imports this package."""

@@ -1,4 +1,4 @@
-"""Options with a few fixed values, as types: they import nothing, so that a command can name them at once."""
+"""Types of options with fixed values. The module imports only ``typing``, so that commands start fast."""
 
 from typing import Literal
 
@@ -6,6 +6,6 @@ ProfileName = Literal["default", "offline"]
 Device = Literal["auto", "cpu", "cuda"]
 Quality = Literal["fast", "balanced", "best"]
 Selection = Literal["ranked", "meta"]
-"""Which masks of a picture are kept: the best up to a budget, or those above Meta's fixed thresholds."""
+"""Which masks of an image are kept: the best up to a budget, or all above Meta's fixed thresholds."""
 
 ViewMode = Literal["crops", "pooled"]

@@ -1,4 +1,4 @@
-"""The errors of segdex, sorted by what the caller does about them.
+"""Exceptions of segdex, grouped by how a caller handles them.
 
 ::
 
@@ -6,31 +6,32 @@
     ├── UsageError               the request is wrong: change it                      exit 2
     │   ├── QueryError           the query is empty, too long or out of range
     │   │   └── ArgumentError    one argument has a value that is not allowed
-    │   └── NotFoundError        there is no such picture, segment or job
-    ├── ImageError               this file is skipped and reported, the run goes on   exit 1
-    │   ├── NotAnImageError      the bytes are no picture in any supported format
-    │   ├── ImageUnreadableError the bytes are a damaged or unsupported picture
+    │   └── NotFoundError        there is no such image, segment or job
+    ├── ImageError               this file is skipped and reported; the run continues exit 1
+    │   ├── ImageGoneError       the file of an image is gone or has other content
+    │   ├── NotAnImageError      the bytes are not an image in a supported format
+    │   ├── ImageUnreadableError the file cannot be read, or its image not decoded
     │   └── ImageTooLargeError   more pixels or bytes than the setting allows
     ├── SegmentIndexError        the index cannot be used                             exit 3
-    │   ├── IndexMissingError    there is no index at that place yet
-    │   ├── IndexMismatchError   it was filled by other models
+    │   ├── IndexMissingError    there is no index at this location yet
+    │   ├── IndexMismatchError   it was filled with other models or views
     │   ├── IndexLockedError     another process has it open
-    │   ├── IndexConflictError   another process changed a picture meanwhile
-    │   ├── IndexVersionError    written or served by an unsupported version
+    │   ├── IndexConflictError   another process changed an image meanwhile
+    │   ├── IndexVersionError    the index or server version is not supported
     │   ├── IndexUnavailableError  the server does not answer
     │   └── IndexStorageError    it cannot be written: disk full, no permission
     └── ModelError               a model cannot be used                               exit 3
-        ├── ModelMissingError    a package, file or program that it needs is not here
+        ├── ModelMissingError    a required package, file or program is missing
         ├── ModelUnavailableError  its source (hub, registry) does not answer
-        └── ModelInvalidError    what was found is not that model, or is damaged
+        └── ModelInvalidError    the files are of another model, or damaged
 
-A message is one line: what, where, what is allowed, which option or setting changes it. ``ValueError`` is
-for a bug of the calling code.
+A message is one line: what failed, where, what is allowed, and which option or setting changes it.
+``ValueError`` means a bug in the calling code.
 """
 
 
 class SegdexError(Exception):
-    """Any error that segdex raises on purpose; ``str()`` is one line for the user."""
+    """Base class of all errors that segdex raises on purpose; ``str()`` is one line for the user."""
 
     exit_code = 3
 
@@ -49,8 +50,8 @@ class ArgumentError(QueryError):
     """One argument has a value that is not allowed.
 
     Args:
-        argument: Its name in Python and JSON, such as ``filter.min_area``.
-        problem: What follows the name, such as "must be between 0 and 1, but got 7".
+        argument: Name of the argument in Python and JSON, such as ``filter.min_area``.
+        problem: Rest of the message, such as "must be between 0 and 1, but got 7".
     """
 
     def __init__(self, argument: str, problem: str) -> None:
@@ -60,29 +61,29 @@ class ArgumentError(QueryError):
 
 
 class NotFoundError(UsageError):
-    """There is no picture, segment or job of that id."""
+    """No image, segment or job has the requested id."""
 
 
 class ImageError(SegdexError):
-    """One file cannot be used as a picture."""
+    """One file cannot be used as an image."""
 
     exit_code = 1
 
 
 class ImageGoneError(ImageError):
-    """The file of a picture is not there any more, or holds something else."""
+    """The file of an image no longer exists, or its content has changed."""
 
 
 class NotAnImageError(ImageError):
-    """The bytes are not a picture in a supported format."""
+    """The bytes are not an image in a supported format."""
 
 
 class ImageUnreadableError(ImageError):
-    """The bytes start like a picture but cannot be decoded."""
+    """The file cannot be read, or its image cannot be decoded."""
 
 
 class ImageTooLargeError(ImageError):
-    """The picture has more pixels or bytes than allowed."""
+    """The image has more pixels or bytes than allowed."""
 
 
 class SegmentIndexError(SegdexError):
@@ -90,7 +91,7 @@ class SegmentIndexError(SegdexError):
 
 
 class IndexMissingError(SegmentIndexError):
-    """There is no index at that place yet."""
+    """There is no index at this location yet."""
 
 
 class IndexMismatchError(SegmentIndexError):
@@ -102,7 +103,7 @@ class IndexLockedError(SegmentIndexError):
 
 
 class IndexConflictError(SegmentIndexError):
-    """Another process changed or deleted a picture since its record was read."""
+    """Another process changed or deleted an image since its record was read."""
 
 
 class IndexVersionError(SegmentIndexError):
@@ -130,4 +131,4 @@ class ModelUnavailableError(ModelError):
 
 
 class ModelInvalidError(ModelError):
-    """What was found is not the named model, or its checksum or keys are wrong."""
+    """The files are not of the named model, or have wrong checksums or keys."""

@@ -1,4 +1,4 @@
-"""From the kept 256x256 masks to masks of the picture's own size: pure functions on numpy arrays."""
+"""Upsampling of the kept 256x256 masks to the size of the image: pure functions on numpy arrays."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,24 +6,25 @@ import numpy.typing as npt
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import BoolMask
 
-_ROWS = 512  # rows of the picture that are interpolated at a time
+_ROWS = 512  # image rows that are interpolated at a time
 
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=np.int8)
 
 
 def upsample_mask(logits: npt.NDArray[np.floating], size_hw: tuple[int, int]) -> tuple[BoolMask, BoxXYXY]:
-    """Return the part of the full-size mask that is not empty, and where it lies.
+    """Return the non-empty part of the full-size mask, and its box.
 
-    Bilinear, as ``torch.nn.functional.interpolate(..., align_corners=False)`` does it, cut at 0; but only
-    where the low-resolution mask reaches, which for most masks is a small part of the picture.
+    Logits are interpolated bilinearly (``torch.nn.functional.interpolate(..., align_corners=False)``) and
+    thresholded at 0. Only the area that the low-resolution mask reaches is computed, which for most masks is
+    a small part of the image.
 
     Args:
         logits: (h, w) logits of one mask.
-        size_hw: Height and width to upsample to, in pixels.
+        size_hw: Target height and width in pixels.
 
     Returns:
-        The mask inside the box, and a box that holds the whole mask (not always the tightest one; empty
-        when the mask is).
+        The mask inside the box, and a box that contains the whole mask. The box is not always tight; it is
+        empty if the mask is empty.
     """
     positive = logits > 0
     rows = np.flatnonzero(positive.any(axis=1))
@@ -35,7 +36,7 @@ def upsample_mask(logits: npt.NDArray[np.floating], size_hw: tuple[int, int]) ->
     values = logits.astype(np.float32, copy=False)
     mask = np.empty((y2 - y1, x2 - x1), dtype=bool)
     left, right, across = _source(x1, x2, logits.shape[1], size_hw[1])
-    for start in range(y1, y2, _ROWS):  # in strips, as floats a picture of 100 megapixels fills 0.4 GB
+    for start in range(y1, y2, _ROWS):  # in strips: 100 megapixels of floats take 0.4 GB
         stop = min(start + _ROWS, y2)
         low, high, down = _source(start, stop, logits.shape[0], size_hw[0])
         strip = values[low] * (1 - down)[:, None] + values[high] * down[:, None]
@@ -46,7 +47,7 @@ def upsample_mask(logits: npt.NDArray[np.floating], size_hw: tuple[int, int]) ->
 def full_size_stability(
     logits: npt.NDArray[np.floating], size_hw: tuple[int, int], *, offset: float
 ) -> float:
-    """Return the stability score of one (h, w) mask, of its logits upsampled to ``size_hw``."""
+    """Return the stability score of one mask, from its (h, w) logits upsampled to ``size_hw``."""
     values = logits.astype(np.float32, copy=False)
     inner, _ = upsample_mask(values - offset, size_hw)
     outer, _ = upsample_mask(values + offset, size_hw)
@@ -56,12 +57,12 @@ def full_size_stability(
 def clean_small_regions(mask: BoolMask, *, min_region_px: int) -> BoolMask:
     """Return the mask without holes and islands smaller than ``min_region_px`` pixels.
 
-    Regions are 8-connected, as in Meta's ``remove_small_regions``; the largest island always stays. A dent
-    that reaches the edge of the array is no hole. The input is left as it is.
+    Regions are 8-connected, as in Meta's ``remove_small_regions``; the largest island is always kept. A
+    background region that reaches the edge of the array is not a hole. The input is not modified.
     """
     if min_region_px <= 1 or not mask.any():
         return mask
-    from scipy import ndimage  # a third of a second, which a client would pay without need
+    from scipy import ndimage  # takes a third of a second, which a client does not need
 
     padded = np.pad(mask, 1)
     holes, count = ndimage.label(~padded, structure=_EIGHT_CONNECTED)
@@ -83,7 +84,7 @@ def clean_small_regions(mask: BoolMask, *, min_region_px: int) -> BoolMask:
 
 
 def _reach(first: int, last: int, low_res: int, full: int) -> tuple[int, int]:
-    """Return the full-size range whose interpolation can see low-resolution cells first..last."""
+    """Return the full-size range whose interpolation can read low-resolution cells ``first`` to ``last``."""
     scale = full / low_res
     return max(int(np.floor((first - 0.5) * scale)), 0), min(int(np.ceil((last + 1.5) * scale)), full)
 
@@ -91,7 +92,7 @@ def _reach(first: int, last: int, low_res: int, full: int) -> tuple[int, int]:
 def _source(
     start: int, stop: int, low_res: int, full: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Return both low-resolution neighbours of full-size positions, and the weight of the second."""
+    """Return both low-resolution neighbours of full-size positions, and the weight of the second one."""
     position = (np.arange(start, stop) + 0.5) * (low_res / full) - 0.5
     position = np.maximum(position, 0)
     low = position.astype(np.intp)

@@ -1,4 +1,4 @@
-"""Boxes in whole pixels, one type for each kind of pixel, and pure functions on arrays of them."""
+"""Boxes in whole pixels, with separate types for image and mask pixels, and functions on box arrays."""
 
 from typing import NamedTuple, Self
 
@@ -10,7 +10,7 @@ BoxesXYXY = npt.NDArray[np.float32]
 
 
 class _Box(NamedTuple):
-    """What boxes of every kind of pixel share; ``x2`` and ``y2`` are exclusive."""
+    """Base class of boxes in image and mask pixels; ``x2`` and ``y2`` are exclusive."""
 
     x1: int
     y1: int
@@ -29,7 +29,7 @@ class _Box(NamedTuple):
         return max(width, 0) * max(height, 0)
 
     def shift(self, x: int, y: int) -> Self:
-        """Return the box moved by x pixels to the right and y down."""
+        """Return the box moved ``x`` pixels to the right and ``y`` pixels down."""
         return type(self)(self.x1 + x, self.y1 + y, self.x2 + x, self.y2 + y)
 
     def clip(self, size_hw: tuple[int, int]) -> Self:
@@ -44,19 +44,20 @@ class _Box(NamedTuple):
 
 
 class BoxXYXY(_Box):
-    """A box in whole pixels of the picture, or of a window of it; ``x2`` and ``y2`` are exclusive."""
+    """A box in whole pixels of the image, or of a window of it; ``x2`` and ``y2`` are exclusive."""
 
     __slots__ = ()
 
     def scale_about_centre(
         self, factor: float, size_hw: tuple[int, int], *, min_side_px: int = 1
     ) -> "BoxXYXY":
-        """Return the box grown by ``factor`` about its centre, clipped to the picture, never empty.
+        """Return the box scaled by ``factor`` about its centre and clipped to the image.
 
         Args:
-            factor: Ratio of new to old side; 1.1 is the ``crop`` view.
-            size_hw: Height and width of the picture in pixels.
-            min_side_px: The sides are grown to at least this before clipping.
+            factor: Ratio of new to old side; the ``crop`` view uses 1.1.
+            size_hw: Height and width of the image in pixels.
+            min_side_px: Minimum side in pixels before clipping, so that a box inside the image is never
+                empty.
 
         Example:
             >>> BoxXYXY(10, 10, 20, 30).scale_about_centre(1.5, (100, 100))
@@ -75,10 +76,10 @@ class BoxXYXY(_Box):
         return grown.clip(size_hw)
 
     def to_mask_px(self, size_hw: tuple[int, int], mask_hw: tuple[int, int]) -> "MaskBoxXYXY":
-        """Return the box in a mask of the whole picture, at least one pixel wide and high.
+        """Return the box in pixels of a mask of the whole image, at least one pixel wide and high.
 
         Args:
-            size_hw: Height and width of the picture in pixels; the box lies inside.
+            size_hw: Height and width of the image in pixels; the box is inside the image.
             mask_hw: Height and width of the mask.
 
         Example:
@@ -93,8 +94,8 @@ class BoxXYXY(_Box):
 class MaskBoxXYXY(_Box):
     """A box in whole pixels of a mask that covers a window at another resolution.
 
-    Such as the square masks of a segmenter, 0 to ``ImageFeatures.mask_px``. ``x2`` and ``y2`` are exclusive.
-    A type checker takes it for no ``BoxXYXY``, nor the other way round.
+    An example is a square mask of a segmenter, 0 to ``ImageFeatures.mask_px``. ``x2`` and ``y2`` are
+    exclusive. Type checkers treat this class and ``BoxXYXY`` as different types.
     """
 
     __slots__ = ()
@@ -105,10 +106,10 @@ class MaskBoxXYXY(_Box):
         return cls(0, 0, mask_px, mask_px)
 
     def to_picture_px(self, window: BoxXYXY, mask_hw: tuple[int, int]) -> tuple[float, float, float, float]:
-        """Return x1, y1, x2, y2 in pixels of the picture, not rounded.
+        """Return x1, y1, x2, y2 in image pixels, not rounded.
 
         Args:
-            window: The part of the picture that the mask covers evenly.
+            window: The part of the image that the mask covers evenly.
             mask_hw: Height and width of the mask.
 
         Example:

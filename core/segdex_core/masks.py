@@ -1,4 +1,4 @@
-"""Masks and their COCO run-length code (pycocotools): pure functions on numpy arrays."""
+"""Masks and their COCO run-length encoding (pycocotools): pure functions on numpy arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,17 @@ BoolMask = npt.NDArray[np.bool_]
 
 
 MAX_SIDE_PX = 1 << 20
-"""Longest side of a mask: more than any picture, and few enough that no sum of pixels wraps."""
+"""Longest side of a mask in pixels: larger than any image, and small enough that pixel counts do not
+overflow."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaskRLE:
-    """A mask in COCO's compressed run-length code: column-major runs, as pycocotools writes them.
+    """A mask in COCO's compressed run-length encoding, with column-major runs as in pycocotools.
 
     Attributes:
         size_hw: Height and width of the mask in pixels.
-        counts: The compressed runs, ASCII text (``counts`` of a COCO annotation).
+        counts: The compressed runs as ASCII text (``counts`` of a COCO annotation).
     """
 
     size_hw: tuple[int, int]
@@ -45,14 +46,14 @@ class MaskRLE:
 
 
 def encode_mask(mask: BoolMask) -> MaskRLE:
-    """Return the run-length code of a mask."""
+    """Return the run-length encoding of a mask."""
     rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
     height, width = mask.shape
     return MaskRLE(size_hw=(height, width), counts=rle["counts"].decode("ascii"))
 
 
 def decode_mask(rle: MaskRLE) -> BoolMask:
-    """Return the (H, W) bool mask of a run-length code.
+    """Return the (H, W) bool mask of a run-length encoding.
 
     Raises:
         ValueError: If the runs do not fit ``size_hw``.
@@ -73,29 +74,29 @@ def rle_area_px(rle: MaskRLE) -> int:
 
 
 def rle_iou(a: Sequence[MaskRLE], b: Sequence[MaskRLE]) -> npt.NDArray[np.float64]:
-    """Return the (len(a), len(b)) mask IoU; all masks must have one size.
+    """Return the (len(a), len(b)) mask IoU; all masks must have the same size.
 
     Raises:
-        ValueError: If the runs of one do not fit ``size_hw``.
+        ValueError: If the runs of a mask do not fit ``size_hw``.
     """
     return _rle_overlap(a, b, over_area_of_a=False)
 
 
 def rle_containment(a: Sequence[MaskRLE], b: Sequence[MaskRLE]) -> npt.NDArray[np.float64]:
-    """Return the (len(a), len(b)) share of each mask of ``a`` that lies inside each mask of ``b``.
+    """Return the (len(a), len(b)) fraction of each mask of ``a`` that lies inside each mask of ``b``.
 
     Raises:
-        ValueError: If the runs of one do not fit ``size_hw``.
+        ValueError: If the runs of a mask do not fit ``size_hw``.
     """
     return _rle_overlap(a, b, over_area_of_a=True)
 
 
 def cell_shares(mask: BoolMask, cells_hw: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Return the (h, w) share of each cell that a mask covers, 0 to 1, for cells that divide it evenly.
+    """Return the (h, w) fraction, 0 to 1, of each cell that a mask covers; the cells form an even grid.
 
     Args:
         mask: (H, W) bool, larger or smaller than the grid of cells.
-        cells_hw: Cells down and across.
+        cells_hw: Number of rows and columns of cells.
     """
     height, width = cells_hw
     pixels = Image.fromarray(mask.astype(np.uint8) * 255)
@@ -104,13 +105,13 @@ def cell_shares(mask: BoolMask, cells_hw: tuple[int, int]) -> npt.NDArray[np.flo
     ) / np.float32(255)
     if shares.any() or not mask.any():
         return shares
-    # A mask of a few pixels in large cells: bytes round its shares to 0.
+    # If the mask has a few pixels in large cells, uint8 rounds all fractions to 0.
     exact = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
     return np.asarray(exact, np.float32)
 
 
 def mask_box(mask: BoolMask) -> BoxXYXY:
-    """Return the tight box of a mask, ``BoxXYXY(0, 0, 0, 0)`` when it is empty.
+    """Return the tight box of a mask, or ``BoxXYXY(0, 0, 0, 0)`` if the mask is empty.
 
     Example:
         >>> mask_box(np.array([[0, 0, 0], [0, 1, 1]], dtype=bool))
@@ -130,21 +131,21 @@ def _rle_overlap(
         return np.zeros((len(a), len(b)))
     for mask in {*a, *b}:
         _check_runs(mask)
-    # With iscrowd, pycocotools divides by the area of the first mask alone.
+    # With iscrowd, pycocotools divides by the area of the first mask only.
     iscrowd = [int(over_area_of_a)] * len(b)
     return np.asarray(coco_mask.iou([m.to_coco() for m in a], [m.to_coco() for m in b], iscrowd))
 
 
-@lru_cache(maxsize=4096)  # the masks of a picture are compared with each other again and again
+@lru_cache(maxsize=4096)  # the masks of an image are compared with each other many times
 def _check_runs(rle: MaskRLE) -> None:
     _valid_runs_px(rle)
 
 
 def _valid_runs_px(rle: MaskRLE) -> npt.NDArray[np.int64]:
-    """Return runs that are 0 or more and add up to the size of the mask.
+    """Return the run lengths, which are 0 or more and add up to the size of the mask.
 
-    Whatever repeats or writes runs in native code trusts them: runs whose sum wraps 2^64 end the process.
-    Each running total is compared, not the last alone: before one is above the size, none has wrapped.
+    Native code trusts the runs: if their sum wraps 2^64, the process crashes. Every running total is checked,
+    not only the last, because a total exceeds the size before any total can wrap.
     """
     height, width = rle.size_hw
     runs = _runs_px(rle.counts)
@@ -156,16 +157,16 @@ def _valid_runs_px(rle: MaskRLE) -> npt.NDArray[np.int64]:
 
 
 def _runs_px(counts: str) -> npt.NDArray[np.int64]:
-    """Return the lengths of the runs: COCO's ``rleFrString`` (cocoapi, ``common/maskApi.c``), vectorised.
+    """Return the run lengths, like a vectorised ``rleFrString`` of COCO (cocoapi, ``common/maskApi.c``).
 
-    A number is base 32, lowest digit first, with a bit for "more follows" and the sign in the last digit;
-    from the fourth number on it is the difference to the run before the last.
+    A number is in base 32, lowest digit first. Each digit has a continuation bit, and the last digit has the
+    sign. From the fourth number on, a number is the difference from the run two places before.
     """
     digits = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - 48
     is_last = digits & 32 == 0
     starts = np.flatnonzero(np.concatenate([[True], is_last[:-1]])[: len(digits)])
     place = np.arange(len(digits)) - np.repeat(starts, np.diff(starts, append=len(digits)))
-    if not len(digits) or not is_last[-1] or place.max() > 7:  # 8 digits: 40 bits, more than any picture
+    if not len(digits) or not is_last[-1] or place.max() > 7:  # 8 digits: 40 bits, more than any image
         return np.array([-1])
     value = (digits & 31) << (5 * place)
     is_negative = is_last & (digits & 16 != 0)

@@ -1,4 +1,4 @@
-"""The frozen records that travel through segdex. A record that exists is valid."""
+"""Frozen dataclasses that the packages exchange; constructors validate their values."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,39 +18,41 @@ RGBImage = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, RGB, rows first, EXIF orientation already applied."""
 
 Vectors = npt.NDArray[np.float32]
-"""(n, dim) float32, every row of length 1 (or all zero where nothing was recognised)."""
+"""(n, dim) float32. Each row has length 1, or is all zero if nothing was recognised."""
 
 SCHEMA_VERSION = 4
-"""Version of what is stored in an index; a newer one is refused, see ``IndexVersionError``.
+"""Version of the stored index format. Opening an index with a newer version raises ``IndexVersionError``.
 
-2: the views of a segment are one vector, side by side.
-3: one more number of that vector carries the object score; the views are ``crop`` and ``mask``.
-4: vectors are named by embedder and views; the record of a picture has a revision.
+2: the views of a segment are concatenated into one vector.
+3: the vector has one more element for the object score; the views are ``crop`` and ``mask``.
+4: vectors are named after embedder and views; image records have a revision.
 """
 
 OLDEST_SCHEMA_VERSION = 3
-"""The oldest version that is migrated when an index is opened; an older one is refused."""
+"""Oldest version that can be migrated. Opening an index with an older version raises
+``IndexVersionError``."""
 
 SEGMENT_VIEWS = ("crop", "mask")
-"""What is embedded of a segment: the box with a little margin, and what the mask shows of it."""
+"""Embedded views of a segment: the box with a small margin, and the pixels that the mask covers."""
 
 IMAGE_VIEW = "image"
-"""The last part of the name of the vector of a whole picture."""
+"""Last part of the name of a whole-image vector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One mask of one picture, as the mask generator leaves it.
+    """One mask of one image, as the mask generator returns it.
 
     Attributes:
-        box: Tight box of the mask, pixels of the full picture, ``x2``/``y2`` exclusive.
-        mask: Run-length code at the full size of the picture.
+        box: Tight box of the mask in pixels of the full image; ``x2`` and ``y2`` are exclusive.
+        mask: Run-length encoding at the full size of the image.
         area_px: Number of pixels in the mask, at least 1.
-        predicted_iou: The model's own estimate of its mask's IoU, about 0 to 1.
-        stability: IoU of the mask between two logit cut-offs, 0 to 1.
-        score: What the selection ranked by, higher is better; its scale depends on the selection.
-        object_score: How likely it is one whole object, 0 to 1.
-        parent: Position, in the same list, of the smallest segment that contains this one; None at the top.
+        predicted_iou: The model's estimate of the mask's IoU, about 0 to 1.
+        stability: IoU of the masks at two logit thresholds, 0 to 1.
+        score: Score that the selection ranked by; higher is better. Its scale depends on the selection.
+        object_score: Estimate, from 0 to 1, of how likely the segment is one whole object.
+        parent: Position, in the list of segments, of the smallest segment that contains this one; None at the
+            top of the mask tree.
     """
 
     box: BoxXYXY
@@ -76,20 +78,21 @@ class SegmentRecord:
     """A segment as the index stores it, without its vectors.
 
     Attributes:
-        segment_id: ``make_segment_id`` of the picture and the mask.
-        image_id: The picture that it was cut from.
-        box: Tight box of the mask, pixels, ``x2``/``y2`` exclusive.
-        mask: Run-length code at the full size of the picture.
-        area_px: Pixels in the mask.
-        area_fraction: ``area_px`` over the pixels of the picture, (0, 1].
-        predicted_iou: The model's estimate of its mask's IoU.
-        stability: IoU of the mask between two logit cut-offs, 0 to 1.
-        object_score: How likely it is one whole object, 0 to 1; part of its score for a text.
-        touches_border: Whether the box touches an edge of the picture.
-        ancestor_ids: The segments that contain this one, the smallest (its parent) first.
-        sources: ``uri_sources`` of every place where the picture lies.
-        tags: Labels given at ingest, sorted.
-        captured_s: When the picture was taken, seconds since 1970 UTC (EXIF, else the file's mtime).
+        segment_id: Result of ``make_segment_id`` for the image and the mask.
+        image_id: Id of the image that contains the segment.
+        box: Tight box of the mask in pixels; ``x2`` and ``y2`` are exclusive.
+        mask: Run-length encoding at the full size of the image.
+        area_px: Number of pixels in the mask.
+        area_fraction: ``area_px`` divided by the number of pixels in the image, in (0, 1].
+        predicted_iou: The model's estimate of the mask's IoU.
+        stability: IoU of the masks at two logit thresholds, 0 to 1.
+        object_score: Estimate, from 0 to 1, of how likely the segment is one whole object; part of its score
+            for a text query.
+        touches_border: Whether the box touches an edge of the image.
+        ancestor_ids: Ids of the segments that contain this one, the smallest (its parent) first.
+        sources: URIs of all files of the image and of the folders above them, from ``uri_sources``.
+        tags: Tags assigned at ingest, sorted.
+        captured_s: Capture time in seconds since 1970 UTC, from EXIF or, without EXIF, the file's mtime.
     """
 
     segment_id: UUID
@@ -115,18 +118,18 @@ class SegmentRecord:
 
     @property
     def parent_id(self) -> UUID | None:
-        """The smallest segment that contains this one; None at the top of the mask tree."""
+        """Id of the smallest segment that contains this one; None at the top of the mask tree."""
         return self.ancestor_ids[0] if self.ancestor_ids else None
 
     @property
     def depth(self) -> int:
-        """How many segments contain this one; 0 at the top of the mask tree."""
+        """Number of segments that contain this one; 0 at the top of the mask tree."""
         return len(self.ancestor_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One file that holds a picture.
+    """One file that holds an image.
 
     Attributes:
         uri: ``file:`` URI of the file.
@@ -142,26 +145,28 @@ ImageStatus = Literal["done", "no_segments"]
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """A line of the ledger: a picture that was ingested completely.
+    """An entry of the ledger: an image that was ingested completely.
 
-    It is written after all segments of the picture, so that a picture without one is done again.
+    It is written after all segments of the image. An image without a record is ingested again.
 
     Attributes:
-        image_id: ``make_image_id`` of the bytes.
-        sha256: SHA-256 of the bytes, 64 hexadecimal digits.
-        size_bytes: Length of the file.
-        files: Every file known to hold exactly these bytes, sorted by URI; at least one.
+        image_id: Result of ``make_image_id`` for ``sha256``.
+        sha256: SHA-256 of the file content, 64 hexadecimal digits.
+        size_bytes: Size of the file in bytes.
+        files: All known files with exactly this content, sorted by URI; at least one.
         width: Width in pixels after EXIF orientation.
         height: Height in pixels after EXIF orientation.
-        captured_s: EXIF time, else the mtime of the first file seen; seconds since 1970 UTC.
-        place_lat_lon: EXIF position in degrees, or None.
-        tags: Labels given at ingest, sorted.
-        status: ``done``, or ``no_segments`` when nothing was found.
-        segment_count: How many segments were stored.
-        recipe: Fingerprint of the models and settings that made the segments; another recipe does it again.
-        revision: How often the index has written this record; 0 where it was not read from an index. A write
-            holds only if the index still has this revision. It is no part of the content: records that differ
-            in nothing else are equal.
+        captured_s: Capture time in seconds since 1970 UTC, from EXIF or, without EXIF, the mtime of the first
+            file seen.
+        place_lat_lon: EXIF latitude and longitude in degrees, or None.
+        tags: Tags assigned at ingest, sorted.
+        status: ``done``, or ``no_segments`` if no segment was found.
+        segment_count: Number of stored segments.
+        recipe: Fingerprint of the models and settings that made the segments. An ingest with another recipe
+            segments the image again.
+        revision: Number of times the index has written this record; 0 if it was not read from an index. A
+            write succeeds only if the index still has this revision. Comparisons of records ignore the
+            revision.
     """
 
     image_id: UUID
@@ -191,23 +196,23 @@ class ImageRecord:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """``uri_sources`` of every file, sorted, without repeats."""
+        """Results of ``uri_sources`` for all files, sorted, without duplicates."""
         return tuple(sorted({source for file in self.files for source in uri_sources(file.uri)}))
 
 
 @dataclass(frozen=True, slots=True)
 class IndexFingerprint:
-    """What filled an index. Vectors of two embedders are never mixed.
+    """Models and settings that filled an index. An index has vectors of only one embedder.
 
     Attributes:
-        profile: Name of the profile that made the index; the default for later commands.
-        embedder: ``Embedder.fingerprint``.
+        profile: Name of the profile that made the index, which is the default for later commands.
+        embedder: Value of ``Embedder.fingerprint``.
         dim: Length of a vector.
-        views: Views of a segment, in the order in which they lie in its vector.
-        segmenter: ``Segmenter.fingerprint`` of the first ingest; for information.
-        schema_version: ``SCHEMA_VERSION`` of the writer.
-        quality: ``fast``, ``balanced`` or ``best``: the masks of the last ingest, and the default for the
-            next one; None where it is not known.
+        views: Views of a segment, in the order in which its vector concatenates them.
+        segmenter: Value of ``Segmenter.fingerprint`` at the first ingest, for information only.
+        schema_version: ``SCHEMA_VERSION`` of the segdex that wrote the index.
+        quality: Quality of the last ingest (``fast``, ``balanced`` or ``best``), which is the default for the
+            next ingest; None if unknown.
     """
 
     profile: str
@@ -219,7 +224,7 @@ class IndexFingerprint:
     quality: str | None = None
 
     def describe_mismatch(self, wanted: "IndexFingerprint") -> str | None:
-        """Return why vectors made under ``wanted`` cannot go into this index, None when they can."""
+        """Return why vectors made with ``wanted`` cannot go into this index, or None if they can."""
         for name in ("embedder", "dim", "views"):
             mine, other = getattr(self, name), getattr(wanted, name)
             if mine != other:
@@ -229,17 +234,18 @@ class IndexFingerprint:
 
 @dataclass(frozen=True, slots=True)
 class SegmentFilter:
-    """Conditions that all must hold; None or an empty tuple is no condition.
+    """Conditions that must all hold. None or an empty tuple means no condition.
 
     Attributes:
-        image_ids: Any of these pictures.
-        min_area_fraction: Smallest share of the picture, inclusive, 0 to 1.
-        max_area_fraction: Largest share of the picture, inclusive, 0 to 1.
-        min_depth: At least so many segments contain it; 1 leaves out what no other segment contains.
-        sources: Below any of these folders, or exactly these files (URIs as in ``uri_sources``).
-        tags: Carries every one of these tags.
-        captured_from_s: Not taken before this time, seconds since 1970 UTC, inclusive.
-        captured_until_s: Taken before this time, exclusive.
+        image_ids: Images to search; the segment is in one of them.
+        min_area_fraction: Smallest ``area_fraction``, inclusive, 0 to 1.
+        max_area_fraction: Largest ``area_fraction``, inclusive, 0 to 1.
+        min_depth: Smallest ``depth``, inclusive; 1 excludes segments at the top of the mask tree.
+        sources: URIs of files or folders, as in ``uri_sources``; the image is one of the files or below one
+            of the folders.
+        tags: Tags that the segment must all have.
+        captured_from_s: Earliest capture time in seconds since 1970 UTC, inclusive.
+        captured_until_s: Latest capture time in seconds since 1970 UTC, exclusive.
     """
 
     image_ids: tuple[UUID, ...] = ()
@@ -259,21 +265,21 @@ class SegmentFilter:
 
 
 EVERYTHING = SegmentFilter()
-"""The filter without a condition."""
+"""Filter without conditions."""
 
 
 @dataclass(frozen=True, slots=True)
 class FusedSegment:
-    """A segment that a query over several views found, without its mask.
+    """A segment found by a query over several views, without its mask.
 
-    A key is an id as text. Ranking compares keys and makes UUIDs of what is shown alone: UUIDs of all
-    candidates made a query take 1.1 times as long for 44 of them, and 1.3 to 1.4 times for 4,000.
+    A key is an id as text. Ranking compares keys, and only segments of the answer get UUIDs: with UUIDs for
+    all candidates, a query took 1.1 times as long for 44 candidates and 1.3 to 1.4 times as long for 4,000.
 
     Attributes:
-        segment_key: Text of the segment's id.
-        image_key: Text of its picture's id.
-        ancestor_keys: Text of the ids of the segments that contain it, the smallest first.
-        score: Weighted mean of the dot products of its views, and its object score times its weight.
+        segment_key: Id of the segment as text.
+        image_key: Id of the image as text.
+        ancestor_keys: Ids, as text, of the segments that contain this one, the smallest first.
+        score: Weighted mean of the dot products of the views, plus the object score times its weight.
     """
 
     segment_key: str
@@ -283,18 +289,18 @@ class FusedSegment:
 
     @property
     def segment_id(self) -> UUID:
-        """The segment."""
+        """Id of the segment."""
         return UUID(self.segment_key)
 
     @property
     def image_id(self) -> UUID:
-        """Its picture."""
+        """Id of the image."""
         return UUID(self.image_key)
 
 
 @dataclass(frozen=True, slots=True)
 class ViewedSegment:
-    """A segment with the dot product of each view that was asked for."""
+    """A segment with the dot product of each requested view."""
 
     record: SegmentRecord
     view_scores: Mapping[str, float]
@@ -302,7 +308,7 @@ class ViewedSegment:
 
 @dataclass(frozen=True, slots=True)
 class IndexCounts:
-    """How much an index holds."""
+    """Number of images and number of segments in an index."""
 
     images: int
     segments: int
@@ -310,11 +316,11 @@ class IndexCounts:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedSegments:
-    """The segments of one picture with their vectors, as one unit of writing.
+    """The segments of one image with their vectors, which are written together.
 
     Attributes:
-        records: n segments of one picture.
-        vectors: View name to (n, dim) unit rows, in the order of ``records``.
+        records: The n segments of one image.
+        vectors: Unit vectors (n, dim) by view name, in the order of ``records``.
     """
 
     records: Sequence[SegmentRecord]

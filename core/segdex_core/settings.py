@@ -1,4 +1,4 @@
-"""Settings: built once from the environment and the command line, then passed as values."""
+"""Settings, built once from the environment and the command line, then passed as values."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -12,16 +12,16 @@ from segdex_core.choices import Device, ProfileName, ViewMode
 from segdex_core.media.limits import MAX_BYTES, MAX_PIXELS
 
 ModelPrecision = Literal["fp32", "bf16", "fp16"]
-"""bf16 on a CPU is fast where it has matrix units for it (Intel AMX), else five times slower than fp32."""
+"""On a CPU, bf16 is fast with matrix units (Intel AMX), and five times slower than fp32 without them."""
 
 Precision = Literal["auto", ModelPrecision]
 LogFormat = Literal["auto", "text", "json"]
 
 
 class Settings(BaseSettings):
-    """Everything that can be set, also as environment variables ``SEGDEX_<NAME>``; values never change.
+    """All settings, also read from environment variables ``SEGDEX_<NAME>``. Instances are immutable.
 
-    ``deploy/.env.example`` lists them all; a test compares it with this class.
+    ``deploy/.env.example`` lists all settings; a test compares it with this class.
     """
 
     model_config = SettingsConfigDict(env_prefix="SEGDEX_", frozen=True, extra="forbid")
@@ -114,10 +114,11 @@ class Settings(BaseSettings):
     )
 
     def index_key(self) -> str:
-        """Return 16 hexadecimal digits that name the index, however its location is written.
+        """Return 16 hexadecimal digits that identify the index, however its location is spelled.
 
-        What several indexes share, such as a file of job queues, is keyed by it. A service and its workers
-        must write the same host: two host names of one machine are two indexes.
+        Storage that several indexes share, such as a file of job queues, uses these digits as the key of an
+        index. A service and its workers must use the same host name: two host names of one machine count as
+        two indexes.
         """
         if self.index.startswith("edge:"):
             place = str(Path(self.index.removeprefix("edge:")).expanduser().resolve())

@@ -1,1 +1,1 @@
-"""Indexes behind the ports."""
+"""Implementations of the ``SegmentIndex`` port."""

@@ -1,4 +1,4 @@
-"""Conditions on stored points, in the few kinds that a ``PointStore`` has to know."""
+"""Conditions on stored points, in the few kinds that a ``PointStore`` must support."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -8,14 +8,14 @@ from segdex_core.records import SegmentFilter
 
 @dataclass(frozen=True, slots=True)
 class HasId:
-    """The point is one of these."""
+    """The id of the point is in ``ids``."""
 
     ids: tuple[UUID, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Equals:
-    """A field of the payload has this value, or is a list that contains it."""
+    """A field of the payload has the value, or is a list that contains it."""
 
     field: str
     value: str | int
@@ -23,7 +23,7 @@ class Equals:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """A field of the payload has one of these values, or is a list that contains one."""
+    """A field of the payload has one of the values, or is a list that contains one of them."""
 
     field: str
     values: tuple[str, ...]
@@ -31,10 +31,10 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """A number of the payload is in a range; None is no limit.
+    """A numeric field of the payload is in a range; None means no limit.
 
     Attributes:
-        field: The number.
+        field: Name of the field.
         gte: Smallest value, inclusive.
         lte: Largest value, inclusive.
         lt: Upper limit, exclusive.
@@ -48,11 +48,11 @@ class Between:
 
 Condition = HasId | Equals | AnyOf | Between
 Conditions = tuple[Condition, ...]
-"""All of them hold; the empty tuple holds for every point."""
+"""Conditions that must all hold; an empty tuple matches every point."""
 
 
 def segment_conditions(where: SegmentFilter) -> Conditions:
-    """Return what a filter asks of the payload of a segment."""
+    """Return the conditions of a filter on the payload of a segment."""
     found: list[Condition] = [Equals("tags", tag) for tag in where.tags]
     if where.image_ids:
         found.append(AnyOf("image_id", tuple(map(str, where.image_ids))))
@@ -68,5 +68,5 @@ def segment_conditions(where: SegmentFilter) -> Conditions:
 
 
 def of_image(image_id: UUID) -> Conditions:
-    """Return the condition on the segments of one picture."""
+    """Return the condition for the segments of one image."""
     return (Equals("image_id", str(image_id)),)

@@ -1,11 +1,11 @@
-"""The folder of an embedded index: its lock, its description, its two shards, and the room on its disk.
+"""The folder of an embedded index: its lock, its description, its two shards, and its free disk space.
 
 ::
 
     PATH/lock         held by the one process that has the index open
-    PATH/segdex.json  the description; a folder with one belongs to segdex
+    PATH/segdex.json  the description; it marks the folder as an index of segdex
     PATH/segments-4/  Qdrant Edge shard of the segments
-    PATH/images-4/    Qdrant Edge shard of the ledger of pictures
+    PATH/images-4/    Qdrant Edge shard of the ledger of images
 """
 
 import json
@@ -28,18 +28,19 @@ from segdex_core.errors import (
 )
 
 WRITE_FREE_BYTES = 128 << 20
-"""Free disk space below which nothing is written any more.
+"""Free disk space in bytes below which nothing is written.
 
-Qdrant Edge writes through memory maps of sparse 32 MiB files, and a full disk then ends the process with
-SIGBUS instead of an error (measured with 0.9.0 on a tmpfs). So the room is checked before each write.
+Qdrant Edge writes through memory maps of sparse 32 MiB files, so a full disk ends the process with SIGBUS
+instead of an error (measured with 0.9.0 on a tmpfs). The free space is therefore checked before each write.
 """
 
 OPEN_FREE_BYTES = 64 << 20
-"""Free disk space below which an index is not opened: opening replays the write-ahead log into such files."""
+"""Free disk space in bytes below which an index is not opened, because opening replays the write-ahead log
+into sparse files."""
 
 _MARKER = "segdex.json"
 _LOCK = "lock"
-_NEW = ".new"  # a shard that is being made; renamed when it is complete
+_NEW = ".new"  # suffix of an incomplete file or shard, which is renamed when it is complete
 _LOG_IN_THE_MAKING = "tmp-"
 _STORAGE_SIGNS = (
     "No space left", "Disk quota", "Permission denied", "Read-only file", "Not a directory", "File too large",
@@ -50,15 +51,15 @@ class EdgeFolder:
     """The lock and the files of one embedded index.
 
     Args:
-        path: The folder; it may be absent or empty with ``create``.
-        create: Make the folder when it is absent.
+        path: Path of the folder. With ``create``, it may be missing or empty.
+        create: Whether to create a missing folder.
 
     Raises:
         UsageError: If ``path`` is not valid UTF-8.
         IndexMissingError: If there is no index and ``create`` is False.
-        IndexLockedError: If another process has it open.
-        IndexStorageError: If it cannot be written.
-        SegmentIndexError: If the folder holds something else.
+        IndexLockedError: If another process has the index open.
+        IndexStorageError: If the folder cannot be written.
+        SegmentIndexError: If the folder has other content.
     """
 
     def __init__(self, path: Path, *, create: bool) -> None:
@@ -81,7 +82,7 @@ class EdgeFolder:
             self._acquire()
 
     def read_description(self) -> Mapping[str, object] | None:
-        """Return the description of the index, None when it was not made yet."""
+        """Return the description of the index, or None if there is none yet."""
         marker = self.path / _MARKER
         with self.translated():
             if not marker.exists():
@@ -97,7 +98,7 @@ class EdgeFolder:
         return found
 
     def write_description(self, description: Mapping[str, object]) -> None:
-        """Make the folder an index, or replace its description, all at once."""
+        """Write or replace the description atomically, which makes the folder an index."""
         self.check_free(WRITE_FREE_BYTES)
         part = self.path / f"{_MARKER}{_NEW}"
         with self.translated():
@@ -109,7 +110,7 @@ class EdgeFolder:
             _sync(self.path)
 
     def folder_names(self) -> set[str]:
-        """Return the names of the folders in it."""
+        """Return the names of the subfolders."""
         with self.translated():
             return {file.name for file in self.path.iterdir() if file.is_dir()}
 
@@ -119,7 +120,7 @@ class EdgeFolder:
             shutil.rmtree(self.path / name)
 
     def open_shard(self, name: str, make: Callable[[str], EdgeShard]) -> EdgeShard:
-        """Return a shard of the index, made by ``make(path)`` when it is not there yet."""
+        """Open a shard of the index. A missing shard is created by ``make(path)``."""
         self.check_free(OPEN_FREE_BYTES)
         home, part = self.path / name, self.path / f"{name}{_NEW}"
         with self.translated():
@@ -132,10 +133,10 @@ class EdgeFolder:
             return EdgeShard.load(str(home))
 
     def sync_log(self, name: str) -> None:
-        """Force the write-ahead log of a shard to the disk, so that a power failure loses nothing.
+        """Sync the write-ahead log of a shard to disk, so that a power failure loses nothing.
 
-        It takes 7 ms where ``EdgeShard.flush`` takes 200 (on a virtual disk); loading replays the log.
-        The next files of the log are made beside it meanwhile, and renamed before anything is in them.
+        It takes 7 ms, and ``EdgeShard.flush`` takes 200 ms (on a virtual disk); loading replays the log. The
+        next files of the log have temporary names until they are used, so they are skipped.
         """
         with self.translated():
             for file in (self.path / name / "wal").iterdir():
@@ -143,12 +144,12 @@ class EdgeFolder:
                     _sync(file)
 
     def size_bytes(self, name: str) -> int:
-        """Return how much of the disk a shard uses (its files are sparse)."""
+        """Return the disk space in bytes that a shard uses; its files are sparse."""
         with self.translated():
             return sum(file.lstat().st_blocks * 512 for file in (self.path / name).rglob("*"))
 
     def check_free(self, needed_bytes: int) -> None:
-        """Check the room on the disk.
+        """Check the free disk space.
 
         Raises:
             IndexStorageError: If less than ``needed_bytes`` are free.
@@ -167,7 +168,7 @@ class EdgeFolder:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Turn errors of the file system and of Qdrant Edge into ones of segdex."""
+        """Convert errors of the file system and of Qdrant Edge to segdex errors."""
         try:
             yield
         except SegdexError:
@@ -178,7 +179,7 @@ class EdgeFolder:
                 "room on its disk, or choose another --index"
             ) from error
         except BaseException as error:
-            # Qdrant Edge raises exactly Exception, whatever has happened, or a panic of its Rust code.
+            # Qdrant Edge raises exactly Exception for every error, or a panic of its Rust code.
             if type(error) is not Exception and type(error).__name__ != "PanicException":
                 raise
             reason = " ".join(str(error).split())
@@ -194,7 +195,7 @@ class EdgeFolder:
     def _check_ours(self, *, create: bool) -> None:
         if (self.path / _MARKER).exists():
             return
-        left_over = {_LOCK, f"{_MARKER}{_NEW}"}  # by a process that ended before it had made the index
+        left_over = {_LOCK, f"{_MARKER}{_NEW}"}  # by a process that terminated before it created the index
         other = sorted(file.name for file in self.path.iterdir() if file.name not in left_over)
         if other:
             raise SegmentIndexError(

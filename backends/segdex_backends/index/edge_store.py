@@ -1,4 +1,4 @@
-"""Points in this process: Qdrant Edge in one folder, for one process at a time."""
+"""``PointStore`` on Qdrant Edge in one folder, for one process at a time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -38,8 +38,9 @@ from segdex_core.records import FusedSegment
 _PAGE = 256  # points per request of a scroll
 
 WRITES_PER_FLUSH = 64
-"""Writes between two flushes. A flush empties the write-ahead log, which grows by 0.4 MB for 100 segments of
-two vectors of 384; it costs about 0.2 s, and replaying 16,000 such segments on opening about 0.7 s."""
+"""Writes between two flushes. A flush takes about 0.2 s and empties the write-ahead log, which grows by 0.4
+MB for 100 segments of two vectors of length 384. Replaying 16,000 of these segments on opening takes about
+0.7 s."""
 
 _INDEX_TYPES = {
     "uuid": PayloadSchemaType.Uuid,
@@ -49,21 +50,21 @@ _INDEX_TYPES = {
 
 
 class EdgeStore:
-    """A ``PointStore`` in a folder, by Qdrant Edge.
+    """A ``PointStore`` on Qdrant Edge in one folder.
 
     Queries compare with every vector until ``optimize`` has built the HNSW graph. Qdrant Edge holds Python's
-    global lock during each call: threads may share a store, but they wait for each other, and for
-    ``optimize`` the whole process waits.
+    global interpreter lock during each call. Threads may share a store, but they wait for each other, and
+    ``optimize`` blocks the whole process.
 
     Args:
-        path: The folder.
-        create: Make the index when it is absent; else that is an error.
+        path: Path of the folder.
+        create: Whether a missing index may be created; if False, a missing index is an error.
 
     Raises:
         IndexMissingError: If there is no index and ``create`` is False.
-        IndexLockedError: If another process has it open.
-        IndexStorageError: If it cannot be written, or the disk is nearly full.
-        SegmentIndexError: If the folder holds something else.
+        IndexLockedError: If another process has the index open.
+        IndexStorageError: If the folder cannot be written, or the disk is nearly full.
+        SegmentIndexError: If the folder has other content.
     """
 
     def __init__(self, path: Path, *, create: bool) -> None:
@@ -82,7 +83,7 @@ class EdgeStore:
         return self._folder.read_description()
 
     def make(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
-        """See ``PointStore``; the shards follow when the index is opened."""
+        """See ``PointStore``. ``open`` creates the shards."""
         del collections
         if self.description() is None:
             self.describe(description)
@@ -167,7 +168,7 @@ class EdgeStore:
                 limit=len(ids),
                 query=Query.Nearest(row.tolist(), using=vector),
                 filter=these,
-                with_payload=place == 0,  # of the first query is enough
+                with_payload=place == 0,  # the payloads of the first query are enough
             )
             for place, row in enumerate(rows)
         ]
@@ -220,10 +221,11 @@ class EdgeStore:
             return shard.count(CountRequest(exact=True, filter=_filter(where)))
 
     def optimize(self) -> None:
-        """See ``IndexAdmin``; blocks all threads.
+        """See ``IndexAdmin``. The call blocks all threads.
 
-        It took 259 s for 100,000 segments of two views of 512 on 2 cores, see docs/research/performance.md.
-        Qdrant builds no graph for less than about 10 MB of vectors, where it would not pay.
+        It took 259 s for 100,000 segments of two views of length 512 on 2 cores
+        (docs/research/performance.md). Qdrant builds no graph for less than about 10 MB of vectors, where it
+        would not pay off.
         """
         for name, shard in self._shards.items():
             # The optimizer writes a new copy of a shard before it drops the old one.
@@ -249,7 +251,7 @@ class EdgeStore:
         return self._shards[real_name]
 
     def _write(self, name: str, operation: UpdateOperation) -> None:
-        """Carry out a write; it survives the death of the process and of the machine when this returns."""
+        """Run a write. When it returns, the write survives a crash of the process or the machine."""
         shard = self._shard(name)
         self._folder.check_free(WRITE_FREE_BYTES)
         with self._folder.translated():
@@ -261,7 +263,7 @@ class EdgeStore:
         self._folder.sync_log(self._names.get(name, name))
 
     def _drop_former(self) -> None:
-        """Remove the shards that the description does not name: former ones, and those half made."""
+        """Remove the shards that the description does not name: former and incomplete shards."""
         for real_name in self._folder.folder_names() - set(self._names.values()):
             if is_collection(real_name):
                 shard = self._shards.pop(real_name, None)

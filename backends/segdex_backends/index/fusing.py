@@ -1,9 +1,9 @@
-"""Ranking by several views and the object score at once: a segment is stored as one vector.
+"""Ranking by several views and the object score at once, with one stored vector per segment.
 
 A weighted sum of dot products is one dot product: ``sum of w_v (q_v . x_v) = concat(w_v q_v) . concat(x_v)``.
-The object score is one more number of the stored vector, and its weight one more of the query. So one search
-of one graph finds the best of all, by any weights. With a graph for each view, what each finds has to be
-scored in the others and fused.
+The stored vector has one more element for the object score, and the query has one more for its weight. One
+search of one graph therefore finds the best segments, for any weights. With a graph for each view, the
+results of each graph would have to be scored in the others and fused.
 """
 
 import math
@@ -21,32 +21,33 @@ from segdex_core.records import (
 )
 
 FUSED_FIELDS = ["image_id", "ancestor_ids"]
-"""What is read of a payload to rank by: a whole payload costs more than the search that found it."""
+"""Payload fields that ranking reads. Reading a whole payload costs more than the search."""
 
 SEARCH_EF = 200
-"""Candidates that a walk of the graph keeps. A server then finds 99 % of the best segments of 100,000, 97 %
-under a filter that one in ten passes; Qdrant's own 100 finds 97 % and 90 %, a millisecond sooner."""
+"""Candidates that a search of the HNSW graph keeps. A server finds 99 % of the best of 100,000 segments, and
+97 % with a filter that one in ten passes. Qdrant's default of 100 finds 97 % and 90 %, a millisecond
+faster."""
 
 
 OBJECT_SCALE = 0.25
-"""The object score is stored times this: about as large as the numbers beside it, which a server keeps in 8
-bits over one range."""
+"""Factor of the stored object score, which makes it about as large as the other elements: a server quantizes
+all elements to 8 bits over one range."""
 
 
 def joined_size(fingerprint: IndexFingerprint) -> int:
-    """Return the length of a stored vector: the views side by side, and the object score."""
+    """Return the length of a stored vector: the concatenated views and the object score."""
     return len(fingerprint.views) * fingerprint.dim + 1
 
 
 def join_rows(segments: EmbeddedSegments, views: Sequence[str]) -> Vectors:
-    """Return the rows of each view side by side and the object scores, (n, views * dim + 1) float32."""
+    """Return the concatenated rows of the views and the object scores, (n, views * dim + 1) float32."""
     scores = np.array([[record.object_score * OBJECT_SCALE] for record in segments.records], np.float32)
     rows = [segments.vectors[view] for view in views]
     return np.concatenate([*rows, scores.reshape(-1, 1)], axis=1).astype(np.float32)
 
 
 def split_row(row: npt.NDArray[np.float32], views: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the vector of each view of a stored one."""
+    """Return the vector of each view from a stored vector."""
     return dict(zip(views, np.split(row[:-1], len(views)), strict=True))
 
 
@@ -60,10 +61,10 @@ def join_query(
     """Return the query whose dot product with a stored vector is the weighted sum of views and object score.
 
     Args:
-        vectors: (dim,) by view; one for each view that has a weight.
-        weights: By view; the others weigh nothing.
+        vectors: Query vector (dim,) of each view that has a weight.
+        weights: Weight of each view; a missing view has weight 0.
         views: All views of the index, in order.
-        object_weight: Of the object score.
+        object_weight: Weight of the object score.
     """
     [dim] = {len(vectors[view]) for view in weights}
     parts = [weights[view] * vectors[view] if view in weights else np.zeros(dim) for view in views]
@@ -77,11 +78,11 @@ def check_fused_query(
     weights: Mapping[str, float],
     object_weight: float,
 ) -> dict[str, float]:
-    """Check a query, and return the weights of the views that have one, as shares of 1.
+    """Check a query, and return the positive weights of the views, normalised to a sum of 1.
 
     Raises:
-        ValueError: If a view is unknown, a weight is negative or none of a view is positive, a vector has
-            another shape or the limit is below 1.
+        ValueError: If a view is unknown, a weight is negative, no view has a positive weight, a vector has a
+            wrong shape, or the limit is below 1.
     """
     if not (math.isfinite(object_weight) and object_weight >= 0):
         raise ValueError(f"object_weight must be 0 or more, but got {object_weight}")
@@ -97,7 +98,7 @@ def check_fused_query(
 
 
 def unreadable(point_id: object, place: str) -> SegmentIndexError:
-    """Return the error that a point has no ``FUSED_FIELDS``."""
+    """Return the error for a point without ``FUSED_FIELDS``."""
     return SegmentIndexError(
         f"segment {point_id} in {place} cannot be read, ingest into a new --index: it names no picture"
     )

@@ -1,14 +1,14 @@
-"""How an index lies in a ``PointStore``: its two collections, their vectors, and where they really are.
+"""Layout of an index in a ``PointStore``: its two collections, their vectors, and their real names.
 
-``segments`` has one point for each segment, ``images`` one for each picture: the ledger. These names stand
-for real collections, ``segments-4`` and ``images-4``, that the description of the index lists under
-``collections``. So a collection can be made anew beside the one in use, and be switched to at once.
+``segments`` has one point for each segment, and ``images`` (the ledger) has one point for each image. The
+names refer to real collections, ``segments-4`` and ``images-4``, which the description of the index lists
+under ``collections``. A new collection can therefore be filled next to the collection in use, and replace it
+in one step.
 
-A vector is named by embedder and views, ``0123456789ab-crop+mask`` and ``0123456789ab-image``, so that those
-of another embedder can be filled beside it.
+A vector is named after embedder and views, such as ``0123456789ab-crop+mask`` and ``0123456789ab-image``, so
+that vectors of another embedder can be added next to it.
 
-Tracks, labels and calibration have room in the payloads: readers ignore keys that they do not know, and
-migrations keep them.
+Payloads have room for tracks, labels and calibration: readers ignore unknown keys, and migrations keep them.
 """
 
 from collections.abc import Mapping
@@ -24,18 +24,17 @@ from segdex_core.records import IMAGE_VIEW, IndexFingerprint
 SEGMENTS, IMAGES = "segments", "images"
 
 REAL_NAMES: Mapping[str, str] = MappingProxyType({SEGMENTS: "segments-4", IMAGES: "images-4"})
-"""Where a new or migrated index has its collections. The number is that of the schema that introduced
-them."""
+"""Real names of the collections of a new or migrated index. The number is the schema that introduced them."""
 
 COLLECTIONS_KEY = "collections"
-"""Key of the description that holds ``REAL_NAMES``; absent before schema 4, when names were not apart."""
+"""Key of ``REAL_NAMES`` in the description; missing before schema 4, when the names were the real names."""
 
 
 def real_names(description: Mapping[str, object], place: str) -> Mapping[str, str]:
-    """Return by name where the collections of the index at ``place`` are.
+    """Return the real names of the collections of the index at ``place``, by name.
 
     Raises:
-        SegmentIndexError: If the description does not say it; collections that it does not name are removed.
+        SegmentIndexError: If the description does not list them. Unlisted collections would be removed.
     """
     if description.get("schema_version") == 3:
         return {SEGMENTS: SEGMENTS, IMAGES: IMAGES}
@@ -51,22 +50,22 @@ def real_names(description: Mapping[str, object], place: str) -> Mapping[str, st
 
 
 def is_collection(real_name: str) -> bool:
-    """Return whether an index has, or has had, a collection of this real name."""
+    """Return whether a real name is that of a current or former collection of an index."""
     return real_name.partition("-")[0] in REAL_NAMES
 
 
 def segment_vector(fingerprint: IndexFingerprint) -> str:
-    """Return the name of the vector of a segment: its views side by side, and the object score."""
+    """Return the name of the vector of a segment: the concatenated views and the object score."""
     return f"{_embedder_key(fingerprint)}-{'+'.join(fingerprint.views)}"
 
 
 def image_vector(fingerprint: IndexFingerprint) -> str:
-    """Return the name of the vector of a whole picture."""
+    """Return the name of the vector of a whole image."""
     return f"{_embedder_key(fingerprint)}-{IMAGE_VIEW}"
 
 
 def collections(fingerprint: IndexFingerprint) -> Mapping[str, CollectionSpec]:
-    """Return by name what the collections of an index hold."""
+    """Return the specifications of the collections of an index, by name."""
     return {
         SEGMENTS: CollectionSpec(
             segment_vector(fingerprint), joined_size(fingerprint), fields=FILTER_FIELDS, is_large=True

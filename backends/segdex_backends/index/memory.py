@@ -1,4 +1,4 @@
-"""An exact index in memory: the truth that the tests compare the other indexes with."""
+"""An exact index in memory, which tests use as the reference for other indexes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ class _StoredImage:
 class MemoryIndex:
     """A ``SegmentIndex`` that holds everything in memory and always compares with every vector.
 
-    Equal scores come in the order of their ids. Not thread-safe.
+    Segments with equal scores are ordered by id. The index is not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -217,7 +217,7 @@ class MemoryIndex:
         """See ``IndexAdmin``; there is nothing to release."""
 
     def _accepted(self, record: ImageRecord) -> ImageRecord:
-        """Return the record of a picture as it is stored, if it says what was to be written."""
+        """Return the stored record of an image if it is equal to ``record``."""
         held = self._images.get(record.image_id)
         if held is None or held.record != record:
             raise in_conflict(record.image_id, self.location)

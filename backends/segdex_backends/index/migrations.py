@@ -1,12 +1,12 @@
-"""From an older schema to the next, one function each, without segmenting or embedding again.
+"""Migrations from a schema version to the next, without segmenting or embedding again.
 
-A migration fills new collections beside those in use and then switches to them, so that a process that ends
-meanwhile leaves the old index whole. It changes payloads as plain data: records have the form of the newest
-schema.
+A migration fills new collections next to the collections in use and then switches to them. If the process
+terminates meanwhile, the old index is intact. Payloads are changed as plain data, because the record classes
+have the form of the newest schema.
 
-Several processes may migrate an index on a server at once. They fill the same new collections with the same
-points, and no point that is there is written again, so that none undoes what follows the switch. What a
-process of an older segdex writes meanwhile is lost: stop those first.
+Several processes may migrate an index on a server at once. They fill the same new collections with equal
+points and never overwrite an existing point, so none of them undoes a write after the switch. Writes by an
+older segdex during the migration are lost: stop its processes first.
 """
 
 import logging
@@ -32,15 +32,15 @@ logger = logging.getLogger(__name__)
 
 
 def migrate(store: PointStore, *, page: int = _PAGE) -> Mapping[str, object] | None:
-    """Bring an index to ``SCHEMA_VERSION``; return its description, None where there is no index.
+    """Migrate an index to ``SCHEMA_VERSION`` and return its description, or None if there is no index.
 
     Args:
-        store: Where the points are.
-        page: How many points are written at a time.
+        store: Store of the index.
+        page: Number of points that are written at a time.
 
     Raises:
         IndexVersionError: If a newer segdex made the index, or one so old that it cannot be migrated.
-        SegmentIndexError: If it fails; the next one goes on.
+        SegmentIndexError: If the migration fails. The next migration resumes it.
     """
     while (description := store.description()) is not None:
         version = fingerprint_from_payload(description, store.location).schema_version
@@ -53,12 +53,12 @@ def migrate(store: PointStore, *, page: int = _PAGE) -> Mapping[str, object] | N
             now = store.description()
             if now is None or now.get("schema_version") == version:
                 raise
-            # another process was faster, and has switched to the new collections meanwhile
+            # another process was faster, and has already switched to the new collections
     return description
 
 
 def _name_vectors_by_embedder(store: PointStore, description: Mapping[str, object], page: int) -> None:
-    """3 to 4: the vectors ``views`` and ``image`` get names by embedder, and pictures the revision 1."""
+    """Migrate 3 to 4: name vectors ``views`` and ``image`` after the embedder, and give images revision 1."""
     old = fingerprint_from_payload(description, store.location)
     sizes = collections(old)
     former = {
@@ -92,6 +92,6 @@ def _name_vectors_by_embedder(store: PointStore, description: Mapping[str, objec
 
 
 MIGRATIONS: Mapping[int, _Migration] = {3: _name_vectors_by_embedder}
-"""By the schema that they start from."""
+"""Migrations by the schema version that they start from."""
 
-_NOT_THERE = (Equals("schema_version", 3),)  # no point of a new collection fulfills it
+_NOT_THERE = (Equals("schema_version", 3),)  # no point of a new collection meets it

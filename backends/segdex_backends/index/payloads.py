@@ -1,9 +1,9 @@
-"""What an index stores: records and fingerprints as plain payloads and back, and what may be stored at all.
+"""Conversion of records and fingerprints to stored payloads and back, and checks of stored data.
 
-A payload is JSON, and its names are fixed for one ``SCHEMA_VERSION``; a field that a reader does not know is
-ignored. A float is stored twice: as a number, for filters and other readers, and as text under its name with
-``_text``, which is what is read. Qdrant Edge 0.9 reads numbers of more than 15 digits back one unit in the
-last place off, and then a record would differ from the one that was written.
+A payload is JSON. Its field names are fixed for one ``SCHEMA_VERSION``, and readers ignore unknown fields. A
+float is stored twice: as a number, for filters and other readers, and as text under its name with ``_text``,
+which segdex reads. Qdrant Edge 0.9 returns numbers of more than 15 digits with an error of one unit in the
+last place, so a record would differ from the record that was written.
 """
 
 from collections.abc import Mapping
@@ -44,14 +44,14 @@ FILTER_FIELDS: Mapping[str, FieldKind] = {
     "depth": "float",
     "captured_s": "float",
 }
-"""The fields of a segment's payload that ``SegmentFilter`` asks for, and so the ones with a payload index."""
+"""The fields of a segment's payload that ``SegmentFilter`` uses. Each has a payload index."""
 
-_TEXT = "_text"  # ending of the name of a field that has a float, or a list of floats, as text
+_TEXT = "_text"  # suffix of a field that has a float, or a list of floats, as text
 _FINGERPRINT = TypeAdapter(IndexFingerprint)
 
 
 class _Stored(BaseModel):
-    """A NaN or an infinity would come back as null, so it is refused when it is written."""
+    """Base class of payloads. It rejects NaN and infinity, which would be read back as null."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -67,8 +67,8 @@ _StoredT = TypeVar("_StoredT", bound=_Stored)
 
 class _SegmentPayload(_Stored):
     image_id: UUID
-    parent_id: UUID | None  # repeats ancestor_ids[0], for other readers of the index
-    depth: int  # repeats len(ancestor_ids), for filters and other readers of the index
+    parent_id: UUID | None  # copy of ancestor_ids[0], for other readers of the index
+    depth: int  # copy of len(ancestor_ids), for filters and other readers of the index
     ancestor_ids: tuple[UUID, ...]
     box_xyxy: tuple[int, int, int, int]
     rle_counts: str
@@ -105,7 +105,7 @@ class _ImagePayload(_Stored):
 
 
 def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
-    """Return what is stored with the vectors of a segment; its id is the id of the point.
+    """Return the payload of a segment. The id of the segment is the id of the point.
 
     Raises:
         ValueError: If a number is not finite.
@@ -134,8 +134,8 @@ def segment_from_payload(point_id: object, payload: Mapping[str, object] | None,
     """Return the segment that was stored under ``point_id`` in the index at ``place``.
 
     Raises:
-        IndexVersionError: If a newer segdex wrote it.
-        SegmentIndexError: If it is no segment of segdex.
+        IndexVersionError: If a newer segdex wrote the payload.
+        SegmentIndexError: If the payload is not a segment of segdex.
     """
     what = f"segment {point_id} in {place}"
     stored = _parse(_SegmentPayload, payload, what)
@@ -161,7 +161,7 @@ def segment_from_payload(point_id: object, payload: Mapping[str, object] | None,
 
 
 def image_to_payload(record: ImageRecord) -> dict[str, object]:
-    """Return what is stored with the vector of a whole picture; its id is the id of the point.
+    """Return the payload of an image. The id of the image is the id of the point.
 
     Raises:
         ValueError: If a number is not finite.
@@ -183,11 +183,11 @@ def image_to_payload(record: ImageRecord) -> dict[str, object]:
 
 
 def image_from_payload(point_id: object, payload: Mapping[str, object] | None, place: str) -> ImageRecord:
-    """Return the line of the ledger that was stored under ``point_id`` in the index at ``place``.
+    """Return the image record that was stored under ``point_id`` in the index at ``place``.
 
     Raises:
-        IndexVersionError: If a newer segdex wrote it.
-        SegmentIndexError: If it is no picture of segdex.
+        IndexVersionError: If a newer segdex wrote the payload.
+        SegmentIndexError: If the payload is not an image of segdex.
     """
     what = f"picture {point_id} in {place}"
     stored = _parse(_ImagePayload, payload, what)
@@ -212,7 +212,7 @@ def image_from_payload(point_id: object, payload: Mapping[str, object] | None, p
 
 
 def with_exact_floats(payload: Mapping[str, object]) -> dict[str, object]:
-    """Return a payload with each float as its text has it.
+    """Return a payload with each float replaced by the value of its text.
 
     Raises:
         ValueError: If a text is not a number.
@@ -226,7 +226,7 @@ def with_exact_floats(payload: Mapping[str, object]) -> dict[str, object]:
 
 
 def repeated_payload(record: ImageRecord) -> dict[str, object]:
-    """Return the part of a picture's record that each of its segments repeats, as payload."""
+    """Return the payload fields of an image record that its segments copy."""
     payload: dict[str, object] = {
         "sources": list(record.sources),
         "tags": list(record.tags),
@@ -246,7 +246,7 @@ def fingerprint_from_payload(payload: object, place: str) -> IndexFingerprint:
 
     Raises:
         IndexVersionError: If a newer segdex made the index, or one so old that it cannot be migrated.
-        SegmentIndexError: If it is no fingerprint.
+        SegmentIndexError: If the payload is not a fingerprint.
     """
     what = f"the description of {place}"
     _check_version(payload, what)
@@ -264,10 +264,10 @@ def fingerprint_from_payload(payload: object, place: str) -> IndexFingerprint:
 
 
 def check_fingerprint(stored: IndexFingerprint, wanted: IndexFingerprint, place: str) -> None:
-    """Check that vectors made under ``wanted`` may go into the index at ``place``.
+    """Check that vectors made with ``wanted`` may go into the index at ``place``.
 
     Raises:
-        IndexMismatchError: If it was filled by another embedder, or with other views.
+        IndexMismatchError: If the index was filled by another embedder, or with other views.
     """
     reason = stored.describe_mismatch(wanted)
     if reason is not None:
@@ -278,17 +278,17 @@ def check_fingerprint(stored: IndexFingerprint, wanted: IndexFingerprint, place:
 
 
 def missing_index(place: str) -> IndexMissingError:
-    """Return the error that there is no index at ``place``."""
+    """Return the error for a missing index at ``place``."""
     return IndexMissingError(f"there is no index at {place}: segdex ingest PATH --index {place} makes one")
 
 
 def unknown_picture(image_id: UUID, place: str) -> IndexConflictError:
-    """Return the error that a picture that is to be changed is not in the index."""
+    """Return the error for a change to an image that is not in the index."""
     return IndexConflictError(f"picture {image_id} is not in {place}")
 
 
 def in_conflict(image_id: UUID, place: str) -> IndexConflictError:
-    """Return the error that a picture is not any more what its record said."""
+    """Return the error for an image that has changed since its record was read."""
     return IndexConflictError(
         f"picture {image_id} in {place} was changed or deleted by another process meanwhile: "
         "run the command again"
@@ -296,7 +296,7 @@ def in_conflict(image_id: UUID, place: str) -> IndexConflictError:
 
 
 def check_segments(segments: EmbeddedSegments, fingerprint: IndexFingerprint) -> None:
-    """Check that the vectors are the ones the index holds.
+    """Check that the vectors match the index.
 
     Raises:
         ValueError: If the views or a shape differ from the fingerprint's, or a number is not finite.
@@ -311,7 +311,7 @@ def check_vectors(vectors: Vectors, shape: tuple[int, ...], what: str) -> None:
     """Check the shape of an array, and that all its numbers are finite.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If the shape is wrong or a number is not finite.
     """
     if vectors.shape != shape:
         raise ValueError(f"{what} must have shape {shape}, but got {vectors.shape}")
@@ -320,10 +320,10 @@ def check_vectors(vectors: Vectors, shape: tuple[int, ...], what: str) -> None:
 
 
 def check_query(vector: npt.NDArray[np.float32], fingerprint: IndexFingerprint, view: str) -> None:
-    """Check what one view is asked for.
+    """Check the query vector of one view.
 
     Raises:
-        ValueError: If the view is unknown or the vector has another shape.
+        ValueError: If the view is unknown, or the vector has a wrong shape or a number that is not finite.
     """
     if view not in fingerprint.views:
         raise ValueError(f"view must be one of {fingerprint.views}, but got {view!r}")
@@ -334,7 +334,7 @@ def _parse(model: type[_StoredT], payload: Mapping[str, object] | None, what: st
     _check_version(payload, what)
     try:
         return model.model_validate(with_exact_floats(payload or {}))
-    except ValueError as error:  # pydantic's ValidationError is one
+    except ValueError as error:  # pydantic's ValidationError is a ValueError
         raise _unreadable(what, error) from error
 
 

@@ -1,7 +1,7 @@
-"""What an index needs of a vector database: points with payloads in named collections.
+"""Protocol of a vector database: points with payloads in named collections.
 
-Everything that is the same for Qdrant in this process and for a Qdrant server is in ``QdrantIndex``; a store
-knows how to say it to one of them, and turns its errors into ours.
+``QdrantIndex`` has the code that Qdrant Edge and a Qdrant server share. A store calls one of the two, and
+converts its errors to segdex errors.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,13 +23,13 @@ Row = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class CollectionSpec:
-    """What a collection holds. The distance is the plain dot product.
+    """Specification of a collection. The distance is the dot product.
 
     Attributes:
-        vector: Name of its vector.
+        vector: Name of the vector.
         size: Length of the vector.
-        fields: The fields of the payload that are looked up by a condition, and their kinds.
-        is_large: Whether it pays to keep the full vectors on disk and to search 8-bit copies.
+        fields: Payload fields that conditions look up, and their kinds.
+        is_large: Whether to keep the full vectors on disk and to search 8-bit copies.
     """
 
     vector: str
@@ -40,7 +40,7 @@ class CollectionSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredPoint:
-    """A point; ``row`` is the one vector that was asked for, None when none was."""
+    """A point. ``row`` is the requested vector, or None if no vector was requested."""
 
     id: UUID
     payload: Mapping[str, object]
@@ -48,38 +48,38 @@ class StoredPoint:
 
 
 class FoundPoint(Protocol):
-    """A point as Qdrant Edge and the client of a server give it."""
+    """A point as Qdrant Edge and the server client return it."""
 
     @property
     def id(self) -> object:
-        """The id, see ``to_uuid``."""
+        """The id (see ``to_uuid``)."""
         ...
 
     @property
     def payload(self) -> Mapping[str, object] | None:
-        """The payload, if it was asked for."""
+        """The payload, or None if it was not requested."""
         ...
 
     @property
     def vector(self) -> object:
-        """The vectors that were asked for, by name."""
+        """The requested vectors, by name."""
         ...
 
 
 def to_uuid(point_id: object) -> UUID:
-    """Return the id of a point, which Qdrant gives as a UUID or as its text.
+    """Return the id of a point, which Qdrant returns as a UUID or its text.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If ``point_id`` is neither.
     """
     return point_id if isinstance(point_id, UUID) else UUID(str(point_id))
 
 
 def stored_point(point: FoundPoint, vector: str | None, place: str) -> StoredPoint:
-    """Return a point that was found in the index at ``place``, with one of its vectors if that is named.
+    """Convert a point from the index at ``place``, with the vector named ``vector`` if it is not None.
 
     Raises:
-        SegmentIndexError: If it has no such vector.
+        SegmentIndexError: If the point does not have the vector.
     """
     row = None
     if vector is not None:
@@ -92,9 +92,9 @@ def stored_point(point: FoundPoint, vector: str | None, place: str) -> StoredPoi
 class PointStore(Protocol):
     """Collections of points and one description. All writes are idempotent, and durable when they return.
 
-    A collection is meant by its name, and the description says which real collection that is, see ``layout``;
-    one that is being made beside it is meant by its real name.
-    Errors are those of ``SegmentIndexError``.
+    Methods take the name of a collection, which the description maps to a real collection (see ``layout``). A
+    collection that is not in use yet is addressed by its real name. Errors are ``SegmentIndexError`` and its
+    subclasses.
     """
 
     @property
@@ -103,40 +103,42 @@ class PointStore(Protocol):
         ...
 
     def description(self) -> Mapping[str, object] | None:
-        """Return the description as it is stored now, None while there is no index."""
+        """Return the stored description, or None if there is no index."""
         ...
 
     def make(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
-        """Begin an index, unless another process has begun one: then its description stays."""
+        """Start an index. If another process has started one, its description is kept."""
         ...
 
     def open(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
         """Open the collections that the description names.
 
-        What a process that ended has not made is made, and what it has not removed is removed.
+        Collections that a terminated process did not create are created, and collections that it did not
+        remove are removed.
 
         Raises:
-            SegmentIndexError: If it does not name both.
+            SegmentIndexError: If the description does not name both collections.
         """
         ...
 
     def describe(self, description: Mapping[str, object]) -> None:
-        """Replace the description; it names the same real collections."""
+        """Replace the description with one that names the same real collections."""
         ...
 
     def create(self, real_name: str, spec: CollectionSpec) -> None:
-        """Make a collection beside those in use; nothing happens if it is there already."""
+        """Create a collection next to the collections in use, unless it exists."""
         ...
 
     def switch(self, description: Mapping[str, object]) -> None:
-        """Replace the description by one that names other real collections, and remove the former ones.
+        """Replace the description with one that names other real collections, and remove the former ones.
 
-        A process that ends meanwhile leaves the old index, or the new one and something for ``open`` to do.
+        If the process terminates meanwhile, the index is the old one, or the new one with work left for
+        ``open``.
         """
         ...
 
     def upsert(self, name: str, points: Sequence[StoredPoint], *, vector: str, over: Conditions = ()) -> None:
-        """Write points that are not there yet, and replace those that are there and fulfill ``over``."""
+        """Write new points, and replace existing points that meet the conditions ``over``."""
         ...
 
     def set_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:
@@ -163,37 +165,37 @@ class PointStore(Protocol):
     ) -> list[FusedSegment]:
         """Return the segments with the largest dot products, best first.
 
-        A store makes the records itself, out of ``FUSED_FIELDS`` alone: a point in between takes time where
-        there are thousands of candidates.
+        A store creates the records directly, from only ``FUSED_FIELDS``, because intermediate points take
+        time with thousands of candidates.
 
         Raises:
-            SegmentIndexError: If a point has not those fields.
+            SegmentIndexError: If a point lacks one of the fields.
         """
         ...
 
     def scores(
         self, name: str, ids: Sequence[UUID], rows: Sequence[Row], *, vector: str
     ) -> list[tuple[StoredPoint, list[float]]]:
-        """Return those of some points that exist, each with its dot product with each of the rows."""
+        """Return the existing points among ``ids``, each with its dot products with all rows."""
         ...
 
     def retrieve(
         self, name: str, ids: Sequence[UUID], *, vector: str | None = None
     ) -> Mapping[UUID, StoredPoint]:
-        """Return those of some points that exist: with their payloads, or with a vector and no payload.
+        """Return the existing points among ``ids``, with payloads, or with a vector and no payload.
 
         Raises:
-            SegmentIndexError: If a point has no such vector.
+            SegmentIndexError: If a point does not have the vector.
         """
         ...
 
     def scroll(
         self, name: str, where: Conditions = (), *, vector: str | None = None
     ) -> Iterator[StoredPoint]:
-        """Yield all matching points in the order of their ids, with their payloads, and a vector if asked.
+        """Yield all matching points with payloads, ordered by id. ``vector`` names a vector to include.
 
         Raises:
-            SegmentIndexError: If a point has no such vector.
+            SegmentIndexError: If a point does not have the vector.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The one index over Qdrant, whether it runs in this process or as a server."""
+"""``SegmentIndex`` on Qdrant, which runs in this process or as a server."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -54,17 +54,17 @@ from segdex_core.records import (
 class QdrantIndex:
     """A ``SegmentIndex`` in a ``PointStore``.
 
-    The distance is the plain dot product: vectors are stored as they are given, zero vectors too, and score
-    0 against everything. The views of a segment are one vector, side by side. Threads may share an index.
+    The distance is the dot product. Vectors are stored unchanged; a zero vector scores 0 with every query.
+    The views of a segment are concatenated into one vector. Threads may share an index.
 
-    An index of an older schema is migrated when it is opened, whatever it is opened for.
+    An index with an older schema is migrated when it is opened, even if it is only read.
 
     Args:
-        store: Where the points are; closed with the index, and when the index cannot be opened.
+        store: Store of the points. It is closed with the index, or if the index cannot be opened.
 
     Raises:
         IndexVersionError: If a newer segdex made the index, or one so old that it cannot be migrated.
-        SegmentIndexError: If the store holds something else, or does not work.
+        SegmentIndexError: If the store does not have an index of segdex, or does not work.
     """
 
     def __init__(self, store: PointStore) -> None:
@@ -188,7 +188,7 @@ class QdrantIndex:
         check_vectors(vector, (1, known.dim), "the vector of a picture")
         payload = image_to_payload(replace(record, revision=record.revision + 1))
         point = StoredPoint(record.image_id, payload, vector[0].astype(np.float32))
-        # No stored record has revision 0, so that a record that was not read replaces none.
+        # No stored record has revision 0, so a record that was not read replaces no stored record.
         self._store.upsert(IMAGES, [point], vector=image_vector(known), over=_revision(record.revision))
         return self._accepted(record)
 
@@ -260,10 +260,11 @@ class QdrantIndex:
         return self._fingerprint
 
     def _accepted(self, record: ImageRecord) -> ImageRecord:
-        """Return the record of a picture as it is stored, if it says what was to be written.
+        """Return the stored record of an image if it is equal to ``record``.
 
         Raises:
-            IndexConflictError: If it says something else, or is gone; its segments then repeat what it says.
+            IndexConflictError: If the stored record differs or does not exist. The segments then get the
+                fields of the stored record.
         """
         held = next(iter(self.get_images([record.image_id])), None)
         if held == record:
@@ -273,7 +274,7 @@ class QdrantIndex:
         raise in_conflict(record.image_id, self.location)
 
     def _repeat(self, record: ImageRecord) -> None:
-        """Write into the segments of a picture what they repeat of its record."""
+        """Write the fields that segments copy from an image record into the segments of the image."""
         self._store.set_payload(SEGMENTS, repeated_payload(record), of_image(record.image_id))
 
     def _segment(self, point: StoredPoint) -> SegmentRecord:

@@ -1,4 +1,4 @@
-"""The connection to a Qdrant server: its address, its version, its errors, and when to try again."""
+"""The connection to a Qdrant server: its address, its version, its errors, and retries."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ from segdex_core.errors import (
 )
 
 MIN_SERVER_VERSION = (1, 16)
-"""The first Qdrant that keeps metadata with a collection, where the fingerprint is stored."""
+"""First Qdrant version with collection metadata, where the fingerprint is stored."""
 
 _DEFAULT_PORT = 6333  # of Qdrant; gRPC listens on the next port
-_PROBE_TIMEOUT_S = 3  # nobody waits longer to learn that there is no server
-_WRITE_ATTEMPTS = 5  # with pauses of 0.5, 1, 2 and 4 s: a server that restarts is back by then
+_PROBE_TIMEOUT_S = 3  # limits the wait if there is no server
+_WRITE_ATTEMPTS = 5  # with pauses of 0.5, 1, 2 and 4 s, enough for a server to restart
 _TRANSIENT = (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED)
 _STORAGE_SIGNS = (
     "no space left",
@@ -37,19 +37,19 @@ _STORAGE_SIGNS = (
 
 
 class ServerConnection:
-    """A client of one server, whose version was checked.
+    """A client of one server, with a checked version.
 
     Args:
-        url: ``http://HOST:PORT`` or ``https://HOST:PORT``; the port is 6333 when it is left out.
-        api_key: Sent with each request when there is one.
-        timeout_s: Longest time for one request, seconds; rounded up to whole ones.
-        grpc_port: Port of gRPC; None for the one after the port of ``url``.
+        url: ``http://HOST:PORT`` or ``https://HOST:PORT``; the default port is 6333.
+        api_key: API key that is sent with each request, or None.
+        timeout_s: Maximum time for one request in seconds, rounded up to whole seconds.
+        grpc_port: Port of gRPC; None for the port of ``url`` plus 1.
 
     Raises:
-        UsageError: If ``url`` is not of that form.
+        UsageError: If ``url`` does not have this form.
         IndexUnavailableError: If no server answers within three seconds.
-        IndexVersionError: If it is older than ``MIN_SERVER_VERSION``.
-        SegmentIndexError: If what answers is not Qdrant, or refuses the key.
+        IndexVersionError: If the server is older than ``MIN_SERVER_VERSION``.
+        SegmentIndexError: If the server is not Qdrant, or rejects the key.
     """
 
     def __init__(
@@ -59,18 +59,18 @@ class ServerConnection:
         self.location = f"{scheme}://{host}:{port}"
         self._grpc_port = grpc_port if grpc_port is not None else port + 1
         self._timeout_s = timeout_s
-        # In the headers, because as `api_key` it causes a warning on every http:// connection.
+        # The key is a header, because the argument `api_key` causes a warning on every http:// connection.
         self._headers = {"api-key": api_key} if api_key else {}
         self._check_version()
         self.client = self._make_client(prefer_grpc=True, timeout_s=timeout_s)
 
     @property
     def request_timeout_s(self) -> int:
-        """Longest time for one request, whole seconds."""
+        """Maximum time for one request in whole seconds."""
         return max(1, math.ceil(self._timeout_s))
 
     def write(self, call: Callable[[], object]) -> None:
-        """Carry out an idempotent write, again when it failed for a reason that passes."""
+        """Run an idempotent write, with retries after transient errors."""
         retrying = Retrying(
             retry=retry_if_exception(_is_transient),
             stop=stop_after_attempt(_WRITE_ATTEMPTS) | stop_after_delay(self._timeout_s),
@@ -82,7 +82,7 @@ class ServerConnection:
 
     @contextmanager
     def translated(self) -> Iterator[None]:
-        """Turn errors of Qdrant and of gRPC into ones of segdex."""
+        """Convert errors of Qdrant and of gRPC to segdex errors."""
         try:
             yield
         except RpcError as error:
@@ -104,7 +104,7 @@ class ServerConnection:
             prefer_grpc=prefer_grpc,
             timeout=max(1, math.ceil(timeout_s)),
             headers=dict(self._headers),
-            check_compatibility=False,  # it would warn of a difference in versions that does no harm
+            check_compatibility=False,  # it would warn of harmless version differences
         )
 
     def _check_version(self) -> None:
@@ -113,9 +113,7 @@ class ServerConnection:
             version = probe.info().version
             found = tuple(int(part) for part in version.split(".")[:2])
         except ApiException as error:
-            cause = getattr(
-                error, "source", None
-            )  # an error of the HTTP client, for which there is no answer
+            cause = getattr(error, "source", None)  # an error of the HTTP client, without a response
             if isinstance(cause, OSError) or type(cause).__module__.startswith("httpx"):
                 raise IndexUnavailableError(
                     f"no Qdrant server answers at {self.location} ({cause}); start one, or use another "

@@ -1,7 +1,7 @@
-"""Queries as messages for a Qdrant server.
+"""Queries as gRPC messages for a Qdrant server.
 
-They are built here and not by qdrant-client, which checks and copies each number of a vector: that took
-longer than the server took to answer.
+They are not built by qdrant-client, because it validates and copies each number of a vector, which took
+longer than the response of the server.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from segdex_backends.index.fusing import FUSED_FIELDS, SEARCH_EF
 from segdex_backends.index.point_store import Row
 
 OVERSAMPLING = 2.0
-"""Candidates per hit that are scored again with the full vectors."""
+"""Candidates per hit that are rescored with the full vectors."""
 
 _FEW_IMAGES = 16
 
@@ -30,7 +30,7 @@ _FAST = grpc.SearchParams(
 def fused_request(
     collection: str, row: Row, *, vector: str, limit: int, where: Conditions, exact: bool
 ) -> grpc.QueryPoints:
-    """Return the query for the points with the largest dot products, see ``PointStore.query``."""
+    """Return the query for the points with the largest dot products (see ``PointStore.query``)."""
     return grpc.QueryPoints(
         collection_name=collection,
         query=_nearest(row),
@@ -45,7 +45,7 @@ def fused_request(
 def scores_request(
     collection: str, ids: Sequence[UUID], rows: Sequence[Row], *, vector: str
 ) -> grpc.QueryBatchPoints:
-    """Return one query for each row over these points; the first brings their payloads as well."""
+    """Return one query per row over the points ``ids``. The first query also requests payloads."""
     point_ids = [grpc.PointId(uuid=str(key)) for key in ids]
     these = grpc.Filter(must=[grpc.Condition(has_id=grpc.HasIdCondition(has_id=point_ids))])
     return grpc.QueryBatchPoints(
@@ -66,7 +66,7 @@ def scores_request(
 
 
 def to_filter(where: Conditions) -> models.Filter:
-    """Return conditions as qdrant-client has them."""
+    """Return conditions as a filter of qdrant-client."""
     return models.Filter(must=[_condition(each) for each in where])
 
 
@@ -77,7 +77,7 @@ def _nearest(row: Row) -> grpc.Query:
 def _search_params(where: Conditions, *, exact: bool) -> grpc.SearchParams:
     if exact:
         return _EXACT
-    # The segments of some pictures are few: all are compared, and looking at each twice does not pay.
+    # A few images have few segments: all are compared, and rescoring them does not pay off.
     few = any(
         isinstance(each, AnyOf) and each.field == "image_id" and len(each.values) <= _FEW_IMAGES
         for each in where

@@ -1,6 +1,6 @@
-"""Points on a Qdrant server, over gRPC: for many processes and machines at a time.
+"""``PointStore`` on a Qdrant server over gRPC, for many processes and machines at a time.
 
-Queries are gRPC messages of our own, see ``server_messages``, and their answers are read here.
+``server_messages`` builds the gRPC messages of queries. This module reads their responses.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +21,9 @@ from segdex_backends.index.server_messages import fused_request, scores_request,
 from segdex_core.errors import SegmentIndexError
 from segdex_core.records import FusedSegment
 
-_METADATA_KEY = "segdex"  # of the collection of segments: the description
+_METADATA_KEY = "segdex"  # key of the description in the metadata of the segments collection
 _BATCH = 128  # points per upsert: Qdrant advises 64 to 256
-_PAGE = 256  # points per request that reads by id or in order
+_PAGE = 256  # points per request that reads by id or scrolls
 
 _INT8 = models.ScalarQuantization(
     scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, quantile=0.99, always_ram=True)
@@ -38,21 +38,21 @@ _INDEX_TYPES = {
 class ServerStore:
     """A ``PointStore`` on a Qdrant server.
 
-    Its collections are behind the aliases ``PREFIX-segments`` and ``PREFIX-images``.
+    The aliases ``PREFIX-segments`` and ``PREFIX-images`` refer to its collections.
 
-    Segments are searched by 8-bit copies of their vectors once the server has built its HNSW graph, and the
-    best are scored again with the full vectors; ``exact`` uses the full vectors alone. Writes are repeated
-    when the server is unavailable for a moment. Threads may share a store.
+    Once the server has built its HNSW graph, segments are searched by 8-bit copies of their vectors, and the
+    best segments are rescored with the full vectors; ``exact`` uses only the full vectors. Writes are retried
+    if the server is unavailable for a moment. Threads may share a store.
 
     Args:
-        server: Where the points are; closed with the store, and when there is no index.
-        create: Make the index when it is absent; else that is an error.
-        collection_prefix: Start of the names of the collections.
+        server: Connection to the server. It is closed with the store, or if the store cannot be opened.
+        create: Whether a missing index may be created; if False, a missing index is an error.
+        collection_prefix: Prefix of the names of the collections.
 
     Raises:
         IndexUnavailableError: If the server does not answer.
         IndexMissingError: If there is no index and ``create`` is False.
-        SegmentIndexError: If the collections are not segdex's.
+        SegmentIndexError: If segdex did not create the collections.
     """
 
     def __init__(self, server: ServerConnection, *, create: bool, collection_prefix: str = "segdex") -> None:
@@ -74,8 +74,8 @@ class ServerStore:
     def description(self) -> Mapping[str, object] | None:
         """See ``PointStore``.
 
-        It is the metadata of the collection of segments: of the one in use, else of the one that a process
-        left that ended before it was in use.
+        The description is metadata of the segments collection: of the collection in use or, if there is none,
+        of a collection that a terminated process left before it was in use.
         """
         for name in (self._name(SEGMENTS), self._name(REAL_NAMES[SEGMENTS])):
             if self._exists(name):
@@ -83,8 +83,8 @@ class ServerStore:
         return None
 
     def make(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
-        """See ``PointStore``; the other collection and the aliases follow when the index is opened."""
-        # A server makes a collection once, so that one of several processes wins.
+        """See ``PointStore``. ``open`` creates the other collection and the aliases."""
+        # A server creates a collection once, so that one of several processes wins.
         self._create_collection(
             real_names(description, self.location)[SEGMENTS],
             collections[SEGMENTS],
@@ -215,7 +215,7 @@ class ServerStore:
             return self._client.count(self._name(name), to_filter(where), exact=True).count
 
     def optimize(self) -> None:
-        """See ``IndexAdmin``; the server does it by itself in the background."""
+        """See ``IndexAdmin``. The server optimizes in the background, so this method does nothing."""
 
     def close(self) -> None:
         """See ``PointStore``."""
@@ -240,7 +240,7 @@ class ServerStore:
         return found
 
     def _alias(self, names: Mapping[str, str]) -> None:
-        """Let the names mean these collections; a collection that has such a name itself is removed first."""
+        """Point the aliases to the collections. A collection with the name of an alias is removed first."""
         for name, real_name in names.items():
             with self._server.translated():
                 present = self._client.get_collection_aliases(self._name(real_name)).aliases
@@ -248,7 +248,7 @@ class ServerStore:
             if alias == self._name(real_name) or alias in (each.alias_name for each in present):
                 continue
             if not self._create_alias(alias, real_name):
-                self._metadata(alias)  # or it is not ours
+                self._metadata(alias)  # raises if it is not ours
                 self._server.write(partial(self._client.delete_collection, alias))
                 if not self._create_alias(alias, real_name):
                     raise SegmentIndexError(
@@ -256,7 +256,7 @@ class ServerStore:
                     )
 
     def _create_alias(self, alias: str, real_name: str) -> bool:
-        """Make an alias mean a collection; return False where a collection has that name itself."""
+        """Point an alias to a collection; return False if a collection has the name of the alias."""
         create = models.CreateAliasOperation(
             create_alias=models.CreateAlias(collection_name=self._name(real_name), alias_name=alias)
         )
@@ -280,7 +280,7 @@ class ServerStore:
         vector = models.VectorParams(
             size=spec.size,
             distance=models.Distance.DOT,
-            on_disk=spec.is_large,  # 8-bit copies are in memory, and the few that are scored again cached
+            on_disk=spec.is_large,  # 8-bit copies are in memory, and the few rescored vectors are cached
         )
 
         def create() -> None:
@@ -291,7 +291,7 @@ class ServerStore:
                     quantization_config=_INT8 if spec.is_large else None,
                     metadata=metadata,
                 )
-            except RpcError as error:  # made by another process, or by an attempt whose answer got lost
+            except RpcError as error:  # created by another process, or by an attempt whose response was lost
                 if error.code() != StatusCode.ALREADY_EXISTS:
                     raise
 

@@ -1,1 +1,1 @@
-"""Models behind the ports, one folder for each library."""
+"""Models that implement the ports, in one folder per library."""

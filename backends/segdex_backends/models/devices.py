@@ -1,4 +1,4 @@
-"""Where a torch model runs, and in which precision; torch is imported only where it has to be asked."""
+"""Device and precision of torch models. Torch is imported only when it is needed."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def torch_type(precision: ModelPrecision) -> "torch.dtype":
-    """Return the type of torch's numbers."""
+    """Return the torch dtype of a precision."""
     import torch
 
     types = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -24,10 +24,10 @@ def resolve_device(asked: Device) -> str:
     """Return ``cpu`` or ``cuda``.
 
     Args:
-        asked: ``auto`` takes CUDA where there is one.
+        asked: Requested device; ``auto`` uses CUDA if it is available.
 
     Raises:
-        UsageError: If CUDA is asked for and absent.
+        UsageError: If CUDA is requested but not available.
     """
     if asked == "cpu":
         return "cpu"
@@ -40,11 +40,11 @@ def resolve_device(asked: Device) -> str:
 
 
 def fastest_precision(device: str, *, cpu: Mapping[str, object] | None = None) -> ModelPrecision:
-    """Return bf16 on CUDA and on a CPU with matrix units for it, else fp32.
+    """Return bf16 for CUDA and for a CPU with bf16 matrix units, and fp32 for any other CPU.
 
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        cpu: What the CPU can do; None for what torch says of this one.
+        cpu: Capabilities of the CPU; None for those that torch reports.
     """
     if device.startswith("cuda"):
         return "bf16"
@@ -56,14 +56,14 @@ def fastest_precision(device: str, *, cpu: Mapping[str, object] | None = None) -
 
 
 def check_device(device: str, precision: ModelPrecision = "fp32") -> None:
-    """Refuse a device that is not there, and a precision that it does not have.
+    """Check that a device exists and supports a precision.
 
     Args:
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
 
     Raises:
-        UsageError: If it cannot be.
+        UsageError: If the device does not exist or does not support the precision.
     """
     named = re.fullmatch(r"cpu|cuda(?::(0|[1-9]\d*))?", device, re.ASCII)
     if named is None:

@@ -1,4 +1,4 @@
-"""Files of a repository on the Hugging Face hub, in the hub's own cache."""
+"""Downloads of repository files from the Hugging Face hub to the hub's own cache."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -38,9 +38,11 @@ class Hub:
     """A model hub.
 
     Attributes:
-        timeout_s: How long it may take to answer at all; huggingface_hub itself would retry for 25 s a file.
-        endpoint: Its address; None for the one of ``HF_ENDPOINT``, else huggingface.co.
-        cache_dir: What was fetched; None for the one of ``HF_HUB_CACHE``, else the user's cache.
+        timeout_s: Maximum seconds until the hub responds; huggingface_hub itself would retry for 25 s per
+            file.
+        endpoint: URL of the hub; None for ``HF_ENDPOINT``, or huggingface.co if that is unset.
+        cache_dir: Folder of downloaded files; None for ``HF_HUB_CACHE``, or the user's cache if that is
+            unset.
     """
 
     timeout_s: float = 5.0
@@ -49,7 +51,7 @@ class Hub:
 
 
 HUB = Hub()
-"""The one that the environment names."""
+"""Hub that the environment variables define."""
 
 
 def fetch_hub_folder(
@@ -62,21 +64,21 @@ def fetch_hub_folder(
     optional: Sequence[str] = (),
     hub: Hub = HUB,
 ) -> Path:
-    """Return the folder of a repository in the hub's cache, downloading what it lacks.
+    """Return the folder of a repository in the hub's cache, after downloading missing files.
 
     Args:
         repository: ``OWNER/NAME``.
-        names: The files that are used.
-        kind: What a repository with these files is, for messages, such as "SAM 2 model for transformers".
+        names: Names of the required files.
+        kind: Kind of repository for error messages, such as "SAM 2 model for transformers".
         revision: Commit, tag or branch; None for the main branch.
-        way_out: What to do where the hub cannot be reached, for messages.
-        optional: Files that not every such repository has.
-        hub: Where to look for it.
+        way_out: Advice in error messages if the hub cannot be reached.
+        optional: Names of files that the repository may lack.
+        hub: Hub to download from.
 
     Raises:
-        ModelMissingError: If there is no such repository or revision, or the name looks like a path.
+        ModelMissingError: If the repository or revision does not exist, or the name looks like a path.
         ModelUnavailableError: If the hub does not answer within a few seconds and nothing is cached.
-        ModelInvalidError: If the repository lacks a file.
+        ModelInvalidError: If the repository lacks a required file.
     """
     if repository.startswith((".", "/", "~")) or repository.endswith(_FILE_SUFFIXES):
         raise ModelMissingError(f"there is no folder or file {repository}")
@@ -112,13 +114,13 @@ def fetch_hub_folder(
 
 
 def fetch_hub_file(repository: str, names: Sequence[str], *, wanted: str, hub: Hub = HUB) -> Path:
-    """Return the first of several files that a repository has; one in the cache is used without asking.
+    """Return the first of several files that a repository has. A cached file is used without a request.
 
     Args:
         repository: ``OWNER/NAME``.
-        names: The files, any of which will do, best first.
-        wanted: What needs the file, for messages.
-        hub: Where to look for it.
+        names: Names of alternative files, best first.
+        wanted: Name of the model that needs the file, for error messages.
+        hub: Hub to download from.
 
     Raises:
         ModelUnavailableError: If the hub does not answer within a few seconds, or has none of the files.
@@ -132,7 +134,7 @@ def fetch_hub_file(repository: str, names: Sequence[str], *, wanted: str, hub: H
 
 
 def hub_unavailable(repository: str, wanted: str, reason: str, *, hub: Hub) -> ModelUnavailableError:
-    """Return the error of a model that needs files which the hub does not give."""
+    """Return the error for a model that needs files that the hub does not provide."""
     return ModelUnavailableError(
         f"{wanted} needs {repository} from the Hugging Face hub, which does not give it ({reason}): copy it "
         f"into {hub.cache_dir or constants.HF_HUB_CACHE}, give a checkpoint file's path as the weights, or "
@@ -143,12 +145,12 @@ def hub_unavailable(repository: str, wanted: str, reason: str, *, hub: Hub) -> M
 def _fetch_first(
     repository: str, names: Sequence[str], *, revision: str | None, only_cached: bool, hub: Hub
 ) -> Path:
-    """Return the first of the files that the cache has, else the first that the hub has.
+    """Return the first file that is cached, or the first file on the hub if no file is cached.
 
     Raises:
-        LocalEntryNotFoundError: If none is in the cache, and only the cache may be used.
-        RemoteEntryNotFoundError: If the repository has none of them.
-        HTTPError: If the hub does not answer, or not well.
+        LocalEntryNotFoundError: If no file is cached, and only the cache may be used.
+        RemoteEntryNotFoundError: If the repository has none of the files.
+        HTTPError: If the hub does not answer, or answers with an error.
     """
     for name in names:
         cached = try_to_load_from_cache(repository, name, revision=revision, cache_dir=hub.cache_dir)
@@ -164,7 +166,7 @@ def _fetch_first(
 
 
 def _download(repository: str, name: str, *, revision: str | None, hub: Hub) -> Path:
-    # Asked once before: ``hf_hub_download`` repeats a failed request for 25 s.
+    # One request comes first, because ``hf_hub_download`` retries a failed request for 25 s.
     url = hf_hub_url(repository, name, revision=revision, endpoint=hub.endpoint)
     get_hf_file_metadata(url, timeout=hub.timeout_s)
     return Path(
@@ -180,10 +182,10 @@ def _download(repository: str, name: str, *, revision: str | None, hub: Hub) -> 
 
 
 def _hub_commit(repository: str, *, revision: str | None, hub: Hub) -> str | None:
-    """Return the commit of a revision, or None when the hub does not answer.
+    """Return the commit of a revision, or None if the hub does not answer.
 
-    Asked once with a short time limit: ``hf_hub_download`` tries six times and takes over a minute to give
-    up on a network that swallows packets.
+    One request with a short timeout is sent, because ``hf_hub_download`` tries six times and takes over a
+    minute to give up on a network that drops packets.
     """
     try:
         api = HfApi(endpoint=hub.endpoint)
@@ -193,4 +195,4 @@ def _hub_commit(repository: str, *, revision: str | None, hub: Hub) -> str | Non
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise
     except HfHubHTTPError:
-        return None  # the hub is up but in trouble: the cache may still have it
+        return None  # the hub answers with an error, but the files may be cached

@@ -1,4 +1,4 @@
-"""The loaders of models, by the adapter that an entry of the catalog names."""
+"""Model loaders, by the adapter that a catalog entry names."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from segdex_core.settings import ModelPrecision, Precision
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How a model is loaded.
+    """Options for loading a model.
 
     Attributes:
-        asked_device: Where models run; ``auto`` takes CUDA where there is one.
-        precision: ``auto`` takes what suits model and device.
-        compiled: Whether SAM 2's encoder is compiled.
-        cache_dir: Where files of npm packages are kept; None for the user's cache folder.
+        asked_device: Requested device; ``auto`` uses CUDA if it is available.
+        precision: Requested precision; ``auto`` depends on model and device.
+        compiled: Whether to compile SAM 2's encoder.
+        cache_dir: Folder for files of npm packages; None for the user's cache folder.
     """
 
     asked_device: Device
@@ -32,29 +32,29 @@ class LoadOptions:
 
     @property
     def device(self) -> str:
-        """``cpu`` or ``cuda``. Torch says which ``auto`` is, so only what runs on torch should ask.
+        """``cpu`` or ``cuda``. Resolving ``auto`` imports torch, so only torch models should read it.
 
         Raises:
-            UsageError: If CUDA is asked for and absent.
+            UsageError: If CUDA is requested but not available.
         """
         return resolve_device(self.asked_device)
 
 
 def segmenter_precision(options: LoadOptions, *, cpu: Mapping[str, object] | None = None) -> ModelPrecision:
-    """Return the precision of a segmenter: the fastest one where none is asked for.
+    """Return the precision of a segmenter; ``auto`` becomes the fastest one.
 
     Args:
-        options: Device and precision.
-        cpu: What the CPU can do; None for what torch says of this one.
+        options: Requested device and precision.
+        cpu: Capabilities of the CPU; None for those that torch reports.
     """
     return fastest_precision(options.device, cpu=cpu) if options.precision == "auto" else options.precision
 
 
 def embedder_precision(options: LoadOptions) -> ModelPrecision:
-    """Return the precision of an embedder: on a CPU fp32 where none is asked for.
+    """Return the precision of an embedder; ``auto`` becomes bf16 on CUDA and fp32 on a CPU.
 
-    An index takes vectors of one precision alone; two CPUs must make vectors that can be mixed. A picture of
-    another segmenter's precision is only segmented anew.
+    An index accepts vectors of only one precision, so embedders on different CPUs must use the same
+    precision. If the precision of the segmenter changes, images are only segmented again.
     """
     if options.precision == "auto":
         return "bf16" if options.device == "cuda" else "fp32"

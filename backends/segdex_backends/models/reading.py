@@ -1,4 +1,4 @@
-"""What the embedders share: texts that a tokenizer can read, and files that are no usable weights."""
+"""Helpers of the embedders: checks of query texts, and exceptions of unusable weight files."""
 
 import pickle
 
@@ -20,19 +20,19 @@ UNREADABLE = (
     TypeError,
     ValueError,
 )
-"""What torch, transformers and open_clip raise for a file that is damaged or holds another model."""
+"""Exceptions that torch, transformers and open_clip raise for a file that is damaged or of another model."""
 
 _MAX_REASON_CHARS = 240
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of an error as one line of at most 240 characters; its type if it says nothing."""
+    """Return the message of an error in one line of at most 240 characters, or its type without a message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= _MAX_REASON_CHARS else f"{text[: _MAX_REASON_CHARS - 3]}..."
 
 
 def put_into(template: str, text: str) -> str:
-    """Return the prompt of a text, which replaces ``{}`` without the white space around it.
+    """Return ``template`` with ``{}`` replaced by ``text``, without surrounding white space.
 
     Raises:
         QueryError: If the text is empty or not valid Unicode.

@@ -1,27 +1,28 @@
-"""How many pictures are analysed at a time, and how many threads torch takes for each."""
+"""Number of images analysed at a time, and number of torch threads for each."""
 
 import os
 from dataclasses import dataclass
 from typing import Self
 
 MAX_WORKERS = 4
-"""Each worker holds the features and candidate masks of a picture, several hundred MiB."""
+"""Maximum number of workers. Each holds the features and candidate masks of an image, several hundred MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadPlan:
-    """A share of the cores.
+    """A division of the cores between workers and torch.
 
     Attributes:
-        analysis_threads: Threads that analyse pictures.
-        torch_threads: Threads that torch takes for one operation on the CPU; None leaves them as they are.
+        analysis_threads: Number of threads that analyse images.
+        torch_threads: Number of threads that torch uses for one operation on the CPU; None keeps torch's
+            setting.
     """
 
     analysis_threads: int
     torch_threads: int | None
 
     def apply(self) -> Self:
-        """Have torch keep to the plan, in threads that are started from now on; return the plan."""
+        """Set torch's thread count, which applies to threads started from now on, and return the plan."""
         if self.torch_threads is not None:
             import torch
 
@@ -30,20 +31,20 @@ class ThreadPlan:
 
 
 def analysis_thread_count(asked: int | None, *, cores: int | None = None) -> int:
-    """Return how many threads analyse pictures: those asked for, else one on each core up to the limit."""
+    """Return the number of threads that analyse images: ``asked``, or one per core up to ``MAX_WORKERS``."""
     return asked or min(_cores() if cores is None else cores, MAX_WORKERS)
 
 
 def plan_threads(asked: int | None, *, device: str, cores: int | None = None) -> ThreadPlan:
     """Return a plan for the cores that this process may use.
 
-    One picture on each core costs no more than one on all. The selection of masks and their run-length codes
-    run in one thread, beside the models of the other pictures.
+    One image per core is as efficient as one image on all cores. Mask selection and run-length encoding are
+    single-threaded and run while other threads run the models.
 
     Args:
-        asked: Workers; None for one on each core, at most ``MAX_WORKERS``.
-        device: Where the models run, ``cpu`` or ``cuda``; only on a CPU do they share its cores.
-        cores: To share; None for those that this process may use.
+        asked: Number of workers; None for one per core, at most ``MAX_WORKERS``.
+        device: Device of the models, ``cpu`` or ``cuda``. The models share the cores only on a CPU.
+        cores: Number of cores to divide; None for all cores that this process may use.
     """
     cores = _cores() if cores is None else cores
     analysis_threads = analysis_thread_count(asked, cores=cores)

@@ -1,4 +1,4 @@
-"""Batches of a torch model: pictures uploaded once, and halves where memory does not suffice."""
+"""Batches of torch models: images are uploaded once, and batches are halved if memory runs out."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -23,15 +23,16 @@ _Made = TypeVar("_Made")
 
 
 def run_in_batches(run: Callable[[_Items], _Made], items: _Items, *, batch_size: int) -> list[_Made]:
-    """Return what ``run`` makes of consecutive parts; one that runs out of memory is done by halves.
+    """Return the results of ``run`` for consecutive batches. A batch that runs out of memory is halved.
 
     Args:
-        run: The model.
-        items: Its inputs.
-        batch_size: Length of a part; once one was too large, of half of it for the rest.
+        run: Function that processes a batch.
+        items: Inputs to split into batches.
+        batch_size: Number of items per batch. After a batch ran out of memory, it is half of that batch's
+            size.
 
     Raises:
-        torch.OutOfMemoryError: If a single item does not fit.
+        torch.OutOfMemoryError: If a single item does not fit in memory.
     """
     done: list[_Made] = []
     start = 0
@@ -46,7 +47,7 @@ def run_in_batches(run: Callable[[_Items], _Made], items: _Items, *, batch_size:
         else:
             start += len(part)
             continue
-        # outside of the handler, which holds what the failed call allocated
+        # outside of the handler, which keeps the allocations of the failed call alive
         _log.info("a batch of %d ran out of memory; going on with %d at a time", len(part), batch_size)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -54,9 +55,9 @@ def run_in_batches(run: Callable[[_Items], _Made], items: _Items, *, batch_size:
 
 
 def upload_one(image: RGBImage, device: torch.device) -> torch.Tensor:
-    """Return a picture as (3, H, W) uint8 on a device."""
+    """Return an image as a (3, H, W) uint8 tensor on a device."""
     image = np.ascontiguousarray(image)
-    if not image.flags.writeable:  # torch warns of those
+    if not image.flags.writeable:  # torch warns of read-only arrays
         image = image.copy()
     return torch.from_numpy(image).to(device).permute(2, 0, 1)
 
@@ -67,14 +68,15 @@ def upload(
     *,
     send: Callable[[RGBImage, torch.device], torch.Tensor] = upload_one,
 ) -> list[torch.Tensor]:
-    """Return each picture as (3, H, W) uint8 on a device.
+    """Return each image as a (3, H, W) uint8 tensor on a device.
 
-    Where several are parts of one picture, it is uploaded once, unless it is larger than all of them.
+    If several arrays are parts of one image, the image is uploaded once, unless it is larger than all its
+    parts together.
 
     Args:
-        images: The pictures, or parts of pictures.
-        device: Where they go.
-        send: Uploads one.
+        images: Images, or parts of images.
+        device: Target device.
+        send: Function that uploads one array.
     """
     wholes = [_whole_of(image) for image in images]
     parts_bytes: dict[int, int] = {}
@@ -94,7 +96,7 @@ def upload(
 
 
 def _whole_of(image: RGBImage) -> RGBImage:
-    """Return the picture that an array is a plain part of, else the array itself."""
+    """Return the image that an array is a rectangular part of, or the array itself."""
     whole = image.base
     if (
         isinstance(whole, np.ndarray)

@@ -1,1 +1,1 @@
-"""Sources of pictures behind the ``Source`` port."""
+"""Implementations of the ``Source`` port."""

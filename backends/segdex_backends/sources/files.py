@@ -1,4 +1,4 @@
-"""The files of this machine behind the ``Source`` port."""
+"""``Source`` of the files of this machine."""
 
 import os
 import re
@@ -14,38 +14,40 @@ from segdex_core.media.uris import as_written, canonical_path, display_path, pat
 from segdex_core.ports.source import FileVersion, Listing, ListingProblem
 
 SKIPPED_NAMES = frozenset({".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini", "@eaDir", "__MACOSX"})
-"""What macOS, Windows and Synology leave in folders of pictures."""
+"""Names that macOS, Windows and Synology create in image folders."""
 
 _MAGIC = re.compile(r"[*?\[]")
 _ALLOWED = "name files, folders or quoted patterns such as 'photos/**/*.jpg'"
 
 
 class FileSource:
-    """Files below folders of this machine."""
+    """A source of the files of this machine."""
 
     def list(
         self, places: Sequence[str], *, include_hidden: bool = False, exclude: Sequence[str] = ()
     ) -> Listing:
-        """Return the files that ``places`` name, each once.
+        """Return the files that ``places`` name, without duplicates.
 
-        A place is a file, a folder, a ``file:`` URI, or a glob pattern in which ``**`` stands for any number
-        of folders; a folder stands for everything below it. A file that is named, not found, is always taken.
-        In folders, and by patterns, every regular file and every link to one is a candidate whatever its
-        extension (the decoder looks at the first bytes), except names that start with a dot,
-        ``SKIPPED_NAMES`` and ``exclude``.
+        A place is a file, a folder, a ``file:`` URI, or a glob pattern in which ``**`` matches any number of
+        folders. A folder includes everything below it. A file that is named explicitly is always included.
+        Folders and patterns include every regular file and every link to a file, whatever its extension (the
+        decoder checks the first bytes), except names that start with a dot, ``SKIPPED_NAMES`` and
+        ``exclude``.
 
-        The order does not depend on the locale: places as given; in a folder first its files, then its
-        folders, both sorted by the bytes of their names. Links to folders are followed only where a place
-        names one.
+        The order does not depend on the locale. Places are in the given order; a folder has its files first
+        and then its folders, both sorted by the bytes of their names. A link to a folder is followed only if
+        a place names it.
 
         Args:
-            places: At least one.
-            include_hidden: Take names that start with a dot too, but never ``._*`` (macOS resource forks).
-            exclude: Patterns for the name of a file or folder at any depth, or with slashes for the last
-                parts of its path: ``*.gif``, ``drafts``, ``2024/*/raw``. ``*`` does not match a slash.
+            places: Files, folders, URIs and patterns; at least one.
+            include_hidden: Whether to include names that start with a dot, except ``._*`` (macOS resource
+                forks).
+            exclude: Patterns of files and folders to skip. A pattern matches a name at any depth (``*.gif``,
+                ``drafts``); a pattern with slashes matches the last parts of a path (``2024/*/raw``). ``*``
+                does not match a slash.
 
         Raises:
-            UsageError: If there is no place, or one does not exist, or a pattern matches nothing.
+            UsageError: If ``places`` is empty, a place does not exist, or a pattern matches nothing.
         """
         if not places:
             raise UsageError(f"nothing to ingest; {_ALLOWED}")
@@ -58,7 +60,7 @@ class FileSource:
         """See ``Source``."""
         try:
             status = uri_to_path(uri).stat()
-        except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
             reason = error.strerror if isinstance(error, OSError) else error
             raise ImageUnreadableError(f"{display_path(uri)}: cannot be read: {reason}") from error
         return FileVersion(status.st_size, status.st_mtime_ns)
@@ -73,7 +75,7 @@ class FileSource:
 
 
 _Matchers = tuple[re.Pattern[str] | None, ...]
-"""One for each part of a path; None stands for ``**``."""
+"""One matcher for each part of a path; None stands for ``**``."""
 
 
 def _matchers(pattern: str) -> _Matchers:
@@ -83,10 +85,10 @@ def _matchers(pattern: str) -> _Matchers:
 
 @dataclass(slots=True)
 class _Walk:
-    """One listing under way; ``files`` is a dictionary for its order and its quick test of membership.
+    """State of one listing. ``files`` is a dictionary for its order and its fast membership test.
 
-    Folders are walked by the path that was given, which is what patterns are compared with; files are noted
-    by their canonical path.
+    Folders are walked by the given path, which patterns are compared with. Files are recorded by their
+    canonical path.
     """
 
     include_hidden: bool
@@ -95,12 +97,12 @@ class _Walk:
     problems: list[ListingProblem] = field(default_factory=list)
 
     def add(self, given: str) -> None:
-        """Add what one input names."""
+        """Add the files that one place names."""
         try:
             # `Path("")` would be the current folder.
             path = _as_path(given or "\0")
             mode = path.stat().st_mode
-        except (OSError, ValueError) as error:  # ValueError: a zero byte
+        except (OSError, ValueError) as error:  # ValueError: a null byte
             if _MAGIC.search(given):
                 self._add_pattern(given)
                 return
@@ -119,10 +121,11 @@ class _Walk:
             raise UsageError(f"nothing matches {given!r}; {_ALLOWED}")
 
     def _add_matches(self, top: Path, matchers: _Matchers) -> bool:
-        """Add the files below ``top`` that match, or that lie in folders that do; return if anything did.
+        """Add the files below ``top`` that match or are in matching folders; return whether anything matched.
 
-        A state is the number of parts of the pattern that a path has used up. A path may be in several,
-        because ``**`` may end anywhere. A stack, not recursion: folders may be nested deeper than Python's.
+        A state is the number of pattern parts that a path has matched. A path may be in several states,
+        because ``**`` may end anywhere. A stack is used, because folders may be nested deeper than Python's
+        recursion limit.
         """
         complete, found = len(matchers), False
         walked, canonical = str(top).rstrip("/"), str(canonical_path(top)).rstrip("/")
@@ -165,7 +168,7 @@ class _Walk:
     def _is_file(self, entry: os.DirEntry[str]) -> bool:
         try:
             return entry.is_file()
-        except OSError as error:  # a link in a circle
+        except OSError as error:  # a circular link
             self._note(entry.path, error)
             return False
 
@@ -174,15 +177,15 @@ class _Walk:
 
 
 def _as_path(given: str) -> Path:
-    """Return the absolute path that a place names, with its links."""
+    """Return the absolute path that a place names, with unresolved links."""
     path = uri_to_path(given) if given.startswith("file://") else Path(given).expanduser()
-    if ".." in path.parts:  # what lies above a link is above what it leads to
+    if ".." in path.parts:  # the parent of a link is the parent of its target
         return canonical_path(path)
     return as_written(path.absolute())
 
 
 def _advance(name: str, states: set[int], matchers: _Matchers) -> set[int]:
-    """Return the states of the entry ``name`` of a folder that is in ``states``."""
+    """Return the states of the entry ``name`` of a folder with ``states``."""
     after = set()
     for state in states:
         if state < len(matchers):
@@ -195,7 +198,7 @@ def _advance(name: str, states: set[int], matchers: _Matchers) -> set[int]:
 
 
 def _closure(states: set[int], matchers: _Matchers) -> set[int]:
-    """Add the states that are reached because ``**`` may stand for no folder at all."""
+    """Add the states that are reachable because ``**`` may match no folder."""
     for state in sorted(states):
         following = state
         while following < len(matchers) and matchers[following] is None:

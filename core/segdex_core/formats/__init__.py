@@ -1,1 +1,1 @@
-"""Records as documents of other tools: pure functions."""
+"""Conversion of records to formats of other tools: pure functions."""

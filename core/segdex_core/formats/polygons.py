@@ -1,4 +1,4 @@
-"""The outline of a mask as polygons: exact, along the edges of its pixels."""
+"""Exact outlines of masks as polygons along pixel edges."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -11,22 +11,23 @@ from scipy import ndimage
 from segdex_core.masks import BoolMask
 
 Ring = list[tuple[int, int]]
-"""Corners x, y in pixels, the first repeated at the end. Pixel (x, y) covers [x, x + 1) by [y, y + 1)."""
+"""Corners (x, y) in pixels; the first is repeated at the end. Pixel (x, y) covers [x, x + 1) by [y, y +
+1)."""
 
 
 class MultiPolygon(TypedDict):
-    """A GeoJSON geometry (RFC 7946) in pixels of the picture, x right and y down, in place of degrees."""
+    """A GeoJSON geometry (RFC 7946) in image pixels instead of degrees; x points right and y down."""
 
     type: Literal["MultiPolygon"]
     coordinates: list[list[Ring]]
 
 
 def mask_polygon(mask: BoolMask) -> MultiPolygon:
-    """Return the polygons whose filling is exactly the mask; none for an empty mask.
+    """Return the polygons that cover exactly the mask; none for an empty mask.
 
-    There is a polygon for each part of the mask that hangs together by the sides of its pixels: its outer
-    ring, then its holes. By the shoelace formula in these coordinates outer rings have a positive area (which
-    RFC 7946 calls counterclockwise) and holes a negative one. No ring touches itself.
+    Each 4-connected part of the mask is one polygon: its outer ring, then its holes. By the shoelace formula
+    in these coordinates, outer rings have a positive area (counterclockwise in RFC 7946) and holes a negative
+    area. No ring touches itself.
 
     Example:
         >>> mask_polygon(np.array([[0, 1, 1]], dtype=bool))["coordinates"]
@@ -45,14 +46,14 @@ _RIGHT, _DOWN, _LEFT, _UP = range(4)
 
 
 def _rings(mask: BoolMask) -> Iterator[Ring]:
-    """Yield the closed boundaries, walked with the mask on the right hand as seen on a screen."""
+    """Yield the closed boundaries, traversed with the mask on the right as seen on a screen."""
     ends = {(x, y, heading): end for x, y, heading, end in _edges(mask)}
     while ends:
         x, y, heading = next(iter(ends))
         path: Ring = []
         position: dict[tuple[int, int], int] = {}
         while True:
-            if (x, y) in position:  # two pixels that touch by their corners: cut the loop off
+            if (x, y) in position:  # two pixels touch at their corners: split off the loop
                 loop = path[position[x, y] :]
                 del path[position[x, y] :]
                 for corner in loop:
@@ -61,7 +62,8 @@ def _rings(mask: BoolMask) -> Iterator[Ring]:
             position[x, y] = len(path)
             path.append((x, y))
             x, y = ends.pop((x, y, heading))
-            # Edges end where the boundary turns. If both turns are open, the right one stays with the pixel.
+            # Edges end where the boundary turns. If both turns are possible, the right one stays at the
+            # pixel.
             turns = [turn for turn in ((heading + 1) % 4, (heading - 1) % 4) if (x, y, turn) in ends]
             if not turns:
                 break
@@ -70,7 +72,7 @@ def _rings(mask: BoolMask) -> Iterator[Ring]:
 
 
 def _edges(mask: BoolMask) -> Iterator[tuple[int, int, int, tuple[int, int]]]:
-    """Yield each straight piece of boundary: its start x, y, its heading and its end."""
+    """Yield each straight piece of the boundary: start x, start y, heading, and end (x, y)."""
     padded = np.pad(mask, 1).astype(np.int8)
     across = np.diff(padded, axis=0)[:, 1:-1]  # (H + 1, W): 1 where the mask begins below the line
     for y, start, stop, sign in _runs(across):
@@ -81,17 +83,17 @@ def _edges(mask: BoolMask) -> Iterator[tuple[int, int, int, tuple[int, int]]]:
 
 
 def _runs(lines: npt.NDArray[np.int8]) -> Iterator[tuple[int, int, int, int]]:
-    """Yield line, start, stop and value of each run of equal values other than 0 along the last axis."""
+    """Yield line, start, stop and value of each run of equal nonzero values along the last axis."""
     padded = np.pad(lines, ((0, 0), (1, 1)))
     line, start = np.nonzero(np.diff(padded, axis=1))
     value = padded[line, start + 1]
-    runs = np.flatnonzero(value)  # a run ends where the next change is: there is one, as lines end in 0
+    runs = np.flatnonzero(value)  # a run ends at the next change, which exists because lines end in 0
     columns = (line[runs], start[runs], start[runs + 1] if runs.size else start[runs], value[runs])
     yield from zip(*(column.tolist() for column in columns), strict=True)
 
 
 def _pixel_inside(ring: Ring) -> tuple[int, int]:
-    """Return x, y of the mask's pixel at the first edge of a ring."""
+    """Return x and y of the mask pixel at the first edge of a ring."""
     (x, y), (next_x, next_y) = ring[0], ring[1]
     return (x if next_x > x or next_y < y else x - 1), (y if next_x > x or next_y > y else y - 1)
 

@@ -1,1 +1,1 @@
-"""Bytes to pixels, and names of places."""
+"""Image decoding, EXIF metadata, and file URIs."""

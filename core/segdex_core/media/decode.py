@@ -1,12 +1,12 @@
-"""Bytes to pixels: the decoder that every picture goes through, whoever made the file.
+"""Decoder for image files. All images pass through it, whatever their source.
 
-Formats are chosen by the first bytes, never by the file's name, from this list:
+The format is detected from the first bytes, never from the file name. Supported formats:
 
-JPEG (and MPO, whose first picture it is), PNG and APNG, GIF, WebP, AVIF, TIFF, BMP, PPM (PBM, PGM, PNM),
-JPEG 2000, ICO.
+JPEG (and the first image of MPO), PNG and APNG, GIF, WebP, AVIF, TIFF, BMP, PPM (PBM, PGM, PNM), JPEG 2000,
+ICO.
 
-Left out on purpose: EPS, PDF, SVG and WMF (they are drawn by other programs), TGA (it has no signature, so
-any file may pass for one), QOI (Pillow's decoder is pure Python), stubs such as GRIB and HDF5.
+Not supported on purpose: EPS, PDF, SVG and WMF (other programs render them), TGA (it has no signature, so any
+file may look like one), QOI (Pillow's decoder is pure Python), and stubs such as GRIB and HDF5.
 
 Only the first frame or page is decoded. Colour profiles are not applied, except that CIELAB is converted.
 """
@@ -53,13 +53,13 @@ from segdex_core.records import RGBImage
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedImage:
-    """A decoded picture with what its metadata says.
+    """A decoded image and its metadata.
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB, C-contiguous and writable, upright (EXIF orientation applied).
         format_name: Name of the file format, such as ``JPEG``.
-        captured_s: EXIF ``DateTimeOriginal`` in seconds since 1970 UTC, or None. It is read with
-            ``OffsetTimeOriginal``; without that, EXIF does not say the time zone and it is taken as UTC.
+        captured_s: EXIF ``DateTimeOriginal`` in seconds since 1970 UTC, or None. The time zone is
+            ``OffsetTimeOriginal``, or UTC if that tag is missing.
         place_lat_lon: EXIF position in degrees, north and east positive, or None.
     """
 
@@ -70,11 +70,11 @@ class DecodedImage:
 
 
 def read_image_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """Return the content of a regular file; pipes and devices are refused without being opened.
+    """Return the content of a regular file. Pipes and devices are rejected without being opened.
 
     Raises:
-        ImageUnreadableError: If the file is gone, not permitted, or not a regular file.
-        ImageTooLargeError: If it is longer than ``max_bytes``.
+        ImageUnreadableError: If the file does not exist, cannot be read, or is not a regular file.
+        ImageTooLargeError: If the file is larger than ``max_bytes``.
     """
     name = _printable(str(path))
     try:
@@ -85,38 +85,39 @@ def read_image_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
             raise ImageTooLargeError(
                 f"{name}: {status.st_size:,} bytes, more than the {max_bytes:,} allowed for one file"
             )
-        # Between the two calls the file may have become a pipe: O_NONBLOCK keeps that from hanging.
+        # The file may have become a pipe since the check: O_NONBLOCK prevents a hang.
         with open(path, "rb", opener=_open_without_waiting) as file:
             data: bytes = file.read()
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise ImageUnreadableError(f"{name}: cannot be read: {reason}") from error
     return data
 
 
 def read_image_file(path: Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> DecodedImage:
-    """Return the decoded picture in a file; see ``read_image_bytes`` and ``decode_image`` for the errors."""
+    """Return the decoded image of a file; see ``read_image_bytes`` and ``decode_image`` for the errors."""
     return decode_image(read_image_bytes(path, max_bytes=max_bytes), name=str(path), max_pixels=max_pixels)
 
 
 def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> DecodedImage:
-    """Return the upright RGB pixels and the metadata of an encoded picture.
+    """Return the upright RGB pixels and the metadata of an encoded image.
 
-    Transparency is laid on white. Greyscale of more than 8 bits is scaled to 8: unsigned 16-bit values by
-    1/257; 32-bit integers too if all lie in 0..65535, and floats by 255 if all lie in 0..1; any other range
-    is stretched so that the smallest value becomes 0 and the largest 255. Broken metadata is ignored.
+    Transparent pixels are blended with white. Greyscale with more than 8 bits is scaled to 8 bits: unsigned
+    16-bit values, and 32-bit integers that all lie in 0..65535, are divided by 257; floats that all lie in
+    0..1 are multiplied by 255; any other range is stretched so that the smallest value becomes 0 and the
+    largest 255. Broken metadata is ignored.
 
-    Safe to call from several threads. Warnings that Pillow issues are switched off for the whole process.
+    This function is thread-safe. It disables Pillow's warnings for the whole process.
 
     Args:
-        data: The whole file.
-        name: What messages call the picture, usually its path.
-        max_pixels: Largest width times height, checked from the header before any pixel is decoded.
+        data: Content of the file.
+        name: Name of the image in error messages, usually its path.
+        max_pixels: Maximum width times height, checked in the header before any pixel is decoded.
 
     Raises:
-        NotAnImageError: If the bytes are not in one of the formats of this module.
-        ImageUnreadableError: If they are, but damaged, cut short, or of a kind that Pillow cannot decode.
-        ImageTooLargeError: If the picture has more than ``max_pixels``.
+        NotAnImageError: If the bytes are not in a supported format.
+        ImageUnreadableError: If the image is damaged, truncated, or of a variant that Pillow cannot decode.
+        ImageTooLargeError: If the image has more than ``max_pixels`` pixels.
     """
     name = _printable(name)
     _quieten_pillow()
@@ -143,7 +144,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A format: its signature, Pillow's class for it, and whether other files often start the same way."""
+    """A file format with its signature and Pillow class. A ``weak`` signature is common in other files."""
 
     name: str
     signature: re.Pattern[bytes]
@@ -152,16 +153,16 @@ class _Kind:
 
 
 class _PngFile(PngImagePlugin.PngImageFile):
-    """A PNG whose pixels count even where the metadata behind them is damaged."""
+    """A PNG that loads even if the metadata after its pixels is damaged."""
 
     def load_end(self) -> None:
-        # Called when the pixels are there; Pillow checks the decoder's own verdict on them afterwards.
+        # Called after the pixels are decoded; Pillow checks the decoder's status afterwards.
         with suppress(OSError, SyntaxError, ValueError, struct.error, zlib.error):
             super().load_end()
 
 
-# Pillow's classes are called one by one, not through Image.open: that reports every damaged header as
-# "cannot identify", and its limit on pixels is a global that threads with other limits would share.
+# Pillow's classes are called directly, not through Image.open, which reports every damaged header as "cannot
+# identify" and has a global pixel limit that threads with other limits would share.
 _KINDS = (
     _Kind("JPEG", re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
     _Kind("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), _PngFile),
@@ -188,23 +189,23 @@ _NOT_READ = (
 _PILLOW_ERRORS = (
     ImageCms.PyCMSError,
     ArithmeticError,
-    AssertionError,  # Pillow asserts what a well-formed file would have
+    AssertionError,  # Pillow asserts properties of well-formed files
     AttributeError,
     EOFError,
     LookupError,
     OSError,
     RuntimeError,
-    SyntaxError,  # Pillow's word for "not this format"
+    SyntaxError,  # Pillow's error for "not this format"
     SystemError,  # from its C code
     TypeError,
     ValueError,
     struct.error,
     zlib.error,
 )
-"""What Pillow's decoders raise on hostile bytes, found by running and mutating damaged files."""
+"""Exceptions that Pillow's decoders raise for hostile bytes, found by decoding and mutating damaged files."""
 
 _BAND_PX = 1 << 22
-"""Pixels converted at a time, so that no second full-size picture of the source mode is made."""
+"""Pixels converted at a time, to avoid a second full-size image in the source mode."""
 
 
 def _sniff(data: bytes, *, name: str) -> _Kind:
@@ -229,11 +230,11 @@ def _what_instead(head: bytes) -> str:
 def _pillow_errors(
     name: str, what: str, *, damaged: type[ImageError] = ImageUnreadableError
 ) -> Iterator[None]:
-    """Turn whatever Pillow raises into an ``ImageError``."""
+    """Convert Pillow's exceptions to ``ImageError``."""
     try:
         yield
     except Image.DecompressionBombError as error:
-        # Pillow's own limit, on a part of the file that is larger than the picture, or on WebP.
+        # Pillow's own limit, which applies to parts of the file that are larger than the image, and to WebP.
         raise ImageTooLargeError(
             f"{name}: more pixels than Pillow decodes, whatever --max-pixels says: {_line(error)}"
         ) from error
@@ -252,10 +253,10 @@ def _printable(text: str) -> str:
 
 
 def _quieten_pillow() -> None:
-    """Keep Pillow's warnings and last-resort log lines and libtiff's messages off standard error.
+    """Keep Pillow's warnings, its last-resort log lines, and libtiff's messages off standard error.
 
-    It holds for the whole process. A picture's faults are reported by the outcome of its file.
-    ``warnings.catch_warnings`` would be tidier, but before Python 3.14 it is not safe in threads.
+    The effect is process-wide. Faults of an image are reported in the outcome of its file.
+    ``warnings.catch_warnings`` would be cleaner, but it is not thread-safe before Python 3.14.
     """
     first = warnings.filters[0] if warnings.filters else None
     if first is None or first[0] != "ignore" or getattr(first[3], "pattern", None) != _PILLOW_MODULES:
@@ -270,10 +271,10 @@ _PILLOW_MODULES = r"PIL\."
 def _quieten_libraries() -> None:
     # Without a handler, `logging` writes errors to standard error; the application's own handlers stay.
     logging.getLogger("PIL").addHandler(logging.NullHandler())
-    # Symbols are looked up in the libraries that Pillow's own module was linked to, and nowhere else.
+    # Symbols are looked up only in the libraries that Pillow's own module is linked to.
     pillow = ctypes.CDLL(_imaging.__file__)
     for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-        set_handler = getattr(pillow, name, None)  # absent where Pillow was built without libtiff
+        set_handler = getattr(pillow, name, None)  # missing if Pillow was built without libtiff
         if set_handler is not None:
             set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
             set_handler(None)
@@ -284,7 +285,7 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def _turn_upright(pixels: RGBImage, *, orientation: int) -> RGBImage:
-    """Undo an EXIF orientation (CIPA DC-008, tag 0x0112: 1 upright, 2 to 8 mirrored or turned)."""
+    """Undo an EXIF orientation (CIPA DC-008, tag 0x0112: 1 upright, 2 to 8 mirrored or rotated)."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -295,7 +296,7 @@ def _turn_upright(pixels: RGBImage, *, orientation: int) -> RGBImage:
 
 
 def _to_rgb(image: Image.Image) -> RGBImage:
-    """Return new (H, W, 3) uint8 pixels of a loaded picture of any mode."""
+    """Return the pixels of a loaded image of any mode as a new (H, W, 3) uint8 array."""
     width, height = image.size
     convert = _band_converter(image)
     pixels = np.empty((height, width, 3), np.uint8)
@@ -311,7 +312,7 @@ def _bands(image: Image.Image) -> Iterator[tuple[int, int]]:
 
 
 def _band_converter(image: Image.Image) -> Callable[[Image.Image], npt.NDArray[np.uint8]]:
-    """Return the function that turns a horizontal band of this picture into uint8 RGB or (h, w, 1) grey."""
+    """Return a function that converts a horizontal band of the image to uint8 RGB or (h, w, 1) grey."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         low, high = _grey_range(image)
         transparent = image.info.get("transparency")
@@ -327,7 +328,7 @@ def _band_converter(image: Image.Image) -> Callable[[Image.Image], npt.NDArray[n
 
 
 def _lay_on_white(band: Image.Image) -> npt.NDArray[np.uint8]:
-    if band.mode == "La":  # Pillow converts premultiplied grey to LA alone
+    if band.mode == "La":  # Pillow converts premultiplied grey only to LA
         band = band.convert("LA")
     rgba = band.convert("RGBA")
     white = Image.new("RGB", band.size, (255, 255, 255))
@@ -336,7 +337,7 @@ def _lay_on_white(band: Image.Image) -> npt.NDArray[np.uint8]:
 
 
 def _grey_range(image: Image.Image) -> tuple[float, float]:
-    """Return the values that become 0 and 255; see ``decode_image``."""
+    """Return the values that are scaled to 0 and 255; see ``decode_image``."""
     if image.mode.startswith("I;16"):
         return 0, 65535
     low, high = np.inf, -np.inf
@@ -355,9 +356,9 @@ def _grey_to_8_bit(
     values: npt.NDArray[np.generic], low: float, high: float, transparent: object
 ) -> npt.NDArray[np.uint8]:
     span = high - low
-    with np.errstate(invalid="ignore"):  # infinities and NaN of float pictures
+    with np.errstate(invalid="ignore"):  # float images may contain infinities and NaN
         scaled = (values.astype(np.float64) - low) * 255 / span if span > 0 else np.zeros(values.shape)
     grey = np.clip(np.nan_to_num(scaled, nan=0, posinf=255, neginf=0) + 0.5, 0, 255).astype(np.uint8)
-    if isinstance(transparent, int):  # the one see-through grey of a 16-bit PNG
+    if isinstance(transparent, int):  # the transparent grey value of a 16-bit PNG
         grey[values == transparent] = 255
     return grey[:, :, None]

@@ -1,4 +1,4 @@
-"""What EXIF says about a picture: orientation, time, place. Broken EXIF says nothing and never fails."""
+"""Orientation, capture time and position from EXIF. Broken EXIF counts as missing and never raises."""
 
 import math
 import struct
@@ -24,11 +24,11 @@ _BROKEN_EXIF = (
     ValueError,
     struct.error,
 )
-"""What Pillow, and reading values of the wrong type, raise on broken EXIF."""
+"""Exceptions that Pillow and values of the wrong type raise for broken EXIF."""
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF, else XMP, orientation of a loaded picture, 1 to 8; 1 if missing or invalid."""
+    """Return the EXIF (or XMP) orientation of a loaded image, 1 to 8; 1 if missing or invalid."""
 
     def read() -> int:
         value = image.getexif().get(ExifTags.Base.Orientation)
@@ -38,7 +38,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def captured_s_of(image: Image.Image) -> float | None:
-    """Return ``DateTimeOriginal`` in seconds since 1970 UTC; without an offset it is taken as UTC."""
+    """Return ``DateTimeOriginal`` in seconds since 1970 UTC; a time without an offset is taken as UTC."""
 
     def read() -> float:
         tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
@@ -58,7 +58,7 @@ def place_of(image: Image.Image) -> tuple[float, float] | None:
         tags = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
         latitude = _degrees(tags[ExifTags.GPS.GPSLatitude])
         longitude = _degrees(tags[ExifTags.GPS.GPSLongitude])
-        if not (0 <= latitude <= 90 and 0 <= longitude <= 180):  # NaN fails as well
+        if not (0 <= latitude <= 90 and 0 <= longitude <= 180):  # also rejects NaN
             return None
         north = {"N": 1, "S": -1}[_text(tags[ExifTags.GPS.GPSLatitudeRef])]
         east = {"E": 1, "W": -1}[_text(tags[ExifTags.GPS.GPSLongitudeRef])]

@@ -1,7 +1,7 @@
-"""Limits on what is read: defaults of settings, and of functions that are called without any."""
+"""Default limits on image files, for settings and for functions that are called without a limit."""
 
 MAX_PIXELS = 100_000_000
-"""Width times height of a picture: about 0.8 GB while it is decoded, and more than any phone takes."""
+"""Maximum width times height of an image: about 0.8 GB during decoding, and more than any phone produces."""
 
 MAX_BYTES = 500_000_000
-"""Length of a file: bounds memory before the header is known."""
+"""Maximum size of a file in bytes, which limits memory before the header is known."""

@@ -1,11 +1,10 @@
-"""File paths as URIs: the form in which the index stores where a picture lies.
+"""File paths as URIs, the form in which the index stores the locations of images.
 
-``file:`` URIs percent-encode every byte that is not plain ASCII, so a name that is not valid UTF-8 survives
-the round trip through JSON, which a bare path does not.
+``file:`` URIs percent-encode every byte that is not plain ASCII, so a name that is not valid UTF-8 survives a
+round trip through JSON. A plain path does not.
 
-One place has one URI, the canonical one: ``canonical_uri`` resolves ``~``, ``..``, links in the folders above
-a file, and the form of Unicode that a name was typed in. Ingests, filters, deletions and ``segdex sync`` all
-go through it.
+Each file or folder has one canonical URI. ``canonical_uri`` resolves ``~``, ``..``, links in the folders
+above a file, and the Unicode form of a name. Ingests, filters, deletions and ``segdex sync`` all use it.
 """
 
 import os
@@ -15,18 +14,18 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 
 def canonical_uri(place: str | Path) -> str:
-    """Return the one URI of a place, however it is written.
+    """Return the canonical URI of a file or folder.
 
-    A link that stands for a folder is followed. A link that stands for a file keeps its own name: what lies
-    behind it may have a name that nobody knows, as in a store of git-annex. A name that does not exist is
-    looked for composed (NFC) and decomposed (NFD), as file systems and keyboards differ in what they write.
+    A link to a folder is followed. A link to a file keeps its own name, because its target may have a
+    meaningless name, as in a git-annex store. A name that does not exist is also looked up in composed (NFC)
+    and decomposed (NFD) form, because file systems and keyboards use different forms.
 
     Args:
-        place: A path, with ``~`` or relative to the current folder, or a URI. URIs of other schemes than
-            ``file:`` are returned as they are.
+        place: A path, which may be relative or start with ``~``, or a URI. A URI with a scheme other than
+            ``file:`` is returned unchanged.
 
     Raises:
-        ValueError: If a path has a zero byte.
+        ValueError: If a path contains a null byte.
     """
     text = str(place)
     if urlsplit(text).scheme == "file":
@@ -42,7 +41,7 @@ def canonical_path(path: Path) -> Path:
     """Return the absolute path that ``canonical_uri`` names.
 
     Raises:
-        ValueError: If the path has a zero byte.
+        ValueError: If the path contains a null byte.
     """
     path = as_written(path.absolute())
     if path.name in ("", "..") or path.is_dir():
@@ -51,7 +50,7 @@ def canonical_path(path: Path) -> Path:
 
 
 def as_written(path: Path) -> Path:
-    """Return the path with each missing name in the form of Unicode that exists, if one does."""
+    """Return the path with each missing name replaced by its existing Unicode form (NFC or NFD), if any."""
     if path.exists() or str(path).isascii():
         return path
     found = Path(path.anchor)
@@ -62,10 +61,10 @@ def as_written(path: Path) -> Path:
 
 
 def spellings(uri: str) -> tuple[str, ...]:
-    """Return a ``file:`` URI and the same name composed (NFC) and decomposed (NFD), each once.
+    """Return a ``file:`` URI and its composed (NFC) and decomposed (NFD) forms, without duplicates.
 
-    A filter asks for them all: the place may be gone, or lie on another machine, so that nobody can say which
-    form the index holds.
+    A filter matches all forms: the file may be deleted or on another machine, so the form in the index is
+    unknown.
 
     Example:
         >>> spellings("file:///caf%C3%A9")
@@ -105,10 +104,10 @@ def uri_to_path(uri: str) -> Path:
 
 
 def uri_sources(uri: str) -> tuple[str, ...]:
-    """Return the URI and all folders above it, nearest first, as URIs.
+    """Return the URI and the URIs of all folders above it, nearest first.
 
-    They are stored with a segment as keywords, so that "all below this folder" is an exact keyword match
-    that every index can answer.
+    Segments store these URIs as keywords, so a search below a folder is an exact keyword match, which every
+    index supports.
 
     Example:
         >>> uri_sources("file:///a/b/c.jpg")
@@ -120,6 +119,6 @@ def uri_sources(uri: str) -> tuple[str, ...]:
 
 
 def display_path(uri: str) -> str:
-    """Return a text to show for a URI: its path, with what cannot be printed replaced."""
+    """Return the path of a URI for display, with unprintable characters replaced."""
     path = str(uri_to_path(uri))
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in path)

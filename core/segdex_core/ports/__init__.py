@@ -1,1 +1,1 @@
-"""What segdex asks of models, indexes and sources: one small protocol a file."""
+"""Protocols that models, indexes and sources implement."""

@@ -1,4 +1,4 @@
-"""Pictures and texts in one vector space."""
+"""Protocols of embedders, which embed images and texts in one vector space."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
@@ -11,16 +11,16 @@ from segdex_core.records import RGBImage, Vectors
 
 
 class Embedder(Protocol):
-    """A model that puts pictures and texts into one vector space; several threads may share one."""
+    """A model that embeds images and texts in one vector space. Threads may share it."""
 
     @property
     def name(self) -> str:
-        """Short name of model and source, for people."""
+        """Short name of model and source, for display."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever a vector can change: model, weights, preprocessing, prompt template."""
+        """Text that changes whenever a vector can change: model, weights, preprocessing, prompt template."""
         ...
 
     @property
@@ -29,65 +29,65 @@ class Embedder(Protocol):
         ...
 
     def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
-        """Return one unit row for each picture or crop, of any sizes; (0, dim) for none."""
+        """Return (n, dim) unit vectors of n images or crops of any sizes; (0, dim) for an empty sequence."""
         ...
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Return one unit row for each text.
+        """Return (n, dim) unit vectors of n texts.
 
         Raises:
-            QueryError: If a text is empty or longer than the model reads; the message says how long.
+            QueryError: If a text is empty or exceeds the model's limit, which the message states.
         """
         ...
 
 
 @runtime_checkable
 class DenseEmbedder(Protocol):
-    """An embedder that can also say how near each part of a picture is to a text."""
+    """An embedder that can also compute the similarity of each part of an image to a text."""
 
     def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
-        """Return how near each part of a picture is to each text.
+        """Return the similarity of each part of an image to each text.
 
         Args:
-            image: (H, W, 3) uint8, a picture or a part of one.
-            texts: (n, dim) unit rows of ``embed_texts``.
+            image: (H, W, 3) uint8, an image or a part of an image.
+            texts: (n, dim) unit vectors from ``embed_texts``.
 
         Returns:
-            (n, h, w) float32, cosines of about -1 to 1 in cells that cover the picture evenly.
+            (n, h, w) float32 cosine similarities, about -1 to 1, on an even grid over the image.
 
         Raises:
-            ModelError: If the architecture of the model has no such map.
+            ModelError: If the model's architecture does not support relevance maps.
         """
         ...
 
 
 @runtime_checkable
 class Vocabulary(Protocol):
-    """An embedder that has words of its own, such as the labels of a classifier."""
+    """An embedder with a vocabulary, such as the labels of a classifier."""
 
     def knows(self, text: str) -> bool:
-        """Return whether a text is one of them."""
+        """Return whether a text is in the vocabulary."""
         ...
 
 
 @runtime_checkable
 class RegionEmbedder(Protocol):
-    """An embedder that can also average one pass over a picture inside masks: a view of all for one price."""
+    """An embedder that can also embed all masks of an image from one forward pass."""
 
     @property
     def region_share(self) -> float | None:
-        """Share of regions in the ``mask`` view, beside blurred crops, that was measured to be best, 0 to 1.
+        """Best measured weight, 0 to 1, of regions in the ``mask`` view; blurred crops have the rest.
 
-        None where the architecture of the model has no regions.
+        None if the model's architecture does not support regions.
         """
         ...
 
     def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
-        """Return one unit row for each mask of a picture, (0, dim) for none.
+        """Return (n, dim) unit vectors of n masks of an image; (0, dim) for no masks.
 
         Args:
-            image: (H, W, 3) uint8, the whole picture.
-            masks: n masks (H, W), none empty; one is read at a time.
+            image: (H, W, 3) uint8, the whole image.
+            masks: n non-empty (H, W) masks, which are read one at a time.
 
         Raises:
             ModelError: If ``region_share`` is None.

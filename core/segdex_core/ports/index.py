@@ -1,4 +1,4 @@
-"""Segments with their vectors, and the ledger of pictures."""
+"""Protocols of an index: segments with their vectors, and the ledger of images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
@@ -23,15 +23,15 @@ from segdex_core.records import (
 
 
 class IndexReader(Protocol):
-    """What is asked of an index."""
+    """Read operations of an index."""
 
     @property
     def location(self) -> str:
-        """Where it is, for people: ``edge:PATH``, ``http://HOST:PORT`` or ``memory``."""
+        """Location of the index, for display: ``edge:PATH``, ``http://HOST:PORT`` or ``memory``."""
         ...
 
     def fingerprint(self) -> IndexFingerprint | None:
-        """Return what filled the index, None when there is none yet."""
+        """Return the fingerprint of the index, or None if there is no index yet."""
         ...
 
     def query_fused(
@@ -47,141 +47,143 @@ class IndexReader(Protocol):
         """Return the segments with the largest weighted mean of dot products plus object score, best first.
 
         Args:
-            vectors: (dim,) float32 by view.
-            weights: Share of each view, 0 or more, not all 0.
-            object_weight: What the object score counts beside that mean, 0 or more.
-            limit: At most this many.
-            where: Conditions on the payload.
-            exact: Compare with every vector instead of walking the HNSW graph.
+            vectors: Query vector (dim,) float32 of each view.
+            weights: Weight of each view, 0 or more, not all 0.
+            object_weight: Weight of the object score that is added to the mean, 0 or more.
+            limit: Maximum number of segments.
+            where: Conditions that segments must meet.
+            exact: Whether to compare with every vector instead of searching the HNSW graph.
         """
         ...
 
     def view_segments(
         self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
     ) -> dict[UUID, ViewedSegment]:
-        """Return those of some segments that exist, with the dot product of each view."""
+        """Return the existing segments among ``segment_ids``, with the dot product of each view."""
         ...
 
     def get_segments(self, segment_ids: Sequence[UUID]) -> list[SegmentRecord]:
-        """Return the segments that exist, in the order asked for."""
+        """Return the existing segments, in the order of ``segment_ids``."""
         ...
 
     def get_vectors(
         self, segment_ids: Sequence[UUID]
     ) -> Mapping[UUID, Mapping[str, npt.NDArray[np.float32]]]:
-        """Return the (dim,) vectors by view of the segments that exist."""
+        """Return the (dim,) vectors of the existing segments, by view."""
         ...
 
     def get_images(self, image_ids: Sequence[UUID]) -> list[ImageRecord]:
-        """Return the pictures that exist, in the order asked for."""
+        """Return the records of the existing images, in the order of ``image_ids``."""
         ...
 
     def get_image_vectors(self, image_ids: Sequence[UUID]) -> Mapping[UUID, npt.NDArray[np.float32]]:
-        """Return the (dim,) whole-picture vectors of the pictures that exist."""
+        """Return the (dim,) whole-image vectors of the existing images."""
         ...
 
     def scroll_segments(self, where: SegmentFilter = EVERYTHING) -> Iterator[SegmentRecord]:
-        """Yield all matching segments in the order of their ids."""
+        """Yield all matching segments, ordered by id."""
         ...
 
     def scroll_images(self) -> Iterator[ImageRecord]:
-        """Yield the whole ledger in the order of the ids."""
+        """Yield all image records, ordered by id."""
         ...
 
     def counts(self, where: SegmentFilter = EVERYTHING) -> IndexCounts:
-        """Return the exact numbers of pictures and of matching segments."""
+        """Return the exact numbers of all images and of matching segments."""
         ...
 
     def count_images(self, status: ImageStatus) -> int:
-        """Return the exact number of pictures with a status."""
+        """Return the exact number of images with a status."""
         ...
 
 
 class IndexWriter(Protocol):
-    """What changes the pictures and segments of an index.
+    """Write operations on images and segments.
 
     All writes are idempotent, and durable when they return.
 
-    Several processes may write to one index. The record of a picture has a ``revision`` that the index counts
-    up: a write holds only if the index still has the revision that the record was read with. So change a
-    record with ``dataclasses.replace``, which keeps its revision, and where ``IndexConflictError`` is raised,
-    read the record again, merge, and write again.
+    Several processes may write to one index. The record of an image has a ``revision`` that the index
+    increments: a write succeeds only if the index still has the revision that was read. Change a record with
+    ``dataclasses.replace``, which keeps its revision. After an ``IndexConflictError``, read the record again,
+    merge, and write again.
     """
 
     def upsert_segments(self, segments: EmbeddedSegments) -> None:
-        """Write segments with their vectors; the same id again overwrites."""
+        """Write segments with their vectors. An existing segment with an equal id is overwritten."""
         ...
 
     def upsert_image(self, record: ImageRecord, vector: Vectors) -> ImageRecord:
-        """Write a line of the ledger with the (1, dim) vector of the whole picture.
+        """Write the record of an image with the (1, dim) vector of the whole image.
 
-        It is written if the picture has no line yet, or the line has the revision of ``record``. A record
-        with revision 0, as a new one has, replaces none. A line that says the same already is left as it is.
+        The record is written if the image has no stored record, or a stored record with the revision of
+        ``record``. A new record has revision 0 and never replaces a stored one. A stored record with equal
+        content is left unchanged.
 
         Returns:
-            The record as it is stored, with its new revision.
+            The stored record, with its new revision.
 
         Raises:
-            IndexConflictError: If the picture has a line that says something else.
+            IndexConflictError: If the stored record has another revision and other content.
         """
         ...
 
     def update_image(self, record: ImageRecord) -> ImageRecord:
-        """Replace the payload of a known picture, and what its segments repeat of it. Vectors stay.
+        """Replace the record of a stored image and its copies in the segments. Vectors are kept.
 
-        Its segments repeat ``sources`` (``uri_sources`` of all its files), ``tags`` and ``captured_s``. They
-        are written first and the ledger last, so that a crash is repaired by doing it again.
+        Segments have copies of ``sources`` (``uri_sources`` of all files), ``tags`` and ``captured_s``. The
+        copies are written first and the record last, so that a repeated call repairs a crash.
 
         Returns:
-            The record as it is stored, with its new revision.
+            The stored record, with its new revision.
 
         Raises:
-            IndexConflictError: If its line has another revision and says something else, or is not there.
+            IndexConflictError: If the stored record has another revision and other content, or does not
+                exist.
         """
         ...
 
     def delete_segments(self, image_id: UUID) -> None:
-        """Delete all segments of a picture."""
+        """Delete all segments of an image."""
         ...
 
     def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
-        """Delete a picture: its line of the ledger first, then its segments.
+        """Delete an image: its record first, then its segments.
 
-        So a crash in between leaves a picture that the next ingest does again. A picture that is not there is
-        deleted already.
+        After a crash in between, the next ingest processes the image again. It is not an error if the image
+        does not exist.
 
         Args:
-            image_id: The picture.
-            revision: Delete only what was read with this revision; None deletes whatever is there.
+            image_id: Id of the image.
+            revision: Revision that the stored record must have; None deletes any revision.
 
         Raises:
-            IndexConflictError: If the picture has another revision.
+            IndexConflictError: If the image has another revision.
         """
         ...
 
 
 class IndexAdmin(Protocol):
-    """What is done to an index as a whole. An index of an older schema is migrated when it is opened."""
+    """Operations on a whole index. An index with an older schema is migrated when it is opened."""
 
     def ensure(self, wanted: IndexFingerprint) -> None:
-        """Create the index for ``wanted``, or check that it already is one for it.
+        """Create the index for ``wanted``, or check that the existing index matches ``wanted``.
 
         Raises:
-            IndexMismatchError: If it was filled by another embedder, or with other views.
-            IndexVersionError: If it has a newer schema.
+            IndexMismatchError: If the index was filled by another embedder, or with other views.
+            IndexVersionError: If the index has a newer schema.
         """
         ...
 
     def remember(self, fingerprint: IndexFingerprint) -> None:
-        """Store a changed fingerprint: other defaults for the next ingest, the same vectors.
+        """Store a fingerprint with other defaults for the next ingest. Vectors are kept.
 
         Raises:
-            IndexMismatchError: If the vectors would be others.
+            IndexMismatchError: If ``fingerprint`` has another embedder, dimension or views.
         """
         ...
 
     def optimize(self) -> None:
-        """Build what makes queries fast (the HNSW graph); may take minutes on a large embedded index."""
+        """Build the HNSW graph, which makes queries fast. It may take minutes for a large embedded index."""
         ...
 
     def close(self) -> None:
@@ -190,4 +192,4 @@ class IndexAdmin(Protocol):
 
 
 class SegmentIndex(IndexReader, IndexWriter, IndexAdmin, Protocol):
-    """Segments with a vector for each view, and the ledger of pictures."""
+    """An index of segments with a vector for each view, and the ledger of images."""

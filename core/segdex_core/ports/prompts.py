@@ -1,4 +1,4 @@
-"""What goes into the decoder of a segmenter, and what comes out."""
+"""Inputs and outputs of the mask decoder of a segmenter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ FOREGROUND, BACKGROUND, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT, PADDING = 1, 0, 2, 3, -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompts:
-    """A batch of n prompts for one picture.
+    """A batch of n prompts for one image.
 
     Attributes:
-        points_xy: (n, p, 2) float32, pixels of the picture that was encoded, x first. A box is two points.
+        points_xy: (n, p, 2) float32 points in pixels of the encoded image, x first. A box is two points.
         labels: (n, p) int64: 1 foreground, 0 background, 2 and 3 the corners of a box, -1 padding.
-        mask_logits: (n, s, s) float32 logits of an earlier mask (about -32 to 32), or None; s is the
-            ``mask_px`` of the features that they are decoded of.
+        mask_logits: (n, s, s) float32 logits of earlier masks (about -32 to 32), or None; s is ``mask_px`` of
+            the image features.
     """
 
     points_xy: npt.NDArray[np.float32]
@@ -46,15 +46,15 @@ class Prompts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedMasks:
-    """What a decoder made of n prompts.
+    """Decoded masks of n prompts.
 
     Attributes:
-        logits: (n, m, s, s) float32 mask logits over the whole picture, clamped to -32..32; above 0 is the
-            object. m is 3 with ``multimask``, else 1; s is ``mask_px``. Of narrowed features, only their
-            part.
+        logits: (n, m, s, s) float32 mask logits of the whole image, clamped to -32..32; values above 0 are
+            the object. m is 3 with ``multimask`` and 1 without; s is ``mask_px``. Masks of narrowed features
+            cover only their part of the image.
         predicted_iou: (n, m) float32, the model's estimate of each mask's IoU.
-        tokens: (n, m, t) float32, what the decoder knows about each mask; in SAM 2 its mask token and the
-            IoU token, 512 numbers.
+        tokens: (n, m, t) float32 decoder tokens of each mask; in SAM 2, the mask token and the IoU token, 512
+            numbers.
     """
 
     logits: npt.NDArray[np.float32]
@@ -63,7 +63,7 @@ class DecodedMasks:
 
     @classmethod
     def join(cls, parts: Sequence["DecodedMasks"]) -> "DecodedMasks":
-        """Return the masks of several batches as one."""
+        """Return the masks of several batches as one batch."""
         return cls(
             logits=np.concatenate([part.logits for part in parts]),
             predicted_iou=np.concatenate([part.predicted_iou for part in parts]),

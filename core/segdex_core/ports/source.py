@@ -1,4 +1,4 @@
-"""Where pictures lie: list them, ask for their version, read them."""
+"""Protocol of an image source, which lists files, reports their versions, and reads them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """What a source knows of a file without reading it; another version means that the bytes may differ.
+    """Metadata of a file, known without reading it. If the metadata changes, the bytes may differ.
 
     Attributes:
-        size_bytes: Length of the file.
+        size_bytes: Size of the file in bytes.
         mtime_ns: Modification time in nanoseconds since 1970 UTC.
     """
 
@@ -20,11 +20,11 @@ class FileVersion:
 
 @dataclass(frozen=True, slots=True)
 class ListingProblem:
-    """A folder, or something in it, that could not be listed.
+    """A folder, or an entry of a folder, that could not be listed.
 
     Attributes:
-        uri: URI of the place, as it was reached.
-        reason: One line.
+        uri: URI of the folder or entry, by the path that the listing took.
+        reason: Reason in one line.
     """
 
     uri: str
@@ -33,11 +33,11 @@ class ListingProblem:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a source lists.
+    """Result of ``Source.list``.
 
     Attributes:
-        uris: Canonical URIs of files (``segdex_core.media.uris``), each once, in the order to ingest them.
-        problems: What could not be listed; the listing went on without it.
+        uris: Canonical URIs of files (see ``segdex_core.media.uris``), without duplicates, in ingest order.
+        problems: Folders and entries that could not be listed and were skipped.
     """
 
     uris: tuple[str, ...]
@@ -45,17 +45,17 @@ class Listing:
 
 
 class Source(Protocol):
-    """Reads places of one kind, such as the files of this machine."""
+    """A source of one kind, such as the files of this machine."""
 
     def list(
         self, places: Sequence[str], *, include_hidden: bool = False, exclude: Sequence[str] = ()
     ) -> Listing:
-        """Return the files that places name, whatever they hold.
+        """Return the files that ``places`` name, whatever their content.
 
         Args:
-            places: Files, folders and patterns, at least one.
-            include_hidden: Take names that start with a dot too.
-            exclude: Patterns of names to leave out.
+            places: Files, folders and glob patterns; at least one.
+            include_hidden: Whether to include names that start with a dot.
+            exclude: Patterns of names to skip.
 
         Raises:
             UsageError: If a place does not exist, or a pattern matches nothing.
@@ -66,19 +66,19 @@ class Source(Protocol):
         """Return the version of a file.
 
         Raises:
-            ImageUnreadableError: If it is gone, or must not be read.
+            ImageUnreadableError: If the file does not exist or cannot be read.
         """
         ...
 
     def exists(self, uri: str) -> bool:
-        """Return whether there is a file."""
+        """Return whether the file exists."""
         ...
 
     def read(self, uri: str, *, max_bytes: int) -> bytes:
         """Return the bytes of a file.
 
         Raises:
-            ImageUnreadableError: If it is gone, must not be read, or is not a regular file.
-            ImageTooLargeError: If it is longer than ``max_bytes``.
+            ImageUnreadableError: If the file does not exist, cannot be read, or is not a regular file.
+            ImageTooLargeError: If the file is larger than ``max_bytes``.
         """
         ...

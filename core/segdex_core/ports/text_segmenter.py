@@ -1,4 +1,4 @@
-"""EVF-SAM2 behind two calls: masks of what a text names."""
+"""Protocols of text-prompted segmenters, such as EVF-SAM2."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -8,45 +8,45 @@ from segdex_core.records import RGBImage
 
 
 class TextFeatures(Protocol):
-    """A picture as a text-prompted segmenter encoded it; serves any number of texts."""
+    """Features of an image for a text-prompted segmenter, usable with any number of texts."""
 
     @property
     def size_hw(self) -> tuple[int, int]:
-        """Height and width in pixels of the picture that was encoded."""
+        """Height and width of the encoded image in pixels."""
         ...
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that it holds."""
+        """Size in memory in bytes."""
         ...
 
 
 class TextSegmenter(Protocol):
-    """EVF-SAM2 behind two calls: masks of what a text names."""
+    """A model that segments the objects that a text names, such as EVF-SAM2."""
 
     @property
     def name(self) -> str:
-        """Short name of model and source, for people."""
+        """Short name of model and source, for display."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the masks can change."""
+        """Text that changes whenever the masks can change."""
         ...
 
     def encode(self, images: Sequence[RGBImage]) -> Sequence[TextFeatures]:
-        """Return the features of each picture."""
+        """Return the features of each image."""
         ...
 
     def decode(
         self, features: Sequence[TextFeatures], texts: Sequence[str], *, semantic: bool = False
     ) -> DecodedMasks:
-        """Return one mask for each pair of a picture and a text.
+        """Return one mask for each pair of an image and a text.
 
         Args:
-            features: n pictures; the same one may come several times.
+            features: Features of n images; an image may occur several times.
             texts: n texts.
-            semantic: Ask for all objects of a kind instead of one.
+            semantic: Whether to segment all objects of a kind instead of one object.
 
         Raises:
             QueryError: If a text is empty or too long.

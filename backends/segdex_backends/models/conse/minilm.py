@@ -1,7 +1,7 @@
-"""all-MiniLM-L6-v2 on numpy arrays: a search by text loads no torch, which would take seconds.
+"""all-MiniLM-L6-v2 in numpy, so that a text search does not load torch, which takes seconds.
 
-The model is BERT (Devlin et al. 2018, arXiv 1810.04805) with 6 layers, and a text is the mean of the last
-hidden states of its word pieces, as sentence-transformers makes it. The tests compare it with that.
+The model is BERT (Devlin et al. 2018, arXiv 1810.04805) with 6 layers. As in sentence-transformers, the
+vector of a text is the mean of the last hidden states of its word pieces. The tests compare both.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,28 +21,28 @@ from segdex_core.records import Vectors
 Floats = npt.NDArray[np.float32]
 
 WEIGHTS_FILE, TOKENIZER_FILE = "model.safetensors", "tokenizer.json"
-"""What is read of a folder."""
+"""Files that are read from the model's folder."""
 
 DIM = 384
 """Length of a vector."""
 
 _LAYERS, _HEADS, _INNER, _POSITIONS, _KINDS = 6, 12, 1536, 512, 2
 _EPSILON = 1e-12
-"""``config.json`` of the model."""
+"""From ``config.json`` of the model."""
 
 
 class MiniLM:
-    """Texts to vectors; several threads may share one. Made by ``load``."""
+    """Embeds texts. Threads may share an instance. ``load`` creates instances."""
 
     def __init__(self, tokenizer: Tokenizer, network: "_Bert") -> None:
         self._tokenizer, self._network = tokenizer, network
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Return the model of a folder.
+        """Load the model from a folder.
 
         Raises:
-            ModelInvalidError: If a file of it is damaged or belongs to another model.
+            ModelInvalidError: If a file is damaged or belongs to another model.
         """
         try:
             tokenizer = _load_tokenizer(folder / TOKENIZER_FILE)
@@ -54,7 +54,7 @@ class MiniLM:
         return cls(tokenizer, network)
 
     def count_word_pieces(self, text: str) -> int:
-        """Return the number of word pieces with start and end marks, nothing cut."""
+        """Return the number of word pieces, start and end included, without truncation."""
         return len(self._tokenizer.encode(text).ids)
 
     def reads(self, text: str) -> bool:
@@ -64,7 +64,7 @@ class MiniLM:
         return any(piece != unknown and any(map(str.isalnum, piece)) for piece in encoded.tokens)
 
     def embed(self, texts: Sequence[str], *, batch_size: int) -> Vectors:
-        """Return (n, 384) unit rows: the mean of the last hidden states over the real word pieces."""
+        """Return (n, 384) unit vectors: normalised means of the last hidden states of the word pieces."""
         rows = [np.zeros((0, DIM), np.float32)]
         for start in range(0, len(texts), batch_size):
             batch = [self._tokenizer.encode(text).ids for text in texts[start : start + batch_size]]
@@ -72,7 +72,7 @@ class MiniLM:
             pieces = np.array([ids + [0] * (width - len(ids)) for ids in batch])
             is_real = np.array([[place < len(ids) for place in range(width)] for ids in batch])
             sums = (self._network(pieces, is_real) * is_real[..., None]).sum(axis=1)
-            # the mean has the same direction
+            # the sum has the direction of the mean
             rows.append(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12))
         return np.concatenate(rows)
 
@@ -81,9 +81,9 @@ def _load_tokenizer(path: Path) -> Tokenizer:
     content = path.read_text(encoding="utf-8")
     try:
         tokenizer = Tokenizer.from_str(content)
-    except Exception as error:  # it raises no narrower type
+    except Exception as error:  # tokenizers raises no narrower type
         raise ValueError(f"{path.name}: {one_line(error)}") from error
-    # the file asks for 128 pieces, always
+    # the file pads and truncates all texts to 128 pieces
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
@@ -97,7 +97,7 @@ class _Dense:
     def __call__(self, x: Floats) -> Floats:
         rows = x.reshape(
             -1, x.shape[-1]
-        )  # one product of matrices; of three axes numpy makes one for each text
+        )  # a single matrix product; with three axes, numpy computes one per text
         return (rows @ self.weight.T + self.bias).reshape(*x.shape[:-1], -1)
 
 
@@ -151,10 +151,10 @@ class _Bert:
 
     @classmethod
     def load(cls, path: Path, *, words: int) -> Self:
-        """Return the network of a file, as BERT names its parts.
+        """Load the network from a file with BERT's weight names.
 
         Raises:
-            KeyError, ValueError, OSError, SafetensorError: If it is another.
+            KeyError, ValueError, OSError, SafetensorError: If the file has another network.
         """
         arrays = load_file(path)
 
@@ -179,7 +179,7 @@ class _Bert:
         )
 
     def __call__(self, pieces: npt.NDArray[np.int64], is_real: npt.NDArray[np.bool_]) -> Floats:
-        """Return the (n, t, 384) last hidden states of (n, t) word pieces, some of them padding."""
+        """Return the (n, t, 384) last hidden states of (n, t) word pieces, which may include padding."""
         x = self.norm(self.words[pieces] + self.positions[: pieces.shape[1]] + self.kind)
         hidden = np.where(is_real, np.float32(0), np.float32(-np.inf))[:, None, None, :]
         for layer in self.layers:
@@ -202,16 +202,16 @@ def _layer(name: str, dense: Callable[..., _Dense], norm: Callable[[str], _Norm]
 
 _ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 _ERF_SCALE = 0.3275911
-"""Abramowitz and Stegun 1964, 7.1.26: erf within 2e-7. Importing scipy's would take a quarter second."""
+"""Abramowitz and Stegun 1964, 7.1.26: erf within 2e-7. Importing scipy's erf takes a quarter second."""
 
 
 def _gelu(x: Floats) -> Floats:
-    """Return x times the share of a normal distribution below it (Hendrycks and Gimpel 2016)."""
+    """Return x times the normal cumulative distribution at x (Hendrycks and Gimpel 2016)."""
     z = np.abs(x) * np.float32(np.sqrt(0.5))
     t = 1 / (1 + np.float32(_ERF_SCALE) * z)
     polynomial = np.zeros_like(t)
     for factor in _ERF:
         polynomial = polynomial * t + np.float32(factor)
-    beyond = polynomial * t * np.exp(-z * z) / 2  # the share in one tail
+    beyond = polynomial * t * np.exp(-z * z) / 2  # the probability of one tail
     gelu: Floats = x * np.where(x < 0, beyond, 1 - beyond)
     return gelu

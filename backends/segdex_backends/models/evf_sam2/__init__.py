@@ -1,1 +1,1 @@
-"""EVF-SAM2: masks of what a text names."""
+"""EVF-SAM2: segmentation of objects that a text names."""

@@ -1,8 +1,8 @@
-"""BEiT-3 (Wang et al. 2022, arXiv 2208.10442): picture and text in one transformer from the first layer on.
+"""BEiT-3 (Wang et al. 2022, arXiv 2208.10442): one transformer for image and text tokens.
 
-No maintained package has the whole model; this is what inference needs of torchscale 0.2.0
-(``torchscale/model/BEiT3.py``, ``architecture/encoder.py``, ``component/multiway_network.py``) under the
-original names of the weights, so that published files load as they are.
+No maintained package has the whole model. This module has the parts of torchscale 0.2.0 that inference needs
+(``torchscale/model/BEiT3.py``, ``architecture/encoder.py``, ``component/multiway_network.py``). Weights have
+their original names, so published files load unchanged.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ PATCH_PX = 16
 IMAGE_PX = 224
 PATCHES = (IMAGE_PX // PATCH_PX) ** 2
 MAX_TEXT_TOKENS = 1022
-"""Start and end marks included: there are 1,024 text positions, the first two of which are never used."""
+"""Maximum number of text tokens, start and end included; the first two of 1,024 positions are never used."""
 
-_FIRST_POSITION = 2  # fairseq's habit, which torchscale keeps
+_FIRST_POSITION = 2  # fairseq's offset, which torchscale keeps
 _NORM_EPS = 1e-5
 
 
 class Multiway(nn.Module):
-    """Two copies of a module: ``A`` for the tokens of the picture, ``B`` for those of the text."""
+    """Two copies of a module: ``A`` for image tokens, ``B`` for text tokens."""
 
     def __init__(self, make: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Multiway(nn.Module):
         self.B = make()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return both parts of (n, 1 + 196 + t, dim) through their own copies."""
+        """Return ``A`` of the image tokens and ``B`` of the text tokens of (n, 1 + 196 + t, dim)."""
         picture, text = x[:, : 1 + PATCHES], x[:, 1 + PATCHES :]
         return torch.cat([self.A(picture), self.B(text)], dim=1)
 
@@ -85,7 +85,7 @@ class _VisionEmbed(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))  # of the training task; never used here
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))  # used only in training
         self.proj = nn.Conv2d(3, dim, kernel_size=PATCH_PX, stride=PATCH_PX)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -109,8 +109,8 @@ class _Encoder(nn.Module):
         """Return the (n, 1 + 196 + t, dim) tokens after all layers.
 
         Args:
-            picture: (n, 1 + 196, dim)
-            text: (n, t, dim)
+            picture: (n, 1 + 196, dim) image tokens.
+            text: (n, t, dim) text tokens.
             real: (n, t) bool, False for padding.
         """
         parts = []
@@ -134,10 +134,10 @@ class Beit3(nn.Module):
 
     Args:
         dim: Width of a token.
-        heads: Attention heads.
+        heads: Number of attention heads.
         hidden: Width between the two layers of a feed-forward network.
-        layers: How many layers.
-        vocabulary: How many text tokens there are.
+        layers: Number of layers.
+        vocabulary: Number of tokens in the text vocabulary.
     """
 
     def __init__(self, *, dim: int, heads: int, hidden: int, layers: int, vocabulary: int) -> None:
@@ -148,15 +148,15 @@ class Beit3(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], *, heads: int) -> "Beit3":
-        """Return the model with these weights; its sizes are those of their shapes.
+        """Return a model with the given weights, whose shapes determine its sizes.
 
         Args:
             state: The weights under their original names, without a prefix.
-            heads: Attention heads, which no shape tells.
+            heads: Number of attention heads, which the shapes do not determine.
 
         Raises:
-            KeyError: If a weight that tells a size is missing.
-            RuntimeError: If another is missing or has another shape.
+            KeyError: If a weight that determines a size is missing.
+            RuntimeError: If any other weight is missing, or a shape is wrong.
         """
         vocabulary, dim = state["text_embed.weight"].shape
         layers = {key.split(".")[2] for key in state if key.startswith("encoder.layers.")}
@@ -169,11 +169,11 @@ class Beit3(nn.Module):
         return model
 
     def forward(self, pixels: Tensor, token_ids: Tensor, real: Tensor) -> Tensor:
-        """Return (n, dim), the [CLS] token that has seen picture and text.
+        """Return the (n, dim) [CLS] tokens, which encode image and text.
 
         Args:
             pixels: (n, 3, 224, 224), -1 to 1.
-            token_ids: (n, t) int64, at most ``MAX_TEXT_TOKENS``.
+            token_ids: (n, t) int64, where t is at most ``MAX_TEXT_TOKENS``.
             real: (n, t) bool, False for padding.
         """
         tokens = self.encoder(self.vision_embed(pixels), self.text_embed(token_ids), real)

@@ -1,8 +1,8 @@
-"""EVF-SAM2 (Zhang et al. 2024, arXiv 2406.20076): masks of what a text names.
+"""EVF-SAM2 (Zhang et al. 2024, arXiv 2406.20076): segmentation of objects that a text names.
 
-BEiT-3 reads picture and text together; its [CLS] token, through two layers, is the one prompt token of
-SAM 2's mask decoder. The facts are those of the published code, commit 9935dc52: ``model/evf_sam2.py``,
-``inference.py``.
+BEiT-3 encodes image and text together. A two-layer projection turns its [CLS] token into the only prompt
+token of SAM 2's mask decoder. All steps and constants follow the published code, commit 9935dc52:
+``model/evf_sam2.py``, ``inference.py``.
 """
 
 import json
@@ -32,24 +32,26 @@ from segdex_core.records import RGBImage
 from segdex_core.settings import ModelPrecision
 
 DecodeRule = Literal["single", "best"]
-"""``single``: SAM 2's single mask, or the best of three where it is not stable. ``best``: of three masks the
-one of the highest predicted IoU. Each checkpoint was trained and evaluated by one of them."""
+"""``single``: SAM 2's single mask, or the best of three masks if it is not stable. ``best``: the mask with
+the highest predicted IoU of three masks. Each checkpoint was trained and evaluated with one of these
+rules."""
 
 _ADAPTER_VERSION = 1
 _BEIT3, _PROJECTION, _SAM2 = "mm_extractor.beit3.", "text_hidden_fcs.0.", "visual_model."
 _HEADS = {"base": 12, "large": 16}  # torchscale's BEiT3 of EVF, model/unilm/beit3/modeling_utils.py
 _PIXELS_MEAN, _PIXELS_STD = 0.5, 0.5
-# ImageNet's in units of bytes, inference.py:44-72
+# ImageNet's, on the scale 0 to 255, inference.py:44-72
 _SAM_MEAN, _SAM_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EvfFeatures:
-    """A picture as EVF-SAM2 encoded it.
+    """Features of an image for EVF-SAM2.
 
     Attributes:
-        sam2: For the mask decoder.
-        pixels: (1, 3, 224, 224) float32 for BEiT-3, -1 to 1: it reads the picture anew with each text.
+        sam2: Features for the mask decoder.
+        pixels: (1, 3, 224, 224) float32 input of BEiT-3, -1 to 1, which encodes the image again with each
+            text.
     """
 
     sam2: ImageFeatures
@@ -57,17 +59,17 @@ class EvfFeatures:
 
     @property
     def size_hw(self) -> tuple[int, int]:
-        """Height and width in pixels of the picture."""
+        """Height and width of the image in pixels."""
         return self.sam2.size_hw
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that it holds."""
+        """Size in memory in bytes."""
         return self.sam2.nbytes + self.pixels.nbytes
 
 
 class EvfSam2:
-    """Text-prompted masks on a CPU or a CUDA device. Made by ``load``."""
+    """Text-prompted segmenter on a CPU or a CUDA device. ``load`` creates instances."""
 
     def __init__(
         self,
@@ -102,22 +104,23 @@ class EvfSam2:
         decode_rule: DecodeRule | None = None,
         sam2_folder: Path | None = None,
     ) -> Self:
-        """Return the model of a hub repository or a folder.
+        """Load the model from a hub repository or a folder.
 
         Args:
-            source: ``YxZhang/evf-sam2-multitask``, ``YxZhang/evf-sam2`` or a folder with their files.
+            source: ``YxZhang/evf-sam2-multitask``, ``YxZhang/evf-sam2`` or a folder with the files of either.
             device: ``cpu``, ``cuda`` or ``cuda:N``.
             precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
             revision: Commit, tag or branch of the hub repository; None for its main branch.
-            decode_rule: None for the checkpoint's own: ``best`` where ``[semantic]`` is one of its tokens
-                (the multitask ones), else ``single``.
-            sam2_folder: SAM 2 for a checkpoint without ``visual_model`` weights, in the hub's layout.
+            decode_rule: Rule that chooses the mask. None for the checkpoint's own rule: ``best`` if
+                ``[semantic]`` is one of its tokens (multitask checkpoints), ``single`` if not.
+            sam2_folder: Folder of a SAM 2 in the hub's layout, for a checkpoint without ``visual_model``
+                weights.
 
         Raises:
-            UsageError: If the device is not there, or cannot compute in that precision.
-            ModelMissingError: If the folder, or a file of it, does not exist.
+            UsageError: If the device does not exist or does not support the precision.
+            ModelMissingError: If the folder, or a file in it, does not exist.
             ModelUnavailableError: If the hub does not answer and nothing is cached.
-            ModelInvalidError: If it is no EVF-SAM2 checkpoint.
+            ModelInvalidError: If the files are not an EVF-SAM2 checkpoint.
         """
         check_device(device, precision)
         folder = Path(source) if Path(source).is_dir() else _fetch(source, revision=revision)
@@ -152,16 +155,16 @@ class EvfSam2:
 
     @property
     def name(self) -> str:
-        """Short name of model and source, for people."""
+        """Short name of model and source, for display."""
         return self._name
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the masks can change."""
+        """Text that changes whenever the masks can change."""
         return self._fingerprint
 
     def encode(self, images: Sequence[RGBImage]) -> list[EvfFeatures]:
-        """Return the features of each picture; each serves any number of texts."""
+        """Return the features of each image, usable with any number of texts."""
         encoded = self.sam2.encode(images)
         return [
             EvfFeatures(features, beit3_pixels(image))
@@ -171,12 +174,12 @@ class EvfSam2:
     def decode(
         self, features: Sequence[TextFeatures], texts: Sequence[str], *, semantic: bool = False
     ) -> DecodedMasks:
-        """Return one mask for each pair of a picture and a text.
+        """Return one mask for each pair of an image and a text.
 
         Args:
-            features: n pictures; the same one may come several times.
+            features: Features of n images; an image may occur several times.
             texts: n texts.
-            semantic: Ask for all objects of a kind instead of one.
+            semantic: Whether to segment all objects of a kind instead of one object.
 
         Raises:
             QueryError: If a text is empty or too long.
@@ -194,7 +197,7 @@ class EvfSam2:
         return self.decode_ids(own, torch.from_numpy(ids), torch.from_numpy(real))
 
     def decode_ids(self, features: Sequence[EvfFeatures], token_ids: Tensor, real: Tensor) -> DecodedMasks:
-        """Return one mask for each pair of a picture and (n, t) padded token ids, (n, t) real or padding."""
+        """Return n masks for n images and (n, t) token ids; ``real`` is (n, t) bool, False for padding."""
         tokens = self.prompt_tokens(features, token_ids, real)
         parts = [
             self.sam2.decode_tokens(one.sam2, token[None, None], multimask=self.decode_rule == "best")
@@ -204,7 +207,7 @@ class EvfSam2:
 
     @torch.inference_mode()
     def prompt_tokens(self, features: Sequence[EvfFeatures], token_ids: Tensor, real: Tensor) -> Tensor:
-        """Return the (n, 256) prompt tokens of pairs of a picture and padded token ids."""
+        """Return the (n, 256) prompt tokens for n images and their padded token ids."""
         pixels = torch.cat([one.pixels for one in features]).to(self._device, self._dtype)
         cls_tokens = self.beit3(pixels, token_ids.to(self._device), real.to(self._device))
         tokens: Tensor = self._projection(cls_tokens)
@@ -212,7 +215,7 @@ class EvfSam2:
 
 
 def beit3_pixels(image: RGBImage) -> Tensor:
-    """Return the (1, 3, 224, 224) float32 input of BEiT-3: squashed, bicubic, not antialiased, -1 to 1."""
+    """Return the (1, 3, 224, 224) float32 input of BEiT-3, -1 to 1: resized bicubically, not antialiased."""
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(torch.float32) / 255
     squashed = functional.interpolate(
         pixels, size=(IMAGE_PX, IMAGE_PX), mode="bicubic", align_corners=False, antialias=False
@@ -221,9 +224,9 @@ def beit3_pixels(image: RGBImage) -> Tensor:
 
 
 def evf_preprocess(image: RGBImage, *, frame_px: int = FRAME_PX, device: str = "cpu") -> Tensor:
-    """Return the (1, 3, s, s) float32 input of EVF-SAM2's SAM 2: bytes squashed without antialiasing.
+    """Return the (1, 3, s, s) float32 input of EVF-SAM2's SAM 2: bytes resized without antialiasing.
 
-    Not what SAM 2 itself was trained with; the text token was.
+    SAM 2 was trained with other preprocessing, but EVF-SAM2's text token was trained with this one.
     """
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
     squashed = functional.interpolate(
@@ -234,7 +237,7 @@ def evf_preprocess(image: RGBImage, *, frame_px: int = FRAME_PX, device: str = "
 
 
 def _best_of(masks: DecodedMasks) -> DecodedMasks:
-    """Keep of one prompt's masks the one of the highest predicted IoU."""
+    """Return the mask of one prompt with the highest predicted IoU."""
     best = slice(int(masks.predicted_iou[0].argmax()), int(masks.predicted_iou[0].argmax()) + 1)
     return DecodedMasks(masks.logits[:, best], masks.predicted_iou[:, best], masks.tokens[:, best])
 
@@ -333,7 +336,7 @@ def _sam2(
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the weights under a prefix, without it, in float32: the published files mix precisions."""
+    """Return the weights under a prefix, without the prefix, in float32; published files mix precisions."""
     return {
         key.removeprefix(prefix): value.to(torch.float32)
         for key, value in state.items()

@@ -1,4 +1,4 @@
-"""The text side of EVF-SAM: XLM-R's numbering of BEiT-3's sentence pieces."""
+"""Tokenizer of EVF-SAM: BEiT-3's sentence pieces with XLM-R's token ids."""
 
 import json
 from pathlib import Path
@@ -14,21 +14,21 @@ SENTENCE_PIECE_FILE = "sentencepiece.bpe.model"
 ADDED_TOKENS_FILE = "added_tokens.json"
 
 SEMANTIC = "[semantic]"
-"""Put before a text, it asks for all objects of a kind instead of one (EVF-SAM, ``demo.py``)."""
+"""Prefix of a text that requests all objects of a kind instead of one object (EVF-SAM, ``demo.py``)."""
 
 START, PADDING, END, UNKNOWN = 0, 1, 2, 3
-"""Ids of fairseq's dictionary, by which XLM-R's pieces are shifted by one (``XLMRobertaTokenizer``)."""
+"""Special token ids of fairseq. XLM-R shifts its piece ids by one to match them (``XLMRobertaTokenizer``)."""
 
 
 class EvfTokenizer:
-    """Texts to token ids, as ``XLMRobertaTokenizer`` makes them.
+    """Converts texts to token ids as ``XLMRobertaTokenizer`` does.
 
     Args:
-        pieces: The file ``sentencepiece.bpe.model``.
-        semantic_id: Id of ``[semantic]`` where the checkpoint knows it as a token; else it is read as text.
+        pieces: Path of ``sentencepiece.bpe.model``.
+        semantic_id: Token id of ``[semantic]``; None if the checkpoint reads it as text.
 
     Raises:
-        ModelInvalidError: If the file is no sentence-piece model.
+        ModelInvalidError: If the file is not a sentence-piece model.
     """
 
     def __init__(self, pieces: Path, *, semantic_id: int | None) -> None:
@@ -41,7 +41,7 @@ class EvfTokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "EvfTokenizer":
-        """Return the tokenizer of a checkpoint's folder.
+        """Load the tokenizer from the folder of a checkpoint.
 
         Raises:
             ModelInvalidError: If a file cannot be read.
@@ -55,14 +55,14 @@ class EvfTokenizer:
         return cls(folder / SENTENCE_PIECE_FILE, semantic_id=semantic_id)
 
     def encode(self, text: str, *, semantic: bool) -> list[int]:
-        """Return the ids of a text between those of start and end.
+        """Return the token ids of a text with start and end tokens.
 
         Args:
-            text: What to look for.
-            semantic: Put ``[semantic]`` before it.
+            text: Query text.
+            semantic: Whether to put ``[semantic]`` before the text.
 
         Raises:
-            QueryError: If it is empty, or longer than the model reads.
+            QueryError: If the text is empty or has more than ``MAX_TEXT_TOKENS`` tokens.
         """
         if not text.strip():
             raise QueryError("the query text is empty: say what to look for")
@@ -71,7 +71,7 @@ class EvfTokenizer:
             ids.append(self.semantic_id)
         elif semantic:
             text = f"{SEMANTIC} {text}"
-        # unknown is 0 among the pieces; all others come one place later
+        # piece 0 is unknown; the ids of all other pieces are shifted by one
         ids += [piece + 1 if piece else UNKNOWN for piece in self._pieces.EncodeAsIds(text)]
         ids.append(END)
         if len(ids) > MAX_TEXT_TOKENS:
@@ -83,7 +83,7 @@ class EvfTokenizer:
 
 
 def pad_ids(texts: list[list[int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return (n, t) ids padded to the longest, and (n, t) which of them are real."""
+    """Return (n, t) ids padded to the longest text, and an (n, t) bool array that is False for padding."""
     longest = max(map(len, texts))
     ids = np.full((len(texts), longest), PADDING, np.int64)
     real = np.zeros((len(texts), longest), np.bool_)

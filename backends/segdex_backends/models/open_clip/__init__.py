@@ -1,1 +1,1 @@
-"""CLIP models that OpenCLIP knows."""
+"""CLIP models of OpenCLIP."""

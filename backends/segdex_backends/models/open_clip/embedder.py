@@ -1,4 +1,4 @@
-"""OpenCLIP behind the ``Embedder`` port: any built-in open_clip model, with hub weights or a local file."""
+"""``Embedder`` for any built-in open_clip model, with weights from the hub or a local file."""
 
 import difflib
 import hashlib
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import open_clip
 import torch
 
-# The base class of every transport error of the HTTP library that this huggingface_hub uses.
+# The base class of all transport errors of the HTTP library that huggingface_hub uses.
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import get_pretrained_cfg
@@ -39,24 +39,24 @@ from segdex_core.records import RGBImage, Vectors
 from segdex_core.settings import ModelPrecision
 
 _ADAPTER_VERSION = 1
-"""Raised whenever this file makes other vectors from the same weights."""
+"""Incremented whenever a change to this file changes vectors made with unchanged weights."""
 
 _MAX_ASPECT = 16
-"""A longer crop is cut to its middle first: open_clip would blow a 1x5000 line up to 224x1120000 pixels."""
+"""Longer crops are cut to their middle: open_clip would enlarge a 1x5000 line to 224x1120000 pixels."""
 
 _PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
 
 
 _DENSE_SCALE = 2
-"""Side of a picture whose patches are compared with texts, over the side that the model was trained on."""
+"""Side of an image whose patches or regions are embedded, divided by the side in the model's training."""
 
 
 class OpenClipEmbedder:
-    """Pictures and texts in the space of one OpenCLIP model. Made by ``load``.
+    """Embeds images and texts with one OpenCLIP model. ``load`` creates instances.
 
-    The vectors are those of open_clip by hand (its ``preprocess_val``, ``encode_image``, ``encode_text``), in
-    float32 and of unit length. ``preprocess_val`` runs on the device if ``on_device``, which unset holds for
-    CUDA, and rounds some pixels otherwise.
+    The vectors are those of open_clip's ``preprocess_val``, ``encode_image`` and ``encode_text``, in float32
+    and of unit length. With ``on_device``, the default on CUDA, ``preprocess_val`` runs on the device, which
+    rounds some pixels differently.
     """
 
     def __init__(
@@ -99,24 +99,24 @@ class OpenClipEmbedder:
         prompt_template: str = "a photo of a {}.",
         hub: Hub = HUB,
     ) -> Self:
-        """Return a model that is ready to embed; downloads its weights if they are not in the hub's cache.
+        """Load a model. Weights that are not in the hub's cache are downloaded.
 
         Args:
-            model_name: One of ``open_clip.list_models()``, such as ``ViT-B-32``.
-            pretrained: A tag of that model (``open_clip.list_pretrained_tags_by_model``), or the path of a
-                checkpoint file. Only a tag is looked for on the hub.
+            model_name: Name from ``open_clip.list_models()``, such as ``ViT-B-32``.
+            pretrained: Tag of the model (``open_clip.list_pretrained_tags_by_model``), or path of a
+                checkpoint file. Only tags are downloaded from the hub.
             device: ``cpu``, ``cuda``, ``cuda:1`` and so on.
-            batch_size: Pictures or texts in one forward pass.
-            precision: ``fp16`` and ``bf16`` only on CUDA.
-            prompt_template: A text is put in place of ``{}``; ``"{}"`` embeds it as it is. The default is the
-                first of the prompts of Radford et al. 2021, section 3.1.4.
-            hub: Where a tag is looked for.
+            batch_size: Number of images or texts in one forward pass.
+            precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
+            prompt_template: Template in which a text replaces ``{}``; ``"{}"`` embeds texts unchanged. The
+                default is the first prompt of Radford et al. 2021, section 3.1.4.
+            hub: Hub to download tags from.
 
         Raises:
-            UsageError: If device, precision or template do not fit.
+            UsageError: If the device, precision or template is invalid.
             ModelUnavailableError: If the hub does not answer and the files are not in its cache.
-            ModelMissingError: If ``pretrained`` is the path of a file that is not there.
-            ModelInvalidError: If the model or tag is unknown, or the file is no checkpoint of that model.
+            ModelMissingError: If ``pretrained`` is the path of a file that is missing or unreadable.
+            ModelInvalidError: If the model or tag is unknown, or the file is not a checkpoint of the model.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
@@ -137,7 +137,7 @@ class OpenClipEmbedder:
                 pretrained=str(checkpoint),
                 precision=precision,
                 device=device,
-                # ViT-B-32 with the tag `openai` is wrong without QuickGELU; open_clip only warns.
+                # ViT-B-32 with the tag `openai` gives wrong vectors without QuickGELU; open_clip only warns.
                 force_quick_gelu=bool(tag_config.get("quick_gelu", False)),
                 **_preprocess_options(model_name, tag_config),
             )
@@ -165,7 +165,7 @@ class OpenClipEmbedder:
 
     @property
     def name(self) -> str:
-        """Model and weights, for people."""
+        """Model and weights, for display."""
         return self._name
 
     @property
@@ -179,29 +179,29 @@ class OpenClipEmbedder:
         return self._dim
 
     def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
-        """Return (n, dim) unit rows; a crop longer than 16:1 is seen by its middle (see ``_MAX_ASPECT``)."""
+        """Return (n, dim) unit vectors. A crop longer than 16:1 is cut to its middle."""
         rows = run_in_batches(
             self._encode_images, [_cut_middle(image) for image in images], batch_size=self._batch_size
         )
         return self._unit_rows(rows)
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Return (n, dim) unit rows of the texts, each put into the prompt template.
+        """Return (n, dim) unit vectors of the texts, each put into the prompt template.
 
         Raises:
-            QueryError: If a text is empty, not valid Unicode, or has more tokens than the model reads.
+            QueryError: If a text is empty, not valid Unicode, or has more tokens than the model allows.
         """
         prompts = [self._make_prompt(text) for text in texts]
         return self._unit_rows(run_in_batches(self._encode_texts, prompts, batch_size=self._batch_size))
 
     @torch.inference_mode()
     def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
-        """Return the (n, h, w) cosines of texts and patches, see ``naclip``.
+        """Return the (n, h, w) cosine similarities of texts and patches (see ``naclip``).
 
-        The picture is squashed to twice the model's own side on its longer side, in whole patches.
+        The longer side of the image is resized to twice the model's input side. Both sides are whole patches.
 
         Raises:
-            ModelInvalidError: If the model is no plain vision transformer.
+            ModelInvalidError: If the model is not a plain vision transformer.
         """
         patches = patch_features(self._visual, self._dense_pixels(image))
         maps: npt.NDArray[np.float32] = np.einsum("nd,hwd->nhw", texts, patches.cpu().numpy())
@@ -209,7 +209,7 @@ class OpenClipEmbedder:
 
     @property
     def region_share(self) -> float | None:
-        """See ``RegionEmbedder``: not measured with CLIP, so 0. None if it is no plain vision transformer."""
+        """See ``RegionEmbedder``. 0 (not measured for CLIP), or None without a plain vision transformer."""
         try:
             plain_transformer(self._visual)
         except ModelInvalidError:
@@ -218,12 +218,12 @@ class OpenClipEmbedder:
 
     @torch.inference_mode()
     def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
-        """Return (n, dim) unit rows of regions of a picture, see ``naclip.region_features``.
+        """Return (n, dim) unit vectors of n regions of an image (see ``naclip.region_features``).
 
-        The picture is squashed as for ``relevance``.
+        The image is resized as for ``relevance``.
 
         Raises:
-            ModelInvalidError: If the model is no plain vision transformer.
+            ModelInvalidError: If the model is not a plain vision transformer.
         """
         pixels = self._dense_pixels(image)
         patch_h, patch_w = plain_transformer(self._visual).patch_size
@@ -282,7 +282,7 @@ class OpenClipEmbedder:
 
 
 def _cut_middle(image: RGBImage) -> RGBImage:
-    """Return the middle of a very long crop, all others as they are; a centre crop sees no more of it."""
+    """Return the middle of a very long crop, and other crops unchanged. A centre crop uses no more of it."""
     height, width = image.shape[:2]
     longest = _MAX_ASPECT * min(height, width)
     top, left = max(height - longest, 0) // 2, max(width - longest, 0) // 2
@@ -295,14 +295,14 @@ def _to_pil(image: RGBImage) -> Image.Image:
 
 @dataclass(frozen=True, slots=True)
 class DeviceSteps:
-    """open_clip's preprocessing on tensors, on the device that they are on."""
+    """open_clip's preprocessing of tensors, on their device."""
 
     shape: Sequence[Callable[[torch.Tensor], torch.Tensor]]
     normalize: Normalize
 
     @classmethod
     def of(cls, preprocess: object) -> "DeviceSteps | None":
-        """Return the steps of ``preprocess_val``; None if there is one that only Pillow can do."""
+        """Return the steps of ``preprocess_val``, or None if a step requires Pillow."""
         *shape, convert, to_tensor, normalize = getattr(preprocess, "transforms", (None,) * 3)
         if (
             all(isinstance(step, Resize | CenterCrop | CenterCropOrPad) for step in shape)
@@ -314,7 +314,7 @@ class DeviceSteps:
         return None
 
     def run(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return (n, 3, side, side) float32 of n (3, H, W) uint8, rounded to bytes between as Pillow does."""
+        """Return (n, 3, side, side) float32 of n (3, H, W) uint8; steps round to bytes, as in Pillow."""
         shaped = torch.stack(
             [reduce(lambda pixels, step: step(pixels), self.shape, image) for image in images]
         )
@@ -323,7 +323,7 @@ class DeviceSteps:
 
 
 def _count_tokens(tokenizer: "open_clip.SimpleTokenizer | open_clip.HFTokenizer", prompt: str) -> int:
-    """Return the number of tokens with start and end marks; open_clip itself truncates without a word."""
+    """Return the number of tokens, start and end included; open_clip itself truncates silently."""
     if isinstance(tokenizer, open_clip.SimpleTokenizer):
         return len(tokenizer.encode(prompt)) + 2  # start and end
     clean = tokenizer.clean_fn(prompt)
@@ -333,7 +333,7 @@ def _count_tokens(tokenizer: "open_clip.SimpleTokenizer | open_clip.HFTokenizer"
 
 
 def _preprocess_options(model_name: str, tag_config: dict[str, Any]) -> dict[str, object]:
-    """Return the preprocessing of the tag; for a local file that of the model's tags where they agree.
+    """Return the preprocessing of the tag; for a local file, the values on which all tags of the model agree.
 
     open_clip would use CLIP's mean and standard deviation for any local file, which is wrong for SigLIP.
     """
@@ -353,7 +353,7 @@ def _tag_configs(model_name: str) -> list[dict[str, Any]]:
 
 
 def _find_checkpoint(model_name: str, pretrained: str, hub: Hub) -> tuple[Path, str]:
-    """Return the checkpoint file, and what the fingerprint calls it: the tag, or the SHA-256 of the file."""
+    """Return the checkpoint file and its id in the fingerprint: the tag, or the SHA-256 of the file."""
     config = get_pretrained_cfg(model_name, pretrained)
     if config:
         repo, _, filename = str(config["hf_hub"]).rpartition("/")
@@ -376,7 +376,7 @@ def _find_checkpoint(model_name: str, pretrained: str, hub: Hub) -> tuple[Path, 
 def _load_tokenizer(
     model_name: str, pretrained: str, hub: Hub
 ) -> "open_clip.SimpleTokenizer | open_clip.HFTokenizer":
-    """Return the tokenizer; what it or the text side needs from the hub is looked for first, to fail fast."""
+    """Return the tokenizer, after fetching its hub files and those of the text tower, to fail fast."""
     text_config = open_clip.get_model_config(model_name)["text_cfg"]
     wanted = _wanted(model_name, pretrained)
     for key, filenames in (

@@ -1,10 +1,11 @@
-"""What a CLIP vision transformer knows of patches and regions.
+"""Patch and region embeddings of a CLIP vision transformer.
 
-Patches are those of NACLIP (Hajimiri et al. 2024, arXiv 2404.08181), regions those of ``region_features``.
+Patch embeddings follow NACLIP (Hajimiri et al. 2024, arXiv 2404.08181). ``region_features`` describes the
+region embeddings.
 
-CLIP is trained to say one thing of a picture, and its last block mixes all patches for that. Here the last
-block lets each patch look at those that are alike (keys against keys) and near (a Gaussian), without its
-residual and its feed-forward network; the patches then lie in the space of the texts.
+CLIP is trained to embed a whole image, so its last block mixes all patches. Here each patch attends, in the
+last block, to patches that are similar (keys against keys) and near (a Gaussian), without the residual and
+the feed-forward network. The patch embeddings are then in the vector space of the texts.
 """
 
 from typing import Any
@@ -17,19 +18,20 @@ from torch.nn import functional
 from segdex_core.errors import ModelInvalidError
 
 _SIGMA_PATCHES = 5.0
-"""Standard deviation of the neighbourhood; ``gaussian_std`` of the published code."""
+"""Standard deviation of the neighbourhood in patches; ``gaussian_std`` of the published code."""
 
 
 @torch.inference_mode()
 def patch_features(visual: torch.nn.Module, pixels: Tensor) -> Tensor:
-    """Return the (h, w, dim) unit vectors of the patches of a picture.
+    """Return the (h, w, dim) unit vectors of the patches of an image.
 
     Args:
-        visual: The vision side of an OpenCLIP model.
-        pixels: (1, 3, h patch, w patch), normalised; any number of patches, positions are interpolated.
+        visual: Vision tower of an OpenCLIP model.
+        pixels: (1, 3, h * patch, w * patch), normalised, with any number of patches: positions are
+            interpolated.
 
     Raises:
-        ModelInvalidError: If it is no plain vision transformer.
+        ModelInvalidError: If ``visual`` is not a plain vision transformer.
     """
     visual = plain_transformer(visual)
     k, v, size_hw = keys_and_values(visual, pixels)
@@ -42,19 +44,20 @@ def patch_features(visual: torch.nn.Module, pixels: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def region_features(visual: torch.nn.Module, pixels: Tensor, shares: Tensor) -> Tensor:
-    """Return the (n, dim) unit vectors of regions of a picture, from one pass over it.
+    """Return the (n, dim) unit vectors of n regions of an image, from one forward pass.
 
-    As in TextRegion (Xiao et al. 2025, arXiv 2505.23769), a region takes the place of [CLS] in the last
-    block: it reads the values of the patches by how much of each it covers, without a residual and a
-    feed-forward network. A region of one patch is what that patch alone says.
+    As in TextRegion (Xiao et al. 2025, arXiv 2505.23769), a region replaces [CLS] in the last block: it
+    averages the values of the patches, weighted by the fraction of each patch that it covers, without the
+    residual and the feed-forward network. A region of one patch has the embedding of that patch alone.
 
     Args:
-        visual: The vision side of an OpenCLIP model.
-        pixels: (1, 3, h patch, w patch), normalised; any number of patches, positions are interpolated.
-        shares: (n, h w) share of each patch that a region covers, 0 to 1, not all 0.
+        visual: Vision tower of an OpenCLIP model.
+        pixels: (1, 3, h * patch, w * patch), normalised, with any number of patches: positions are
+            interpolated.
+        shares: (n, h * w) fraction of each patch that a region covers, 0 to 1, not all 0 in a row.
 
     Raises:
-        ModelInvalidError: If it is no plain vision transformer.
+        ModelInvalidError: If ``visual`` is not a plain vision transformer.
     """
     visual = plain_transformer(visual)
     _, values, _ = keys_and_values(visual, pixels)
@@ -63,10 +66,10 @@ def region_features(visual: torch.nn.Module, pixels: Tensor, shares: Tensor) -> 
 
 
 def plain_transformer(visual: torch.nn.Module) -> VisionTransformer:
-    """Return the vision side of a model whose patches can be read.
+    """Return ``visual`` if it is a plain vision transformer, whose patches can be read.
 
     Raises:
-        ModelInvalidError: If it is no plain vision transformer.
+        ModelInvalidError: If ``visual`` is not a plain vision transformer.
     """
     if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None or visual.proj is None:
         raise ModelInvalidError(
@@ -76,7 +79,7 @@ def plain_transformer(visual: torch.nn.Module) -> VisionTransformer:
 
 
 def keys_and_values(visual: VisionTransformer, pixels: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """Return the (1, 1 + h w, width) keys and values of the last block, [CLS] first, and the grid (h, w)."""
+    """Return (1, 1 + h * w, width) keys and values of the last block, [CLS] first, and the grid (h, w)."""
     x = visual.conv1(pixels)
     size_hw = (x.shape[2], x.shape[3])
     x = torch.cat([visual.class_embedding.to(x.dtype).expand(1, 1, -1), x.flatten(2).mT], dim=1)
@@ -92,7 +95,7 @@ def keys_and_values(visual: VisionTransformer, pixels: Tensor) -> tuple[Tensor, 
 
 
 def project(visual: VisionTransformer, read: Tensor) -> Tensor:
-    """Return unit vectors in the space of the texts of what the last block's attention read, (..., width)."""
+    """Project (..., width) attention outputs of the last block to unit vectors in the space of the texts."""
     out = _last_block(visual).attn.out_proj(read)
     return functional.normalize((visual.ln_post(out) @ visual.proj).float(), dim=-1)
 
@@ -102,7 +105,7 @@ def _last_block(visual: VisionTransformer) -> Any:
 
 
 def neighbourhood(size_hw: tuple[int, int]) -> Tensor:
-    """Return the (1 + h w, 1 + h w) addition to the attention: a Gaussian of the distance, 0 for [CLS]."""
+    """Return the (1 + h * w, 1 + h * w) attention bias: a Gaussian of the patch distance, 0 for [CLS]."""
     height, width = size_hw
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     places = torch.stack([y.flatten(), x.flatten()], dim=1).float()
@@ -111,7 +114,7 @@ def neighbourhood(size_hw: tuple[int, int]) -> Tensor:
 
 
 def _positions(visual: VisionTransformer, size_hw: tuple[int, int]) -> Tensor:
-    """Return the (1 + h w, width) position embeddings, interpolated to another number of patches."""
+    """Return the (1 + h * w, width) position embeddings, interpolated to the grid (h, w)."""
     own: Tensor = visual.positional_embedding
     if tuple(visual.grid_size) == size_hw:
         return own

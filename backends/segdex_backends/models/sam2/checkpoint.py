@@ -1,4 +1,4 @@
-"""Weights of SAM 2 for ``transformers``' ``Sam2Model``: of the hub's folders or Meta's ``.pt`` files."""
+"""Weights of SAM 2 for transformers' ``Sam2Model``, from hub folders or Meta's ``.pt`` files."""
 
 import json
 import pickle
@@ -19,7 +19,7 @@ CONFIG_FILE = "config.json"
 
 State = Mapping[str, torch.Tensor]
 
-# A folder for video stores the image model's weights under the same names, and more beside them.
+# The folder of a video model has the image model's weights under unchanged names, and other weights.
 _MODEL_TYPES = ("sam2", "sam2_video")
 _SUB_CONFIGS = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
 
@@ -27,11 +27,11 @@ _META_VIDEO_ONLY = re.compile(
     r"^(memory_|maskmem|mask_downsample|obj_ptr|no_mem_pos_enc|no_obj_ptr|no_obj_embed_spatial)"
 )
 
-# One Fourier matrix serves the points and the image: Meta stores it once, transformers twice.
+# Points and image share one Fourier matrix: Meta stores it once, transformers twice.
 _POSITION = "shared_image_embedding.positional_embedding"
 _POSITION_COPY = "prompt_encoder.shared_embedding.positional_embedding"
 
-# Meta's names (sam2/modeling, commit 2b90b9f5) to transformers 5, applied in this order.
+# Renames from Meta (sam2/modeling, commit 2b90b9f5) to transformers 5, applied in this order.
 _RENAMES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -65,7 +65,7 @@ _POINT_EMBEDDING = re.compile(r"^sam_prompt_encoder\.point_embeddings\.(\d)\.wei
 
 @dataclass(frozen=True, slots=True)
 class _Hiera:
-    """What the shapes of the weights do not say; sam2/configs/sam2.1/*.yaml and hieradet.py of Meta."""
+    """Values that weight shapes do not determine, from Meta's sam2/configs/sam2.1/*.yaml and hieradet.py."""
 
     blocks_per_stage: tuple[int, int, int, int]
     heads: int
@@ -82,11 +82,11 @@ _HIERA_BY_WIDTH_AND_DEPTH = {
 
 
 def load_folder(folder: Path) -> Sam2Model:
-    """Return the model of a folder with ``config.json`` and ``model.safetensors``, as the hub has them.
+    """Load the model from a folder with ``config.json`` and ``model.safetensors``, as on the hub.
 
     Raises:
-        ModelMissingError: If one of the two is absent.
-        ModelInvalidError: If it is another architecture, or a weight is missing or has another shape.
+        ModelMissingError: If one of the two files is missing.
+        ModelInvalidError: If the architecture is not SAM 2, or a weight is missing or has a wrong shape.
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
@@ -98,10 +98,10 @@ def load_folder(folder: Path) -> Sam2Model:
 
 
 def load_meta_file(path: Path) -> Sam2Model:
-    """Return the model of one of Meta's checkpoint files, ``.pt`` or the same keys as ``.safetensors``.
+    """Load the model from one of Meta's checkpoint files: ``.pt``, or ``.safetensors`` with Meta's keys.
 
     Raises:
-        ModelInvalidError: If it is not a checkpoint of SAM 2 or 2.1 with a Hiera of a published size.
+        ModelInvalidError: If the file is not a checkpoint of SAM 2 or 2.1 with a Hiera of a published size.
     """
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     if "image_encoder.trunk.patch_embed.proj.weight" not in state:
@@ -113,11 +113,11 @@ def load_meta_file(path: Path) -> Sam2Model:
 
 
 def load_meta_state(state: State, *, where: Path) -> Sam2Model:
-    """Return the model with weights under Meta's names.
+    """Return the model for weights under Meta's names.
 
     Args:
-        state: All weights of the image model; those for video may be there too.
-        where: Where they are from, for messages.
+        state: All weights of the image model. Weights for video are ignored.
+        where: Origin of the weights, for error messages.
 
     Raises:
         ModelInvalidError: If a weight is missing or unknown, or the Hiera has none of the published sizes.
@@ -127,7 +127,7 @@ def load_meta_state(state: State, *, where: Path) -> Sam2Model:
 
 
 def rename_meta_key(key: str) -> str:
-    """Return transformers' name of one of Meta's weights.
+    """Return transformers' name for one of Meta's weights.
 
     Example:
         >>> rename_meta_key("sam_mask_decoder.transformer.layers.0.mlp.layers.1.bias")
@@ -139,7 +139,7 @@ def rename_meta_key(key: str) -> str:
 
 
 def rename_meta_state(state: State) -> dict[str, torch.Tensor]:
-    """Return the weights of the image model under transformers' names; those for video are left out."""
+    """Return the weights of the image model under transformers' names, without the weights for video."""
     renamed: dict[str, torch.Tensor] = {}
     points: dict[int, torch.Tensor] = {}
     for key, value in state.items():
@@ -184,14 +184,14 @@ def infer_config(state: State, *, where: Path) -> Sam2Config:
 
 
 def _build(config: Sam2Config, state: State, *, where: Path, ignore_others: bool) -> Sam2Model:
-    """Return the model with exactly these weights, in float32.
+    """Return the model with exactly the given weights, in float32.
 
-    ``from_pretrained`` is not used: it fills a missing weight with random numbers and goes on.
+    ``from_pretrained`` is not used, because it fills missing weights with random numbers and continues.
     """
     weights = {key: value.to(torch.float32) for key, value in state.items()}
     if _POSITION in weights:
         weights.setdefault(_POSITION_COPY, weights[_POSITION])
-    with torch.device("meta"):  # no time for random weights: 5 s for the large model
+    with torch.device("meta"):  # skips random weights, which take 5 s for the large model
         model = Sam2Model(config)
     expected = model.state_dict().keys()
     missing = sorted(expected - weights.keys())
@@ -236,7 +236,7 @@ def _read_safetensors(path: Path) -> State:
 
 
 def _read_pickle(path: Path) -> State:
-    """Read a ``.pt`` file without running any code that it may hold."""
+    """Read a ``.pt`` file without running any code in it."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

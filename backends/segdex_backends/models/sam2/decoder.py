@@ -1,16 +1,16 @@
-"""SAM 2's prompt encoder and mask decoder, rewritten so that many prompts on one picture are cheap.
+"""SAM 2's prompt encoder and mask decoder, rewritten so that many prompts on one image are cheap.
 
-The same function as Meta's ``MaskDecoder`` (sam2 2b90b9f, ``sam2/modeling/sam/mask_decoder.py``) up to
-rounding (tests/core/models/test_sam2_decoder.py), with the algebra arranged differently:
+It computes the function of Meta's ``MaskDecoder`` (sam2 2b90b9f, ``sam2/modeling/sam/mask_decoder.py``) up to
+rounding (tests/backends/models/test_sam2_decoder.py), with rearranged algebra:
 
-- What depends on the picture alone is computed once for all prompts: keys, values and queries of the first
-  layer.
+- Values that depend only on the image are computed once for all prompts: keys, values and queries of the
+  first layer.
 - Projections of the 4,096 image cells are moved to the few tokens: ``(X Wk) q = X (Wk q)``, and
   ``A (X Wv) = (A X) Wv``. No projected copy of the image is ever written.
 - A transposed convolution of 2x2 with stride 2 is a linear map of each cell, channels last.
 
-On the two-core machine a prompt costs a quarter of the CPU time of the stock decoder in torch and two fifths
-of that in onnxruntime (tests/benchmarks/results/decoder.md).
+On two cores, a prompt takes a quarter of the CPU time of the stock decoder in torch and two fifths of its
+time in onnxruntime (tests/benchmarks/results/decoder.md).
 """
 
 import hashlib
@@ -37,14 +37,14 @@ CELL_PX = 4
 """Side of a cell of the image embedding in pixels of the low-resolution masks."""
 
 _FRAME_CELL_PX = 16
-"""Side of a cell in pixels of the frame."""
+"""Side of a cell of the image embedding in pixels of the frame."""
 
 _FULL_CELLS = (FRAME_PX // _FRAME_CELL_PX) ** 2
 _MASK_TOKENS = 4
 _NORM_EPS = 1e-5  # torch's default, which the transformer uses
 _NORM_2D_EPS = 1e-6  # ``LayerNorm2d`` of sam2/modeling/sam2_utils.py
 
-# Dynamic multimask via stability, sam2/build_sam.py: the published models are built with these.
+# Dynamic multimask via stability: values of the published models, sam2/build_sam.py.
 _DYNAMIC_STABILITY_OFFSET = 0.05
 _DYNAMIC_STABILITY_FLOOR = 0.98
 
@@ -53,18 +53,19 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecoderImage:
-    """What the decoder needs of one picture, shared by all its prompts: about 26 MiB in float32 at 1024 px.
+    """Decoder inputs of one image, shared by all its prompts: about 26 MiB in float32 at 1024 px.
 
     Attributes:
-        whole_side: Side of the whole picture in cells, 64 for a frame of 1024 px.
-        side_hw: Height and width in cells: those of the whole, less after ``narrow``. Below, c is height
-            times width.
-        cells: (c,) int64, which cells of the whole these are, row by row.
-        embed: (c, 256) image embedding, cell by cell, without the dense prompt.
+        whole_side: Side of the whole image in cells, 64 for a frame of 1024 px.
+        side_hw: Height and width in cells: of the whole image, or smaller after ``narrow``. c is height times
+            width.
+        cells: (c,) int64 indices of the cells in the whole image, row by row.
+        embed: (c, 256) image embedding of the cells, without the dense prompt.
         positions: (c, 256) position features of the cells.
-        high_res_2: (c, 4, 64) the features of the 2x2 pixels of each cell, bias of the layer included.
-        high_res_4: (c, 4, 4, 32) the features of the 4x4 pixels of each cell, bias of the layer included.
-        unmasked: Layer 0 for prompts without a mask.
+        high_res_2: (c, 4, 64) features of the 2x2 pixels of each cell, bias of the upscaling layer included.
+        high_res_4: (c, 4, 4, 32) features of the 4x4 pixels of each cell, bias of the upscaling layer
+            included.
+        unmasked: Image side of layer 0 for prompts without a mask.
     """
 
     whole_side: int
@@ -78,22 +79,22 @@ class DecoderImage:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that it holds; the positions are shared by all pictures of a frame."""
+        """Size in memory in bytes, without the positions, which all images of a frame size share."""
         first = (self.unmasked.cells, self.unmasked.keys, self.unmasked.values, self.unmasked.queries)
         return sum(tensor.nbytes for tensor in (self.embed, self.high_res_2, self.high_res_4, *first))
 
     def prompts_per_batch(self, whole: int) -> int:
-        """Return how many prompts are as much work as ``whole`` prompts of a picture at 1024 px."""
+        """Return the number of prompts that cost as much as ``whole`` prompts of an image at 1024 px."""
         return max(whole * _FULL_CELLS // len(self.cells), 1)
 
     def narrow(self, box: MaskBoxXYXY) -> "DecoderImage":
-        """Return a part of the picture; masks are then decoded of it alone.
+        """Return a part of the image, to decode masks of this part only.
 
         Args:
-            box: In pixels of the masks, in whole cells: multiples of 4.
+            box: Box of the part in mask pixels; edges are multiples of 4 (whole cells).
 
         Raises:
-            ValueError: If it is not, or does not lie in the picture.
+            ValueError: If the edges of ``box`` are not multiples of 4 or lie outside the image.
         """
         x1, y1, x2, y2 = (int(edge) // CELL_PX for edge in box)
         if (x1 * CELL_PX, y1 * CELL_PX, x2 * CELL_PX, y2 * CELL_PX) != tuple(box):
@@ -122,13 +123,13 @@ class DecoderImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _FirstLayer:
-    """The image side of layer 0, for b = 1 (all prompts alike) or one for each prompt.
+    """The image side of layer 0. b is 1 if all prompts share it, or the number of prompts.
 
     Attributes:
         cells: (b, c, 256) image embedding with the dense prompt.
-        keys: (b, heads, d, c)
-        values: (b, heads, c, d)
-        queries: (b, heads, d, c), scaled.
+        keys: (b, heads, d, c) attention keys.
+        values: (b, heads, c, d) attention values.
+        queries: (b, heads, d, c) attention queries, scaled.
     """
 
     cells: Tensor
@@ -179,21 +180,21 @@ class _Attention:
         return 1 / math.sqrt(self.q.weight.shape[0] / self.heads)
 
     def split(self, projected: Tensor) -> Tensor:
-        """Return (n, heads, t, d) of (n, t, heads d)."""
+        """Return (n, t, heads * d) as (n, heads, t, d)."""
         return torch.unflatten(projected, -1, (self.heads, -1)).transpose(1, 2)
 
     def among_tokens(self, queries: Tensor, values: Tensor) -> Tensor:
-        """Return the attention of (n, t, 256) tokens to each other; keys are made of the queries."""
+        """Return the self-attention of (n, t, 256) tokens; the keys are projected from ``queries``."""
         mixed = functional.scaled_dot_product_attention(
             self.split(self.q(queries)), self.split(self.k(queries)), self.split(self.v(values))
         )
         return self.o(mixed.transpose(1, 2).flatten(2))
 
     def tokens_to_image(self, tokens: Tensor, cells: Tensor, placed_cells: Tensor) -> Tensor:
-        """Return what (n, t, 256) tokens read from (n, c, 256) cells.
+        """Return the attention of (n, t, 256) tokens to (n, c, 256) cells.
 
-        The bias of the keys adds the same to all scores of a token and falls out of the softmax; that of the
-        values passes through, because attention sums to one.
+        The bias of the keys adds a constant to all scores of a token, which the softmax cancels. The bias of
+        the values is added at the end, because attention sums to one.
         """
         queries = self.split(self.q(tokens) * self.scale)
         absorbed = queries @ torch.unflatten(self.k.weight, 0, (self.heads, -1))
@@ -211,11 +212,11 @@ class _Attention:
         return torch.unflatten(scores, 1, (self.heads, -1))
 
     def image_to_tokens(self, scores: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return factors (n, c, heads t) and (n, heads t, 256) whose product is what the cells read."""
+        """Return the attention of the cells as two factors, (n, c, heads * t) and (n, heads * t, 256)."""
         attention = scores.softmax(2).flatten(1, 2).mT
         values = self.split(self.v(tokens))
         absorbed = values @ torch.unflatten(self.o.weight, 1, (self.heads, -1)).permute(1, 2, 0)
-        absorbed[:, 0] += self.o.bias  # once: the attention of one head sums to one over the tokens
+        absorbed[:, 0] += self.o.bias  # added to one head, whose attention sums to one over the tokens
         return attention, absorbed.flatten(1, 2)
 
 
@@ -229,18 +230,19 @@ class _Layer:
 
 
 class Sam2Decoder:
-    """Masks from prompts, for one model on one device.
+    """Decodes masks from prompts, for one model on one device.
 
     Args:
         state: The weights ``prompt_encoder.*`` and ``mask_decoder.*`` under transformers' names
-            (``sam2_checkpoint.rename_meta_state``); others are ignored.
+            (``checkpoint.rename_meta_state``); other weights are ignored.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        heads: Attention heads; 8 in all published models.
-        dtype: Of the transformer and the upscaling. Points are always embedded in float32: half precision
-            would move them by several pixels.
+        heads: Number of attention heads; 8 in all published models.
+        dtype: Data type of the transformer and the upscaling. Points are always embedded in float32, because
+            half precision would move them by several pixels.
 
     Attributes:
-        decoder_id: 16 hexadecimal digits that tell the training run: the sha256 of the learned mask tokens.
+        decoder_id: Id of the training run: first 16 hexadecimal digits of the SHA-256 of the learned mask
+            tokens.
 
     Raises:
         KeyError: If a weight is missing.
@@ -311,12 +313,12 @@ class Sam2Decoder:
 
     @torch.inference_mode()
     def prepare(self, embed: Tensor, high_res_4: Tensor, high_res_2: Tensor) -> DecoderImage:
-        """Return what all prompts on a picture share.
+        """Return the decoder inputs that all prompts on an image share.
 
         Args:
             embed: (256, s, s) image embedding; s is 64 for a frame of 1024 px.
             high_res_4: (32, 4s, 4s) projected features of the finest level (``conv_s0``).
-            high_res_2: (64, 2s, 2s) of the second (``conv_s1``).
+            high_res_2: (64, 2s, 2s) projected features of the second level (``conv_s1``).
         """
         embed, high_res_4, high_res_2 = (
             tensor.to(device=self._device, dtype=self._dtype) for tensor in (embed, high_res_4, high_res_2)
@@ -342,7 +344,7 @@ class Sam2Decoder:
         )
 
     def dump(self, image: DecoderImage) -> dict[str, Tensor]:
-        """Return what cannot be computed again of a whole picture."""
+        """Return the decoder inputs of a whole image that ``restore`` cannot recompute."""
         if image.side_hw != (image.whole_side, image.whole_side):
             raise ValueError("only a whole picture can be kept, not a part of it")
         return {
@@ -353,10 +355,10 @@ class Sam2Decoder:
 
     @torch.inference_mode()
     def restore(self, kept: State) -> DecoderImage:
-        """Return the picture that ``dump`` kept.
+        """Return the decoder inputs from the output of ``dump``.
 
         Raises:
-            KeyError: If a part is missing.
+            KeyError: If a tensor is missing.
         """
         embed, high_res_2, high_res_4 = (
             kept[name].to(device=self._device, dtype=self._dtype)
@@ -389,14 +391,15 @@ class Sam2Decoder:
         """Return the masks of a batch of prompts.
 
         Args:
-            image: The picture.
-            prompts: In pixels of the picture.
-            size_hw: Its height and width.
-            multimask: Three masks for each prompt; else one: the single mask, or the best of the three where
-                it is not stable.
+            image: Decoder inputs of the image.
+            prompts: Prompts in pixels of the image.
+            size_hw: Height and width of the image in pixels.
+            multimask: Whether to return three masks per prompt. If False, return one: the single mask, or the
+                best of the three if the single mask is not stable.
 
         Raises:
-            ValueError: If a prompt has no point, or a mask prompt has another size than the picture's masks.
+            ValueError: If a prompt has no point, or a mask prompt differs in size from the masks of the
+                image.
         """
         n, m = len(prompts), MASKS_PER_PROMPT if multimask else 1
         height, width = (side * CELL_PX for side in image.side_hw)
@@ -413,9 +416,9 @@ class Sam2Decoder:
         return decoded
 
     def decode_tokens(self, image: DecoderImage, prompts: Tensor, *, multimask: bool) -> DecodedMasks:
-        """Return the masks for (n, p, 256) raw sparse prompt tokens, and nothing but these.
+        """Return the masks for (n, p, 256) raw sparse prompt tokens.
 
-        SAM's padding point is not added: a model that makes tokens of its own was trained without it.
+        SAM's padding point is not added, because a model that makes its own tokens was trained without it.
         """
         made = self._masks(image, image.unmasked, prompts.to(self._device, self._dtype), multimask=multimask)
         logits, predicted_iou, tokens = (values.cpu().numpy() for values in made)
@@ -425,7 +428,7 @@ class Sam2Decoder:
     def _decode(
         self, image: DecoderImage, group: FramedPrompts, *, multimask: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what ``_masks`` does, for points and earlier masks."""
+        """Return the result of ``_masks`` for points and mask prompts."""
         points_xy, labels = (
             torch.from_numpy(values).to(self._device) for values in (group.points_xy, group.labels)
         )
@@ -448,8 +451,8 @@ class Sam2Decoder:
         """Return (n, m, h, w) clamped logits, (n, m) predicted IoU and (n, m, t) tokens, all float32.
 
         Args:
-            image: The picture.
-            first: Its side of layer 0, with the dense prompt.
+            image: Decoder inputs of the image.
+            first: Image side of layer 0, with the dense prompt.
             prompts: (n, p, 256) sparse prompt tokens.
             multimask: See ``decode``.
         """
@@ -475,12 +478,12 @@ class Sam2Decoder:
         return torch.cat([features + self._labels[labels], padding], dim=1)
 
     def _fourier_features(self, unit_xy: Tensor) -> Tensor:
-        """Return (..., 256) random Fourier features of (..., 2) places in 0..1 (Tancik et al. 2020)."""
+        """Return (..., 256) random Fourier features of (..., 2) positions in 0..1 (Tancik et al. 2020)."""
         angles = 2 * math.pi * ((2 * unit_xy - 1) @ self._fourier)
         return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
     def _embed_masks(self, mask_logits: Tensor) -> Tensor:
-        """Return (n, s^2, 256), the dense prompt of (n, 4s, 4s) masks."""
+        """Return the (n, s^2, 256) dense prompts of (n, 4s, 4s) mask logits."""
         x = mask_logits[:, None].to(self._dtype)
         for conv, norm in zip(self._mask_convs[:2], self._mask_norms, strict=True):
             x = functional.conv2d(x, conv.weight, conv.bias, stride=2)
@@ -531,7 +534,7 @@ class Sam2Decoder:
         return tokens, cells
 
     def _upscale(self, image: DecoderImage, cells: Tensor, filters: Tensor) -> Tensor:
-        """Return (n, m, h, w) logits of (n, c, 256) cells and (n, m, 32) filters."""
+        """Return the (n, m, h, w) logits for (n, c, 256) cells and (n, m, 32) filters."""
         x = torch.unflatten(cells @ self._up1.weight, -1, (4, -1)).add_(image.high_res_2)
         x = functional.gelu(self._up_norm(x))
         x = torch.unflatten(x @ self._up2.weight, -1, (4, -1)).add_(image.high_res_4)
@@ -546,15 +549,15 @@ def _per_head(tokens: Tensor, image: Tensor) -> Tensor:
     """Return the products (n, heads, t, e) of (n, heads, t, d) and (b, heads, d, e), where b is 1 or n."""
     if len(image) > 1:
         return tokens @ image
-    # one product for all prompts, instead of one copy of the picture for each
+    # one product for all prompts, instead of one copy of the image for each
     merged = torch.bmm(tokens.transpose(0, 1).flatten(1, 2), image[0])
     return torch.unflatten(merged, 1, (len(tokens), -1)).transpose(0, 1)
 
 
 def _single_mask(logits: Tensor, predicted_iou: Tensor) -> Tensor:
-    """Return (n,) which of four masks to take: the first, or the best of the others where it is not stable.
+    """Return the (n,) mask indices to use: the first, or the best of the others if the first is not stable.
 
-    ``_dynamic_multimask_via_stability`` of Meta's ``MaskDecoder``.
+    This is ``_dynamic_multimask_via_stability`` of Meta's ``MaskDecoder``.
     """
     inner = (logits[:, 0] > _DYNAMIC_STABILITY_OFFSET).sum((1, 2))
     outer = (logits[:, 0] > -_DYNAMIC_STABILITY_OFFSET).sum((1, 2))

@@ -1,17 +1,18 @@
-"""SAM 2's image encoder (Hiera and its feature pyramid), rewritten so that little but products remains.
+"""SAM 2's image encoder (Hiera and its feature pyramid), reduced to little more than matrix products.
 
-The same function as Meta's ``ImageEncoder`` (sam2 2b90b9f, ``sam2/modeling/backbones``) up to rounding
-(tests/core/models/test_sam2_encoder.py), with the algebra arranged differently:
+It computes the function of Meta's ``ImageEncoder`` (sam2 2b90b9f, ``sam2/modeling/backbones``) up to rounding
+(tests/backends/models/test_sam2_encoder.py), with rearranged algebra:
 
-- Cells lie window by window in memory from the first layer on. The windows of stage 2 are the pooled windows
-  of stage 1, those of stage 4 the pooled ones of stage 3, and attention over the whole picture does not ask
-  in which order its cells come: the layout changes three times instead of twice a block.
-- The lateral 1x1 convolutions of the two fine levels and the decoder's projections behind them
-  (``conv_s0``, ``conv_s1``) are one linear map: 256 channels at a quarter of the resolution are never
+- Cells are stored window by window in memory from the first layer on. The windows of stage 2 are the pooled
+  windows of stage 1, and the windows of stage 4 are the pooled windows of stage 3. Attention over the whole
+  image does not depend on the order of cells. The layout therefore changes three times, instead of twice per
+  block.
+- The lateral 1x1 convolutions of the two fine levels and the decoder's projections behind them (``conv_s0``,
+  ``conv_s1``) are merged into one linear map, so 256 channels at a quarter of the resolution are never
   written.
 
-The side of the input is free in steps of 32 pixels. The position embedding is interpolated from 7x7, as the
-original does; multiples of 224 need no padding of windows.
+The sides of the input can be any multiples of 32 pixels. The position embedding is interpolated from 7x7, as
+in the original. Multiples of 224 need no padding of windows.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 SIDE_STEP_PX = 32
-"""Height and width of the input are multiples of this: the coarsest level has a cell for 32x32 pixels."""
+"""Height and width of the input are multiples of this: a cell of the coarsest level covers 32x32 pixels."""
 
 _CELL_PX = 4  # stride of the patch embedding
 _NORM_EPS = 1e-6  # ``Hiera`` of sam2/modeling/backbones/hieradet.py
@@ -32,17 +33,17 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class HieraShape:
-    """What the weights do not say about a Hiera trunk.
+    """Values of a Hiera trunk that the weights do not determine.
 
     Attributes:
-        blocks: Blocks of each of the four stages.
-        heads: Attention heads in each.
-        windows: Side of the attention windows in each, in cells.
-        global_blocks: Blocks, counted from 0 over all stages, that attend to the whole picture.
+        blocks: Number of blocks in each of the four stages.
+        heads: Number of attention heads in each stage.
+        windows: Side of the attention windows in each stage, in cells.
+        global_blocks: Indices of the blocks, counted from 0 over all stages, that attend to the whole image.
 
     Raises:
-        ValueError: If a block that pools attends to the whole picture, or to windows of an odd side: no
-            published model has one, and the layout of the cells here relies on it.
+        ValueError: If a block that pools attends to the whole image, or to windows of an odd side. No
+            published model has such a block, and the cell layout does not support it.
     """
 
     blocks: tuple[int, int, int, int]
@@ -61,12 +62,12 @@ class HieraShape:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedLevels:
-    """What the decoder needs of n pictures; h and w are the sides of the input over 16.
+    """Decoder inputs of n images; h and w are the sides of the input divided by 16.
 
     Attributes:
-        embed: (n, 256, h, w) image embedding, with the embedding of an absent memory.
+        embed: (n, 256, h, w) image embedding, including the no-memory embedding.
         high_res_4: (n, 32, 4h, 4w) projected features of the finest level.
-        high_res_2: (n, 64, 2h, 2w) of the second.
+        high_res_2: (n, 64, 2h, 2w) projected features of the second level.
     """
 
     embed: Tensor
@@ -76,7 +77,7 @@ class EncodedLevels:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Cells of an h x w picture in windows of a side, the last ones padded."""
+    """Layout of an h x w grid of cells in square windows; the last windows are padded."""
 
     height: int
     width: int
@@ -98,7 +99,7 @@ class _Layout:
         return _Layout(self.height // 2, self.width // 2, self.window // 2)
 
     def partition(self, x: Tensor) -> Tensor:
-        """Return (n, windows, side^2, c) of (n, h, w, c)."""
+        """Return (n, h, w, c) as (n, windows, side^2, c)."""
         n, _, _, channels = x.shape
         side = self.window
         pad_h, pad_w = self.rows * side - self.height, self.columns * side - self.width
@@ -108,14 +109,14 @@ class _Layout:
         return x.reshape(n, self.rows * self.columns, side * side, channels)
 
     def join(self, x: Tensor) -> Tensor:
-        """Return (n, h, w, c) of (n, windows, side^2, c)."""
+        """Return (n, windows, side^2, c) as (n, h, w, c)."""
         n, channels, side = x.shape[0], x.shape[-1], self.window
         x = x.view(n, self.rows, self.columns, side, side, channels).permute(0, 1, 3, 2, 4, 5)
         x = x.reshape(n, self.rows * side, self.columns * side, channels)
         return x[:, : self.height, : self.width]
 
     def real_cells(self, device: torch.device) -> Tensor:
-        """Return (windows, side^2) bool: which cells are no padding."""
+        """Return a (windows, side^2) bool tensor that is False for padding."""
         ones = torch.ones(1, self.height, self.width, 1, device=device, dtype=torch.bool)
         return self.partition(ones)[0, :, :, 0]
 
@@ -148,14 +149,14 @@ class _Block:
 
 
 class Sam2Encoder:
-    """Image features for one model on one device.
+    """Encodes images to features, for one model on one device.
 
     Args:
         state: The weights ``vision_encoder.*``, ``no_memory_embedding`` and ``mask_decoder.conv_s*`` under
-            transformers' names; others are ignored.
-        shape: Of the trunk.
+            transformers' names; other weights are ignored.
+        shape: Shape of the Hiera trunk.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        dtype: Of everything but the position embedding, which is interpolated in float32.
+        dtype: Data type of everything but the position embedding, which is interpolated in float32.
 
     Raises:
         KeyError: If a weight is missing.
@@ -194,7 +195,7 @@ class Sam2Encoder:
                         mlp_out=affine(f"{name}.mlp.proj_out"),
                         skip=affine(f"{name}.proj") if pools else None,
                         heads=shape.heads[stage],
-                        # the first block of a stage still has the windows of the one before
+                        # the first block of a stage still has the windows of the previous stage
                         window=shape.windows[stage - 1 if pools else stage],
                         is_global=number in shape.global_blocks,
                         pools=pools,
@@ -221,10 +222,10 @@ class Sam2Encoder:
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> EncodedLevels:
-        """Return the features of (n, 3, H, W) normalised pictures.
+        """Return the features of (n, 3, H, W) normalised images.
 
         Raises:
-            ValueError: If a side is no multiple of ``SIDE_STEP_PX``.
+            ValueError: If a side is not a multiple of ``SIDE_STEP_PX``.
         """
         height, width = pixels.shape[2:]
         if height % SIDE_STEP_PX or width % SIDE_STEP_PX:
@@ -256,7 +257,7 @@ class Sam2Encoder:
         )
 
     def _position_embedding(self, size_hw: tuple[int, int]) -> Tensor:
-        """Return (1, h, w, c): the interpolated global part plus the tiled one of a window."""
+        """Return the (1, h, w, c) position embedding: interpolated global part plus tiled window part."""
         if size_hw not in self._placed:
             whole = functional.interpolate(self._positions, size=size_hw, mode="bicubic")
             side = self._window_positions.shape[-1]
@@ -266,7 +267,7 @@ class Sam2Encoder:
 
 
 def _run_block(block: _Block, x: Tensor, layout: _Layout) -> Tensor:
-    """Return (n, windows, side'^2, c') of (n, windows, side^2, c); side' is half of it if it pools."""
+    """Return (n, windows, side'^2, c') for (n, windows, side^2, c); side' is side / 2 if the block pools."""
     real = layout.real_cells(x.device) if layout.is_padded else None
     normed = block.norm1.norm(x)
     if real is not None:  # Meta pads after the norm: padding is zero before each projection
@@ -278,7 +279,7 @@ def _run_block(block: _Block, x: Tensor, layout: _Layout) -> Tensor:
     elif real is None:
         attended = _attend(block, normed.flatten(1, 2)[:, None], layout.window).view_as(x)
     else:
-        # not by a mask of bools: its length is data, for which CUDA waits and torch.compile stops
+        # not with a boolean mask: its output length depends on data, so CUDA waits and torch.compile stops
         cells = layout.join(normed)
         attended = _attend(block, cells.flatten(1, 2)[:, None], layout.window).view_as(cells)
         attended = layout.partition(attended)
@@ -287,7 +288,7 @@ def _run_block(block: _Block, x: Tensor, layout: _Layout) -> Tensor:
 
 
 def _attend(block: _Block, cells: Tensor, window: int) -> Tensor:
-    """Return the attention of (n, groups, cells, c) among the cells of each group, before its projection."""
+    """Return the attention of (n, groups, cells, c) within each group, before the output projection."""
     n, groups = cells.shape[:2]
     queries, keys, values = block.qkv.linear(cells).chunk(3, dim=-1)
     if block.pools:
@@ -301,7 +302,7 @@ def _attend(block: _Block, cells: Tensor, window: int) -> Tensor:
 
 
 def _pool(cells: Tensor, window: int) -> Tensor:
-    """Return the maximum over 2x2 cells of (n, windows, window^2, c)."""
+    """Return the maxima over 2x2 cells of (n, windows, window^2, c)."""
     half = window // 2
     blocks = torch.unflatten(cells, 2, (half, 2, half, 2))
     # pair by pair: ``amax`` over two axes is several times slower on a CPU

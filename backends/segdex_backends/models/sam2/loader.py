@@ -1,4 +1,4 @@
-"""Where SAM 2's weights come from: the Hugging Face hub, a folder in its layout, or one of Meta's files."""
+"""Loads SAM 2's weights from the Hugging Face hub, a folder in its layout, or one of Meta's files."""
 
 from pathlib import Path
 
@@ -21,9 +21,9 @@ def load_sam2_weights(
     compiled: bool = False,
     hub: Hub = HUB,
 ) -> TorchSam2:
-    """Return the model of a hub repository, a folder, or one of Meta's checkpoint files.
+    """Load the model from a hub repository, a folder, or one of Meta's checkpoint files.
 
-    Of transformers only the configuration and the names of the weights are used. Its ``Sam2Processor`` and
+    Only the configuration and the weight names of transformers are used. Its ``Sam2Processor`` and
     mask-generation pipeline resize bytes instead of floats, and scale points by the longer side instead of
     each axis by its own factor.
 
@@ -34,10 +34,10 @@ def load_sam2_weights(
         precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
         revision: Commit, tag or branch of the hub repository; None for its main branch.
         compiled: See ``TorchSam2``.
-        hub: Where a repository is looked for.
+        hub: Hub to download repositories from.
 
     Raises:
-        UsageError: If the device is not there, or cannot compute in that precision.
+        UsageError: If the device does not exist or does not support the precision.
         ModelMissingError: If the path does not exist, or the folder or repository lacks a file.
         ModelUnavailableError: If the hub does not answer within a few seconds and nothing is cached.
         ModelInvalidError: If the weights are not those of SAM 2.

@@ -1,4 +1,4 @@
-"""SAM 2 from the two files of an ONNX export: their weights, in our encoder and decoder."""
+"""Loads SAM 2's weights from the two files of an ONNX export into our encoder and decoder."""
 
 from pathlib import Path
 
@@ -19,19 +19,19 @@ def load_onnx_weights(
     precision: ModelPrecision = "fp32",
     compiled: bool = False,
 ) -> TorchSam2:
-    """Return the model of an encoder in ORT or ONNX format and its decoder.
+    """Load the model from an encoder in ORT or ONNX format and its decoder.
 
     Args:
-        encoder_path: Exported for pictures of 1024x1024.
-        decoder_path: The prompt encoder and mask decoder.
+        encoder_path: File of the image encoder, exported for 1024x1024 images.
+        decoder_path: ONNX file of the prompt encoder and mask decoder.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
         compiled: See ``TorchSam2``.
 
     Raises:
-        UsageError: If the device is not there, or cannot compute in that precision.
-        ModelMissingError: If a file is absent.
-        ModelInvalidError: If a file is not such a model.
+        UsageError: If the device does not exist or does not support the precision.
+        ModelMissingError: If a file does not exist.
+        ModelInvalidError: If a file is not part of a SAM 2 export.
     """
     check_device(device, precision)
     for path in (encoder_path, decoder_path):

@@ -1,4 +1,4 @@
-"""The weights inside an ONNX export of SAM 2, under the names that they have in Meta's checkpoints."""
+"""The weights of an ONNX export of SAM 2, under their names in Meta's checkpoints."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from segdex_core.errors import ModelInvalidError
 
-# ``torch.onnx.export`` gives these constants names of its own; their shapes are unique in the graph.
+# ``torch.onnx.export`` renames these constants; their shapes are unique in the graph.
 _NORMS_BY_WIDTH = {
     4: "prompt_encoder.mask_downscaling.1",
     16: "prompt_encoder.mask_downscaling.4",
@@ -25,13 +25,13 @@ _NO_MASK_SHAPE = (1, 256, 1, 1)
 _TOKENS_SHAPE = (1, 6, 256)
 
 
-# The encoder: names under ``model.``, and matrices, transposed, under the names of their nodes.
+# Encoder weights have names under ``model.``. Matrices are transposed and named after their nodes.
 _NAMED = re.compile(r"^model\.((?:image_encoder|sam_mask_decoder)\..+)$")
 _MATRIX = re.compile(r"^/(image_encoder/.+)/Transpose_output_0$")
 _POSITIONS = "/image_encoder/trunk/Transpose_output_0"
 _NO_MEMORY = "no_mem_embed"
 
-# The exported position embedding is the sum of one of 7x7, interpolated, and one of a window of 8x8, tiled.
+# The exported position embedding is the sum of an interpolated 7x7 part and a tiled 8x8 window part.
 _POSITION_SIDE, _POSITION_WINDOW = 7, 8
 
 _DECODER = "mask_decoder."
@@ -42,13 +42,13 @@ def read_encoder_weights(path: Path) -> dict[str, torch.Tensor]:
     """Return the weights ``image_encoder.*``, ``no_mem_embed`` and ``sam_mask_decoder.conv_s*``.
 
     Args:
-        path: An image encoder exported from Meta's ``SAM2Base``, in ONNX or ORT format.
+        path: Image encoder exported from Meta's ``SAM2Base``, in ONNX or ORT format.
 
     Returns:
-        The weights; none of them if it is another model.
+        The weights; empty for another model.
 
     Raises:
-        ModelInvalidError: If it is no ONNX file.
+        ModelInvalidError: If the file cannot be read as an ONNX model.
     """
     constants = _constants(_read_graph(path))
     if _POSITIONS not in constants or _NO_MEMORY not in constants:
@@ -65,10 +65,10 @@ def read_encoder_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _split_positions(positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (1, c, 7, 7) and (1, c, 8, 8) whose interpolation and tiling add up to (1, c, s, s).
+    """Split (1, c, s, s) positions into a (1, c, 7, 7) part to interpolate and a (1, c, 8, 8) part to tile.
 
-    By least squares. What adds the same to one and takes it from the other cannot be told, and does not
-    matter: the sum is the same at every size.
+    The split is a least-squares solution. It is not unique: a constant can move from one part to the other,
+    which does not change the sum at any size.
     """
     side = positions.shape[-1]
     unit = torch.eye(_POSITION_SIDE**2, dtype=torch.float64).view(-1, 1, _POSITION_SIDE, _POSITION_SIDE)
@@ -88,17 +88,17 @@ def _split_positions(positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
 def read_decoder_weights(path: Path) -> dict[str, torch.Tensor]:
     """Return the weights ``sam_prompt_encoder.*`` and ``sam_mask_decoder.*``.
 
-    The head that scores whether there is an object at all is not exported; it is zero here. Nothing of still
-    pictures uses it.
+    The head that scores whether an object is present is not exported. It is zero here, because still images
+    do not use it.
 
     Args:
-        path: An ONNX file exported from Meta's ``SAM2Base`` with ``torch.onnx.export``.
+        path: ONNX file exported from Meta's ``SAM2Base`` with ``torch.onnx.export``.
 
     Returns:
-        The weights; none of them if it is another model. That one is missing is for their reader to say.
+        The weights; empty for another model. The caller must check for missing weights.
 
     Raises:
-        ModelInvalidError: If it is no ONNX file.
+        ModelInvalidError: If the file cannot be read as an ONNX model.
     """
     graph = _read_graph(path)
     constants = _constants(graph)
@@ -123,7 +123,7 @@ def _read_graph(path: Path) -> onnx.GraphProto:
 
 
 def _as_onnx(path: Path, folder: Path) -> Path:
-    """Write a model in onnxruntime's own format as plain ONNX."""
+    """Convert a model from onnxruntime's own format to ONNX, and return its path."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3  # errors only
@@ -142,7 +142,7 @@ def _constants(graph: onnx.GraphProto) -> dict[str, torch.Tensor]:
 def _under_meta_names(
     graph: onnx.GraphProto, constants: dict[str, torch.Tensor]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the weights with the names that they have in Meta's checkpoints."""
+    """Yield the weights with their names in Meta's checkpoints."""
     for name, value in constants.items():
         if not name.startswith("onnx::"):
             yield name, value
@@ -170,7 +170,7 @@ def _under_meta_names(
 
 
 def _constant_factor(node: onnx.NodeProto | None, constants: dict[str, torch.Tensor]) -> torch.Tensor | None:
-    """Return the constant that a node multiplies with, if it does."""
+    """Return the constant that a node multiplies by, or None."""
     if node is None or node.op_type not in ("MatMul", "Mul"):
         return None
     factors = [constants[name] for name in node.input if name in constants]

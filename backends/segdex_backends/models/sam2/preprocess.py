@@ -1,4 +1,4 @@
-"""What comes before the network: the picture's tensor, and prompts in its frame."""
+"""Preprocessing for the network: image tensors, and prompts relative to the image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from segdex_core.ports.segmenter import FRAME_PX
 from segdex_core.records import RGBImage
 
 MASKS_PER_PROMPT = 3
-"""Masks with ``multimask``: whole, part and subpart (Kirillov et al. 2023)."""
+"""Number of masks with ``multimask``: whole, part and subpart (Kirillov et al. 2023)."""
 
 LOGIT_LIMIT = 32.0
-"""Low-resolution logits are clamped to this size (``SAM2ImagePredictor._predict``)."""
+"""Low-resolution logits are clamped to plus or minus this value (``SAM2ImagePredictor._predict``)."""
 
 # ImageNet statistics, SAM2Transforms in sam2/utils/transforms.py (commit 2b90b9f5).
 _MEAN = (0.485, 0.456, 0.406)
@@ -23,13 +23,13 @@ _STD = (0.229, 0.224, 0.225)
 
 
 def preprocess(image: RGBImage, *, frame_px: int = FRAME_PX, device: str = "cpu") -> torch.Tensor:
-    """Return the (1, 3, s, s) float32 tensor of a picture, bit-equal with Meta's ``SAM2Transforms``.
+    """Return the (1, 3, s, s) float32 tensor of an image, bit-identical to Meta's ``SAM2Transforms``.
 
-    The resize is bilinear and antialiased, on float values in 0..1: resizing the bytes, as transformers'
-    own processor does, changes the values by up to 0.0175.
+    The resize is bilinear and antialiased, on float values in 0..1. Resizing the bytes, as transformers'
+    processor does, changes the values by up to 0.0175.
     """
     channels = []
-    for channel in range(3):  # one after the other: as floats, a picture of 100 megapixels fills 1.2 GB
+    for channel in range(3):  # one at a time: 100 megapixels of float RGB take 1.2 GB
         values = torch.from_numpy(np.ascontiguousarray(image[:, :, channel]))[None, None].to(device)
         channels.append(
             torch.nn.functional.interpolate(
@@ -47,13 +47,13 @@ def preprocess(image: RGBImage, *, frame_px: int = FRAME_PX, device: str = "cpu"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FramedPrompts:
-    """Prompts that have the same number p of points, in units of the picture's sides.
+    """Prompts with p points each, in units of the image's sides.
 
     Attributes:
-        rows: (k,) positions in the batch that they come from.
-        points_xy: (k, p, 2) float32, 0 to 1.
-        labels: (k, p) int64 without padding.
-        mask_logits: (k, s, s) float32 or None.
+        rows: (k,) positions of the prompts in their batch.
+        points_xy: (k, p, 2) float32 points, 0 to 1.
+        labels: (k, p) int64 labels, without padding.
+        mask_logits: (k, s, s) float32 logits of earlier masks, or None.
     """
 
     rows: npt.NDArray[np.intp]
@@ -63,13 +63,13 @@ class FramedPrompts:
 
 
 def frame_prompts(prompts: Prompts, size_hw: tuple[int, int]) -> Iterator[FramedPrompts]:
-    """Yield the prompts in groups of an equal number of points, without padding.
+    """Yield the prompts in groups with an equal number of points, without padding.
 
-    SAM reads a padding point as one more token, so that a prompt padded to the length of its neighbours
-    would give other masks than alone: prompts of different lengths are therefore decoded apart.
+    SAM reads a padding point as one more token, so padding a prompt would change its masks. Prompts of
+    different lengths are therefore decoded separately.
 
     Raises:
-        ValueError: If a prompt has no point at all.
+        ValueError: If a prompt has no point.
     """
     real = prompts.labels != PADDING
     counts = real.sum(axis=1)

@@ -1,4 +1,4 @@
-"""SAM 2 behind the port: our encoder and our decoder, with weights of any SAM 2 or 2.1, on CPU or CUDA."""
+"""``Segmenter`` for SAM 2 and 2.1: our encoder and decoder with any of their weights, on CPU or CUDA."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,15 +26,15 @@ _ADAPTER_VERSION = 3
 
 
 class Preprocess(Protocol):
-    """Makes the (1, 3, s, s) float32 tensor of a picture."""
+    """Function that converts an image to a (1, 3, s, s) float32 tensor."""
 
     def __call__(self, image: RGBImage, *, frame_px: int, device: str) -> torch.Tensor:
-        """Return it."""
+        """Return the tensor of ``image``."""
         ...
 
 
-# How many prompts of a whole picture at 1024 px fit one call. On a CPU the cells of more do not fit into its
-# caches (docs/research/performance.md); on a GPU about 30 MiB each.
+# Prompts per call for a whole image at 1024 px. On a CPU, the cells of more prompts do not fit into its
+# caches (docs/research/performance.md). On a GPU, each prompt takes about 30 MiB.
 _CPU_PROMPTS, _GPU_PROMPTS = 2, 128
 
 
@@ -57,16 +57,16 @@ class TorchSam2:
     """SAM 2 on a CPU or a CUDA device.
 
     Args:
-        model: The weights and their configuration; ``forward`` is not used.
-        name: For people.
-        weights_id: Tells the weights: kind of file and checksum.
+        model: Model with the weights and their configuration; its ``forward`` is not used.
+        name: Name of the model, for display.
+        weights_id: Id of the weights: kind of file and checksum.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: Of encoder and decoder.
-        compiled: Whether ``torch.compile`` fuses the encoder: faster after a cold start of a minute or more,
-            once for each frame size and number of pictures.
-        preprocess: Makes the tensor of a picture; the weights were trained with it.
-        in_one_pass: Whether pictures are encoded together; unset, on CUDA alone, as one by one is as fast on
-            a CPU and needs less memory.
+        precision: Precision of encoder and decoder.
+        compiled: Whether to compile the encoder with ``torch.compile``. It is faster after a cold start of a
+            minute or more for each frame size and number of images.
+        preprocess: Function that converts an image to a tensor, as in the training of the weights.
+        in_one_pass: Whether to encode images together. None does so only on CUDA: on a CPU, encoding one by
+            one is as fast and needs less memory.
     """
 
     def __init__(
@@ -90,39 +90,39 @@ class TorchSam2:
         self._fingerprint = f"{weights_id}:{precision}:v{_ADAPTER_VERSION}"
         self._encoder = Sam2Encoder(state, _hiera_shape(model), device=device, dtype=dtype)
         self._encode = self._encoder.encode
-        if compiled:  # sizes as constants: traced with symbols, a second frame took seven times as long
+        if compiled:  # constant sizes: with symbolic sizes, a second frame took seven times as long
             self._encode = torch.compile(self._encoder.encode, dynamic=False)
         self._decoder = Sam2Decoder(state, device=device, heads=_decoder_heads(model), dtype=dtype)
 
     @property
     def name(self) -> str:
-        """Short name of model and source, for people."""
+        """Short name of model and source, for display."""
         return self._name
 
     @property
     def fingerprint(self) -> str:
-        """The sha256 of the weights (16 digits), precision and adapter version; not the device."""
+        """SHA-256 of the weights (16 digits), precision and adapter version; independent of the device."""
         return self._fingerprint
 
     @property
     def decoder_id(self) -> str:
-        """The sha256 of the learned mask tokens (16 digits)."""
+        """SHA-256 of the learned mask tokens (16 digits)."""
         return self._decoder.decoder_id
 
     def prompts_per_batch(self, features: ImageFeatures) -> int:
-        """Return how many prompts to decode in one call: on a CPU more do not fit into its caches.
+        """Return the number of prompts to decode in one call; on a CPU, more would not fit into its caches.
 
-        Fewer after a call that ran out of memory.
+        The number is lower after a call that ran out of memory.
         """
         return self._own(features).image.prompts_per_batch(self._whole_prompts)
 
     def encode(self, images: Sequence[RGBImage], *, frame_px: int = FRAME_PX) -> list[ImageFeatures]:
-        """Return the features of each picture; about 26 MiB each in fp32 at 1024 px.
+        """Return the features of each image, about 26 MiB each in fp32 at 1024 px.
 
-        On CUDA all are encoded in one pass, or in smaller ones where its memory does not suffice.
+        On CUDA, all images are encoded in one pass, or in smaller batches if they do not fit in memory.
 
         Raises:
-            ValueError: If the frame is no multiple of 32 pixels.
+            ValueError: If ``frame_px`` is not a multiple of 32.
         """
         if not images:
             return []
@@ -134,10 +134,10 @@ class TorchSam2:
         return [features for part in parts for features in part]
 
     def decode(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
-        """Return the masks for a batch of prompts; in halves where the memory of the device does not suffice.
+        """Return the masks for a batch of prompts, which is halved if it does not fit in device memory.
 
-        Without ``multimask`` the single-mask token answers, or the best of the three where its mask is not
-        stable (Meta's ``dynamic_multimask_via_stability``).
+        Without ``multimask``, the result is the single mask, or the best of the three masks if the single
+        mask is not stable (Meta's ``dynamic_multimask_via_stability``).
 
         Raises:
             ValueError: If ``features`` come from another segmenter, or a prompt has no point.
@@ -152,15 +152,15 @@ class TorchSam2:
         if len(parts) == 1:
             return parts[0]
         fits = max(len(part.predicted_iou) for part in parts)
-        # of the next calls, or each would fail first
+        # limits the next calls, each of which would fail first
         self._whole_prompts = max(self._whole_prompts * fits // len(prompts), 1)
         return DecodedMasks.join(parts)
 
     def decode_part(self, features: ImageFeatures, prompts: Prompts, *, multimask: bool) -> DecodedMasks:
-        """Return the masks for prompts that are decoded in one call; ``decode`` takes them by parts.
+        """Return the masks for prompts that are decoded in one call. ``decode`` splits large batches.
 
         Raises:
-            torch.OutOfMemoryError: If they do not fit into the memory of the device.
+            torch.OutOfMemoryError: If the inputs do not fit in device memory.
         """
         own = self._own(features)
         return self._decoder.decode(own.image, prompts, own.size_hw, multimask=multimask)
@@ -182,10 +182,10 @@ class TorchSam2:
         return save({**tensors, "size_hw": torch.tensor(own.size_hw)})
 
     def restore(self, data: bytes) -> ImageFeatures:
-        """See ``Segmenter``.
+        """See ``StoresFeatures``.
 
         Raises:
-            ValueError: If they are something else.
+            ValueError: If ``data`` is not the output of ``dump``.
         """
         try:
             kept = load(data)
@@ -196,15 +196,15 @@ class TorchSam2:
         return _TorchFeatures(size_hw=(height, width), made_by=self._fingerprint, image=image)
 
     def narrow(self, features: ImageFeatures, box: MaskBoxXYXY) -> ImageFeatures:
-        """Return the features of a part of the picture, in whole cells of 4x4 low-resolution pixels."""
+        """Return the features of a part of the image, in whole cells of 4x4 low-resolution pixels."""
         own = self._own(features)
         return replace(own, image=own.image.narrow(box))
 
     def encode_part(self, images: Sequence[RGBImage], frame_px: int) -> list[ImageFeatures]:
-        """Return the features of pictures that are encoded in one pass; ``encode`` takes them by parts.
+        """Return the features of images that are encoded in one pass. ``encode`` splits large batches.
 
         Raises:
-            torch.OutOfMemoryError: If they do not fit into the memory of the device.
+            torch.OutOfMemoryError: If the inputs do not fit in device memory.
         """
         with torch.inference_mode():
             pixels = [self._preprocess(image, frame_px=frame_px, device=self._device) for image in images]
