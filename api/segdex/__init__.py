@@ -1,4 +1,4 @@
-"""segdex: search for the objects in pictures.
+"""segdex: search for objects in images.
 
 Example:
     >>> import segdex
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from segdex.arguments import IngestProgress, MaskChoices, QueryImage
     from segdex.client import AsyncClient, Client
     from segdex.library import Library
-    from segdex.opening import open, open_async, segment  # noqa: A004 - segdex.open is what it is for
+    from segdex.opening import open, open_async, segment  # noqa: A004 - the public name is segdex.open
     from segdex_core.errors import SegdexError
     from segdex_core.wire.search import Filter, Region, ViewWeights, WeightedSegment, WeightedText
 
@@ -59,7 +59,7 @@ _HOME = {
     "segdex_core.errors": ("SegdexError",),
     "segdex_core.wire.search": ("Filter", "Region", "ViewWeights", "WeightedSegment", "WeightedText"),
 }
-"""Where each name comes from. It is imported on first use, so that ``import segdex`` costs nothing."""
+"""Module that defines each public name. It is imported on first use, so that ``import segdex`` stays fast."""
 
 
 def __getattr__(name: str) -> object:

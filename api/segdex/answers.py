@@ -1,4 +1,4 @@
-"""What the verbs return: segments, hits, answers and masks, the same from a library and from a service.
+"""Results of ``Library`` and ``Client``: segments, hits, answers and masks.
 
 They hold the JSON records of ``segdex_core.wire``. Masks are decoded, and pixels are fetched, on demand.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Verbs(Protocol):
-    """What answers of ``Library`` and ``Client`` ask further."""
+    """Methods of ``Library`` and ``Client`` that their results call."""
 
     def search(
         self, *texts: str | WeightedText, image: ImageArgument = None, **fields: Unpack[SearchFields]
@@ -53,12 +53,12 @@ class Verbs(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """What was asked for: enough to refine a hit of the answer, or to ask for the next page.
+    """A query, with everything that is needed to refine its hits or to request the next page.
 
     Attributes:
         texts: Positive texts.
-        image: Pictures to look like.
-        fields: Everything else.
+        image: Query images.
+        fields: All other arguments of the search.
     """
 
     texts: tuple[str | WeightedText, ...] = ()
@@ -67,7 +67,7 @@ class Question:
 
     @property
     def terms(self) -> QuestionFields:
-        """What the question asks for beside texts and pictures, without what chooses and orders the hits."""
+        """Terms other than texts and images, and the view weights; filters and limits are left out."""
         fields = self.fields
         terms: QuestionFields = {}
         if "segments" in fields:
@@ -81,13 +81,13 @@ class Question:
         return terms
 
     def after(self, cursor: str) -> SearchFields:
-        """Return the fields that ask for the page of a cursor."""
+        """Return the arguments that request the page of a cursor."""
         return {**self.fields, "cursor": cursor}
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A segment of the index with its picture."""
+    """A segment of the index with its image."""
 
     record: SegmentOut
     image: ImageOut
@@ -97,42 +97,42 @@ class Found:
 
     @property
     def id(self) -> UUID:
-        """Of the segment."""
+        """Id of the segment."""
         return self.record.id
 
     @property
     def box(self) -> "BoxXYXY":
-        """Tight box in pixels: x1, y1, x2, y2; x2 and y2 exclusive."""
+        """Tight box in pixels: x1, y1, x2, y2; x2 and y2 are exclusive."""
         return box_of(self.record.box_xyxy)
 
     @property
     def rle(self) -> Rle:
-        """The mask as COCO's compressed run-length code."""
+        """Mask in COCO's compressed run-length encoding."""
         return self.record.rle
 
     @property
     def area_px(self) -> int:
-        """Pixels of the mask."""
+        """Area of the mask in pixels."""
         return self.record.area_px
 
     @property
     def area_fraction(self) -> float:
-        """Share of the picture, (0, 1]."""
+        """Area of the mask as a share of the image, in (0, 1]."""
         return self.record.area_fraction
 
     @property
     def object_score(self) -> float:
-        """How likely it is one whole object, 0 to 1."""
+        """Estimate, from 0 to 1, of how likely the segment is one whole object."""
         return self.record.object_score
 
     @property
     def predicted_iou(self) -> float:
-        """The model's estimate of the mask's IoU."""
+        """Estimate by the segmenter of the IoU with the true mask."""
         return self.record.predicted_iou
 
     @cached_property
     def mask(self) -> "BoolMask":
-        """(H, W) bool at the size of the picture; decoded on first use."""
+        """Mask as (H, W) bool at the size of the image; decoded on first use."""
         return decode_rle(self.rle)
 
     def polygon(self) -> "MultiPolygon":
@@ -142,10 +142,10 @@ class Found:
         return mask_polygon(self.mask)
 
     def crop_box(self, margin: float = 0.0) -> "BoxXYXY":
-        """Return the box grown on each side by a share of its longer side, inside the picture.
+        """Return the box, grown on each side by a share of its longer side and clipped to the image.
 
         Raises:
-            ValueError: If the margin is negative.
+            ValueError: If ``margin`` is negative.
         """
         if margin < 0:
             raise ValueError(f"margin must be 0 or more, but got {margin}")
@@ -155,7 +155,7 @@ class Found:
         return box_of((x1 - extra, y1 - extra, x2 + extra, y2 + extra)).clip(size_hw)
 
     def cut_out_of(self, pixels: "RGBImage") -> "Image.Image":
-        """Return the object alone, RGBA, of the pixels of its box."""
+        """Return the object as an RGBA image, given the pixels of its box."""
         box = self.box
         return rgba_image(pixels, self.mask[box.y1 : box.y2, box.x1 : box.x2])
 
@@ -165,36 +165,36 @@ class Segment(Found):
     """A segment of the index.
 
     Attributes:
-        record: Everything that is stored of it, as JSON has it.
-        image: Its picture.
+        record: Stored data of the segment, as a JSON record.
+        image: Image of the segment.
     """
 
     library: Verbs
 
     def crop(self, margin: float = 0.0) -> "Image.Image":
-        """Return the part of the picture in the box, RGB, with a margin as a share of its longer side.
+        """Return the box as an RGB image, with a margin given as a share of the longer side of the box.
 
         Raises:
-            ImageError: If the file of the picture is gone or has changed.
+            ImageError: If the file of the image is missing or has changed.
         """
         return rgb_image(self.library.pixels(self.image.id, self.crop_box(margin)))
 
     def cutout(self) -> "Image.Image":
-        """Return the object alone, RGBA, transparent outside the mask.
+        """Return the object as an RGBA image, transparent outside the mask.
 
         Raises:
-            ImageError: If the file of the picture is gone or has changed.
+            ImageError: If the file of the image is missing or has changed.
         """
         return self.cut_out_of(self.library.pixels(self.image.id, self.box))
 
     def similar(self, **fields: Unpack[SearchFields]) -> "Answer":
-        """Search for segments that look like this one."""
+        """Search for segments that look like this segment."""
         return self.library.search(**like(self.id, fields))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scored(Found):
-    """What a hit has beside its segment."""
+    """A segment with the scores of a hit."""
 
     record: HitSegmentOut
     is_match: bool
@@ -204,30 +204,30 @@ class Scored(Found):
 
     @property
     def score(self) -> float:
-        """Higher is better; comparable within one answer."""
+        """Score of the hit; higher is better. Scores are comparable within one answer only."""
         return self.record.score
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Hit(Scored, Segment):
-    """A segment that answers a question.
+    """A segment that matches a query.
 
     Attributes:
-        record: Everything that is stored of it, and its scores, as JSON has it.
-        image: Its picture.
-        is_match: False where the picture does not seem to show what was asked for.
-        presence: How far the picture stands out for the question; None where nobody judged.
-        question: What was asked for.
-        refinement: What refining said of it; None before.
+        record: Stored data and scores of the segment, as a JSON record.
+        image: Image of the segment.
+        is_match: False if the image does not seem to show what the query describes.
+        presence: Presence score of the image; None if presence was not judged.
+        question: Query that found the hit.
+        refinement: Refinement of the mask; None before ``refine``.
     """
 
     def refine(self) -> "Hit":
-        """Re-decode the mask for the question; return the hit with the better of both masks.
+        """Re-decode the mask for the query, and return the hit with the better of both masks.
 
-        ``refinement`` says which one that is, and why.
+        ``refinement`` says which mask was chosen, and why.
 
         Raises:
-            ImageError: If the file of the picture is gone or has changed.
+            ImageError: If the file of the image is missing or has changed.
         """
         question = self.question
         [one] = self.library.refine(
@@ -241,13 +241,13 @@ HitT = TypeVar("HitT", bound=Scored)
 
 @dataclass(frozen=True, eq=False)
 class ImageHits(Generic[HitT]):
-    """The hits of one picture, best first.
+    """The hits of one image, best first.
 
     Attributes:
-        image: The picture.
-        score: Of its best hit.
-        is_match: False where the picture does not seem to show what was asked for.
-        hits: At least one.
+        image: Image of the hits.
+        score: Score of the best hit.
+        is_match: False if the image does not seem to show what the query describes.
+        hits: Hits, at least one.
     """
 
     image: ImageOut
@@ -257,11 +257,11 @@ class ImageHits(Generic[HitT]):
 
 
 class Hits(Sequence[HitT]):
-    """The hits of a question as a sequence, best first; matches come before weaker ones.
+    """The hits of a query as a sequence, best first; matches come before weaker matches.
 
     Attributes:
-        response: The answer as JSON has it, grouped by picture.
-        question: What was asked for.
+        response: Answer as a JSON record, grouped by image.
+        question: Query of the answer.
     """
 
     def __init__(
@@ -300,21 +300,21 @@ class Hits(Sequence[HitT]):
 
 
 class Answer(Hits[Hit]):
-    """The hits of a question, best first: iterate over it, or over ``images`` for hits by picture."""
+    """The hits of a query, best first: iterate over the answer, or over ``images`` for hits by image."""
 
     def __init__(self, response: SearchResponse, question: Question, library: Verbs) -> None:
         self._library = library
         super().__init__(response, question, self._hit)
 
     def refined(self, first: int = DEFAULT_REFINED) -> Iterator[Hit]:
-        """Yield the first hits, each re-decoded as soon as it is done; see ``Hit.refine``.
+        """Yield the first hits with re-decoded masks, each as soon as it is ready; see ``Hit.refine``.
 
         Args:
-            first: How many, 1 to 100.
+            first: Number of hits, 1 to 100.
 
         Raises:
             QueryError: If ``first`` is out of range.
-            ImageError: If the file of a picture is gone or has changed.
+            ImageError: If the file of an image is missing or has changed.
         """
         chosen = {hit.id: hit for hit in self.hits[: check_first(first)]}
         if chosen:
@@ -326,7 +326,7 @@ class Answer(Hits[Hit]):
                 yield refined_hit(chosen[one.segment_id], one)
 
     def next_page(self) -> "Answer | None":
-        """Return the next page of pictures; None after the last one."""
+        """Return the next page of images; None after the last page."""
         cursor, question = self.response.next_cursor, self.question
         if cursor is None:
             return None
@@ -344,10 +344,10 @@ class Answer(Hits[Hit]):
 
 
 class ObjectMask:
-    """A mask that answers a prompt.
+    """A mask that was decoded for a prompt.
 
     Attributes:
-        record: The mask as JSON has it.
+        record: Mask as a JSON record.
     """
 
     def __init__(self, record: MaskOut) -> None:
@@ -355,33 +355,33 @@ class ObjectMask:
 
     @property
     def box(self) -> "BoxXYXY":
-        """Tight box in pixels: x1, y1, x2, y2; x2 and y2 exclusive."""
+        """Tight box in pixels: x1, y1, x2, y2; x2 and y2 are exclusive."""
         return box_of(self.record.box_xyxy)
 
     @property
     def predicted_iou(self) -> float:
-        """The model's estimate of the mask's IoU."""
+        """Estimate by the segmenter of the IoU with the true mask."""
         return self.record.predicted_iou
 
     @property
     def area_px(self) -> int:
-        """Pixels of the mask; 0 where nothing was found."""
+        """Area of the mask in pixels; 0 if nothing was found."""
         return self.record.area_px
 
     @cached_property
     def mask(self) -> "BoolMask":
-        """(H, W) bool at the size of the picture."""
+        """Mask as (H, W) bool at the size of the image."""
         return decode_rle(self.record.rle)
 
     def cutout(self, image: Picture) -> "Image.Image":
-        """Return the object alone, RGBA, transparent outside the mask.
+        """Return the object as an RGBA image, transparent outside the mask.
 
         Args:
-            image: The picture that was segmented.
+            image: Image that was segmented.
 
         Raises:
-            ValueError: If the mask is empty, or the picture has another size.
-            ImageError: If the picture cannot be read.
+            ValueError: If the mask is empty, or the image has another size.
+            ImageError: If the image cannot be read.
         """
         pixels, box = picture_pixels(image, max_pixels=max(MAX_PIXELS, self.mask.size)), self.box
         if pixels.shape[:2] != self.mask.shape or not self.area_px:
@@ -392,11 +392,11 @@ class ObjectMask:
 
 
 class Masks(ObjectMask, Sequence[ObjectMask]):
-    """The masks that answer a prompt, best first; its own mask and box are those of the best one.
+    """The masks of a prompt, best first. Attributes such as ``mask`` and ``box`` belong to the best mask.
 
     Attributes:
-        response: All masks as JSON has them.
-        masks: All masks, the highest predicted IoU first.
+        response: All masks as a JSON record.
+        masks: All masks, highest predicted IoU first.
     """
 
     def __init__(self, response: MasksOut) -> None:
@@ -421,12 +421,12 @@ class Masks(ObjectMask, Sequence[ObjectMask]):
 
 
 def in_order(hits: Iterable[HitT]) -> list[HitT]:
-    """Return hits best first: matches before weaker ones, then by score, ties by id."""
+    """Return hits best first: matches before weaker matches, then by score, ties by id."""
     return sorted(hits, key=lambda hit: (not hit.is_match, -hit.score, hit.id))
 
 
 def refined_hit(hit: HitT, one: RefinementOut) -> HitT:
-    """Return a hit as a refinement leaves it: with the new mask where the gate let it pass."""
+    """Return a hit with its refinement, and with the new mask if the gate accepted it."""
     record = hit.record
     if one.answer == "refined":
         changes = {"rle": one.rle, "box_xyxy": one.box_xyxy, "area_px": one.area_px}
@@ -438,10 +438,10 @@ def refined_hit(hit: HitT, one: RefinementOut) -> HitT:
 
 
 def check_first(first: int) -> int:
-    """Return a number of hits to refine.
+    """Return ``first`` if it is an allowed number of hits to refine.
 
     Raises:
-        ArgumentError: If it is out of range.
+        ArgumentError: If ``first`` is out of range.
     """
     if not 1 <= first <= MAX_REFINED:
         raise ArgumentError("first", f"must be between 1 and {MAX_REFINED}, but got {first}")
@@ -449,22 +449,22 @@ def check_first(first: int) -> int:
 
 
 def like(segment_id: UUID, fields: SearchFields) -> SearchFields:
-    """Return the fields of a search for what looks like a segment."""
+    """Return the fields of a search for segments that look like a given segment."""
     return {**fields, "segments": [segment_id, *fields.get("segments", ())]}
 
 
 def box_of(box_xyxy: tuple[int, int, int, int]) -> "BoxXYXY":
-    """Return a box of an answer."""
+    """Return a box of a JSON record as ``BoxXYXY``."""
     from segdex_core.geometry import BoxXYXY
 
     return BoxXYXY(*box_xyxy)
 
 
 def decode_rle(rle: Rle) -> "BoolMask":
-    """Return a mask, (H, W) bool.
+    """Return a mask as (H, W) bool.
 
     Raises:
-        ValueError: If it is no run-length code of that size.
+        ValueError: If ``rle`` is not a valid run-length encoding of its size.
     """
     from segdex_core.masks import MaskRLE, decode_mask
 
@@ -479,7 +479,7 @@ def rgb_image(pixels: "RGBImage") -> "Image.Image":
 
 
 def rgba_image(pixels: "RGBImage", mask: "BoolMask") -> "Image.Image":
-    """Return pixels as a Pillow image that is transparent outside a mask of their size."""
+    """Return pixels as a Pillow image that is transparent outside a mask of equal size."""
     import numpy as np
     from PIL import Image
 

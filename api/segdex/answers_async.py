@@ -1,4 +1,4 @@
-"""What ``AsyncClient`` returns: as ``segdex.answers``, but what asks the service is awaited."""
+"""Results of ``AsyncClient``: as in ``segdex.answers``, but methods that call the service are awaited."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class AsyncVerbs(Protocol):
-    """What answers of ``AsyncClient`` ask further."""
+    """Methods of ``AsyncClient`` that its results call."""
 
     async def search(
         self, *texts: str | WeightedText, image: ImageArgument = None, **fields: Unpack[SearchFields]
@@ -50,29 +50,29 @@ class AsyncVerbs(Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AsyncSegment(Found):
-    """A segment as ``AsyncClient`` returns it: as ``Segment``, but what asks the service is awaited."""
+    """A segment of ``AsyncClient``: a ``Segment`` whose methods that call the service are awaited."""
 
     library: AsyncVerbs
 
     async def crop(self, margin: float = 0.0) -> "Image.Image":
-        """As ``Segment.crop``."""
+        """See ``Segment.crop``."""
         return rgb_image(await self.library.pixels(self.image.id, self.crop_box(margin)))
 
     async def cutout(self) -> "Image.Image":
-        """As ``Segment.cutout``."""
+        """See ``Segment.cutout``."""
         return self.cut_out_of(await self.library.pixels(self.image.id, self.box))
 
     async def similar(self, **fields: Unpack[SearchFields]) -> "AsyncAnswer":
-        """As ``Segment.similar``."""
+        """See ``Segment.similar``."""
         return await self.library.search(**like(self.id, fields))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AsyncHit(Scored, AsyncSegment):
-    """A hit as ``AsyncClient`` returns it; see ``Hit``."""
+    """A hit of ``AsyncClient``; see ``Hit``."""
 
     async def refine(self) -> "AsyncHit":
-        """As ``Hit.refine``."""
+        """See ``Hit.refine``."""
         question = self.question
         found = self.library.refine(
             *question.texts, segment_ids=[self.id], image=question.image, **question.terms
@@ -82,14 +82,14 @@ class AsyncHit(Scored, AsyncSegment):
 
 
 class AsyncAnswer(Hits[AsyncHit]):
-    """The hits of a question as ``AsyncClient`` returns them; see ``Answer``."""
+    """The hits of a query of ``AsyncClient``; see ``Answer``."""
 
     def __init__(self, response: SearchResponse, question: Question, library: AsyncVerbs) -> None:
         self._library = library
         super().__init__(response, question, self._hit)
 
     async def refined(self, first: int = DEFAULT_REFINED) -> AsyncIterator[AsyncHit]:
-        """As ``Answer.refined``."""
+        """See ``Answer.refined``."""
         chosen = {hit.id: hit for hit in self.hits[: check_first(first)]}
         if chosen:
             question = self.question
@@ -100,7 +100,7 @@ class AsyncAnswer(Hits[AsyncHit]):
                 yield refined_hit(chosen[one.segment_id], one)
 
     async def next_page(self) -> "AsyncAnswer | None":
-        """As ``Answer.next_page``."""
+        """See ``Answer.next_page``."""
         cursor, question = self.response.next_cursor, self.question
         if cursor is None:
             return None

@@ -1,4 +1,4 @@
-"""The arguments that the verbs of ``Library``, ``Client`` and ``AsyncClient`` share."""
+"""Arguments that the methods of ``Library``, ``Client`` and ``AsyncClient`` share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,19 +31,21 @@ if TYPE_CHECKING:
     from segdex_core.masks import BoolMask
 
 Id = UUID | str
-"""A UUID, or its text."""
+"""A UUID, or its text form."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueryImage:
-    """A picture to look like.
+    """An image to search with.
 
     Attributes:
-        image: The picture.
-        box_xyxy: The object in it, x1, y1, x2, y2 in pixels, x2 and y2 exclusive; None for the whole picture.
-        weight: Beside the other terms of the question; negative to look unlike it.
+        image: Query image.
+        box_xyxy: Box of the object in the image: x1, y1, x2, y2 in pixels, x2 and y2 exclusive; None for the
+            whole image.
+        weight: Weight relative to the other terms of the query; a negative weight lowers the scores of
+            similar segments.
     """
 
     image: Picture
@@ -52,11 +54,11 @@ class QueryImage:
 
 
 ImageArgument = Picture | QueryImage | list[Picture | QueryImage] | tuple[Picture | QueryImage, ...] | None
-"""One picture or several; None for none."""
+"""One query image, several of them, or None."""
 
 
 class QuestionFields(TypedDict, total=False):
-    """What may go with the texts of a question; see ``segdex_core.wire.search.Question``."""
+    """View weights, and terms other than texts and images; see ``segdex_core.wire.search.Question``."""
 
     segments: Sequence[Id | WeightedSegment]
     regions: Sequence[Region]
@@ -65,7 +67,7 @@ class QuestionFields(TypedDict, total=False):
 
 
 class SearchFields(QuestionFields, total=False):
-    """What may be said of a search beside its question; see ``segdex_core.wire.search.SearchOptions``."""
+    """Arguments of a search other than texts and images; see ``segdex_core.wire.search.SearchOptions``."""
 
     filter: Filter
     limit: int
@@ -80,11 +82,12 @@ class SearchFields(QuestionFields, total=False):
 
 
 class PromptFields(TypedDict, total=False):
-    """What may be said about an object in a picture.
+    """A prompt for one object in an image.
 
-    ``points`` and ``negative_points`` are (x, y) in pixels, on the object and off it. ``box`` is x1, y1, x2,
-    y2 in pixels, x2 and y2 exclusive. ``mask`` is an earlier mask to improve, (H, W) bool. ``text`` goes
-    alone or with a box. ``masks`` is 1, or 3 for all that a single point may mean.
+    ``points`` and ``negative_points`` are (x, y) in pixels, on and off the object. ``box`` is x1, y1, x2, y2
+    in pixels, x2 and y2 exclusive. ``mask`` is an earlier mask to improve, (H, W) bool. ``text`` is given
+    alone or with a box. ``masks`` is the number of masks to return: 1, or 3 for all masks of an ambiguous
+    point.
     """
 
     points: Sequence[tuple[float, float]]
@@ -97,14 +100,15 @@ class PromptFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class MaskChoices:
-    """How an ingest segments pictures; None takes what the quality says.
+    """How an ingest segments images; None takes the value of the quality.
 
     Attributes:
-        quality: ``fast``, ``balanced`` or ``best``; None for what filled the index, else ``balanced``.
-        select: ``ranked`` or ``meta``.
-        segments_per_image: At most this many segments (``ranked``).
-        points_per_side: Prompts along each side.
-        crop_layers: Layers of windows that are searched for small objects too, 0 to 3.
+        quality: ``fast``, ``balanced`` or ``best``; None for the quality of the index, or ``balanced`` for a
+            new one.
+        select: ``ranked`` for the best masks up to a budget, ``meta`` for Meta's fixed thresholds.
+        segments_per_image: Maximum number of segments in an image (``ranked``).
+        points_per_side: Number of prompt points along each side of the grid.
+        crop_layers: Number of layers of windows that are also searched for small objects, 0 to 3.
     """
 
     quality: str | None = None
@@ -120,14 +124,14 @@ def _nobody(_: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class IngestProgress:
-    """Whom an ingest tells how it goes on; by default nobody.
+    """Callbacks that report the progress of an ingest; by default nothing is reported.
 
     Attributes:
-        on_start: Called with the number of files, when the ingest begins to read them.
-        on_file: Called after each file.
-        on_note: Called with what takes long, such as "loading the models", and with "" when it is over.
-        confirm: Asked, in one line, before pictures are segmented again; None where nobody can be asked: then
-            such an ingest is refused unless ``redo_outdated`` is set.
+        on_start: Called with the number of files before the first file is read.
+        on_file: Called with the outcome of each file.
+        on_note: Called with a slow step, such as "loading the models", and with "" at its end.
+        confirm: Called with a one-line question before images are segmented again. Without it such an ingest
+            is refused unless ``redo_outdated`` is set.
     """
 
     on_start: Callable[[int], None] = _nobody
@@ -137,10 +141,10 @@ class IngestProgress:
 
 
 def check_limit(limit: int | None) -> int | None:
-    """Return a number of pictures.
+    """Return ``limit`` if it is allowed: 1 or more, or None for no limit.
 
     Raises:
-        ArgumentError: If it is below 1.
+        ArgumentError: If ``limit`` is below 1.
     """
     if limit is not None and limit < 1:
         raise ArgumentError("limit", f"must be 1 or more, but got {limit}")
@@ -151,10 +155,10 @@ MAX_TAG_CHARS = 100
 
 
 def clean_tags(tags: Sequence[str]) -> tuple[str, ...]:
-    """Return labels sorted, each once.
+    """Return the tags stripped, sorted and without duplicates.
 
     Raises:
-        ArgumentError: If one is empty, too long, or cannot be printed.
+        ArgumentError: If a tag is empty, too long, or not printable.
     """
     for tag in tags:
         if not tag.strip() or len(tag) > MAX_TAG_CHARS or not tag.isprintable():
@@ -164,10 +168,10 @@ def clean_tags(tags: Sequence[str]) -> tuple[str, ...]:
 
 
 def query_images(image: ImageArgument) -> list[QueryImage]:
-    """Return the pictures of a question, in order.
+    """Return the query images, in order.
 
     Raises:
-        QueryError: If there are too many, or a box or weight is not allowed.
+        QueryError: If there are too many images, or a box or weight is not allowed.
     """
     if image is None:
         return []
@@ -181,7 +185,7 @@ def query_images(image: ImageArgument) -> list[QueryImage]:
 
 
 class _ImagePart(StrictRequest):
-    """What goes with a picture of a question."""
+    """Box and weight of a query image."""
 
     box_xyxy: tuple[Pixel, Pixel, Pixel, Pixel] | None
     weight: SignedWeight
@@ -192,19 +196,19 @@ class _Part(StrictRequest):
 
 
 def as_box(box_xyxy: Sequence[int] | None) -> tuple[int, int, int, int] | None:
-    """Return a box of a picture; None for the whole of it.
+    """Return a validated box; None for the whole image.
 
     Raises:
-        QueryError: If it is not four numbers of pixels.
+        QueryError: If the box is not four pixel coordinates.
     """
     return None if box_xyxy is None else parse_request(_Part, {"box": box_xyxy}).box
 
 
 def check_side(max_px: int) -> int:
-    """Return the longest side of a picture that is asked for.
+    """Return ``max_px``, the maximum length of the longer side in pixels, if it is allowed.
 
     Raises:
-        QueryError: If it is out of range.
+        QueryError: If ``max_px`` is out of range.
     """
     if not MIN_SIDE_PX <= max_px <= MAX_SIDE_PX:
         raise QueryError(f"max_px must be between {MIN_SIDE_PX} and {MAX_SIDE_PX:,}, but got {max_px:,}")
@@ -212,10 +216,10 @@ def check_side(max_px: int) -> int:
 
 
 def as_id(given: Id) -> UUID:
-    """Return an id that may be written as text.
+    """Return an id as a ``UUID``.
 
     Raises:
-        QueryError: If it is none.
+        QueryError: If ``given`` is not a valid id.
     """
     try:
         return given if isinstance(given, UUID) else UUID(given)
@@ -224,7 +228,7 @@ def as_id(given: Id) -> UUID:
 
 
 def prompt_options(prompt: PromptFields) -> PromptOptions:
-    """Return a prompt as JSON has it.
+    """Return a prompt as a JSON record.
 
     Raises:
         QueryError: If a value is not allowed.
@@ -259,10 +263,10 @@ def _pairs(name: str, points: Sequence[tuple[float, float]]) -> list[tuple[float
 
 
 def segment_options(image: object, image_id: Id | None, prompt: PromptFields) -> PromptOptions:
-    """Return a prompt as JSON has it, and check that one picture is named.
+    """Return a prompt as a JSON record, after a check that exactly one image is given.
 
     Raises:
-        UsageError: If neither or both of a picture and an id are given.
+        UsageError: If both or neither of ``image`` and ``image_id`` are given.
         QueryError: If a value of the prompt is not allowed.
     """
     if (image_id is None) is (image is None):
@@ -282,11 +286,11 @@ def _rle_of(mask: "BoolMask") -> Rle:
 
 
 def parse_request(kind: type[ModelT], values: object, name: str = "") -> ModelT:
-    """Return a request made of the arguments of a verb.
+    """Validate the arguments of a method, and return them as a request.
 
     Raises:
-        ArgumentError: If a value is not allowed; the message names it.
-        QueryError: If the values do not go together.
+        ArgumentError: If a value is not allowed; the message names the argument.
+        QueryError: If the values are not allowed together.
     """
     try:
         return kind.model_validate(values)
@@ -297,10 +301,10 @@ def parse_request(kind: type[ModelT], values: object, name: str = "") -> ModelT:
 def search_request(
     texts: Sequence[str | WeightedText], fields: SearchFields, *, images: Sequence[QueryImage]
 ) -> SearchOptions:
-    """Return a question as JSON has it; pictures go beside it.
+    """Return a query as a JSON record; query images are sent separately.
 
     Raises:
-        QueryError: If a value is not allowed, or there is nothing to look for.
+        QueryError: If a value is not allowed, or the query is empty.
     """
     return parse_request(SearchOptions if images else SearchRequest, {"texts": texts, **fields})
 
@@ -308,7 +312,7 @@ def search_request(
 def refine_request(
     texts: Sequence[str | WeightedText], segment_ids: Sequence[Id], fields: QuestionFields
 ) -> RefineRequest:
-    """Return what is to be refined, and for which question, as JSON has it.
+    """Return the segments to refine, and the query, as a JSON record.
 
     Raises:
         QueryError: If a value is not allowed.
@@ -317,7 +321,7 @@ def refine_request(
 
 
 def job_request(paths: Sequence[str | Path], tags: Sequence[str], *, redo_outdated: bool) -> JobRequest:
-    """Return a job as JSON has it.
+    """Return a job as a JSON record.
 
     Raises:
         QueryError: If a value is not allowed.

@@ -1,4 +1,4 @@
-"""The errors of pydantic as one line that says what is wrong, what is allowed, and what was given."""
+"""Errors of pydantic as one line: what is wrong, what is allowed, and what was given."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ from segdex_core.errors import ArgumentError, QueryError
 
 
 def fault(errors: Sequence[Mapping[str, Any]], name: str = "") -> QueryError:
-    """Return the first of some errors of pydantic as one of segdex.
+    """Return the first of some pydantic errors as an error of segdex.
 
     Args:
-        errors: As ``ValidationError.errors`` and FastAPI list them, at least one.
-        name: Of what they are about.
+        errors: Errors as listed by ``ValidationError.errors`` and FastAPI, at least one.
+        name: Name of the validated value; empty for none.
     """
     first = errors[0]
-    # of the kinds of value that an argument may have, the one whose fields were looked at is meant
+    # of a union type, the member that was validated most deeply is reported
     first = max(
         (one for one in errors if one["loc"][:2] == first["loc"][:2]), key=lambda one: len(one["loc"])
     )
@@ -61,5 +61,5 @@ def _problem(error: Mapping[str, Any]) -> str:
 
 
 def _is_kind(part: int | str) -> bool:
-    """Return whether a part of a place names a kind of value, and no field: ``WeightedText``, ``uuid``."""
+    """Return whether a part of a location names a type, such as ``WeightedText`` or ``uuid``, not a field."""
     return isinstance(part, str) and (part == "uuid" or not re.fullmatch("[a-z_]+", part))

@@ -1,4 +1,4 @@
-"""``Library``: the use cases of segdex over one index, in this process."""
+"""``Library``: the use cases of segdex on one index, in this process."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -91,20 +91,21 @@ if TYPE_CHECKING:
 
 
 class Library:
-    """An index and the models that fill and search it; ``segdex.open`` makes one.
+    """An index and the models that fill and search it. Create one with ``segdex.open``.
 
-    The index is opened, and each model is loaded, when it is first needed. Threads may share a library, which
-    runs one model call at a time. ``close`` it, or use it as a context.
+    The index is opened, and each model is loaded, on first use. Threads may share a library; calls that
+    segment by a prompt or refine run one at a time. Call ``close`` when done, or use the library as a context
+    manager.
 
-    ``segdex.Client`` has the same methods, arguments and results for a library that a service holds.
+    ``segdex.Client`` has equal methods, arguments and results for a library behind a service.
 
     Args:
         settings: Limits and folders.
-        index: What is filled and searched.
-        models: What segments, embeds, judges and refines.
-        source: Where pictures are read from.
-        jobs: The queue of jobs of this index.
-        writing: An ``RLock`` of all in this process that write to the index; None where nobody else does.
+        index: Index to fill and search, opened on first use.
+        models: Models that segment, embed, judge and refine.
+        source: Source of the image files.
+        jobs: Job queue of the index.
+        writing: Reentrant lock that all writers to the index in this process share; None creates one.
     """
 
     def __init__(
@@ -139,17 +140,17 @@ class Library:
         self.close()
 
     def close(self) -> None:
-        """Close the index and the queue of jobs."""
+        """Close the index and the job queue."""
         self._jobs.close()
         self._index.close()
 
     @property
     def location(self) -> str:
-        """Where the index is, as it was given."""
+        """Location of the index, as given in the settings."""
         return self.settings.index
 
     def with_models(self, models: Models) -> "Library":
-        """Return a library over the same index and queue whose models are others."""
+        """Return a library that shares this index and job queue but uses other models."""
         return Library(
             self.settings,
             index=self._index,
@@ -160,28 +161,28 @@ class Library:
         )
 
     def create_index(self) -> SegmentIndex:
-        """Return the index; it is created at its place if it is not there.
+        """Return the index, and create it if it does not exist.
 
         Raises:
-            SegmentIndexError: If it cannot be used.
+            SegmentIndexError: If the index cannot be used.
         """
         return self._index.get(create=True)
 
     @property
     def queue(self) -> "Jobs":
-        """The queue of jobs itself.
+        """Job queue of the index.
 
         Raises:
-            JobsUnavailableError: If it does not answer.
+            JobsUnavailableError: If the queue cannot be reached.
         """
         return self._jobs.get()
 
     @property
     def index(self) -> SegmentIndex:
-        """The index itself.
+        """The open index.
 
         Raises:
-            IndexMissingError: If there is none at its place yet; ``ingest`` creates it.
+            IndexMissingError: If the index does not exist yet; ``ingest`` creates it.
         """
         return self._index.get()
 
@@ -190,21 +191,21 @@ class Library:
     def search(
         self, *texts: str | WeightedText, image: ImageArgument = None, **fields: Unpack[SearchFields]
     ) -> Answer:
-        """Return the segments that match, best first.
+        """Return the segments that match a query, best first.
 
         Args:
-            texts: What to look for; several texts are averaged.
-            image: A picture to look like, or several: a path, bytes, a Pillow image, an array, or a
-                ``QueryImage`` with a box and a weight.
-            fields: ``segments`` (ids to look like), ``regions`` (parts of pictures of the index),
-                ``negative`` (texts to exclude), ``view_weights``, ``filter``, ``limit`` (pictures),
-                ``per_image`` (hits of one picture), ``min_score``, ``matches_only``, ``level``, ``nms``,
+            texts: Texts to search for; several texts are averaged.
+            image: Query image, or several: a path, bytes, a Pillow image, an array, or a ``QueryImage`` with
+                a box and a weight.
+            fields: ``segments`` (ids of segments to match), ``regions`` (parts of indexed images to match),
+                ``negative`` (texts to exclude), ``view_weights``, ``filter``, ``limit`` (number of images),
+                ``per_image`` (hits in one image), ``min_score``, ``matches_only``, ``level``, ``nms``,
                 ``exact``, ``explain``, ``cursor``; see ``segdex_core.wire.search.SearchOptions``.
 
         Raises:
-            QueryError: If a value is not allowed, or there is nothing to look for.
+            QueryError: If a value is not allowed, or the query is empty.
             SegmentIndexError: If the index is missing, or was filled by another embedder.
-            ModelError: If a model cannot be fetched or loaded.
+            ModelError: If a model cannot be downloaded or loaded.
         """
         images = query_images(image)
         request = search_request(texts, fields, images=images)
@@ -212,7 +213,7 @@ class Library:
         return Answer(response, Question(texts, image, fields), self)
 
     def similar(self, segment_id: Id, **fields: Unpack[SearchFields]) -> Answer:
-        """Return segments that look like one of the index, best first; ``fields`` as for ``search``."""
+        """Return the segments that look like a given segment, best first; ``fields`` as in ``search``."""
         return self.search(**like(as_id(segment_id), fields))
 
     def refine(
@@ -222,18 +223,18 @@ class Library:
         image: ImageArgument = None,
         **fields: Unpack[QuestionFields],
     ) -> Iterator[RefinementOut]:
-        """Yield a better mask of each segment for a question, or why the stored one stays.
+        """Yield a re-decoded mask for each segment, and whether it replaces the stored mask.
 
         Args:
-            texts: What was looked for.
-            segment_ids: 1 to 100 segments of the index, of any answer or none.
-            image: Pictures to look like, as for ``search``.
-            fields: ``segments``, ``regions``, ``negative`` and ``view_weights``, as for ``search``.
+            texts: Texts of the query.
+            segment_ids: Ids of 1 to 100 segments of the index; they need not come from an answer.
+            image: Query images, as in ``search``.
+            fields: ``segments``, ``regions``, ``negative`` and ``view_weights``, as in ``search``.
 
         Raises:
-            QueryError: If a value is not allowed, or there is nothing to look for.
+            QueryError: If a value is not allowed, or the query is empty.
             NotFoundError: If a segment is not in the index.
-            ImageError: If the file of a picture is gone or has changed.
+            ImageError: If the file of an image is missing or has changed.
         """
         images = query_images(image)
         request = refine_request(texts, segment_ids, fields)
@@ -242,11 +243,11 @@ class Library:
     def explanations(
         self, answer: Answer, first: int = DEFAULT_REFINED
     ) -> "Iterator[tuple[Hit, Refinement]]":
-        """Yield the first hits of an answer, each with a refinement and all that led to it.
+        """Yield the first hits of an answer, each with its refinement, relevance map and prompt.
 
         Raises:
             QueryError: If ``first`` is out of range.
-            ImageError: If the file of a picture is gone or has changed.
+            ImageError: If the file of an image is missing or has changed.
         """
         hits = {hit.id: hit for hit in answer.hits[: check_first(first)]}
         if not hits:
@@ -263,16 +264,16 @@ class Library:
         image_id: Id | None = None,
         **prompt: Unpack[PromptFields],
     ) -> Masks:
-        """Return the mask of the object that points, a box, an earlier mask or a text name; best first.
+        """Segment one object from points, a box, an earlier mask or a text, and return its masks, best first.
 
         Args:
-            image: Any picture; it need not be in the index.
-            image_id: A picture of the index instead.
-            prompt: See ``segdex.arguments.PromptFields``.
+            image: Image to segment; it need not be in the index.
+            image_id: Id of an image of the index, instead of ``image``.
+            prompt: Prompt of the object; see ``segdex.arguments.PromptFields``.
 
         Raises:
-            QueryError: If the prompt names nothing, or does not fit the picture.
-            ImageError: If the picture cannot be read.
+            QueryError: If the prompt is empty, or does not fit the image.
+            ImageError: If the image cannot be read.
         """
         options = segment_options(image, image_id, prompt)
         if image is None:
@@ -280,32 +281,32 @@ class Library:
         pixels = picture_pixels(image, max_pixels=self.settings.max_pixels)
         return Masks(self.masks(options, pixels, image_id=None))
 
-    # Look.
+    # Show.
 
     def show(self, segment_id: Id) -> Segment:
-        """Return a segment of the index with its picture.
+        """Return a segment of the index with its image.
 
         Raises:
-            NotFoundError: If it is not there.
+            NotFoundError: If the segment is not in the index.
         """
         [(record, image)] = self._images.segments_with_images([as_id(segment_id)])
         return Segment(segment_out(record), image_out(image), self)
 
     def image(self, image_id: Id) -> ImageOut:
-        """Return what is known of a picture.
+        """Return the metadata of an image of the index.
 
         Raises:
-            NotFoundError: If it is not there.
+            NotFoundError: If the image is not in the index.
         """
         return image_out(self._images.image(as_id(image_id)))
 
     def image_file(self, image_id: Id, max_px: int = 1_024) -> bytes:
-        """Return a picture as JPEG, upright, its longer side ``max_px`` at most (16 to 4,096).
+        """Return an image of the index as upright JPEG, its longer side at most ``max_px`` (16 to 4,096).
 
         Raises:
             QueryError: If ``max_px`` is out of range.
-            NotFoundError: If it is not there.
-            ImageGoneError: If its file is gone or has changed.
+            NotFoundError: If the image is not in the index.
+            ImageGoneError: If the file is missing or has changed.
         """
         max_px = check_side(max_px)
         from segdex.render.drawing import jpeg_of
@@ -313,28 +314,28 @@ class Library:
         return jpeg_of(self._images.pixels(as_id(image_id)), max_px)
 
     def image_segments(self, image_id: Id) -> list[Segment]:
-        """Return all segments of a picture, the largest first.
+        """Return all segments of an image, largest first.
 
         Raises:
-            NotFoundError: If the picture is not there.
+            NotFoundError: If the image is not in the index.
         """
         image = self._images.image(as_id(image_id))
         shown = image_out(image)
         return [Segment(segment_out(record), shown, self) for record in self._images.segments_of(image)]
 
     def pixels(self, image_id: Id, box_xyxy: tuple[int, int, int, int] | None = None) -> RGBImage:
-        """Return the pixels of a picture, or of a box in it, (H, W, 3) uint8, upright.
+        """Return the pixels of an image, or of a box in it, upright, as (H, W, 3) uint8.
 
         Raises:
-            NotFoundError: If it is not there.
-            ImageGoneError: If its file is gone or has changed.
-            QueryError: If the box has no pixel of the picture.
+            NotFoundError: If the image is not in the index.
+            ImageGoneError: If the file is missing or has changed.
+            QueryError: If the box does not overlap the image.
         """
         box_xyxy = as_box(box_xyxy)
         return part_of(self._images.pixels(as_id(image_id)), box_xyxy)
 
     def stats(self) -> Stats:
-        """Return how much the index holds, and what filled it.
+        """Return the size of the index and the models that filled it.
 
         Raises:
             IndexMissingError: If nothing was ingested yet.
@@ -356,32 +357,34 @@ class Library:
         dry_run: bool = False,
         progress: IngestProgress | None = None,
     ) -> IngestReportOut:
-        """Bring the index up to date with files: segment, embed and store what is new or changed.
+        """Bring the index up to date with files: segment, embed and store new or changed images.
 
-        Running it again skips what is already indexed. Ctrl-C ends it after the picture in hand.
+        A repeated ingest skips images that are already indexed. Ctrl-C stops it; images that are already
+        stored are kept.
 
         Args:
             paths: Files, folders, or patterns such as ``photos/**/*.jpg``.
-            exclude: Patterns of names to leave out.
-            include_hidden: Take names that start with a dot too.
-            tags: Labels for every file.
-            quality: ``fast``, ``balanced`` or ``best``; None for what filled the index, else ``balanced``.
-            masks: More choices about the masks.
-            limit: Stop after this many pictures were segmented.
-            redo_outdated: Segment pictures again that other models or settings made.
-            dry_run: Only say what would happen.
-            progress: Whom to tell how it goes on.
+            exclude: Patterns of names to exclude.
+            include_hidden: Whether to include names that start with a dot.
+            tags: Tags for every image.
+            quality: ``fast``, ``balanced`` or ``best``; None for the quality of the index, or ``balanced``
+                for a new one.
+            masks: Further options for the masks.
+            limit: Maximum number of images to segment.
+            redo_outdated: Whether to re-segment images that were ingested with other models or settings.
+            dry_run: Only report what would happen.
+            progress: Callbacks that report the progress.
 
         Raises:
-            UsageError: If there is no file, a value is not allowed, or pictures would be segmented again
+            UsageError: If no file is found, a value is not allowed, or images would be segmented again
                 without ``redo_outdated``.
-            SegmentIndexError: If the index fails; what was written stays, and the next run goes on.
-            ModelError: If a model cannot be fetched or loaded.
+            SegmentIndexError: If the index fails; stored images are kept, and the next run continues.
+            ModelError: If a model cannot be downloaded or loaded.
         """
         choices = masks or MaskChoices()
         if quality is not None:
             choices = replace(choices, quality=quality)
-        generator_of(choices, choices.quality or "balanced")  # refused before anything is opened
+        generator_of(choices, choices.quality or "balanced")  # fails before anything is opened
         limit, tags = check_limit(limit), clean_tags(tags)
         listing = list_files(
             self.source, list(map(str, paths)), include_hidden=include_hidden, exclude=exclude
@@ -418,7 +421,7 @@ class Library:
         redo_outdated: bool,
         progress: IngestProgress,
     ) -> IngestReport:
-        """Ingest the files of a listing as ``ingest`` does, without its search graph; jobs call it too."""
+        """Ingest the files of a listing without building the search graph; ``ingest`` and jobs call it."""
         index = self.create_index()
         quality = choices.quality or quality_of(index)
         return ingest_listing(
@@ -437,17 +440,17 @@ class Library:
     def upload(
         self, image: Picture, *, tags: Sequence[str] = (), wait: bool = True, name: str | None = None
     ) -> Ingested:
-        """Keep a picture in the folder of uploads and ingest it; the same picture twice is one.
+        """Store an image in the upload folder and ingest it; equal files are stored once.
 
         Args:
-            image: The picture.
-            tags: Labels for it.
-            wait: False to return at once, and ingest it as a job.
-            name: What the sender calls the file; None for the name of its path.
+            image: Image to upload.
+            tags: Tags for the image.
+            wait: Whether to wait for the ingest; False queues a job and returns at once.
+            name: File name given by the sender; None for the name of the path.
 
         Raises:
             UsageError: If ``SEGDEX_UPLOADS`` names no folder.
-            ImageError: If it cannot be decoded, or is too large.
+            ImageError: If the image cannot be decoded, or is too large.
         """
         tags = clean_tags(tags)
         file_name, data = picture_file(image)
@@ -462,7 +465,7 @@ class Library:
             [canonical_uri(kept.path)],
             source=self.source,
             profile=self.models.profile,
-            known_ids=[kept.image_id],  # no other picture can have been there: its path is made of its bytes
+            known_ids=[kept.image_id],  # the path is made from the bytes: it holds no other image
             lock=self._writing,
             options=replace(self._options(tags), decode_threads=1),
         )
@@ -470,25 +473,25 @@ class Library:
         return ingested_out(outcome, kept.image_id)
 
     def delete(self, *targets: Id | Path) -> Deleted:
-        """Delete pictures and their segments from the index; files stay.
+        """Delete images and their segments from the index; the files are kept.
 
         Args:
-            targets: Ids of pictures, files, or folders.
+            targets: Ids of images, files, or folders.
 
         Raises:
-            UsageError: If one of them names no picture; then nothing is deleted.
+            UsageError: If a target matches no image; then nothing is deleted.
         """
         return delete_images(self.index, list(map(str, targets)))
 
     def sync(self, *, dry_run: bool = False, force: bool = False) -> Synced:
-        """Remove pictures whose files are gone, and what an interrupted ingest left behind.
+        """Remove images whose files are missing, and segments that an interrupted ingest left behind.
 
         Args:
-            dry_run: Change nothing.
-            force: Go on although every picture is gone, as when a disk is not mounted.
+            dry_run: Only report what would be removed.
+            force: Continue even if every image is missing, as when a disk is not mounted.
 
         Raises:
-            UsageError: If every picture is gone, without ``force``.
+            UsageError: If every image is missing, unless ``force`` or ``dry_run`` is set.
         """
         return sync_index(self.index, source=self.source, dry_run=dry_run, force=force)
 
@@ -501,13 +504,13 @@ class Library:
     def add_job(
         self, paths: Sequence[str | Path], *, tags: Sequence[str] = (), redo_outdated: bool = False
     ) -> Job:
-        """Queue an ingest of folders or files below the folders that jobs may read.
+        """Queue an ingest of files or folders inside the folders that jobs may read.
 
-        A job that would segment pictures again, because other models or settings made them, fails without
+        A job that would re-segment images that were ingested with other models or settings fails without
         ``redo_outdated``.
 
         Raises:
-            UsageError: If a path is not below them.
+            UsageError: If a path is outside the allowed folders.
         """
         request = job_request(paths, tags, redo_outdated=redo_outdated)
         check_paths(request.paths, self.settings.job_roots)
@@ -517,7 +520,7 @@ class Library:
         """Return a job with its progress.
 
         Raises:
-            NotFoundError: If it is not kept.
+            NotFoundError: If the job does not exist, or is no longer kept.
         """
         found = self.queue.get(job_id)
         if found is None:
@@ -525,10 +528,10 @@ class Library:
         return found
 
     def stop_job(self, job_id: str) -> Job:
-        """Stop a job after the picture that is being written; what it finished is kept.
+        """Stop a job after the image that is being written; finished images are kept.
 
         Raises:
-            NotFoundError: If it is not kept.
+            NotFoundError: If the job does not exist, or is no longer kept.
         """
         self.job(job_id)
         return self.queue.stop(job_id) or self.job(job_id)
@@ -537,16 +540,16 @@ class Library:
         """Yield a job whenever it changes, until it ends.
 
         Raises:
-            NotFoundError: If it is not kept.
+            NotFoundError: If the job does not exist, or is no longer kept.
         """
         self.job(job_id)
         jobs = self.queue
         return (job for job in looks_at(lambda: jobs.get(job_id)) if job is not None)
 
-    # What the service answers with: requests and pixels in, documents out.
+    # Entry points of the service: JSON records and pixels in, JSON records out.
 
     def answer(self, options: SearchOptions, sent: Sequence[SentImage] = ()) -> SearchResponse:
-        """Answer a question; see ``answer_search``."""
+        """Return the answer to a search request; see ``answer_search``."""
         return answer_search(
             options,
             sent,
@@ -557,13 +560,13 @@ class Library:
         )
 
     def refinements(self, request: RefineRequest, sent: Sequence[SentImage] = ()) -> "Iterator[Refinement]":
-        """Yield refinements with all that led to them; see ``refine_each``."""
+        """Yield refinements with their relevance maps and prompts; see ``refine_each``."""
         from segdex.usecases.refine import refine_each
 
         return refine_each(request, sent, index=self.index, models=self.models, images=self._images)
 
     def masks(self, options: PromptOptions, pixels: RGBImage, *, image_id: UUID | None) -> MasksOut:
-        """Return the masks of a prompt in a picture, which is kept encoded under its id if it has one."""
+        """Return the masks of a prompt in an image; the encoded image is cached if it has an id."""
         from segdex.usecases.segment import segment_object
 
         size_hw = (pixels.shape[0], pixels.shape[1])
@@ -572,7 +575,7 @@ class Library:
         )
 
     def masks_in(self, options: PromptOptions, image_id: UUID) -> MasksOut:
-        """Return the masks of a prompt in a picture of the index."""
+        """Return the masks of a prompt in an image of the index."""
         from segdex.usecases.segment import segment_object
 
         image = self._images.image(image_id)

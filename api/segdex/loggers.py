@@ -1,4 +1,4 @@
-"""The loggers of segdex: one for each of its packages."""
+"""The loggers of segdex: one for each package."""
 
 import logging
 
@@ -6,6 +6,6 @@ PACKAGES = ("segdex", "segdex_backends", "segdex_core", "segdex_ingest", "segdex
 
 
 def set_level(level: int | str) -> None:
-    """Have all packages log from a level on; loggers of libraries keep theirs."""
+    """Set the level of all loggers of segdex; loggers of other libraries keep theirs."""
     for name in PACKAGES:
         logging.getLogger(name).setLevel(level)

@@ -1,4 +1,4 @@
-"""The front door: open a library by its location, or segment a picture without one."""
+"""Entry points: open a library by its location, or segment an image without an index."""
 
 import os
 from pathlib import Path
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 _PROBE_TIMEOUT_S = 10.0
 
 
-def open(  # noqa: A001 - it is called segdex.open
+def open(  # noqa: A001 - the public name is segdex.open
     location: str | os.PathLike[str], *, api_key: str | None = None, **settings: object
 ) -> "Library | Client":
     """Open a library: an index in a folder, on a Qdrant server, or behind a segdex service.
 
-    Nothing is loaded yet. An index that does not exist is created by the first ``ingest``.
+    Nothing is loaded before it is used. An index that does not exist is created by the first ``ingest``.
 
     Args:
-        location: A folder or ``edge:PATH``, or ``http(s)://HOST:PORT`` of a Qdrant server or a segdex
-            service; the server says which of both it is.
-        api_key: Of the server.
-        settings: Of an index that is opened here, as ``Settings`` names them, such as ``profile="offline"``
-            or ``device="cpu"``; a service has its own.
+        location: Folder, ``edge:PATH``, or ``http(s)://HOST:PORT`` of a Qdrant server or a segdex service;
+            the response of the server tells which of the two it is.
+        api_key: API key of the server.
+        settings: Settings of an index that is opened in this process, as ``Settings`` names them, such as
+            ``profile="offline"`` or ``device="cpu"``. A service has its own settings and refuses them.
 
     Raises:
-        UsageError: If the location or a setting is not allowed, or no server answers there.
+        UsageError: If the location or a setting is not allowed, or no server answers.
     """
     place = os.fspath(location)
     if _is_address(place) and _is_service(place):
@@ -49,11 +49,11 @@ def open_async(location: str, *, api_key: str | None = None) -> "AsyncClient":
     """Open a library behind a segdex service, for use in an event loop.
 
     Args:
-        location: ``http(s)://HOST:PORT`` of a segdex service.
-        api_key: Of the service.
+        location: Address of a segdex service, ``http(s)://HOST:PORT``.
+        api_key: API key of the service.
 
     Raises:
-        UsageError: If the location is no address.
+        UsageError: If ``location`` is not an address.
     """
     from segdex.client import AsyncClient
 
@@ -68,20 +68,20 @@ def open_async(location: str, *, api_key: str | None = None) -> "AsyncClient":
 def segment(
     image: Picture, *, profile: str | None = None, device: str | None = None, **prompt: Unpack[PromptFields]
 ) -> Masks:
-    """Return the mask of the object that points, a box, an earlier mask or a text name; needs no index.
+    """Segment one object from points, a box, an earlier mask or a text; no index is needed.
 
-    The models are loaded by the first call with a profile and device, and kept for the next ones.
+    The models are loaded on the first call with a profile and device, and kept for later calls.
 
     Args:
-        image: A path, the bytes of a file, a Pillow image, or an (H, W, 3) uint8 array.
-        profile: ``default`` or ``offline``; None for ``SEGDEX_PROFILE``, else ``default``.
-        device: ``auto``, ``cpu`` or ``cuda``; None for ``SEGDEX_DEVICE``, else ``auto``.
+        image: Path, bytes of an image file, Pillow image, or (H, W, 3) uint8 array.
+        profile: ``default`` or ``offline``; None for ``SEGDEX_PROFILE``, or ``default`` if it is not set.
+        device: ``auto``, ``cpu`` or ``cuda``; None for ``SEGDEX_DEVICE``, or ``auto`` if it is not set.
         prompt: ``points``, ``negative_points``, ``box``, ``mask``, ``text``, ``masks``; see ``PromptFields``.
 
     Raises:
-        QueryError: If the prompt names nothing, or does not fit the picture.
-        ImageError: If the picture cannot be read.
-        ModelError: If a model cannot be fetched or loaded.
+        QueryError: If the prompt is empty, or does not fit the image.
+        ImageError: If the image cannot be read.
+        ModelError: If a model cannot be downloaded or loaded.
 
     Example:
         >>> import segdex
@@ -97,7 +97,7 @@ def segment(
 
 
 _WITHOUT_INDEX: "dict[tuple[str | None, str | None], Library]" = {}
-"""Libraries without an index, whose models are loaded."""
+"""Libraries without an index by profile and device; they keep their models loaded."""
 
 
 def _is_address(place: str) -> bool:
@@ -105,10 +105,10 @@ def _is_address(place: str) -> bool:
 
 
 def _is_service(address: str) -> bool:
-    """Return whether a segdex service answers there, and not a Qdrant server.
+    """Return whether a segdex service answers at an address, rather than a Qdrant server.
 
     Raises:
-        UsageError: If nothing answers.
+        UsageError: If no server answers.
     """
     import httpx
 
@@ -122,7 +122,7 @@ def _is_service(address: str) -> bool:
     try:
         said = found.json()
     except ValueError:
-        return False  # Qdrant says so in words
+        return False  # Qdrant answers in plain text
     return isinstance(said, dict) and said.get("status") == "ok"
 
 

@@ -1,4 +1,4 @@
-"""What opens the index and loads the models: functions of ``wiring``, or fakes of the tests."""
+"""Functions that open the index and load the models: those of ``wiring``, or fakes in tests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class OpenIndex(Protocol):
-    """Opens the index of settings."""
+    """Function that opens the index of the settings."""
 
     def __call__(self, settings: Settings, *, create: bool) -> SegmentIndex:
-        """Return the index; see ``wiring.open_index``."""
+        """Open the index; see ``wiring.open_index``."""
         ...
 
 
 class MakeRefiner(Protocol):
-    """Makes what refines hits."""
+    """Function that builds the refiner."""
 
     def __call__(
         self,
@@ -37,23 +37,23 @@ class MakeRefiner(Protocol):
         embedder: Embedder,
         distractors: Vectors,
     ) -> "Refiner":
-        """Return the refiner; see ``wiring.make_refiner``."""
+        """Build the refiner; see ``wiring.make_refiner``."""
         ...
 
 
 class MakeRecipe(Protocol):
-    """Puts a recipe together."""
+    """Function that builds the recipe of an ingest."""
 
     def __call__(
         self, settings: Settings, segmenter: Segmenter, embedder: Embedder, generator: GeneratorSettings
     ) -> Recipe:
-        """Return the recipe; see ``wiring.make_recipe``."""
+        """Build the recipe; see ``wiring.make_recipe``."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a library is put together from; the fields are functions of ``wiring`` in ``wiring.REAL``."""
+    """Functions that a library is built from; ``wiring.REAL`` holds the functions of ``wiring``."""
 
     open_index: OpenIndex
     load_segmenter: Callable[[Settings, ProfileName], Segmenter]

@@ -1,4 +1,4 @@
-"""Pictures as callers hand them in: a path, the bytes of a file, a Pillow image or an array."""
+"""Images as callers pass them: a path, the bytes of a file, a Pillow image or an array."""
 
 import os
 from io import BytesIO
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
     """A path, the bytes of an image file, a Pillow image, or an (H, W, 3) uint8 array in RGB order."""
 else:
-    Picture: TypeAlias = object  # Pillow and numpy are imported when one of theirs is handed in
+    Picture: TypeAlias = object  # Pillow and NumPy are imported on first use
 
 
 def picture_file(picture: Picture) -> tuple[str, bytes]:
-    """Return a file name and the bytes of an image file that holds the picture.
+    """Return a file name and the bytes of an image file.
 
-    Pillow images and arrays become PNG, or TIFF where PNG has no such pixels; a Pillow image is turned
-    upright by its EXIF orientation first.
+    Pillow images and arrays are encoded as PNG, or as TIFF if PNG lacks their mode. A Pillow image is first
+    turned upright by its EXIF orientation.
 
     Raises:
-        ImageError: If it cannot be read.
-        UsageError: If it is none of the kinds of ``Picture``, or a path that does not exist.
+        ImageError: If the image cannot be read.
+        UsageError: If ``picture`` has an unsupported type, or its path does not exist.
     """
     if isinstance(picture, bytes):
         return "picture", picture
@@ -45,11 +45,11 @@ def picture_file(picture: Picture) -> tuple[str, bytes]:
 
 
 def picture_pixels(picture: Picture, *, max_pixels: int) -> "RGBImage":
-    """Return the pixels of a picture, (H, W, 3) uint8, upright; transparent ones are laid on white.
+    """Return the pixels of an image, (H, W, 3) uint8, upright; transparent pixels are blended with white.
 
     Raises:
-        ImageError: If it cannot be decoded, or has more pixels than ``max_pixels``.
-        UsageError: If it is none of the kinds of ``Picture``, or a path that does not exist.
+        ImageError: If the image cannot be decoded, or has more pixels than ``max_pixels``.
+        UsageError: If ``picture`` has an unsupported type, or its path does not exist.
     """
     from segdex_core.media.decode import decode_image, read_image_file
 
@@ -86,14 +86,14 @@ def _file_of(image: "Image.Image") -> tuple[str, bytes]:
         if upright.mode not in _MODES_OF_PNG:
             upright = upright.convert("RGBA" if upright.mode in _MODES_WITH_ALPHA else "RGB")
         upright.save(buffer, "PNG", compress_level=1)
-    except (OSError, SyntaxError, ValueError) as error:  # a file that Pillow opened is read only now
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow reads an opened file only now
         raise ImageUnreadableError(f"the picture cannot be read: {error}") from error
     return "picture.png", buffer.getvalue()
 
 
 _MODES_OF_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
 _MODES_OF_TIFF = frozenset({"F", "I", "I;16", "I;16B", "I;16L", "LAB"})
-"""More than 8 bits, and CIELAB: the decoder scales and converts them as it does those of a file."""
+"""Modes with more than 8 bits, and CIELAB; the decoder scales and converts them as it does for files."""
 _MODES_WITH_ALPHA = frozenset({"La", "PA", "RGBa"})
 
 
@@ -108,4 +108,4 @@ def _checked(picture: object) -> "RGBImage":
         raise UsageError(
             f"an array must be (H, W, 3) uint8 in RGB order, but is {picture.shape} {picture.dtype}"
         )
-    return np.ascontiguousarray(picture)  # models take no steps back, as BGR turned into RGB has
+    return np.ascontiguousarray(picture)  # models take no negative strides, as of reversed BGR

@@ -1,4 +1,4 @@
-"""Recipes that are remembered between commands, so that an ingest with nothing to do loads no model."""
+"""Recipes whose fingerprints are cached between commands: an ingest with nothing to do loads no model."""
 
 import json
 import os
@@ -23,16 +23,16 @@ class _Entries(BaseModel):
 
 
 _KEPT = 100
-"""Entries of the file; the oldest go first."""
+"""Maximum number of entries in the cache file; the oldest are removed first."""
 
 
 class RememberedRecipe:
-    """A recipe by the settings that choose it; see ``segdex_ingest.analyse.RecipeSource``.
+    """A recipe whose fingerprint is cached in a file; see ``segdex_ingest.analyse.RecipeSource``.
 
     Args:
         load: Loads the models.
-        key: Everything that the models depend on, as far as it is known without loading them.
-        file: What is remembered; it may be deleted at any time.
+        key: Key of everything that the models depend on, as far as it is known before they are loaded.
+        file: Cache file; it can be deleted at any time.
     """
 
     def __init__(self, load: Callable[[], Recipe], *, key: str, file: Path) -> None:
@@ -43,21 +43,21 @@ class RememberedRecipe:
         self._loaded: Recipe | None = None
 
     def fingerprint(self) -> str:
-        """Return ``Recipe.fingerprint``; loads the models only where it is not remembered."""
+        """Return ``Recipe.fingerprint``; the models are loaded only if it is not cached."""
         return self.remembered() or self.load().fingerprint()
 
     def remembered(self) -> str | None:
-        """Return ``Recipe.fingerprint`` where it is known without loading the models, else None."""
+        """Return ``Recipe.fingerprint`` if it is known without loading the models, otherwise None."""
         if self._loaded is not None:
             return self._loaded.fingerprint()
         known = _read(self._file).by_key.get(self._key)
         return None if known is None else known.recipe
 
     def load(self) -> Recipe:
-        """Return the recipe; its models are loaded once.
+        """Return the recipe; its models are loaded on the first call.
 
         Raises:
-            ModelError: If a model cannot be fetched or loaded.
+            ModelError: If a model cannot be downloaded or loaded.
         """
         with self._lock:
             if self._loaded is None:
@@ -66,9 +66,9 @@ class RememberedRecipe:
             return self._loaded
 
     def image_s(self) -> float | None:
-        """Return the wall seconds that a picture took in the last ingest with these settings, or any other.
+        """Return the wall seconds per image of the last ingest with these settings, or with any settings.
 
-        None where no ingest was timed on this machine.
+        None if no ingest was timed on this machine.
         """
         by_key = _read(self._file).by_key
         mine = by_key.get(self._key)
@@ -76,7 +76,7 @@ class RememberedRecipe:
         return mine.image_s if mine is not None and mine.image_s is not None else next(reversed(times), None)
 
     def note_rate(self, image_s: float) -> None:
-        """Remember the wall seconds that a picture took."""
+        """Store the wall seconds per image."""
         self._remember(image_s)
 
     def _remember(self, image_s: float | None) -> None:
@@ -100,16 +100,16 @@ def _read(file: Path) -> _Entries:
     try:
         return _Entries.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):
-        return _Entries()  # not there, or cut short: the models are loaded instead
+        return _Entries()  # missing or truncated: the models are loaded instead
 
 
 def recipe_key(parts: dict[str, object], *, code: list[Path], places: list[Path]) -> str:
-    """Return a text that differs whenever settings, code or model files differ.
+    """Return a digest that changes whenever settings, code or model files change.
 
     Args:
-        parts: The settings.
-        code: Folders whose Python files and arrays decide what a recipe makes.
-        places: Files or folders of models, told apart by size and time.
+        parts: Settings.
+        code: Folders whose Python files and arrays determine the result of a recipe.
+        places: Model files or folders, compared by size and modification time.
     """
     digest = sha256(json.dumps(parts, sort_keys=True, default=str).encode())
     for folder in code:

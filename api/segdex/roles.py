@@ -1,11 +1,11 @@
-"""What each verb needs over HTTP; the routes and the table in the documentation are made from it."""
+"""Role that each ``Library`` method needs over HTTP; the routes and the table in docs/python.md follow it."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
 Role = Literal["read", "write", "admin"]
-"""Of an API key; each includes those before it."""
+"""Role of an API key; each role includes the roles before it."""
 
 ROLES: Mapping[str, Role | None] = MappingProxyType(
     {
@@ -30,7 +30,7 @@ ROLES: Mapping[str, Role | None] = MappingProxyType(
         "sync": None,
     }
 )
-"""The verbs of ``Library``, and the role that a service asks for.
+"""Methods of ``Library``, and the role that a service requires.
 
-None where a service does not offer the verb: only the machine with the files can say which are gone.
+None if a service does not offer the method: only the machine with the files can tell which are missing.
 """

@@ -1,4 +1,4 @@
-"""Where pictures are read from, and which files places name."""
+"""Sources of image files, and the files that paths and patterns match."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from segdex_core.ports.source import Listing, Source
 
 
 def open_source() -> Source:
-    """Return what reads pictures: the files of this machine."""
+    """Return the source that reads the files of this machine."""
     from segdex_backends.sources.files import FileSource
 
     return FileSource()
@@ -16,10 +16,10 @@ def open_source() -> Source:
 def list_files(
     source: Source, paths: Sequence[str], *, include_hidden: bool = False, exclude: Sequence[str] = ()
 ) -> Listing:
-    """Return the files that places name; see ``Source.list``.
+    """Return the files that paths and patterns match; see ``Source.list``.
 
     Raises:
-        UsageError: If there are none.
+        UsageError: If there are no files.
     """
     listing = source.list(paths, include_hidden=include_hidden, exclude=exclude)
     if not listing.uris and not listing.problems:

@@ -1,4 +1,4 @@
-"""The composition root: the one place where settings become models and an index."""
+"""The composition root: the only place where settings become models and an index."""
 
 import platform
 from collections.abc import Callable
@@ -70,12 +70,12 @@ def open_index(settings: Settings, *, create: bool) -> SegmentIndex:
     """Open the index of the settings.
 
     Args:
-        settings: ``index`` is ``edge:PATH`` or ``http(s)://HOST:PORT``.
-        create: Whether an index that is not there yet may be made.
+        settings: Settings whose ``index`` is ``edge:PATH`` or ``http(s)://HOST:PORT``.
+        create: Whether to create a missing index.
 
     Raises:
         UsageError: If the location has another form.
-        SegmentIndexError: If it cannot be used.
+        SegmentIndexError: If the index cannot be used.
     """
     location = settings.index
     if location.startswith("edge:"):
@@ -106,7 +106,7 @@ def open_index(settings: Settings, *, create: bool) -> SegmentIndex:
 
 
 def profile_of(settings: Settings, index: IndexReader) -> ProfileName:
-    """Return the profile asked for, else the one that filled the index, else ``default``."""
+    """Return the profile of the settings, or the profile that filled the index, or ``default``."""
     if settings.profile is not None:
         return settings.profile
     found = index.fingerprint()
@@ -114,15 +114,15 @@ def profile_of(settings: Settings, index: IndexReader) -> ProfileName:
 
 
 def known_models() -> tuple[CatalogEntry, ...]:
-    """Return the models that are known by name."""
+    """Return the models of the catalog."""
     return CATALOG
 
 
 def load_segmenter(settings: Settings, profile: ProfileName) -> Segmenter:
-    """Load the segmenter of a profile, or the one that ``--segmenter`` names.
+    """Load the segmenter of a profile, or the segmenter that ``--segmenter`` names.
 
     Raises:
-        ModelError: If it cannot be fetched or loaded.
+        ModelError: If the model cannot be downloaded or loaded.
     """
     from segdex_backends.models.loaders import SEGMENTERS
 
@@ -136,10 +136,10 @@ def load_segmenter(settings: Settings, profile: ProfileName) -> Segmenter:
 
 
 def load_embedder(settings: Settings, profile: ProfileName) -> Embedder:
-    """Load the embedder of a profile, or the one that ``--embedder`` names.
+    """Load the embedder of a profile, or the embedder that ``--embedder`` names.
 
     Raises:
-        ModelError: If it cannot be fetched or loaded.
+        ModelError: If the model cannot be downloaded or loaded.
     """
     from segdex_backends.models.loaders import EMBEDDERS
 
@@ -153,22 +153,22 @@ def load_embedder(settings: Settings, profile: ProfileName) -> Embedder:
 
 
 def analysis_thread_count(settings: Settings) -> int:
-    """Return how many threads analyse pictures; loads no model library."""
+    """Return the number of threads that analyze images, without importing a model library."""
     from segdex_backends.models import threads
 
     return threads.analysis_thread_count(settings.analysis_threads)
 
 
 def load_options(settings: Settings) -> "LoadOptions":
-    """Return how the models of the settings are loaded.
+    """Return the options for loading the models of the settings.
 
     Raises:
-        UsageError: If CUDA is asked for and absent.
+        UsageError: If CUDA is requested but not available.
     """
     from segdex_backends.models.devices import resolve_device
     from segdex_backends.models.loaders import LoadOptions
 
-    if settings.device == "cuda":  # refused even where no model would run there
+    if settings.device == "cuda":  # refused even if no model would run on it
         resolve_device(settings.device)
     return LoadOptions(
         asked_device=settings.device,
@@ -179,7 +179,7 @@ def load_options(settings: Settings) -> "LoadOptions":
 
 
 def plan_threads(settings: Settings) -> "ThreadPlan":
-    """Return how many threads analyse pictures, and how they share the cores; ``apply`` it to torch."""
+    """Return the number of analysis threads, and their share of the cores; ``apply`` sets it in torch."""
     from segdex_backends.models import threads
     from segdex_backends.models.devices import resolve_device
 
@@ -192,7 +192,7 @@ def make_recipe(
     """Return the recipe of an ingest.
 
     Raises:
-        UsageError: If the embedder cannot make the views of the settings.
+        UsageError: If the embedder does not support the views of the settings.
     """
     return Recipe(segmenter, embedder, generator, settings.views)
 
@@ -200,10 +200,10 @@ def make_recipe(
 def make_refiner(
     settings: Settings, *, segmenter: Segmenter, embedder: Embedder, distractors: Vectors
 ) -> "Refiner":
-    """Return what refines hits: relevance decode, and EVF-SAM2 where ``--refiner`` names one.
+    """Return the refiner: relevance decode, and EVF-SAM2 if ``--refiner`` names a model.
 
     Raises:
-        ModelError: If that cannot be fetched or loaded.
+        ModelError: If EVF-SAM2 cannot be downloaded or loaded.
     """
     from segdex_search.refine.encodings import EncodingCache
     from segdex_search.refine.refiner import Refiner
@@ -240,11 +240,11 @@ def load_text_segmenter(settings: Settings, name: str) -> TextSegmenter:
     """Load EVF-SAM2.
 
     Args:
-        settings: Device and precision.
-        name: Of the catalog, of a hub repository, or a folder.
+        settings: Settings with device and precision.
+        name: Name in the catalog, name of a hub repository, or a folder.
 
     Raises:
-        ModelError: If it cannot be fetched or loaded.
+        ModelError: If the model cannot be downloaded or loaded.
     """
     from segdex_backends.models.loaders import TEXT_SEGMENTERS
 
@@ -253,16 +253,16 @@ def load_text_segmenter(settings: Settings, name: str) -> TextSegmenter:
 
 
 def load_service(settings: Settings, parts: Parts) -> "Loaded":
-    """Open the index and load all models that the HTTP service needs.
+    """Open the index and load all models of the HTTP service.
 
     Args:
-        settings: Of the service.
-        parts: What opens and loads.
+        settings: Settings of the service.
+        parts: Functions that open the index and load the models.
 
     Raises:
         SegmentIndexError: If the index cannot be used.
-        ModelError: If a model cannot be fetched or loaded.
-        JobsUnavailableError: If the queue does not answer.
+        ModelError: If a model cannot be downloaded or loaded.
+        JobsUnavailableError: If the job queue does not answer.
     """
     from segdex.http.model_thread import ModelThread, ServiceModels
     from segdex.http.state import Loaded
@@ -274,12 +274,12 @@ def load_service(settings: Settings, parts: Parts) -> "Loaded":
         jobs = library.queue
         index = library.create_index()
         models = library.models
-        # not by models.recipes: an ingest shares the cores among pictures, a service keeps them for each
+        # not models.recipes, which divides the cores among images: a service uses all cores for one image
         recipe = parts.make_recipe(settings, models.segmenter, models.embedder, preset(quality_of(index)))
         prepare_index(index, recipe, profile=models.profile)
         model_thread = ModelThread(recipe.embedder, max_waiting=settings.max_waiting)
         served = ServiceModels(recipe, models.profile, models.judge, models.refiner, model_thread)
-        opened.pop_all()  # from here on it is the service's
+        opened.pop_all()  # the service closes it from here on
     library = library.with_models(served)
     job_worker = None
     if settings.jobs_by == "service":
@@ -289,11 +289,11 @@ def load_service(settings: Settings, parts: Parts) -> "Loaded":
 
 
 def open_jobs(settings: Settings) -> "Jobs":
-    """Return the queue of jobs of the index: on Redis where an address is set, else in a SQLite file.
+    """Return the job queue of the index: on Redis if an address is set, otherwise in a SQLite file.
 
     Raises:
-        UsageError: If the address is none.
-        JobsUnavailableError: If no server answers there.
+        UsageError: If the address of Redis is invalid.
+        JobsUnavailableError: If the Redis server does not answer.
     """
     from segdex.jobs.queue import Jobs, redis_storage, sqlite_storage
 
@@ -311,14 +311,14 @@ def remembered_recipe(
     *,
     parts: Parts,
 ) -> RememberedRecipe:
-    """Return the recipe of settings; its models are loaded when they are needed.
+    """Return the recipe of the settings; its models are loaded on first use.
 
     Args:
-        settings: Which models.
-        profile: Of the models.
+        settings: Settings that choose the models.
+        profile: Profile of the models.
         generator: Settings of the mask generator.
-        load: Loads them.
-        parts: What ``load`` loads them by: other parts are other recipes.
+        load: Loads the models.
+        parts: Functions that ``load`` uses; the cached fingerprint depends on them.
     """
     import segdex_backends.models
     import segdex_ingest
@@ -334,7 +334,7 @@ def remembered_recipe(
         "generator": generator.fingerprint(),
         "version": version("segdex"),
         "loaded_by": f"{parts.load_segmenter.__module__}.{parts.load_segmenter.__qualname__}",
-        # what precisions and devices are chosen by
+        # precision and device depend on it
         "machine": (platform.node(), sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))),
     }
     names = [name for name in (settings.segmenter, settings.embedder) if name is not None]
@@ -351,12 +351,12 @@ def remembered_recipe(
 
 
 def open_library(settings: Settings, parts: Parts, *, has_index: bool = True) -> Library:
-    """Return a library over the index of the settings; nothing is opened or loaded yet.
+    """Return a library on the index of the settings; nothing is opened or loaded yet.
 
     Args:
-        settings: Index, models, limits.
-        parts: What opens and loads.
-        has_index: False for what needs no index, such as segmenting a picture that is handed in.
+        settings: Settings of the index, the models and the limits.
+        parts: Functions that open the index and load the models.
+        has_index: False for calls that need no index, such as segmenting a given image.
     """
 
     def open_it(create: bool) -> SegmentIndex:
@@ -391,15 +391,15 @@ def open_library(settings: Settings, parts: Parts, *, has_index: bool = True) ->
 
 
 def calibration_folder(settings: Settings) -> Path:
-    """Return where calibrations are kept."""
+    """Return the folder of the calibrations."""
     return cache_folder(settings) / "calibration"
 
 
 def load_judge(settings: Settings, embedder: Embedder) -> "PresenceJudge":
-    """Return the judge of an embedder; the vectors of its words are kept in the cache folder.
+    """Return the presence judge of an embedder; the vectors of its words are kept in the cache folder.
 
     Raises:
-        UsageError: If the file of a calibration is damaged.
+        UsageError: If the calibration file is damaged.
     """
     from segdex_search.presence import kept_judge
 
@@ -407,7 +407,7 @@ def load_judge(settings: Settings, embedder: Embedder) -> "PresenceJudge":
 
 
 def cache_folder(settings: Settings) -> Path:
-    """Return where segdex keeps what can be made again."""
+    """Return the cache folder of segdex."""
     from segdex_backends.models.npm import default_cache_dir
 
     return settings.cache_dir or default_cache_dir()
@@ -421,4 +421,4 @@ REAL = Parts(
     make_recipe=make_recipe,
     make_refiner=make_refiner,
 )
-"""The index of the settings and the models of the catalog."""
+"""Functions for the index of the settings and the models of the catalog."""

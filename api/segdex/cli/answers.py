@@ -1,4 +1,4 @@
-"""Answers as the command line shows them."""
+"""Answers as the command line prints them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +10,12 @@ from segdex_core.wire.search import HitOut, RefinementOut, SearchResponse
 
 
 def print_answer(response: SearchResponse, console: Console, *, matches_only: bool) -> None:
-    """Print the hits, and what it cost.
+    """Print the hits, the number of matches and the timings.
 
     Args:
-        response: The answer.
-        console: Where to.
-        matches_only: Whether pictures that do not show it were left out.
+        response: Answer to print.
+        console: Console to print to.
+        matches_only: Whether weaker matches were left out.
     """
     matches = [hit for hit in response.hits if hit.is_match]
     weaker = [hit for hit in response.hits if not hit.is_match]
@@ -32,7 +32,7 @@ def print_answer(response: SearchResponse, console: Console, *, matches_only: bo
 
 
 def print_found(hits: Sequence[HitOut], console: Console) -> None:
-    """Print a line for each segment, its picture named in the first; lines are never cut or wrapped."""
+    """Print a line for each segment; the first of each image has the path. Lines are never cut or wrapped."""
     if not hits:
         console.print("nothing found")
         return
@@ -63,13 +63,13 @@ _RIGHT_ALIGNED = 3  # rank, score and area
 
 
 def print_refined(refined: RefinementOut, console: Console) -> None:
-    """Print one line: the segment, the answer and why."""
+    """Print one line: the segment, the answer and the reason."""
     stages = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in refined.timings_ms.items())
     line = f"{refined.answer:<8} {refined.segment_id}  {refined.reason} ({refined.made_by}; {stages})"
     console.print(Text(line), no_wrap=True)
 
 
 def _shown_path(path: str) -> str:
-    """Return the path of a picture, relative to the working folder where it lies below it."""
+    """Return the path of an image, relative to the working folder if it lies inside."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

@@ -36,7 +36,7 @@ def calibrate_command(
     seed: SeedOption = 0,
     quality: QualityOption = "balanced",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be kept, and keep nothing.")
+        bool, typer.Option("--dry-run", help="Print the calibration without saving it.")
     ] = False,
     as_json: JsonOption = False,
     segmenter: SegmenterOption = None,
@@ -45,9 +45,9 @@ def calibrate_command(
     index: IndexOption = None,
     device: DeviceOption = None,
 ) -> int:
-    """Fit what the scores of an embedder mean, on labelled pictures, and keep it for every later search.
+    """Calibrate the scores of an embedder on labeled pictures, and save the result for later searches.
 
-    The pictures are ingested as by `eval search`, into the same index.
+    The pictures are ingested into the index that `eval search` uses.
     """
     from segdex.arguments import MaskChoices, check_limit
     from segdex.cli.labelled import labelled_index

@@ -1,4 +1,4 @@
-"""The commands by name, without their modules: each is imported when it is called, and no other."""
+"""The commands by name; the module of a command is imported only when the command is called."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from typer.main import get_group
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A command, or a group of them, as ``segdex --help`` lists it.
+    """A command, or a group of commands, as ``segdex --help`` lists it.
 
     Attributes:
-        module: Its ``register`` adds it to an application.
-        help: The first sentence of its own help.
+        module: Module whose ``register`` adds the command to an application.
+        help: First line of the help of the command.
     """
 
     module: str
@@ -26,7 +26,7 @@ class Listed:
 COMMANDS: Mapping[str, Listed] = {
     "ingest": Listed(
         "segdex.cli.ingest",
-        "Bring the index up to date with pictures: segment, embed and store what is new or changed.",
+        "Bring the index up to date: segment, embed and store new and changed pictures.",
     ),
     "search": Listed(
         "segdex.cli.search", "Find the segments that match a text, a picture or another segment."
@@ -35,43 +35,43 @@ COMMANDS: Mapping[str, Listed] = {
         "segdex.cli.segment", "Segment an object from points, a box, an earlier mask or a text."
     ),
     "show": Listed("segdex.cli.show", "Write a segment as mask PNG, cut-out PNG with alpha, and polygon."),
-    "stats": Listed("segdex.cli.manage", "Say what an index holds and what filled it."),
+    "stats": Listed("segdex.cli.manage", "Print what an index holds and which models filled it."),
     "delete": Listed(
         "segdex.cli.manage", "Delete pictures and their segments from the index; the files stay."
     ),
     "sync": Listed(
         "segdex.cli.manage",
-        "Remove pictures whose files are gone, and what an interrupted ingest left behind.",
+        "Remove pictures whose files are missing, and leftovers of an interrupted ingest.",
     ),
-    "jobs": Listed("segdex.cli.jobs", "Ingests of folders on a service's machine."),
-    "models": Listed("segdex.cli.models", "List and fetch models."),
-    "eval": Listed("segdex.cli.evaluate", "Measure segdex on labelled pictures."),
+    "jobs": Listed("segdex.cli.jobs", "Manage ingests of folders on the machine of a service."),
+    "models": Listed("segdex.cli.models", "List and download models."),
+    "eval": Listed("segdex.cli.evaluate", "Measure segdex on labeled pictures."),
     "calibrate": Listed(
         "segdex.cli.calibrate",
-        "Fit what the scores of an embedder mean, on labelled pictures, and keep it for every later search.",
+        "Calibrate the scores of an embedder on labeled pictures, and save the result for later searches.",
     ),
-    "serve": Listed("segdex.cli.serve", "Answer over HTTP: a REST API under /v1 and a page at /."),
+    "serve": Listed("segdex.cli.serve", "Start the HTTP service: a REST API under /v1 and a page at /."),
     "keys": Listed(
         "segdex.cli.serve",
-        "Make an API key: the key is shown once, its line goes into the file of SEGDEX_API_KEYS.",
+        "Create an API key: it is shown once, and its line belongs in the file of SEGDEX_API_KEYS.",
     ),
     "worker": Listed(
         "segdex.cli.worker",
-        "Carry out the jobs that a service with SEGDEX_JOBS_BY=worker queues; ends on SIGTERM or Ctrl-C.",
+        "Run the jobs that a service with SEGDEX_JOBS_BY=worker queues, until SIGTERM or Ctrl-C.",
     ),
     "demo": Listed(
         "segdex.cli.demo",
-        "Ingest eight photographs, ask four questions, and write a contact sheet of the answers.",
+        "Ingest eight photographs, run four queries, and write a contact sheet of the answers.",
     ),
 }
 
 
 def load_command(name: str, ctx: Any) -> TyperCommand | TyperGroup:
-    """Import the module of a command of ``COMMANDS``, and return the command.
+    """Import the module of a command, and return the command.
 
     Args:
-        name: Of the command.
-        ctx: Of the group that holds it.
+        name: Name of the command in ``COMMANDS``.
+        ctx: Context of the group that holds the command.
     """
     app = typer.Typer(rich_markup_mode=None)
     import_module(COMMANDS[name].module).register(app)
@@ -80,12 +80,12 @@ def load_command(name: str, ctx: Any) -> TyperCommand | TyperGroup:
     if isinstance(command, TyperGroup):
         for each in command.commands.values():
             leave_unchecked(each.get_params(ctx))
-            each.short_help = (each.help or "").partition("\n")[0]  # typer would cut it
+            each.short_help = (each.help or "").partition("\n")[0]  # typer would truncate it
     return command
 
 
 class LazyGroup(TyperGroup):
-    """The commands of ``COMMANDS``: only the one that is called, or asked for its help, is imported."""
+    """The commands of ``COMMANDS``; a command is imported only when it is called or its help is shown."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -95,21 +95,22 @@ class LazyGroup(TyperGroup):
     def resolve_command(
         self, ctx: Any, args: list[str]
     ) -> tuple[str | None, TyperCommand | TyperGroup | None, list[str]]:
-        """Return the name and the command that the arguments begin with, and the other arguments."""
+        """Return the name and the command at the start of the arguments, and the other arguments."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, None if name is None else load_command(name, ctx), rest
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the options, with those that typer adds by itself."""
+        """Return the options, including the options that typer adds."""
         parameters = super().get_params(ctx)
         leave_unchecked(parameters)
         return parameters
 
 
 def _has_nothing_to_check(parameter: TyperOption | TyperArgument, ctx: Any, value: Any) -> bool:
-    """Whether a word is being completed, or the value was not given.
+    """Return whether a word is being completed, or the value was not given.
 
-    typer checks such values too, with pydantic, whose import takes longer than all else that help needs.
+    typer also validates such values, with pydantic, whose import takes longer than all other imports for the
+    help.
     """
     return bool(ctx.resilient_parsing) or (value is None and not parameter.required)
 
@@ -125,9 +126,9 @@ class _Argument(TyperArgument):
 
 
 def leave_unchecked(parameters: Sequence[object]) -> None:
-    """Have the parameters of a command check only what was given."""
+    """Let the parameters of a command validate only values that were given."""
     for parameter in parameters:
         if type(parameter) is TyperOption:
-            parameter.__class__ = _Option  # typer has no way to name the class of an option
+            parameter.__class__ = _Option  # typer cannot be told the class of an option
         elif type(parameter) is TyperArgument:
             parameter.__class__ = _Argument

@@ -1,4 +1,4 @@
-"""What the commands share: options, consoles, and how they reach the index and the models."""
+"""Options, consoles, and access to the index and the models, for all commands."""
 
 import json
 import sys
@@ -24,30 +24,32 @@ ProfileOption = Annotated[
     ProfileName | None,
     typer.Option(
         "--profile",
-        help="Models to use; unset: those that filled the index, else default. [env: SEGDEX_PROFILE]",
+        help="Profile of the models; unset: the profile of the index, or default. [env: SEGDEX_PROFILE]",
     ),
 ]
 IndexOption = Annotated[
     str | None,
-    typer.Option("--index", metavar="LOCATION", help="edge:PATH or http(s)://HOST:PORT. [env: SEGDEX_INDEX]"),
+    typer.Option(
+        "--index", metavar="LOCATION", help="Index: edge:PATH or http(s)://HOST:PORT. [env: SEGDEX_INDEX]"
+    ),
 ]
 ServerOption = Annotated[
     str | None,
     typer.Option(
         "--server",
         metavar="URL",
-        help="Ask a segdex service instead; its key is in SEGDEX_SERVER_KEY. [env: SEGDEX_SERVER]",
+        help="Use a segdex service, with the API key in SEGDEX_SERVER_KEY. [env: SEGDEX_SERVER]",
     ),
 ]
 DeviceOption = Annotated[
     Device | None,
-    typer.Option("--device", help="Where the models run. [env: SEGDEX_DEVICE]"),
+    typer.Option("--device", help="Device of the models. [env: SEGDEX_DEVICE]"),
 ]
 SegmenterOption = Annotated[
     str | None,
     typer.Option(
         "--segmenter",
-        help="Instead of the profile's: a name of `models list`, a hub name, a folder or Meta's .pt file. "
+        help="Another segmenter: a name in `models list`, a hub name, a folder or a .pt file of Meta. "
         "[env: SEGDEX_SEGMENTER]",
     ),
 ]
@@ -55,7 +57,7 @@ EmbedderOption = Annotated[
     str | None,
     typer.Option(
         "--embedder",
-        help="Instead of the profile's: a name of `models list`, or MODEL:PRETRAINED of open_clip, where "
+        help="Another embedder: a name in `models list`, or MODEL:PRETRAINED of open_clip, where "
         "PRETRAINED is a tag or a file. [env: SEGDEX_EMBEDDER]",
     ),
 ]
@@ -63,39 +65,43 @@ RefinerOption = Annotated[
     str | None,
     typer.Option(
         "--refiner",
-        help="EVF-SAM2 for --refine and --text: a name of `models list`, a hub name or a folder; unset: the "
-        "embedder prompts SAM 2. [env: SEGDEX_REFINER]",
+        help="EVF-SAM2 for --refine and --text: a name in `models list`, a hub name or a folder. Without it "
+        "the embedder prompts SAM 2. [env: SEGDEX_REFINER]",
     ),
 ]
 SelectOption = Annotated[
     Selection,
-    typer.Option("--select", help="Best masks up to a budget, or Meta's fixed thresholds."),
+    typer.Option("--select", help="Keep the best masks up to a budget, or apply Meta's fixed thresholds."),
 ]
 QualityOption = Annotated[
     Quality,
-    typer.Option("--quality", help="How much to find at what cost; README has the figures."),
+    typer.Option("--quality", help="Trade-off between recall and cost; README.md has a table."),
 ]
 IngestQualityOption = Annotated[
     Quality | None,
     typer.Option(
         "--quality",
-        help="How much to find at what cost; README has the figures. [default: what filled the index, else "
+        help="Trade-off between recall and cost; README.md has a table. [default: quality of the index, or "
         "balanced]",
     ),
 ]
 BudgetOption = Annotated[
     int | None,
-    typer.Option("--segments-per-image", help="At most this many segments (ranked). [default: by --quality]"),
+    typer.Option(
+        "--segments-per-image", help="Maximum segments per picture (ranked). [default: by --quality]"
+    ),
 ]
 GridOption = Annotated[
     int | None,
-    typer.Option("--points-per-side", help="Prompts along each side. [default: by --quality; meta: 32]"),
+    typer.Option(
+        "--points-per-side", help="Prompt points along each side. [default: by --quality; meta: 32]"
+    ),
 ]
 CropLayersOption = Annotated[
     int | None,
     typer.Option(
         "--crop-layers",
-        help="Also look into this many layers of windows, for small objects (0 to 3). "
+        help="Layers of windows that are also searched for small objects, 0 to 3. "
         "[default: by --quality; meta: 0]",
     ),
 ]
@@ -103,19 +109,19 @@ ViewsOption = Annotated[
     ViewMode | None,
     typer.Option(
         "--views",
-        help="Embed two crops of each segment, or pool one pass over the picture: faster, and less exact. "
+        help="Embed two crops of each segment, or pool one pass over the picture: faster, less accurate. "
         "[env: SEGDEX_VIEWS; default: crops]",
     ),
 ]
 YesOption = Annotated[
     bool,
-    typer.Option("--yes", help="Segment again what other models or settings made, without a question."),
+    typer.Option("--yes", help="Re-segment pictures of other models or settings without asking."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write the answer as JSON to standard output.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def console_out() -> "Console":
-    """Return the console for answers: never cut to 80 columns when it is no terminal."""
+    """Return the console for answers, which never cuts lines at 80 columns if it is not a terminal."""
     from rich.console import Console
 
     return Console(soft_wrap=True, highlight=False)
@@ -129,7 +135,7 @@ def console_err() -> "Console":
 
 
 def print_json(value: object) -> None:
-    """Write one JSON document to standard output: JSON values, or a model of the wire."""
+    """Print one JSON document to standard output: JSON values, or a JSON record."""
     from pydantic import BaseModel
 
     values = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
@@ -138,7 +144,7 @@ def print_json(value: object) -> None:
 
 
 def in_words(value: str) -> str:
-    """Return a value or a name of the JSON as people read it.
+    """Return a JSON value or name as words.
 
     Example:
         >>> in_words("not_an_image")
@@ -160,11 +166,11 @@ _OPTIONS = {
     "texts": "also",
     "view_weights": "view",
 }
-"""Options that have another name than the argument they become."""
+"""Options whose name differs from the argument that they set."""
 
 
 def as_option(error: ArgumentError) -> str:
-    """Return what is wrong with an argument, named as the command line does.
+    """Return the message of an argument error, with the name of the option.
 
     Example:
         >>> as_option(ArgumentError("filter.min_area", "must be between 0 and 1, but got 7"))
@@ -176,11 +182,11 @@ def as_option(error: ArgumentError) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What every command of a call shares: typer hands it on as the object of the context.
+    """State that all commands of a call share; typer passes it as the object of the context.
 
     Attributes:
-        given_parts: What opens the index and loads the models; None for the real ones.
-        options: Those that stand before the name of the command.
+        given_parts: Functions that open the index and load the models; None for the real ones.
+        options: Options before the name of the command.
     """
 
     given_parts: "Parts | None" = None
@@ -188,7 +194,7 @@ class Session:
 
     @property
     def parts(self) -> "Parts":
-        """What opens the index and loads the models."""
+        """Functions that open the index and load the models."""
         if self.given_parts is not None:
             return self.given_parts
         from segdex.wiring import REAL
@@ -202,9 +208,9 @@ class Session:
 
 
 def settings_from(context: typer.Context, **given: object) -> "Settings":
-    """Return the settings of a command: its own options, else those before its name, else the environment.
+    """Return the settings of a command; its own options override options before its name and the environment.
 
-    Only a command that names ``server`` among its options can ask a service; for the others it is unset.
+    Only a command with a ``server`` option can use a service; for other commands ``server`` is unset.
 
     Raises:
         UsageError: If a value is not allowed, or both an index and a service are named.
@@ -224,22 +230,22 @@ def settings_from(context: typer.Context, **given: object) -> "Settings":
 
 
 OF_MODELS = ("profile", "device", "segmenter", "embedder", "refiner")
-"""Options that choose models, which a service has chosen."""
+"""Options that choose models; a service refuses them."""
 
 
 @contextmanager
 def opened(
     context: typer.Context, settings: "Settings", *, has_index: bool = True
 ) -> "Iterator[Library | Client]":
-    """Yield the library of a command, here or behind a service, and close it at the end.
+    """Yield the library of a command, local or behind a service, and close it at the end.
 
     Args:
-        context: Of the command.
-        settings: With the service's address, where it is to be asked.
+        context: Context of the command.
+        settings: Settings; ``server`` is the address of the service, or None for a local library.
         has_index: False for a command that needs no index.
 
     Raises:
-        UsageError: If the address of the service is none.
+        UsageError: If the address of the service is invalid.
     """
     if settings.server is None:
         with opened_here(context, settings, has_index=has_index) as library:
@@ -250,12 +256,12 @@ def opened(
 
 
 def client_of(server: str, settings: "Settings") -> "Client":
-    """Return the client of a service, to be closed, with the key of the settings.
+    """Return the client of a service with the key of the settings; the caller closes it.
 
     Raises:
-        UsageError: If the address is none.
+        UsageError: If the address is invalid.
     """
-    from segdex.client import Client  # what works on an index here needs no HTTP
+    from segdex.client import Client  # a local index needs no HTTP
 
     key = settings.server_key
     return Client(server, api_key=None if key is None else key.get_secret_value())
@@ -265,7 +271,7 @@ def client_of(server: str, settings: "Settings") -> "Client":
 def opened_here(
     context: typer.Context, settings: "Settings", *, has_index: bool = True
 ) -> "Iterator[Library]":
-    """Yield the library of a command that works on this machine alone, and close it at the end."""
+    """Yield the local library of a command, and close it at the end."""
     from segdex.wiring import open_library
 
     with open_library(settings, Session.of(context).parts, has_index=has_index) as library:
@@ -273,10 +279,10 @@ def opened_here(
 
 
 def refuse_options(context: typer.Context, *names: str) -> None:
-    """Raise if one of these options was given, here or before the verb: a service has its own.
+    """Raise if one of these options was given, here or before the command: a service has its own.
 
     Raises:
-        UsageError: With all that were.
+        UsageError: If options were given; the message lists them.
     """
     contexts = [context] if context.parent is None else [context, context.parent]
     given = [
@@ -293,10 +299,10 @@ def refuse_options(context: typer.Context, *names: str) -> None:
 
 
 def parse_time(text: str | None, *, option: str) -> float | None:
-    """Return the seconds since 1970 of an ISO 8601 date or time; UTC where it names no zone.
+    """Return the seconds since 1970 of an ISO 8601 date or time; UTC if it has no time zone.
 
     Raises:
-        UsageError: If it is none.
+        UsageError: If the text is not a date or time.
     """
     if text is None:
         return None

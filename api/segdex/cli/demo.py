@@ -1,4 +1,4 @@
-"""``segdex demo``: the main job on eight photographs."""
+"""``segdex demo``: ingest and search eight photographs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +26,7 @@ def demo_command(
     profile: ProfileOption = None,
     device: DeviceOption = None,
 ) -> int:
-    """Ingest eight photographs, ask four questions, and write a contact sheet of the answers."""
+    """Ingest eight photographs, run four queries, and write a contact sheet of the answers."""
     from rich.text import Text
 
     from segdex.cli.answers import print_found
@@ -60,7 +60,7 @@ def demo_command(
 
 
 def _usable_profile(context: typer.Context, settings: "Settings") -> ProfileName:
-    """Return the profile asked for; with none, ``default``, or ``offline`` where the hub does not answer."""
+    """Return the chosen profile; without one, ``default``, or ``offline`` if the hub does not answer."""
     from segdex.wiring import DEFAULT_PROFILE
     from segdex_ingest.masks.generate import GeneratorSettings
 

@@ -1,4 +1,4 @@
-"""The photographs of ``segdex demo``: real ones, that scikit-image and scikit-learn carry."""
+"""The photographs of ``segdex demo``, which the packages scikit-image and scikit-learn contain."""
 
 import importlib.util
 from pathlib import Path
@@ -17,7 +17,7 @@ _PHOTOS = (
 )
 
 DEMO_QUERIES = ("a cat", "a cup of coffee", "a space rocket", "a motorcycle")
-"""What the demo asks; each has an answer among the photographs."""
+"""Queries of the demo; each matches one of the photographs."""
 
 
 def demo_photos() -> list[Path]:

@@ -1,4 +1,4 @@
-"""``segdex eval``: figures on labelled pictures."""
+"""``segdex eval``: metrics on labeled images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,22 +29,20 @@ from segdex.cli.common import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-DataArgument = Annotated[
-    Path, typer.Argument(help="Folder with segments.jsonl (DESIGN.md section 6), or a COCO JSON file.")
-]
+DataArgument = Annotated[Path, typer.Argument(help="Folder with segments.jsonl, or a COCO JSON file.")]
 ImagesOption = Annotated[
-    Path | None, typer.Option("--images", help="Folder of the pictures, if not at their usual place.")
+    Path | None, typer.Option("--images", help="Folder of the pictures, if not in a usual place.")
 ]
-LimitOption = Annotated[int | None, typer.Option("--limit", help="Take this many pictures, by --seed.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", help="Number of pictures to sample.")]
 SourceOption = Annotated[
-    str | None, typer.Option("--source", help="Which annotations count; all takes every one.")
+    str | None, typer.Option("--source", help="Source of the annotations; all uses every source.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Chooses the pictures of --limit.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Random seed of --limit.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    evaluate = typer.Typer(help="Measure segdex on labelled pictures.", no_args_is_help=True)
+    evaluate = typer.Typer(help="Measure segdex on labeled pictures.", no_args_is_help=True)
     evaluate.command("masks")(masks_command)
     evaluate.command("search")(search_command)
     evaluate.command("refine")(refine_command)
@@ -69,7 +67,7 @@ def masks_command(
     profile: ProfileOption = None,
     device: DeviceOption = None,
 ) -> int:
-    """Say how much of the true masks the generator finds, and at what cost."""
+    """Measure how many true masks the generator finds, and at what cost."""
     from segdex.arguments import MaskChoices, check_limit
     from segdex.cli.labelled import models_of
     from segdex.cli.progress import counted
@@ -116,7 +114,7 @@ def search_command(
     images: ImagesOption = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare the query with every vector.")] = False,
     nms: Annotated[
         bool,
         typer.Option(
@@ -131,11 +129,12 @@ def search_command(
     crop_layers: CropLayersOption = None,
     views: ViewsOption = None,
     save: Annotated[
-        Path | None, typer.Option("--save", help="Write every verdict to this JSON file, for --compare.")
+        Path | None,
+        typer.Option("--save", help="Save the result of every query to this JSON file, for --compare."),
     ] = None,
     compare: Annotated[
         Path | None,
-        typer.Option("--compare", help="Say what is gained over the run that was saved in this file."),
+        typer.Option("--compare", help="Print the gains over the run that was saved in this file."),
     ] = None,
     as_json: JsonOption = False,
     segmenter: SegmenterOption = None,
@@ -144,10 +143,10 @@ def search_command(
     index: IndexOption = None,
     device: DeviceOption = None,
 ) -> int:
-    """Ask for every class name over all pictures, and say how many hits are right.
+    """Search all pictures for every class name, and measure how many hits are right.
 
-    The pictures are ingested first, into --index or an index in the cache folder, and kept for the next run:
-    a change of the ranking is judged without the models that segment and embed.
+    The pictures are first ingested into --index, or into an index in the cache folder. The next run uses
+    that index again, and does not repeat the segmentation and embedding of the pictures.
     """
     from segdex.arguments import MaskChoices, check_limit
     from segdex.cli.labelled import labelled_index
@@ -220,9 +219,9 @@ def refine_command(
     index: IndexOption = None,
     device: DeviceOption = None,
 ) -> int:
-    """Say what drawing hits again gains, and how often "not there" is right.
+    """Measure what re-decoded masks gain, and how often "not there" is right.
 
-    The pictures are ingested as by `eval search`, into the same index.
+    The pictures are ingested into the index that `eval search` uses.
     """
     from segdex.arguments import MaskChoices, check_limit
     from segdex.cli.labelled import labelled_index
@@ -279,7 +278,7 @@ def prompts_command(
     profile: ProfileOption = None,
     device: DeviceOption = None,
 ) -> int:
-    """Say how well one point, a box, and both outline the true objects."""
+    """Measure how well a point, a box, and both together segment the true objects."""
     from segdex.arguments import check_limit
     from segdex.cli.labelled import models_of
     from segdex.cli.progress import counted
@@ -315,7 +314,7 @@ def _print_figures(figures: Mapping[str, object], *, as_json: bool) -> None:
 
 
 def _print_with_intervals(figures: Mapping[str, object]) -> None:
-    """Print a line for each figure, with its interval where it has one."""
+    """Print a line for each figure, with its interval if it has one."""
     console = console_out()
     for name, value in figures.items():
         if not name.endswith(("_low", "_high")):
@@ -325,7 +324,7 @@ def _print_with_intervals(figures: Mapping[str, object]) -> None:
 
 
 def _print_by_size(figures: Mapping[str, object], console: "Console") -> None:
-    """Print a line for each figure, and a column for each size of object."""
+    """Print a line for each figure, with a column for each size of object."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)

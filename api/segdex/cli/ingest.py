@@ -45,7 +45,7 @@ _OF_AN_INGEST_HERE = (
     "dry_run",
     "yes",
 )
-"""Options that say how pictures are read and segmented, which a service has chosen."""
+"""Options for reading and segmenting images; a service refuses them."""
 
 
 def register(app: typer.Typer) -> None:
@@ -58,9 +58,11 @@ def ingest_command(
     paths: Annotated[
         list[str], typer.Argument(help="Files, folders or quoted patterns such as 'photos/**/*.jpg'.")
     ],
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out names like this.")] = None,
-    include_hidden: Annotated[bool, typer.Option("--include-hidden", help="Take hidden files too.")] = False,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="Label for every file; repeatable.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="Exclude names that match this pattern; repeatable.")
+    ] = None,
+    include_hidden: Annotated[bool, typer.Option("--include-hidden", help="Include hidden files.")] = False,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Tag for every file; repeatable.")] = None,
     quality: IngestQualityOption = None,
     select: SelectOption = "ranked",
     segments_per_image: BudgetOption = None,
@@ -68,17 +70,18 @@ def ingest_command(
     crop_layers: CropLayersOption = None,
     views: ViewsOption = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", help="Stop after segmenting this many pictures.")
+        int | None, typer.Option("--limit", help="Stop after this many segmented pictures.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would happen.")] = False,
     decode_threads: Annotated[
         int | None,
         typer.Option(
-            "--decode-threads", help="Threads that read and decode ahead. [env: SEGDEX_DECODE_THREADS]"
+            "--decode-threads", help="Threads that read and decode files ahead. [env: SEGDEX_DECODE_THREADS]"
         ),
     ] = None,
     max_pixels: Annotated[
-        int | None, typer.Option("--max-pixels", help="Larger pictures are refused. [env: SEGDEX_MAX_PIXELS]")
+        int | None,
+        typer.Option("--max-pixels", help="Refuse pictures with more pixels. [env: SEGDEX_MAX_PIXELS]"),
     ] = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
@@ -89,7 +92,7 @@ def ingest_command(
     server: ServerOption = None,
     device: DeviceOption = None,
 ) -> int:
-    """Bring the index up to date with pictures: segment, embed and store what is new or changed."""
+    """Bring the index up to date: segment, embed and store new and changed pictures."""
     from segdex.arguments import MaskChoices
     from segdex.cli.progress import shown_progress
 
@@ -134,14 +137,14 @@ def ingest_command(
 
 
 def exit_code(report: "IngestReportOut") -> int:
-    """Return 0 when every file was usable, 1 when some were not, 130 when the user stopped the run."""
+    """Return 0 if every file was usable, 1 if some were not, and 130 if the user stopped the run."""
     if report.interrupted:
         return 130
     return int(report.has_failures)
 
 
 def print_report(report: "IngestReportOut", console: "Console", *, dry_run: bool = False) -> None:
-    """Print what went wrong, a table of outcomes, and the rate."""
+    """Print the failures, a table of outcomes, and the rate."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""``segdex jobs``: ingests of folders on a service's machine."""
+"""``segdex jobs``: ingests of folders on the machine of a service."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from segdex_core.wire.jobs import Job
 
 JobArgument = Annotated[str, typer.Argument(help="Id of a job, as `segdex jobs list` prints it.")]
-TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Label for every file; repeatable.")]
+TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Tag for every file; repeatable.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    jobs = typer.Typer(help="Ingests of folders on a service's machine.", no_args_is_help=True)
+    jobs = typer.Typer(help="Manage ingests of folders on the machine of a service.", no_args_is_help=True)
     jobs.command("add")(add_command)
     jobs.command("list")(list_command)
     jobs.command("watch")(watch_command)
@@ -40,14 +40,14 @@ def register(app: typer.Typer) -> None:
 
 def add_command(
     context: typer.Context,
-    paths: Annotated[list[str], typer.Argument(help="Folders or files on the service's machine.")],
+    paths: Annotated[list[str], typer.Argument(help="Folders or files on the machine of the service.")],
     tag: TagOption = None,
     yes: YesOption = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Stay and show how it goes on.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the progress until the job ends.")] = False,
     as_json: JsonOption = False,
     server: ServerOption = None,
 ) -> int:
-    """Queue an ingest of what lies on the service's machine."""
+    """Queue an ingest of folders or files on the machine of the service."""
     with _service(context, server) as client:
         job = client.add_job(paths, tags=tag or [], redo_outdated=yes)
         return _watch(client.watch_job(job.id), as_json=as_json) if watch else _show(job, as_json=as_json)
@@ -84,7 +84,7 @@ def _row(job: "Job") -> tuple[str, ...]:
 def watch_command(
     context: typer.Context, job: JobArgument, as_json: JsonOption = False, server: ServerOption = None
 ) -> int:
-    """Show how a job goes on, until it ended; Ctrl-C leaves it alone."""
+    """Show the progress of a job until it ends; Ctrl-C does not stop the job."""
     with _service(context, server) as client:
         return _watch(client.watch_job(job), as_json=as_json)
 
@@ -92,7 +92,7 @@ def watch_command(
 def stop_command(
     context: typer.Context, job: JobArgument, as_json: JsonOption = False, server: ServerOption = None
 ) -> int:
-    """Stop a job after the file that is being written; what it finished is kept."""
+    """Stop a job after the file that is being written; finished files are kept."""
     with _service(context, server) as client:
         stopped = client.stop_job(job)
     _show(stopped, as_json=as_json)
@@ -100,10 +100,10 @@ def stop_command(
 
 
 def _service(context: typer.Context, server: str | None) -> "Client":
-    """Return the client of the service that carries jobs out.
+    """Return the client of the service that runs the jobs.
 
     Raises:
-        UsageError: If none is named.
+        UsageError: If no service is named.
     """
     settings = settings_from(context, server=server)
     if settings.server is None:
@@ -112,7 +112,7 @@ def _service(context: typer.Context, server: str | None) -> "Client":
 
 
 def _watch(states: "Iterable[Job]", *, as_json: bool) -> int:
-    """Show a job while it changes, then what became of it; return the exit code."""
+    """Show the progress of a job, then its result; return the exit code."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
     progress = Progress(
@@ -159,7 +159,7 @@ def _newest(job: "Job") -> str:
 
 
 def _show(job: "Job", *, as_json: bool) -> int:
-    """Print a job and return the exit code: 1 if it failed or some of its files did."""
+    """Print a job and return the exit code: 1 if the job or some of its files failed."""
     from rich.text import Text
 
     from segdex_core.wire.images import FAILED

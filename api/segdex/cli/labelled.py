@@ -1,4 +1,4 @@
-"""The index of a labelled set: what ``segdex eval`` and ``segdex calibrate`` measure on."""
+"""The index of a labeled data set, which ``segdex eval`` and ``segdex calibrate`` use."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,13 +24,13 @@ from segdex_ingest.masks.generate import GeneratorSettings
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledIndex:
-    """An index that holds the pictures of a labelled set.
+    """An index that holds the images of a labeled data set.
 
     Attributes:
-        index: Open.
-        recipe: What filled it.
-        models: Its models.
-        image_ids: Of the pictures, by name.
+        index: Open index.
+        recipe: Recipe that filled the index.
+        models: Models of the recipe.
+        image_ids: Ids of the images, by name.
     """
 
     index: SegmentIndex
@@ -48,14 +48,14 @@ def labelled_index(
     *,
     is_named: bool,
 ) -> Iterator[LabelledIndex]:
-    """Open an index, and ingest what it lacks of a labelled set.
+    """Open an index, and ingest the images of a labeled data set that it lacks.
 
     Args:
-        context: Of the command.
-        settings: Models, limits and index.
-        dataset: The pictures.
-        generator: How they are segmented.
-        is_named: Whether the user named the index; else it is one in the cache folder.
+        context: Context of the command.
+        settings: Settings of the models, the limits and the index.
+        dataset: Labeled data set.
+        generator: Settings of the mask generator.
+        is_named: Whether the user named the index; otherwise an index in the cache folder is used.
     """
     models = models_of(context, settings)
     recipe = models.recipes(generator).load()
@@ -67,7 +67,7 @@ def labelled_index(
 
 
 def models_of(context: typer.Context, settings: Settings) -> Models:
-    """Return the models of the settings; each is loaded when it is first used."""
+    """Return the models of the settings; each model is loaded on first use."""
     return open_library(settings, Session.of(context).parts, has_index=False).models
 
 
@@ -80,7 +80,7 @@ def with_kept_index(settings: Settings, data: Path, recipe: Recipe) -> Settings:
 def _ingested(
     dataset: EvalDataset, index: SegmentIndex, recipe: Recipe, settings: Settings
 ) -> dict[str, UUID]:
-    """Ingest what is not there yet, and return the ids of the pictures by name."""
+    """Ingest missing images, and return the ids of all images by name."""
     with counted("pictures", len(dataset.images)) as advance:
         return ingest_dataset(
             dataset,

@@ -1,4 +1,4 @@
-"""``segdex``: the commands, and the one place where errors become a line and an exit code."""
+"""``segdex``: the commands, and the only place where an error becomes a line and an exit code."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
 
 _OF_A_SERVICE = ("search", "show", "stats", "delete", "segment", "ingest", "jobs")
-"""Verbs that a service can answer."""
+"""Commands that a service can answer."""
 
 
 def build_app() -> typer.Typer:
@@ -36,7 +36,7 @@ def build_app() -> typer.Typer:
         epilog="Exit codes: 0 ok, 1 some files failed, 2 usage, 3 the index or a model is not usable.",
         cls=LazyGroup,
         no_args_is_help=True,
-        rich_markup_mode=None,  # Rich takes what stands in square brackets for markup, and drops it
+        rich_markup_mode=None,  # Rich takes text in square brackets for markup, and drops it
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -54,8 +54,8 @@ def run(arguments: Sequence[str], *, parts: "Parts | None" = None) -> int:
     """Run the command line and return its exit code; errors are one line on standard error.
 
     Args:
-        arguments: Without the name of the program.
-        parts: What opens the index and loads the models; None for the real ones.
+        arguments: Arguments without the name of the program.
+        parts: Functions that open the index and load the models; None for the real ones.
     """
     try:
         completed = with_refine_default(arguments)
@@ -72,10 +72,10 @@ def run(arguments: Sequence[str], *, parts: "Parts | None" = None) -> int:
     except (KeyboardInterrupt, Abort):
         code = _fail("interrupted; what was finished is kept", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # the reader of our output went away, as `head` does; python must not complain at exit
+        # the reader of our output has ended, such as `head`; Python must not complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except Exception as error:  # the process boundary: the user sees one line, the log all
+    except Exception as error:  # the process boundary: the user sees one line, the log the stack
         logging.getLogger(__name__).debug("unexpected error", exc_info=True)
         code = _fail(
             f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; this is a bug of segdex, "
@@ -86,7 +86,7 @@ def run(arguments: Sequence[str], *, parts: "Parts | None" = None) -> int:
 
 
 def with_refine_default(arguments: Sequence[str]) -> list[str]:
-    """Return command line arguments with the number that ``--refine`` may be given without.
+    """Return the arguments, with the default number after ``--refine`` where no number follows.
 
     Example:
         >>> with_refine_default(["search", "--refine", "a cat"])
@@ -115,7 +115,7 @@ def _print_version(wanted: bool) -> None:
 
 VersionOption = Annotated[
     bool,
-    # without the callback, typer would first miss a command
+    # without the callback, typer would first report a missing command
     typer.Option(
         "--version", "-V", help="Print the version and exit.", is_eager=True, callback=_print_version
     ),
@@ -144,10 +144,10 @@ def _explain(error: TyperException) -> str:
     if getattr(error, "option_name", None) == "--server":
         return _not_of_a_service(path.removeprefix("segdex "))
     message = error.format_message()
-    if context is not None and message == context.get_help():  # no command was named
+    if context is not None and message == context.get_help():  # no command was given
         typer.echo(message)
         return f"say what to do: {path} --help"
-    # in the form that all other values are refused in
+    # in the form of the messages about all other values
     message = re.sub(
         r"^Invalid value for '(--[\w-]+)': Value error, (.*) is not one of (.*)\.$",
         r"\1 must be one of \3, but got \2",
@@ -171,12 +171,12 @@ def _fail(message: str, code: int) -> int:
 
 
 def _quieten_libraries() -> None:
-    """Keep warnings and logs of libraries from the user's terminal; ``SEGDEX_LOG`` brings them back."""
+    """Hide warnings and logs of libraries; ``SEGDEX_LOG`` shows them."""
     given = os.environ.pop("SEGDEX_LOG", "").upper()
     level = given if given in logging.getLevelNamesMapping() else "ERROR"
     logging.basicConfig(level=level)
     if given == level:
-        set_level(level)  # said so: `segdex serve` has a default of its own
+        set_level(level)  # only if it is set: `segdex serve` has its own default
     if level in {"ERROR", "CRITICAL"}:
         warnings.simplefilter("ignore")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,4 +1,4 @@
-"""``segdex stats``, ``delete`` and ``sync``: look after an index."""
+"""``segdex stats``, ``delete`` and ``sync``: inspect and clean up an index."""
 
 from typing import Annotated
 
@@ -30,7 +30,7 @@ def stats_command(
     index: IndexOption = None,
     server: ServerOption = None,
 ) -> int:
-    """Say what an index holds and what filled it."""
+    """Print what an index holds and which models filled it."""
     settings = settings_from(context, index=index, server=server)
     with opened(context, settings) as library:
         location, stats = library.location, library.stats()
@@ -67,12 +67,14 @@ def delete_command(
 
 def sync_command(
     context: typer.Context,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Also when every picture is gone.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be removed.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Continue even if every picture is missing.")
+    ] = False,
     as_json: JsonOption = False,
     index: IndexOption = None,
 ) -> int:
-    """Remove pictures whose files are gone, and what an interrupted ingest left behind."""
+    """Remove pictures whose files are missing, and leftovers of an interrupted ingest."""
     settings = settings_from(context, index=index)
     with opened_here(context, settings) as library:
         found = library.sync(dry_run=dry_run, force=force)

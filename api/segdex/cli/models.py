@@ -1,4 +1,4 @@
-"""``segdex models``: what can be loaded, from where, under which licence."""
+"""``segdex models``: the known models, their sources and licenses."""
 
 from dataclasses import asdict
 
@@ -21,14 +21,14 @@ from segdex.cli.common import (
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    models = typer.Typer(help="List and fetch models.", no_args_is_help=True)
+    models = typer.Typer(help="List and download models.", no_args_is_help=True)
     models.command("list")(list_command)
     models.command("pull")(pull_command)
     app.add_typer(models, name="models")
 
 
 def list_command(as_json: JsonOption = False) -> int:
-    """List the models that are known by name."""
+    """List the known models with their sources and licenses."""
     from rich.text import Text
 
     from segdex.wiring import known_models
@@ -55,7 +55,7 @@ def pull_command(
     profile: ProfileOption = None,
     device: DeviceOption = None,
 ) -> int:
-    """Fetch the models of a profile and check that they load."""
+    """Download the models of a profile and check that they load."""
     from segdex.wiring import DEFAULT_PROFILE, load_text_segmenter
 
     settings = settings_from(

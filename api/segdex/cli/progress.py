@@ -1,4 +1,4 @@
-"""How it goes on, as a bar on standard error."""
+"""Progress as a bar on standard error."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from segdex_core.wire.images import IngestedFile
 
 @contextmanager
 def shown_progress() -> Iterator[IngestProgress]:
-    """Yield what shows an ingest as a bar on standard error, and asks at the terminal where there is one."""
+    """Yield callbacks that show an ingest as a bar on standard error, and ask at the terminal if any."""
     bar = _Bar()
     is_terminal = sys.stdin.isatty() and sys.stderr.isatty()
     try:
@@ -42,7 +42,7 @@ def shown_progress() -> Iterator[IngestProgress]:
 
 @contextmanager
 def counted(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar, and yield what is to be called after each of them."""
+    """Show a bar, and yield a function to call after each item."""
     with Progress(
         *Progress.get_default_columns()[:2],
         MofNCompleteColumn(),
@@ -65,7 +65,7 @@ class _RateColumn(ProgressColumn):
 
 
 class _Bar:
-    """A bar on standard error, which says what became of the last file."""
+    """A bar on standard error that shows the outcome of the last file."""
 
     def __init__(self) -> None:
         self._bar = Progress(
@@ -79,25 +79,25 @@ class _Bar:
             console=console_err(),
         )
         self._task = self._bar.add_task("", total=None)
-        self._status: Status | None = None  # shown while there is no bar: a question would write over it
+        self._status: Status | None = None  # shown before the bar, which a question would overwrite
 
     def start(self, total: int) -> None:
-        """Show the bar; calling it twice is harmless."""
+        """Show the bar; repeated calls are harmless."""
         self._bar.update(self._task, total=total)
         self._bar.start()
 
     def stop(self) -> None:
-        """Leave the bar as it is."""
+        """Stop the bar and leave it visible."""
         self.on_note("")
         self._bar.stop()
 
     def on_file(self, file: IngestedFile) -> None:
-        """Count a file."""
+        """Count a file and show its outcome."""
         name = Path(file.path).name
         self._bar.update(self._task, advance=1, description=f"{name}: {in_words(file.outcome)}")
 
     def on_note(self, note: str) -> None:
-        """Say what takes long, in the bar or, before there is one, alone; nothing ends it."""
+        """Show a slow step, in the bar or, before the bar is shown, alone; an empty note ends it."""
         if self._status is not None:
             self._status.stop()
             self._status = None

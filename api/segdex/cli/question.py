@@ -1,4 +1,4 @@
-"""The question of ``segdex search``, made of its options; what is wrong with it names the option."""
+"""The query of ``segdex search``, made from its options; error messages name the option."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from segdex_core.wire.search import Filter, SearchOptions, ViewWeights, Weighted
 from segdex_search.queries import clean_text
 
 AUTO = "auto"
-"""The ``--min-score`` that leaves out pictures that do not show what was asked for."""
+"""Value of ``--min-score`` that hides images that do not show what the query describes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is looked for, with weights."""
+    """The terms of a query, with weights."""
 
     texts: list[str | WeightedText]
     images: list[Picture | QueryImage]
@@ -37,12 +37,12 @@ def weigh_terms(
     negative: Sequence[str],
     negative_weight: float,
 ) -> Terms:
-    """Give each text, picture and segment its weight, in this order; further ones weigh 1.
+    """Assign the weights to texts, images and segments, in this order; further terms weigh 1.
 
-    A text of negative weight becomes a negative text.
+    A text with a negative weight becomes a negative text.
 
     Raises:
-        UsageError: If a term or weight is not allowed, or there is nothing to look for.
+        UsageError: If a term or weight is not allowed, or the query is empty.
     """
     for text in (*texts, *negative):
         clean_text(text)
@@ -74,20 +74,20 @@ def weigh_terms(
 
 
 def check_question(terms: Terms, fields: SearchFields) -> None:
-    """Refuse a question that is not allowed, before an index is opened or a service is asked.
+    """Raise if a query is not allowed, before an index is opened or a service is called.
 
     Raises:
-        ArgumentError: With what is wrong.
+        ArgumentError: If a value is not allowed.
     """
     query_images(terms.images)
     parse_request(SearchOptions, {"texts": terms.texts, **fields})
 
 
 def parse_segment_id(text: str) -> UUID:
-    """Return the id that a user wrote.
+    """Return the id of a segment that a user wrote.
 
     Raises:
-        UsageError: If it is none.
+        UsageError: If the text is not an id.
     """
     try:
         return UUID(text)
@@ -104,7 +104,7 @@ def make_filter(
     since: str | None,
     until: str | None,
 ) -> Filter:
-    """Return the conditions of the options.
+    """Return the filter of the options.
 
     Raises:
         UsageError: If a value is not allowed.
@@ -123,10 +123,10 @@ def make_filter(
 
 
 def parse_min_score(given: str | None) -> float | None:
-    """Return the lowest score to show; None for no limit, or where pictures are judged instead.
+    """Return the minimum score; None for no minimum, and for ``auto``.
 
     Raises:
-        UsageError: If it is neither a number nor ``auto``.
+        UsageError: If the value is neither a number nor ``auto``.
     """
     if given is None or given == AUTO:
         return None
@@ -137,7 +137,7 @@ def parse_min_score(given: str | None) -> float | None:
 
 
 def parse_view_weights(given: Sequence[str]) -> ViewWeights:
-    """Return the weights of ``--view NAME=WEIGHT``; views that are not named weigh nothing.
+    """Return the weights of ``--view NAME=WEIGHT``; views that are not named weigh 0.
 
     Raises:
         UsageError: If a name or a weight is not allowed.

@@ -41,17 +41,19 @@ def search_command(
     context: typer.Context,
     text: Annotated[
         list[str] | None,
-        typer.Argument(help="What to look for, such as: red umbrella. All words are one question."),
+        typer.Argument(help="Text to search for, such as: red umbrella. All words are one text."),
     ] = None,
     also: Annotated[
-        list[str] | None, typer.Option("--also", help="Like this second text too; repeatable.")
+        list[str] | None, typer.Option("--also", help="Another text to search for; repeatable.")
     ] = None,
     image: Annotated[
-        list[Path] | None, typer.Option("--image", help="Objects that look like this picture.")
+        list[Path] | None, typer.Option("--image", help="Search for objects like this picture; repeatable.")
     ] = None,
-    segment: Annotated[list[str] | None, typer.Option("--segment", help="Objects like this segment.")] = None,
+    segment: Annotated[
+        list[str] | None, typer.Option("--segment", help="Search for objects like this segment; repeatable.")
+    ] = None,
     negative: Annotated[
-        list[str] | None, typer.Option("--negative", "--not", help="Unlike this text; repeatable.")
+        list[str] | None, typer.Option("--negative", "--not", help="Text to exclude; repeatable.")
     ] = None,
     weight: Annotated[
         list[float] | None,
@@ -64,17 +66,16 @@ def search_command(
     ] = DEFAULT_NEGATIVE_WEIGHT,
     view: Annotated[
         list[str] | None,
-        typer.Option("--view", metavar="crop|mask=WEIGHT", help="Share of a view in the score; repeatable."),
+        typer.Option("--view", metavar="crop|mask=WEIGHT", help="Weight of a view in the score; repeatable."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", help="How many pictures.")] = 10,
-    per_image: Annotated[int, typer.Option("--per-image", help="How many segments of one picture.")] = 3,
+    limit: Annotated[int, typer.Option("--limit", help="Maximum number of pictures.")] = 10,
+    per_image: Annotated[int, typer.Option("--per-image", help="Maximum segments per picture.")] = 3,
     min_score: Annotated[
         str | None,
         typer.Option(
             "--min-score",
             metavar="SCORE|auto",
-            help="Leave out lower scores; auto: leave out pictures that do not show it. "
-            "Without it they come last, as weaker matches.",
+            help="Minimum score; auto hides weaker matches, which otherwise come last.",
         ),
     ] = None,
     refine: Annotated[
@@ -87,27 +88,34 @@ def search_command(
     ] = None,
     explain: Annotated[
         Path | None,
-        typer.Option("--explain", help="Write how each refined hit came about to this PNG file."),
+        typer.Option("--explain", help="Draw map, prompts and masks of each refined hit to this PNG file."),
     ] = None,
     min_area: Annotated[
-        float | None, typer.Option("--min-area", help="Smallest share of the picture, 0 to 1.")
+        float | None,
+        typer.Option("--min-area", help="Minimum area of a segment as a share of the picture, 0 to 1."),
     ] = None,
     max_area: Annotated[
-        float | None, typer.Option("--max-area", help="Largest share of the picture, 0 to 1.")
+        float | None,
+        typer.Option("--max-area", help="Maximum area of a segment as a share of the picture, 0 to 1."),
     ] = None,
     source: Annotated[
-        list[Path] | None, typer.Option("--source", help="Below this folder; repeatable.")
+        list[Path] | None, typer.Option("--source", help="Only pictures in this folder; repeatable.")
     ] = None,
     tag: Annotated[
-        list[str] | None, typer.Option("--tag", help="With this label; repeatable, all must be there.")
+        list[str] | None,
+        typer.Option("--tag", help="Only pictures with this tag; repeatable, all tags must match."),
     ] = None,
-    since: Annotated[str | None, typer.Option("--since", help="Taken at or after this date.")] = None,
-    until: Annotated[str | None, typer.Option("--until", help="Taken before this date.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Only pictures taken at or after this date.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", help="Only pictures taken before this date.")
+    ] = None,
     level: Annotated[
         Level,
         typer.Option(
             "--level",
-            help="Prefer whole objects a little, prefer them much, or find parts alone.",
+            help="Prefer whole objects slightly (any) or strongly (whole), or find only parts (part).",
         ),
     ] = "any",
     nms: Annotated[
@@ -117,7 +125,7 @@ def search_command(
             help="Non-maximum suppression: leave out parts and surroundings of better hits.",
         ),
     ] = True,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare the query with every vector.")] = False,
     save: Annotated[
         Path | None, typer.Option("--save", help="Write a contact sheet to this PNG file.")
     ] = None,
@@ -235,7 +243,7 @@ def _draw(
 def _refined(
     library: "Library | Client", answer: "Answer", first: int, explained: "list[tuple[Hit, Refinement]]"
 ) -> "Iterator[Hit]":
-    """Yield the first hits, re-decoded; a library here also says how each came about."""
+    """Yield the first hits with re-decoded masks; a local library also adds them to ``explained``."""
     from segdex.answers import refined_hit
     from segdex.library import Library
     from segdex.render.results import refinement_out

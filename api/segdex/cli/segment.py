@@ -1,4 +1,4 @@
-"""``segdex segment``: the mask of what a person points at, in a picture that no index has to know."""
+"""``segdex segment``: the mask of one object in any image, which need not be in an index."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def segment_command(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="The picture.")],
+    file: Annotated[Path, typer.Argument(help="Picture to segment.")],
     point: Annotated[
         list[str] | None, typer.Option("--point", metavar="X,Y", help="A point on the object; repeatable.")
     ] = None,
@@ -49,14 +49,17 @@ def segment_command(
     mask: Annotated[
         Path | None,
         typer.Option(
-            "--mask", help="An earlier mask to improve, a picture of the same size: white is the object."
+            "--mask", help="An earlier mask to improve: a picture of equal size, white is the object."
         ),
     ] = None,
     text: Annotated[
-        str | None, typer.Option("--text", help="What the object is, alone or with the --box to look in.")
+        str | None,
+        typer.Option("--text", help="Text that names the object, alone or with a --box to search in."),
     ] = None,
-    masks: Annotated[int, typer.Option("--masks", help="1, or 3 for all that a click may mean.")] = 1,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for mask and cut-out.")] = None,
+    masks: Annotated[
+        int, typer.Option("--masks", help="Number of masks: 1, or all 3 of an ambiguous point.")
+    ] = 1,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the mask and the cut-out.")] = None,
     as_json: JsonOption = False,
     segmenter: SegmenterOption = None,
     embedder: EmbedderOption = None,
@@ -101,7 +104,7 @@ def segment_command(
         masks=_masks(masks),
     )
     with opened(context, settings, has_index=False) as library:
-        # a service gets the file as it is; here it is decoded already
+        # a service gets the file itself; a local library gets the decoded pixels
         found = library.segment(pixels if settings.server is None else file, **prompt)
     files = [] if out is None else [_save(out, file.stem, n, pixels, each) for n, each in enumerate(found, 1)]
     if as_json:

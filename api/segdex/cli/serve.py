@@ -37,7 +37,7 @@ def serve_command(
     port: Annotated[int, typer.Option("--port", help="Port to listen on.")] = 8600,
     api_keys: Annotated[
         Path | None,
-        typer.Option("--api-keys", help="File of keys; needed to listen elsewhere than on loopback."),
+        typer.Option("--api-keys", help="File of API keys; required unless --host is loopback."),
     ] = None,
     uploads: Annotated[Path | None, typer.Option("--uploads", help="Folder for uploaded pictures.")] = None,
     segmenter: SegmenterOption = None,
@@ -47,7 +47,7 @@ def serve_command(
     index: IndexOption = None,
     device: DeviceOption = None,
 ) -> int:
-    """Answer over HTTP: a REST API under /v1 and a page at /."""
+    """Start the HTTP service: a REST API under /v1 and a page at /."""
     import uvicorn
 
     from segdex.http.app import build_app
@@ -76,8 +76,8 @@ def serve_command(
 
     def load() -> Loaded:
         loaded = load_service(settings, parts)
-        # What libraries and models made stays; walked by every full collection, it made one search in
-        # twenty take twice as long (p95 of 16 clients 520 ms without, 310 with, tests/benchmarks).
+        # Objects of libraries and models are never freed. Each full collection would traverse them, and one
+        # search in twenty would take longer: p95 of 16 clients 520 ms, frozen 310 ms (tests/benchmarks).
         gc.collect()
         gc.freeze()
         return loaded
@@ -87,16 +87,16 @@ def serve_command(
     tracing = start_tracing(os.environ)
     _log.info("segdex at http://%s:%d (the models are being loaded)", host, port)
     app = build_app(state, tracing=tracing)
-    # uvicorn's records go where all go; the lines of requests are our own
+    # records of uvicorn use our handler; the access log is our own
     uvicorn.run(app, host=host, port=port, log_config=None, access_log=False, server_header=False)
     return 0
 
 
 def keys_command(
-    name: Annotated[str, typer.Argument(help="Who will use it.")],
-    role: Annotated[Role, typer.Option("--role", help="What it may do.")] = "read",
+    name: Annotated[str, typer.Argument(help="Name of the user of the key.")],
+    role: Annotated[Role, typer.Option("--role", help="Role of the key.")] = "read",
 ) -> int:
-    """Make an API key: the key is shown once, its line goes into the file of SEGDEX_API_KEYS."""
+    """Create an API key: it is shown once, and its line belongs in the file of SEGDEX_API_KEYS."""
     from segdex.http.keys import make_key
 
     if not name.strip() or not name.isprintable():

@@ -40,7 +40,7 @@ def worker_command(
     index: IndexOption = None,
     device: DeviceOption = None,
 ) -> int:
-    """Carry out the jobs that a service with SEGDEX_JOBS_BY=worker queues; ends on SIGTERM or Ctrl-C."""
+    """Run the jobs that a service with SEGDEX_JOBS_BY=worker queues, until SIGTERM or Ctrl-C."""
     from segdex.http.logs import start_logging
     from segdex.jobs.runner import job_runner
     from segdex.jobs.worker import JobWorker
@@ -70,7 +70,7 @@ def worker_command(
         signal.signal(number, end)
     with opened_here(context, settings) as library:
         quality = quality_of(library.create_index())
-        library.models.recipes(preset(quality)).load()  # before the first job, not in it
+        library.models.recipes(preset(quality)).load()  # loaded before the first job
         worker = JobWorker(library.queue, job_runner(library))
         worker.start()
         _log.info("segdex worker waits for jobs")

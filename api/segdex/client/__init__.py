@@ -1,4 +1,4 @@
-"""A Python client of the HTTP service: ``Client`` and ``AsyncClient``.
+"""Python clients of the HTTP service: ``Client`` and ``AsyncClient``.
 
 Example:
     >>> from segdex.client import Client

@@ -1,4 +1,4 @@
-"""``AsyncClient``: the service in an event loop; the same methods as ``Client``."""
+"""``AsyncClient``: a client for event loops, with the methods of ``Client``."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -44,9 +44,9 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """A service of segdex, as ``Client`` knows it: the same arguments, answers and errors, awaited.
+    """Asynchronous client of a segdex service, with the methods, arguments, results and errors of ``Client``.
 
-    ``aclose`` it, or use it as an asynchronous context.
+    Call ``aclose`` when done, or use the client as an asynchronous context manager.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class AsyncClient:
         retries: int = RETRIES,
         transport: "httpx.AsyncBaseTransport | None" = None,
     ) -> None:
-        import httpx  # of all that a client needs, this takes the longest to import
+        import httpx  # the slowest import of a client
 
         self.location = server
         self._timeout_s = timeout_s
@@ -86,12 +86,12 @@ class AsyncClient:
     async def search(
         self, *texts: str | WeightedText, image: ImageArgument = None, **fields: Unpack[SearchFields]
     ) -> AsyncAnswer:
-        """As ``Client.search``."""
+        """See ``Client.search``."""
         question = Question(texts, image, fields)
         return AsyncAnswer(await self._send(calls.search(question)), question, self)
 
     async def similar(self, segment_id: Id, **fields: Unpack[SearchFields]) -> AsyncAnswer:
-        """As ``Client.similar``."""
+        """See ``Client.similar``."""
         return await self.search(**like(as_id(segment_id), fields))
 
     async def refine(
@@ -101,7 +101,7 @@ class AsyncClient:
         image: ImageArgument = None,
         **fields: Unpack[QuestionFields],
     ) -> AsyncIterator[RefinementOut]:
-        """As ``Client.refine``."""
+        """See ``Client.refine``."""
         call = calls.refine(texts, image, fields, segment_ids)
         async with aclosing(self._events(call)) as events:
             async for event in events:
@@ -118,30 +118,30 @@ class AsyncClient:
         image_id: Id | None = None,
         **prompt: Unpack[PromptFields],
     ) -> Masks:
-        """As ``Client.segment``."""
+        """See ``Client.segment``."""
         options = segment_options(image, image_id, prompt)
         return Masks(await self._send(calls.segment_object(options, image=image, image_id=image_id)))
 
     async def show(self, segment_id: Id) -> AsyncSegment:
-        """As ``Client.show``."""
+        """See ``Client.show``."""
         record, image = await self._carry_out(steps.show(segment_id))
         return AsyncSegment(record, image, self)
 
     async def image(self, image_id: Id) -> ImageOut:
-        """As ``Client.image``."""
+        """See ``Client.image``."""
         return await self._send(calls.image(image_id))
 
     async def image_file(self, image_id: Id, max_px: int = 1_024) -> bytes:
-        """As ``Client.image_file``."""
+        """See ``Client.image_file``."""
         return await self._send(calls.image_file(image_id, max_px))
 
     async def image_segments(self, image_id: Id) -> list[AsyncSegment]:
-        """As ``Client.image_segments``."""
+        """See ``Client.image_segments``."""
         records, image = await self._carry_out(steps.image_segments(image_id))
         return [AsyncSegment(record, image, self) for record in records]
 
     async def pixels(self, image_id: Id, box_xyxy: tuple[int, int, int, int] | None = None) -> "RGBImage":
-        """As ``Client.pixels``."""
+        """See ``Client.pixels``."""
         return await self._send(calls.pixels(image_id, box_xyxy))
 
     async def ingest(
@@ -157,7 +157,7 @@ class AsyncClient:
         dry_run: bool = False,
         progress: IngestProgress | None = None,
     ) -> IngestReportOut:
-        """As ``Client.ingest``."""
+        """See ``Client.ingest``."""
         steps.refuse_choices(quality=quality, masks=masks, redo_outdated=redo_outdated, dry_run=dry_run)
         listing = list_files(
             open_source(), list(map(str, paths)), include_hidden=include_hidden, exclude=exclude
@@ -174,60 +174,60 @@ class AsyncClient:
     async def upload(
         self, image: Picture, *, tags: Sequence[str] = (), wait: bool = True, name: str | None = None
     ) -> Ingested:
-        """As ``Client.upload``."""
+        """See ``Client.upload``."""
         return await self._send(calls.upload(image, tags, wait=wait, name=name))
 
     async def delete(self, *targets: Id | Path) -> Deleted:
-        """As ``Client.delete``."""
+        """See ``Client.delete``."""
         return await self._carry_out(steps.delete(targets, server=self.location))
 
     async def stats(self) -> Stats:
-        """As ``Client.stats``."""
+        """See ``Client.stats``."""
         return await self._send(calls.stats())
 
     async def jobs(self) -> list[Job]:
-        """As ``Client.jobs``."""
+        """See ``Client.jobs``."""
         return await self._send(calls.jobs())
 
     async def add_job(
         self, paths: Sequence[str | Path], *, tags: Sequence[str] = (), redo_outdated: bool = False
     ) -> Job:
-        """As ``Client.add_job``."""
+        """See ``Client.add_job``."""
         return await self._send(calls.add_job(paths, tags, redo_outdated=redo_outdated))
 
     async def job(self, job_id: str) -> Job:
-        """As ``Client.job``."""
+        """See ``Client.job``."""
         return await self._send(calls.job(job_id))
 
     async def stop_job(self, job_id: str) -> Job:
-        """As ``Client.stop_job``."""
+        """See ``Client.stop_job``."""
         return await self._send(calls.stop_job(job_id))
 
     async def watch_job(self, job_id: str) -> AsyncIterator[Job]:
-        """As ``Client.watch_job``."""
+        """See ``Client.watch_job``."""
         is_ended = False
-        while not is_ended:  # the service ends the events after an hour
+        while not is_ended:  # the service ends a stream after an hour
             job: Job | None = None
             async with aclosing(self._events(calls.job_events(job_id))) as events:
                 async for event in events:
                     job = calls.read_job(event)
                     yield job
-            is_ended = job is None or job.status in ENDED  # None: it is not kept any longer
+            is_ended = job is None or job.status in ENDED  # None: the job is no longer kept
 
     async def is_alive(self) -> bool:
-        """As ``Client.is_alive``."""
+        """See ``Client.is_alive``."""
         return await self._answers(calls.healthz())
 
     async def is_ready(self) -> bool:
-        """As ``Client.is_ready``."""
+        """See ``Client.is_ready``."""
         return await self._answers(calls.readyz())
 
     async def metrics(self) -> str:
-        """As ``Client.metrics``."""
+        """See ``Client.metrics``."""
         return await self._send(calls.metrics())
 
     async def _carry_out(self, todo: Steps[T]) -> T:
-        """Send the calls of a verb that has several, and return its result."""
+        """Send the calls of a method in order, and return its result."""
         try:
             call = next(todo)
             while True:

@@ -1,4 +1,4 @@
-"""Every call of the service as a value: what is sent, and how the answer is read. Nothing is sent here."""
+"""Every call of the service as a value: its request, and how to read its response. Nothing is sent here."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -49,27 +49,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MODELS_TIMEOUT_S = 900.0
-"""The longest wait for what runs the models: an upload that others wait for too, a hundred hits to refine."""
+"""Longest wait for calls that run models, such as an upload behind other uploads, or 100 hits to refine."""
 
 EVENTS_TIMEOUT_S = 60.0
-"""Between events of a job: the service says every quarter of a minute that it lives."""
+"""Longest wait between events of a job; the service sends a sign of life every 15 s."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call(Generic[T]):
-    """A request, and how its answer is read.
+    """A request, and how to read its response.
 
     Attributes:
-        method: GET, POST or DELETE.
-        path: Below the address of the service, quoted.
-        read: Makes the value of the answer's body.
-        params: Of the query.
-        body: JSON; None for none.
-        form: Fields beside the file.
-        files: Name and bytes of each picture.
-        accept: Of the answer.
-        timeout_s: The longest wait for the answer; None for the client's.
-        changes: Whether it changes something, so that it is not sent again when the answer got lost.
+        method: HTTP method: GET, POST or DELETE.
+        path: Path below the address of the service, percent-encoded.
+        read: Converts the body of the response to the result.
+        params: Query parameters.
+        body: JSON body; None for no body.
+        form: Form fields that are sent with the files.
+        files: Name and bytes of each image file.
+        accept: Media type of the response.
+        timeout_s: Longest wait for the response in seconds; None for the timeout of the client.
+        changes: Whether the call changes something; if so, it is not sent again when the response was lost.
     """
 
     method: str
@@ -84,7 +84,7 @@ class Call(Generic[T]):
     changes: bool = False
 
     def to_request(self, http: "httpx.Client | httpx.AsyncClient", *, timeout_s: float) -> "httpx.Request":
-        """Return the request as it is sent."""
+        """Return the ``httpx`` request."""
         import httpx
 
         headers = {"Accept": self.accept}
@@ -102,13 +102,13 @@ class Call(Generic[T]):
         )
 
     def value_of(self, response: "httpx.Response") -> T:
-        """Return what the service answered.
+        """Return the result in a response.
 
         Args:
-            response: Read to its end.
+            response: Response that was read to its end.
 
         Raises:
-            ServiceError: Of the kind that the status says.
+            ServiceError: If the response is an error or malformed; the class depends on the status.
         """
         check(response)
         try:
@@ -126,7 +126,7 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 def search(question: Question) -> Call[SearchResponse]:
-    """Ask for what texts, segments, regions and pictures that are sent say."""
+    """Search for segments that match texts, segments, regions and images."""
     images = query_images(question.image)
     request = search_request(question.texts, question.fields, images=images)
     return _with_images("/v1/search", request, images, _model(SearchResponse))
@@ -138,7 +138,7 @@ def refine(
     fields: QuestionFields,
     segment_ids: Sequence[Id],
 ) -> Call[bytes]:
-    """Ask for the re-decoded masks of segments, as server-sent events."""
+    """Re-decode the masks of segments; the response is a stream of server-sent events."""
     request = refine_request(texts, segment_ids, fields)
     return _with_images("/v1/refine", request, query_images(image), bytes, accept="text/event-stream")
 
@@ -171,10 +171,10 @@ def _with_images(
 
 
 def read_refinement(event: Event) -> RefinementOut | None:
-    """Return the refinement of an event; None of the one that says that it was the last.
+    """Return the refinement of an event; None for the event that ends the stream.
 
     Raises:
-        ServiceError: If the service could not go on.
+        ServiceError: If the service could not continue.
     """
     if event.name == "error":
         raise ServiceError(str(json.loads(event.data).get("detail", "")))
@@ -182,23 +182,23 @@ def read_refinement(event: Event) -> RefinementOut | None:
 
 
 def image(image_id: Id) -> Call[ImageOut]:
-    """Ask for what is known of a picture."""
+    """Get the metadata of an image."""
     return Call("GET", f"/v1/images/{as_id(image_id)}", _model(ImageOut))
 
 
 def image_file(image_id: Id, max_px: int) -> Call[bytes]:
-    """Ask for a picture as JPEG."""
+    """Get an image as JPEG."""
     path = f"/v1/images/{as_id(image_id)}/file"
     return Call("GET", path, bytes, params={"max_px": check_side(max_px)}, accept="image/jpeg")
 
 
 def image_segments(image_id: Id) -> Call[list[SegmentOut]]:
-    """Ask for the segments of a picture."""
+    """Get the segments of an image."""
     return Call("GET", f"/v1/images/{as_id(image_id)}/segments", TypeAdapter(list[SegmentOut]).validate_json)
 
 
 def pixels(image_id: Id, box_xyxy: tuple[int, int, int, int] | None) -> "Call[RGBImage]":
-    """Ask for the pixels of a picture, or of a box in it."""
+    """Get the pixels of an image, or of a box in it."""
     box = as_box(box_xyxy)
     params = {} if box is None else {"box": ",".join(map(str, box))}
     path = f"/v1/images/{as_id(image_id)}/pixels.png"
@@ -214,12 +214,12 @@ def _read_pixels(body: bytes) -> "RGBImage":
 
 
 def delete_image(image_id: Id) -> Call[Deleted]:
-    """Ask to delete a picture from the index."""
+    """Delete an image from the index."""
     return Call("DELETE", f"/v1/images/{as_id(image_id)}", _model(Deleted), changes=True)
 
 
 def upload(image: Picture, tags: Sequence[str], *, wait: bool, name: str | None = None) -> Call[Ingested]:
-    """Ask to keep and ingest a picture."""
+    """Upload and ingest an image."""
     form: dict[str, str | list[str]] = {"wait": "true" if wait else "false"}
     if tags:
         form["tags"] = list(clean_tags(tags))
@@ -236,12 +236,12 @@ def upload(image: Picture, tags: Sequence[str], *, wait: bool, name: str | None 
 
 
 def segment(segment_id: Id) -> Call[SegmentOut]:
-    """Ask for a segment."""
+    """Get a segment."""
     return Call("GET", f"/v1/segments/{as_id(segment_id)}", _model(SegmentOut))
 
 
 def segment_object(options: PromptOptions, *, image: Picture | None, image_id: Id | None) -> Call[MasksOut]:
-    """Ask for the mask of what a prompt names."""
+    """Get the masks of a prompt."""
     read = _model(MasksOut)
     values = options.model_dump(exclude_defaults=True)
     if image is None:
@@ -258,28 +258,28 @@ def segment_object(options: PromptOptions, *, image: Picture | None, image_id: I
 
 
 def jobs() -> Call[list[Job]]:
-    """Ask for the last jobs."""
+    """Get the last jobs."""
     return Call("GET", "/v1/jobs", TypeAdapter(list[Job]).validate_json)
 
 
 def add_job(paths: Sequence[str | Path], tags: Sequence[str], *, redo_outdated: bool) -> Call[Job]:
-    """Ask to ingest folders of the service's machine."""
+    """Queue an ingest of files or folders on the machine of the service."""
     body = to_json(job_request(paths, tags, redo_outdated=redo_outdated))
     return Call("POST", "/v1/jobs", _model(Job), body=body, changes=True)
 
 
 def job(job_id: str) -> Call[Job]:
-    """Ask for a job."""
+    """Get a job."""
     return Call("GET", f"/v1/jobs/{_part(job_id)}", _model(Job))
 
 
 def stop_job(job_id: str) -> Call[Job]:
-    """Ask to stop a job."""
-    return Call("DELETE", f"/v1/jobs/{_part(job_id)}", _model(Job))  # twice is as good as once
+    """Stop a job."""
+    return Call("DELETE", f"/v1/jobs/{_part(job_id)}", _model(Job))  # may be sent twice
 
 
 def job_events(job_id: str) -> Call[bytes]:
-    """Ask for a job whenever it changes."""
+    """Get the events of a job."""
     path = f"/v1/jobs/{_part(job_id)}/events"
     return Call("GET", path, bytes, accept="text/event-stream", timeout_s=EVENTS_TIMEOUT_S)
 
@@ -290,33 +290,33 @@ def read_job(event: Event) -> Job:
 
 
 def stats() -> Call[Stats]:
-    """Ask how much the index holds."""
+    """Get the size of the index and the models that filled it."""
     return Call("GET", "/v1/stats", _model(Stats))
 
 
 def healthz() -> Call[Health]:
-    """Ask whether the service lives."""
+    """Get the health of the process of the service."""
     return Call("GET", "/healthz", _model(Health))
 
 
 def readyz() -> Call[Health]:
-    """Ask whether models and index answer."""
+    """Get the readiness of the models and the index."""
     return Call("GET", "/readyz", _model(Health))
 
 
 def metrics() -> Call[str]:
-    """Ask for the figures of the process."""
+    """Get the metrics of the process."""
     return Call("GET", "/metrics", bytes.decode, accept="text/plain")
 
 
 def check(response: "httpx.Response") -> None:
-    """Raise unless the service did what it was asked for.
+    """Raise if a response is an error.
 
     Args:
-        response: Read to its end.
+        response: Response that was read to its end.
 
     Raises:
-        ServiceError: Of the kind that the status says.
+        ServiceError: If the response is an error; the class depends on the status.
     """
     if response.is_success:
         return
@@ -340,7 +340,7 @@ def check(response: "httpx.Response") -> None:
 
 
 def unreachable(server: str, error: "httpx.RequestError") -> UnreachableError:
-    """Return the error of a request that has no answer."""
+    """Return the error of a request without a response."""
     import httpx
 
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
@@ -351,7 +351,7 @@ def unreachable(server: str, error: "httpx.RequestError") -> UnreachableError:
 
 
 def broken_off(server: str) -> UnreachableError:
-    """Return the error of events that end before the last one."""
+    """Return the error of a stream of events that broke off."""
     return UnreachableError(f"the answer of {server} broke off; ask again")
 
 
@@ -376,7 +376,7 @@ def _part(name: str) -> str:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Return the seconds of a Retry-After header; None of a date, which no segdex service sends."""
+    """Return the seconds of a ``Retry-After`` header; None for a date, which no segdex service sends."""
     try:
         seconds = float(retry_after or "")
     except ValueError:

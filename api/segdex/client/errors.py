@@ -1,27 +1,27 @@
-"""The errors of the client, sorted by what the caller does about them.
+"""The errors of the client, by what the caller can do about them.
 
 ::
 
     SegdexError
-    └── ServiceError             the service failed (500), or something else answered
-        ├── AccessError          401, 403: give a key, or one with a larger role
-        ├── NotThereError        404, 410: what was asked for is not there
+    └── ServiceError             the service failed (500), or is not a segdex service
+        ├── AccessError          401, 403: send a key, or a key with a higher role
+        ├── NotThereError        404, 410: the requested object does not exist
         ├── RequestError         other 4xx, such as 413, 415 and 422: change the request
-        ├── BusyError            429, 503: ask again after ``retry_after_s``
-        └── UnreachableError     nobody answered, or the answer broke off
+        ├── BusyError            429, 503: retry after ``retry_after_s``
+        └── UnreachableError     no response, or the response broke off
 """
 
 from segdex_core.errors import NotFoundError, SegdexError, UsageError
 
 
 class ServiceError(SegdexError):
-    """The service did not do what it was asked for; ``str()`` is one line.
+    """The service did not fulfill the request; ``str()`` is one line.
 
     Attributes:
-        detail: What was wrong, and what to change, as the service says it.
-        status: The HTTP status; None where there was no answer.
-        request_id: What the log of the service calls the request, where it said so.
-        retry_after_s: After how many seconds the service wants to be asked again, where it said so.
+        detail: What is wrong and what to change, as the service reports it.
+        status: HTTP status; None without a response.
+        request_id: Id of the request in the log of the service; None if unknown.
+        retry_after_s: Seconds to wait before a retry, as the service asks; None if it does not.
     """
 
     exit_code = 3
@@ -44,26 +44,26 @@ class ServiceError(SegdexError):
 
 
 class AccessError(ServiceError):
-    """The key is missing, wrong, or may not do this."""
+    """The API key is missing, wrong, or has too small a role."""
 
     exit_code = 2
 
 
 class NotThereError(ServiceError, NotFoundError):
-    """There is no such picture, segment, answer or job, or the file of the picture is gone."""
+    """The image, segment or job does not exist, or the file of the image is missing."""
 
     exit_code = 2
 
 
 class RequestError(ServiceError, UsageError):
-    """The request is not allowed as it is: too large, no picture, out of range."""
+    """The request is not allowed: for example too large, not an image, or out of range."""
 
     exit_code = 2
 
 
 class BusyError(ServiceError):
-    """The service is loading, has too much to do, or has had too many requests of this key."""
+    """The service is loading or busy, or the key has sent too many requests."""
 
 
 class UnreachableError(ServiceError):
-    """No service answers, or its answer broke off."""
+    """No service answers, or the response broke off."""

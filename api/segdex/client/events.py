@@ -1,20 +1,21 @@
-"""Server-sent events, from the bytes of a response as they come."""
+"""Server-sent events, parsed from the bytes of a response as they arrive."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 _LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)
-"""Only these end a line; a carriage return that came last may be half of a line end, and waits."""
+"""The line ends of events. A carriage return at the end of a chunk may be half of a line end, and is kept for
+the next chunk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event.
+    """A server-sent event.
 
     Attributes:
-        name: Its kind.
-        data: JSON.
+        name: Type of the event.
+        data: Data of the event, JSON.
     """
 
     name: str
@@ -22,7 +23,7 @@ class Event:
 
 
 class EventParser:
-    r"""Makes events of bytes that come in pieces of any size.
+    r"""Parses events from chunks of bytes of any size.
 
     Example:
         >>> parser = EventParser()
@@ -36,7 +37,7 @@ class EventParser:
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """Yield the events that are complete with these bytes."""
+        """Yield the events that a chunk completes."""
         *lines, self._rest = _LINE_END.split(self._rest + chunk)
         for line in lines:
             if line:

@@ -1,4 +1,4 @@
-"""What both clients do around a call: where it goes, with which key, and when it is sent again."""
+"""Connection and retry options of both clients."""
 
 from collections.abc import Callable
 from typing import TypedDict
@@ -14,14 +14,14 @@ from segdex_core.errors import UsageError
 TIMEOUT_S = 60.0
 RETRIES = 2
 LONGEST_WAIT_S = 60.0
-"""A service that wants to be asked again later than this is not waited for."""
+"""Longest ``Retry-After`` that the client waits for."""
 
 _FIRST_WAIT_S = 0.25
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class HttpOptions(TypedDict):
-    """How an ``httpx`` client is made."""
+    """Arguments of an ``httpx`` client."""
 
     base_url: str
     headers: dict[str, str]
@@ -29,7 +29,7 @@ class HttpOptions(TypedDict):
 
 
 class RetryOptions(TypedDict):
-    """How tenacity tries again."""
+    """Arguments of a tenacity retry."""
 
     stop: stop_base
     retry: retry_base
@@ -38,14 +38,14 @@ class RetryOptions(TypedDict):
 
 
 def http_options(server: str, api_key: str | None) -> HttpOptions:
-    """Return how to reach a service.
+    """Return the options of a connection to a service.
 
     Args:
-        server: Its address, such as ``https://pictures.example:8600``.
-        api_key: Sent with each request.
+        server: Address of the service, such as ``https://pictures.example:8600``.
+        api_key: API key, sent with each request.
 
     Raises:
-        UsageError: If the address or the key has a form that cannot be sent; neither is shown whole.
+        UsageError: If the address or the key is malformed; the message shows neither of them.
     """
     try:
         parts = urlsplit(server)
@@ -60,16 +60,17 @@ def http_options(server: str, api_key: str | None) -> HttpOptions:
         if not api_key.isascii() or not api_key.isprintable() or not api_key.strip():
             raise UsageError("the key of the service must be printable ASCII, as `segdex keys` prints it")
         headers["Authorization"] = f"Bearer {api_key.strip()}"
-    # what is on this machine is not asked for through a proxy, whatever the environment says of proxies
+    # requests to this machine bypass proxies, whatever the environment says
     return {"base_url": server, "headers": headers, "trust_env": parts.hostname not in _LOOPBACK}
 
 
 def retry_options(retries: int, *, changes: bool) -> RetryOptions:
-    """Return when a call is sent again: the service says when, or the connection failed.
+    """Return when a call is retried: after the delay that the service asks for, or if the connection failed.
 
     Args:
-        retries: How often at most.
-        changes: Whether the call changes something: then only if it cannot have arrived.
+        retries: Maximum number of retries.
+        changes: Whether the call changes something; such a call is retried after a failed connection only if
+            it cannot have arrived.
     """
 
     def is_worth_it(error: BaseException) -> bool:

@@ -1,6 +1,6 @@
-"""Verbs of several calls, as generators: they yield calls, are sent their answers, and return a result.
+"""Methods with several calls, as generators that yield calls, receive results, and return the final result.
 
-``Client`` and ``AsyncClient`` carry them out, so that each verb is written once.
+``Client`` and ``AsyncClient`` run them, so that each method is written once.
 """
 
 import time
@@ -37,33 +37,33 @@ Steps = Generator[Call[Any], Any, T]
 
 _FAILED = {413: Outcome.TOO_LARGE, 415: Outcome.NOT_AN_IMAGE, 422: Outcome.UNREADABLE}
 _OF_THE_FILE = "the upload"
-"""How a service begins what it says of a file; any other 422 is of the whole request."""
+"""Start of a service's message about a file; any other 422 concerns the whole request."""
 
 
 def show(segment_id: Id) -> Steps[tuple[SegmentOut, ImageOut]]:
-    """Ask for a segment, then for its picture."""
+    """Get a segment, then its image."""
     segment: SegmentOut = yield calls.segment(segment_id)
     image: ImageOut = yield calls.image(segment.image_id)
     return segment, image
 
 
 def image_segments(image_id: Id) -> Steps[tuple[list[SegmentOut], ImageOut]]:
-    """Ask for a picture, then for its segments."""
+    """Get an image, then its segments."""
     image: ImageOut = yield calls.image(image_id)
     segments: list[SegmentOut] = yield calls.image_segments(image_id)
     return segments, image
 
 
 def delete(targets: Sequence[Id | Path], *, server: str) -> Steps[Deleted]:
-    """Find out which pictures are meant, then delete them.
+    """Find the images that the targets name, then delete them.
 
     Args:
-        targets: Ids; or files and folders here, whose content says which pictures they are wherever the
+        targets: Ids, or files and folders of this machine; their content identifies images wherever the
             service keeps them.
-        server: For messages.
+        server: Address of the service, for messages.
 
     Raises:
-        UsageError: If one of them names nothing that the service has; then nothing is deleted.
+        UsageError: If a target matches no image of the service; then nothing is deleted.
     """
     doomed: dict[UUID, None] = {}
     for target in targets:
@@ -85,10 +85,10 @@ def delete(targets: Sequence[Id | Path], *, server: str) -> Steps[Deleted]:
 
 
 def refuse_choices(**choices: object) -> None:
-    """Raise if one of these arguments was given: a service has chosen.
+    """Raise if an argument was given that only the service can choose.
 
     Raises:
-        UsageError: With their names.
+        UsageError: If an argument was given; the message names it.
     """
     given = [name for name, value in choices.items() if value]
     if given:
@@ -100,12 +100,12 @@ def refuse_choices(**choices: object) -> None:
 def ingest(
     listing: Listing, *, tags: Sequence[str], limit: int | None, progress: IngestProgress
 ) -> Steps[IngestReportOut]:
-    """Send the files of a listing one by one; a picture that the service has with these tags is not sent.
+    """Upload the files of a listing one by one; images that the service has with these tags are skipped.
 
-    Ctrl-C returns what was done.
+    Ctrl-C ends the upload and returns the report of what was done.
 
     Raises:
-        ServiceError: If the service fails; what was sent before stays, and the next run goes on.
+        ServiceError: If the service fails; uploaded images are kept, and the next run continues.
     """
     started_s = time.perf_counter()
     progress.on_start(len(listing.uris))
@@ -137,7 +137,7 @@ def _upload(uri: str, tags: Sequence[str]) -> Steps[IngestedFile]:
     path = uri_to_path(uri)
     try:
         name, data = picture_file(path)
-    except (ImageError, UsageError) as error:  # not permitted, or gone since it was listed
+    except (ImageError, UsageError) as error:  # no permission, or deleted since it was listed
         return _file(uri, Outcome.UNREADABLE, str(error))
     image_id = make_image_id(sha256_hex(data))
     image = yield from _find(image_id)
@@ -187,14 +187,14 @@ def _ids_of(given: str) -> list[UUID]:
 
 
 def _failure(error: RequestError) -> Outcome:
-    """Return what became of a file that was refused; raise what would be said of every file."""
+    """Return the outcome of a file that was refused; raise an error that concerns every file."""
     if error.status not in _FAILED or (error.status == 422 and not error.detail.startswith(_OF_THE_FILE)):
         raise error
     return _FAILED[error.status]
 
 
 def _detail(error: RequestError, uri: str) -> str:
-    """Return what the service says of the file, which it does not know by name."""
+    """Return the message of the service, with the name of the file, which the service does not know."""
     name, detail = display_path(uri), error.detail
     return (
         f"{name}{detail.removeprefix(_OF_THE_FILE)}"

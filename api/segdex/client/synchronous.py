@@ -1,4 +1,4 @@
-"""``Client``: the service by ordinary calls."""
+"""``Client``: a synchronous client of the service."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,19 +42,19 @@ T = TypeVar("T")
 
 
 class Client:
-    """A library that a service of segdex holds; the methods, arguments and results of ``Library``.
+    """Client of a segdex service, with the methods, arguments and results of ``Library``.
 
-    Threads may share it; ``close`` it, or use it as a context. Every method raises a ``ServiceError``:
-    ``AccessError`` (401, 403), ``NotThereError`` (404, 410), ``RequestError`` (other 4xx), ``BusyError``
-    (429, 503), ``UnreachableError`` (no answer).
+    Threads may share a client. Call ``close`` when done, or use the client as a context manager. Every method
+    may raise a ``ServiceError``: ``AccessError`` (401, 403), ``NotThereError`` (404, 410), ``RequestError``
+    (other 4xx), ``BusyError`` (429, 503), ``UnreachableError`` (no response).
 
     Args:
-        server: Its address, such as ``http://127.0.0.1:8600``.
-        api_key: As ``segdex keys`` printed it; none for a service that only listens on loopback.
-        timeout_s: The longest wait for an answer, and for each part of it; connecting has 5 s, and what runs
-            the models 900 s.
-        retries: How often to ask again where the service says when, or the connection fails.
-        transport: Instead of the network, for tests.
+        server: Address of the service, such as ``http://127.0.0.1:8600``.
+        api_key: API key, as ``segdex keys`` printed it; None for a service that only listens on loopback.
+        timeout_s: Longest wait for a response, and for each part of it, in seconds. Connecting may take 5 s,
+            and calls that run models 900 s.
+        retries: Maximum number of retries if the service asks for a delay, or the connection fails.
+        transport: Replacement for the network, for tests.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Client:
         retries: int = RETRIES,
         transport: "httpx.BaseTransport | None" = None,
     ) -> None:
-        import httpx  # of all that a client needs, this takes the longest to import
+        import httpx  # the slowest import of a client
 
         self.location = server
         self._timeout_s = timeout_s
@@ -94,12 +94,12 @@ class Client:
     def search(
         self, *texts: str | WeightedText, image: ImageArgument = None, **fields: Unpack[SearchFields]
     ) -> Answer:
-        """As ``Library.search``."""
+        """See ``Library.search``."""
         question = Question(texts, image, fields)
         return Answer(self._send(calls.search(question)), question, self)
 
     def similar(self, segment_id: Id, **fields: Unpack[SearchFields]) -> Answer:
-        """As ``Library.similar``."""
+        """See ``Library.similar``."""
         return self.search(**like(as_id(segment_id), fields))
 
     def refine(
@@ -109,7 +109,7 @@ class Client:
         image: ImageArgument = None,
         **fields: Unpack[QuestionFields],
     ) -> Iterator[RefinementOut]:
-        """As ``Library.refine``."""
+        """See ``Library.refine``."""
         for event in self._events(calls.refine(texts, image, fields, segment_ids)):
             one = calls.read_refinement(event)
             if one is None:
@@ -124,30 +124,30 @@ class Client:
         image_id: Id | None = None,
         **prompt: Unpack[PromptFields],
     ) -> Masks:
-        """As ``Library.segment``."""
+        """See ``Library.segment``."""
         options = segment_options(image, image_id, prompt)
         return Masks(self._send(calls.segment_object(options, image=image, image_id=image_id)))
 
     def show(self, segment_id: Id) -> Segment:
-        """As ``Library.show``."""
+        """See ``Library.show``."""
         record, image = self._carry_out(steps.show(segment_id))
         return Segment(record, image, self)
 
     def image(self, image_id: Id) -> ImageOut:
-        """As ``Library.image``."""
+        """See ``Library.image``."""
         return self._send(calls.image(image_id))
 
     def image_file(self, image_id: Id, max_px: int = 1_024) -> bytes:
-        """As ``Library.image_file``."""
+        """See ``Library.image_file``."""
         return self._send(calls.image_file(image_id, max_px))
 
     def image_segments(self, image_id: Id) -> list[Segment]:
-        """As ``Library.image_segments``."""
+        """See ``Library.image_segments``."""
         records, image = self._carry_out(steps.image_segments(image_id))
         return [Segment(record, image, self) for record in records]
 
     def pixels(self, image_id: Id, box_xyxy: tuple[int, int, int, int] | None = None) -> "RGBImage":
-        """As ``Library.pixels``."""
+        """See ``Library.pixels``."""
         return self._send(calls.pixels(image_id, box_xyxy))
 
     def ingest(
@@ -163,13 +163,13 @@ class Client:
         dry_run: bool = False,
         progress: IngestProgress | None = None,
     ) -> IngestReportOut:
-        """Send files of this machine to the service, one by one; as ``Library.ingest``.
+        """Upload files of this machine to the service, one by one; see ``Library.ingest``.
 
-        The service keeps them in its folder of uploads, and segments them with its own models and settings.
+        The service stores the files in its upload folder, and segments them with its own models and settings.
 
         Raises:
-            UsageError: If ``quality``, ``masks``, ``redo_outdated`` or ``dry_run`` is given, or there is no
-                file.
+            UsageError: If ``quality``, ``masks``, ``redo_outdated`` or ``dry_run`` is given, or no file is
+                found.
         """
         steps.refuse_choices(quality=quality, masks=masks, redo_outdated=redo_outdated, dry_run=dry_run)
         listing = list_files(
@@ -187,59 +187,59 @@ class Client:
     def upload(
         self, image: Picture, *, tags: Sequence[str] = (), wait: bool = True, name: str | None = None
     ) -> Ingested:
-        """As ``Library.upload``."""
+        """See ``Library.upload``."""
         return self._send(calls.upload(image, tags, wait=wait, name=name))
 
     def delete(self, *targets: Id | Path) -> Deleted:
-        """As ``Library.delete``; files and folders are those of this machine, found by their content."""
+        """See ``Library.delete``; files and folders of this machine are matched by their content."""
         return self._carry_out(steps.delete(targets, server=self.location))
 
     def stats(self) -> Stats:
-        """As ``Library.stats``."""
+        """See ``Library.stats``."""
         return self._send(calls.stats())
 
     def jobs(self) -> list[Job]:
-        """As ``Library.jobs``."""
+        """See ``Library.jobs``."""
         return self._send(calls.jobs())
 
     def add_job(
         self, paths: Sequence[str | Path], *, tags: Sequence[str] = (), redo_outdated: bool = False
     ) -> Job:
-        """As ``Library.add_job``; the paths are those of the service's machine."""
+        """See ``Library.add_job``; the paths are on the machine of the service."""
         return self._send(calls.add_job(paths, tags, redo_outdated=redo_outdated))
 
     def job(self, job_id: str) -> Job:
-        """As ``Library.job``."""
+        """See ``Library.job``."""
         return self._send(calls.job(job_id))
 
     def stop_job(self, job_id: str) -> Job:
-        """As ``Library.stop_job``."""
+        """See ``Library.stop_job``."""
         return self._send(calls.stop_job(job_id))
 
     def watch_job(self, job_id: str) -> Iterator[Job]:
-        """As ``Library.watch_job``."""
+        """See ``Library.watch_job``."""
         is_ended = False
-        while not is_ended:  # the service ends the events after an hour
+        while not is_ended:  # the service ends a stream after an hour
             job: Job | None = None
             for event in self._events(calls.job_events(job_id)):
                 job = calls.read_job(event)
                 yield job
-            is_ended = job is None or job.status in ENDED  # None: it is not kept any longer
+            is_ended = job is None or job.status in ENDED  # None: the job is no longer kept
 
     def is_alive(self) -> bool:
-        """Whether the process of the service answers; asks once."""
+        """Return whether the process of the service answers, without a retry."""
         return self._answers(calls.healthz())
 
     def is_ready(self) -> bool:
-        """Whether its models and its index answer; asks once."""
+        """Return whether the models and the index of the service answer, without a retry."""
         return self._answers(calls.readyz())
 
     def metrics(self) -> str:
-        """Return the figures of the process in Prometheus' form. Needs the role ``admin``."""
+        """Return the metrics of the process in Prometheus' format; needs the role ``admin``."""
         return self._send(calls.metrics())
 
     def _carry_out(self, todo: Steps[T]) -> T:
-        """Send the calls of a verb that has several, and return its result."""
+        """Send the calls of a method in order, and return its result."""
         try:
             call = next(todo)
             while True:

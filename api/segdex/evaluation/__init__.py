@@ -1,1 +1,1 @@
-"""Figures on labelled pictures."""
+"""Metrics on labeled images."""

@@ -1,4 +1,4 @@
-"""``segdex calibrate``: what the object score counts, and below what a picture does not show an object."""
+"""``segdex calibrate``: fit the weight of the object score and the presence threshold of an embedder."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -21,24 +21,24 @@ from segdex_search.presence import BEST_SEGMENTS, PresenceJudge
 from segdex_search.queries import SearchQuery, TextTerm
 
 WEIGHT_STEPS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
-"""Object weights that are tried, in standard deviations of the scores of all segments."""
+"""Object weights to try, in standard deviations of the scores of all segments."""
 
 SMALL_COLLECTION = 8
-"""Pictures of the small collections that a threshold is measured at, beside all pictures."""
+"""Number of images in the small collections at which a threshold is measured, besides all images."""
 
-_SMALL_DRAWS = 20  # small collections for each class name
+_SMALL_DRAWS = 20  # small collections per class name
 _FALSE_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class PresenceRow:
-    """What a threshold gives in collections of one size.
+    """Results of a threshold in collections of one size.
 
     Attributes:
-        pictures: In a collection.
-        threshold: Below it the answer is "not there".
-        absent_true: Share of the collections without an object where that is said.
-        absent_false: Share of those with it.
+        pictures: Number of images in a collection.
+        threshold: Presence score below which the answer is "not there".
+        absent_true: Share of collections without an object for which the answer is "not there".
+        absent_false: Share of collections with an object for which the answer is "not there".
     """
 
     pictures: int
@@ -49,12 +49,12 @@ class PresenceRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PresenceScores:
-    """The presence scores of class names over a collection.
+    """The presence scores of class names in a collection.
 
     Attributes:
-        order: By class name, the pictures that count, best first.
-        scores: By class name and picture.
-        shows: By class name, the pictures that show it.
+        order: Images that count for each class name, best first.
+        scores: Presence scores by class name and image.
+        shows: Images that show the class, by class name.
     """
 
     order: Mapping[str, Sequence[str]]
@@ -62,16 +62,16 @@ class PresenceScores:
     shows: Mapping[str, frozenset[str]]
 
     def best(self, text: str, among: frozenset[str]) -> float:
-        """Return the best score on the first page of a question to some pictures."""
+        """Return the best score on the first page of a query among some images."""
         page = [name for name in self.order[text] if name in among][:JUDGED_PICTURES]
         return max((self.scores[text][name] for name in page), default=float("-inf"))
 
     def maxima(self, pictures: int | None, *, seed: int = 0) -> tuple[list[float], list[float]]:
-        """Return the best scores where an object is there, and where it is not.
+        """Return the best scores of collections with an object, and of collections without it.
 
         Args:
-            pictures: Drawn for each collection; None for one of all.
-            seed: Chooses them.
+            pictures: Number of images drawn for each collection; None for one collection of all images.
+            seed: Random seed of the draws.
         """
         rng = random.Random(seed)  # noqa: S311 - not for secrets
         present, absent = [], []
@@ -95,22 +95,22 @@ def fit_calibration(
     judge: PresenceJudge,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> tuple[Calibration, list[dict[str, float]], list[PresenceRow]]:
-    """Return the calibration that suits labelled pictures best, and what each choice gives.
+    """Return the calibration that fits labeled images best, and the results of each choice.
 
-    The object weight is the one with the best sum of mean average precision and ``right_in_picture``. The
-    thresholds say "not there" of at most 5 % of what is there, in collections of eight pictures and of all;
-    between and beyond them a threshold grows with the logarithm of the number of pictures.
+    The object weight has the best sum of mean average precision and ``right_in_picture``. The thresholds
+    answer "not there" for at most 5 % of the objects that are there, in collections of eight images and of
+    all images; between and beyond these sizes a threshold grows with the logarithm of the number of images.
 
     Args:
-        dataset: With class queries.
-        index: Holds its pictures.
-        embedder: What filled it.
-        image_id_by_name: From ``ingest_dataset``.
-        judge: With the words to compare with; its calibration is not read.
+        dataset: Data set with class queries.
+        index: Index that holds the images of the data set.
+        embedder: Embedder that filled the index.
+        image_id_by_name: Ids of the images, from ``ingest_dataset``.
+        judge: Presence judge with the words to compare with; its calibration is not read.
         on_step: Called with a line of progress.
 
     Raises:
-        UsageError: If the set has no class queries.
+        UsageError: If the data set has no class queries.
     """
     if not dataset.class_queries:
         raise UsageError(
@@ -141,7 +141,7 @@ def fit_calibration(
         judge=replace(judge, calibration=chosen),
     )
     everything = len(dataset.images)
-    small = min(SMALL_COLLECTION, max(everything // 4, 1))  # nearer to all, the growth would be noise
+    small = min(SMALL_COLLECTION, max(everything // 4, 1))  # closer to all images, the growth would be noise
     thresholds = {
         count: float(
             np.quantile(
@@ -175,7 +175,7 @@ def _row(count: int, threshold: float, present: Sequence[float], absent: Sequenc
 
 
 def score_spread(dataset: EvalDataset, *, index: IndexReader, embedder: Embedder) -> float:
-    """Return the standard deviation of all scores of segments and class names, views alone."""
+    """Return the standard deviation of the scores of all segments and class names, without object scores."""
     ids = [record.segment_id for record in index.scroll_segments()]
     stored = index.get_vectors(ids)
     texts = embedder.embed_texts(dataset.class_names)
@@ -194,7 +194,7 @@ def presence_scores(
     image_id_by_name: Mapping[str, UUID],
     judge: PresenceJudge,
 ) -> PresenceScores:
-    """Return the presence score of every class name in every picture that counts for it."""
+    """Return the presence score of every class name in every image that counts for it."""
     names = {image_id_by_name[image.name]: image.name for image in dataset.images}
     others = index.counts().images > len(names)
     order: dict[str, list[str]] = {}
@@ -210,7 +210,7 @@ def presence_scores(
         )
         try:
             answer = search(query, index=index, embedder=embedder, calibration=judge.calibration)
-        except QueryError:  # the model knows none of the words: said to be so, which is no presence
+        except QueryError:  # the model knows no word of the name: reported as an error, not as absence
             continue
         found = judge.scores(answer.hits, answer.query_vectors, index=index, weights=DEFAULT_VIEW_WEIGHTS)
         ranked = [(names[hit.image.image_id], score) for hit, score in zip(answer.hits, found, strict=True)]

@@ -1,4 +1,4 @@
-"""Data sets for the evaluation: pictures with the true masks of what is in them."""
+"""Data sets for the evaluation: images with true masks."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -9,22 +9,22 @@ from segdex_core.errors import UsageError
 from segdex_core.masks import MaskRLE
 
 DEFAULT_SOURCE = "coco-instances-2017"
-"""The annotations that count where a set has them and none are named: those that the COCO API counts."""
+"""Source that is used by default if a data set has it: the annotations that the COCO API evaluates."""
 
 ALL_SOURCES = "all"
-"""Stands for every source of a set."""
+"""Name that stands for every source of a data set."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalInstance:
-    """One annotated thing, or patch of stuff.
+    """An annotated object, or a region of stuff.
 
     Attributes:
-        id: Unique in its picture.
-        category: Name of its class; None where the set has no classes.
-        mask: The true mask, of the picture's size, at least one pixel.
-        area_px: Pixels in the mask.
-        source: Which annotations it comes from, such as ``coco-instances-2017``.
+        id: Id of the instance, unique in its image.
+        category: Name of the class; None if the data set has no classes.
+        mask: True mask at the size of the image, at least one pixel.
+        area_px: Area of the mask in pixels.
+        source: Source of the annotation, such as ``coco-instances-2017``.
         is_stuff: Whether the class is a material or region without instances, such as sky.
     """
 
@@ -38,15 +38,15 @@ class EvalInstance:
 
 @dataclass(frozen=True, slots=True)
 class EvalImage:
-    """An annotated picture.
+    """An annotated image.
 
     Attributes:
-        path: The file.
-        name: The path inside the set, with which the annotations name the picture.
-        size_hw: Height and width in pixels of the true masks.
-        instances: What is annotated, without crowds.
-        crowds: Masks of many things of a class together; they count as neither found nor missed.
-        sources: Whose annotations the picture has, sorted; also of those who found nothing in it.
+        path: File of the image.
+        name: Path inside the data set, by which the annotations name the image.
+        size_hw: Height and width of the true masks in pixels.
+        instances: Annotated instances, without crowds.
+        crowds: Masks of many objects of a class together; they count as neither found nor missed.
+        sources: Sources that annotated the image, sorted; also sources that found nothing in it.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class EvalImage:
 
 @dataclass(frozen=True, slots=True)
 class ClassQuery:
-    """A class name as a text query to one picture, with all its instances there."""
+    """A class name as a text query for one image, with all instances of the class in it."""
 
     image: str
     text: str
@@ -67,19 +67,19 @@ class ClassQuery:
 
     @property
     def is_unique(self) -> bool:
-        """Whether exactly one instance answers."""
+        """Whether exactly one instance matches."""
         return len(self.instance_ids) == 1
 
 
 @dataclass(frozen=True, slots=True)
 class RefQuery:
-    """What somebody wrote about one thing in a picture, such as "the man farthest from the camera".
+    """A human description of one object in an image, such as "the man farthest from the camera".
 
     Attributes:
-        image: The picture.
-        text: The words.
-        instance_id: The instance that is meant; None where it has no mask, or where nothing fits.
-        is_absent: Whether nothing in the picture fits.
+        image: Name of the image.
+        text: Text of the description.
+        instance_id: Id of the described instance; None if it has no mask, or if nothing matches.
+        is_absent: Whether nothing in the image matches.
     """
 
     image: str
@@ -90,7 +90,7 @@ class RefQuery:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What somebody wrote about a whole picture."""
+    """A human description of a whole image."""
 
     image: str
     text: str
@@ -98,12 +98,12 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A picture of a thing, and its name, that mean one picture of the set.
+    """A query image of an object, and the name of the object; both refer to one image of the data set.
 
     Attributes:
-        image: The picture that shows it.
-        query_path: The picture to ask with.
-        text: The name.
+        image: Name of the image that shows the object.
+        query_path: File of the query image.
+        text: Name of the object.
     """
 
     image: str
@@ -113,7 +113,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A class that a source used at least once."""
+    """A class that a source uses at least once."""
 
     source: str
     category: str | None
@@ -122,14 +122,17 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class EvalDataset:
-    """A data set, or some pictures of one.
+    """A data set, or some images of one.
 
     Attributes:
-        path: The folder or the COCO JSON file that it was read from.
-        images: The pictures, sorted by name, each name once.
-        class_queries: Empty where the set does not say that classes are annotated exhaustively.
-        labels: What the whole set was annotated with, also where this is a part of it.
-        refs: Empty where the set has none; so are ``captions`` and ``pairs``.
+        path: Folder or COCO JSON file of the data set.
+        images: Images, sorted by name, each name once.
+        class_queries: Class queries; empty if the data set does not say that classes are annotated
+            exhaustively.
+        labels: Labels of the whole data set, even if this is only a part of it.
+        refs: Descriptions of single objects; empty if the data set has none.
+        captions: Captions; empty if the data set has none.
+        pairs: Pairs of a query image and a name; empty if the data set has none.
     """
 
     path: Path
@@ -142,17 +145,17 @@ class EvalDataset:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Whose annotations the set has, sorted."""
+        """Sources of the annotations, sorted."""
         return tuple(sorted({source for image in self.images for source in image.sources}))
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Every distinct text of the class queries, sorted."""
+        """Distinct texts of the class queries, sorted."""
         return tuple(sorted({query.text for query in self.class_queries}))
 
 
 def labels_of(images: Iterable[EvalImage]) -> frozenset[Label]:
-    """Return every label that is used in the pictures."""
+    """Return every label that occurs in the images."""
     return frozenset(
         Label(one.source, one.category, one.is_stuff)
         for image in images
@@ -161,15 +164,15 @@ def labels_of(images: Iterable[EvalImage]) -> frozenset[Label]:
 
 
 def choose_source(dataset: EvalDataset, source: str | None) -> EvalDataset:
-    """Return the data set with the annotations of one source, and the pictures that have them.
+    """Return the data set with the annotations of one source, and the images that have them.
 
     Args:
-        dataset: As loaded.
-        source: Whose; ``ALL_SOURCES`` for everybody's; None stands for ``DEFAULT_SOURCE`` where the set has
-            it, otherwise for everybody's.
+        dataset: Data set with all sources.
+        source: Name of the source; ``ALL_SOURCES`` for every source; None for ``DEFAULT_SOURCE`` if the data
+            set has it, otherwise for every source.
 
     Raises:
-        UsageError: If the set has no annotations of this source.
+        UsageError: If the data set has no annotations of this source.
     """
     if source is None:
         source = DEFAULT_SOURCE if DEFAULT_SOURCE in dataset.sources else ALL_SOURCES
@@ -200,7 +203,7 @@ def choose_source(dataset: EvalDataset, source: str | None) -> EvalDataset:
 
 
 def sample_images(images: Sequence[EvalImage], limit: int | None, seed: int = 0) -> list[EvalImage]:
-    """Return at most ``limit`` pictures that have an instance, sorted by name; the same for the same seed.
+    """Return at most ``limit`` images that have an instance, sorted by name; equal for equal seeds.
 
     Raises:
         UsageError: If ``limit`` is below 1.
@@ -215,7 +218,7 @@ def sample_images(images: Sequence[EvalImage], limit: int | None, seed: int = 0)
 
 
 def sample_dataset(dataset: EvalDataset, limit: int | None, seed: int = 0) -> EvalDataset:
-    """Return the data set with the pictures of ``sample_images`` alone; all pictures where limit is None."""
+    """Return the data set with the images of ``sample_images``; all images if ``limit`` is None."""
     if limit is None:
         return dataset
     images = tuple(sample_images(dataset.images, limit, seed))

@@ -1,4 +1,4 @@
-"""Read a data set in either of its two forms: JSON lines in a folder, and COCO JSON."""
+"""Load a data set in one of two formats: JSON lines in a folder, or COCO JSON."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,11 +29,11 @@ REFS_FILE = "refs.jsonl"
 CAPTIONS_FILE = "captions.jsonl"
 PAIRS_FILE = "pairs.jsonl"
 
-_DEFAULT_SOURCE_NAME = "annotations"  # of lines that do not name their source
+_DEFAULT_SOURCE_NAME = "annotations"  # source of lines that name none
 
 
 class _Row(BaseModel):
-    # Numbers as ids are common; further keys are for other readers.
+    # Ids are often numbers; other programs may use further keys.
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True, extra="ignore")
 
 
@@ -126,21 +126,21 @@ class _ImageBuilder:
 
 
 def load_dataset(path: Path, *, image_folder: Path | None = None) -> EvalDataset:
-    """Read a data set with everything in it: all sources, and crowds apart.
+    """Load a data set with all its sources; crowds are separate from instances.
 
     Args:
-        path: A folder with ``segments.jsonl`` (on each line ``image``, a path in the folder, ``width``,
-            ``height``, ``instance_id``, ``category``, ``rle`` and ``source``) and perhaps
+        path: A folder with ``segments.jsonl`` (each line has ``image``, a path in the folder, ``width``,
+            ``height``, ``instance_id``, ``category``, ``rle`` and ``source``) and optionally
             ``class_queries.jsonl`` (``image``, ``text``, ``instance_ids``), ``refs.jsonl`` (``image``,
             ``text``, ``instance_id``, ``absent``) and ``captions.jsonl`` (``image``, ``text``); a folder with
-            ``pairs.jsonl`` alone (``image``, ``query_image``, ``text``); or a COCO JSON file with ``images``,
-            ``annotations`` and ``categories``, whose source is called as the file is.
-        image_folder: Where the pictures are, if not at their usual place: inside the folder, or for a JSON
+            ``pairs.jsonl`` only (``image``, ``query_image``, ``text``); or a COCO JSON file with ``images``,
+            ``annotations`` and ``categories``, whose name is the name of the source.
+        image_folder: Folder of the images, if they are not at a usual place: inside the folder, or for a JSON
             file beside it, in ``images/`` beside it or above it, or where COCO's own archives put them
             (``annotations/instances_val2017.json`` and ``val2017/``).
 
     Raises:
-        UsageError: If it is not there, not in this form, or pictures are missing.
+        UsageError: If the data set does not exist, has another format, or images are missing.
     """
     if path.is_dir():
         dataset = _read_jsonl_folder(path, image_folder=image_folder or path)
@@ -160,10 +160,10 @@ def load_dataset(path: Path, *, image_folder: Path | None = None) -> EvalDataset
 
 
 def _read_jsonl_folder(folder: Path, *, image_folder: Path) -> EvalDataset:
-    """Read ``segments.jsonl`` and, where it is there, ``class_queries.jsonl``.
+    """Read ``segments.jsonl`` and, if they exist, the class queries, refs and captions.
 
     Raises:
-        UsageError: If a file is absent or a line is not what it should be.
+        UsageError: If a file is missing, or a line is malformed.
     """
     segments = folder / SEGMENTS_FILE
     if not segments.is_file() and (folder / PAIRS_FILE).is_file():
@@ -186,7 +186,7 @@ def _read_jsonl_folder(folder: Path, *, image_folder: Path) -> EvalDataset:
 
 
 def _read_pairs(folder: Path, *, image_folder: Path) -> EvalDataset:
-    """Read a set that has pairs and no masks."""
+    """Read a data set with pairs and without masks."""
     pairs = [
         Pair(row.image, folder / row.query_image, row.text)
         for _, row in _read_lines(folder / PAIRS_FILE, _PairRow)
@@ -200,7 +200,7 @@ def _read_pairs(folder: Path, *, image_folder: Path) -> EvalDataset:
 
 
 def _read_captions(path: Path, images: Iterable[EvalImage]) -> Iterator[Caption]:
-    """Yield the captions of pictures with masks."""
+    """Yield the captions of images with masks."""
     if path.is_file():
         known = {image.name for image in images}
         for _, row in _read_lines(path, _CaptionRow):
@@ -211,11 +211,11 @@ def _read_captions(path: Path, images: Iterable[EvalImage]) -> Iterator[Caption]
 def _read_coco_json(path: Path, *, image_folder: Path | None) -> EvalDataset:
     """Read a COCO JSON file with instance masks: polygons, or RLE of either kind.
 
-    Every class is taken to be annotated exhaustively, as in COCO; in LVIS, which looks the same, that is
-    not so. Annotations without a pixel are left out.
+    Every class is assumed to be annotated exhaustively, as in COCO; LVIS uses this format but is not
+    annotated exhaustively. Annotations without a pixel are left out.
 
     Raises:
-        UsageError: If it has another form, or its pictures are not found.
+        UsageError: If the file has another format, or its images are not found.
     """
     file = _validate(_CocoFile, _read_bytes(path), place=str(path))
     source = path.stem
@@ -297,13 +297,13 @@ def _add(builder: _ImageBuilder, row: _SegmentRow, mask: MaskRLE, *, place: str)
 
 
 def _rle_mask(rle: _Rle, size_hw: tuple[int, int], *, place: str) -> MaskRLE:
-    """Return a valid mask of the picture's size."""
+    """Return a valid mask of the image's size."""
     if rle.size != size_hw:
         raise UsageError(f"{place}: the mask is {_show(rle.size)}, but the picture {_show(size_hw)}")
     if isinstance(rle.counts, str):
         try:
             mask = MaskRLE(size_hw=size_hw, counts=rle.counts)
-            decode_mask(mask)  # raises where the runs are not those of a mask of this size
+            decode_mask(mask)  # raises if the runs do not fit this size
         except ValueError as error:
             raise UsageError(f"{place}: {error}") from error
         return mask
@@ -324,7 +324,7 @@ def _coco_mask(
     for polygon in polygons:
         if len(polygon) % 2 or not np.isfinite(polygon).all():
             raise UsageError(f"{place}: a polygon must be pairs of finite numbers")
-        # pycocotools takes memory for every pixel along an edge, wherever it runs
+        # pycocotools allocates memory for every pixel along an edge, also outside the image
         xy, sides = np.reshape(polygon, (-1, 2)), np.array(size_hw[::-1])
         if (xy < -sides).any() or (xy > 2 * sides).any():
             raise UsageError(
@@ -356,7 +356,7 @@ def _read_class_queries(path: Path, images: Iterable[EvalImage]) -> Iterator[Cla
 
 
 def _read_refs(path: Path, images: Iterable[EvalImage]) -> Iterator[RefQuery]:
-    """Yield the expressions about pictures with masks; those about others are left out."""
+    """Yield the refs of images with masks; other refs are left out."""
     if not path.is_file():
         return
     known = {image.name: {one.id for one in image.instances} for image in images}
@@ -380,7 +380,7 @@ def _class_queries_of(images: Iterable[EvalImage]) -> Iterator[ClassQuery]:
 
 
 def _find_image_folder(path: Path, names: Sequence[str]) -> Path:
-    """Return the usual place that holds the first of the pictures."""
+    """Return the usual place that holds the first of the images."""
     here, above = path.parent, path.parent.parent
     split = path.stem.rpartition("_")[2]
     candidates = (here / "images", here, above / "images", above / split, above)

@@ -15,14 +15,14 @@ from segdex_ingest.masks.generate import GeneratorSettings, generate_masks
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageMasks:
-    """What became of one picture.
+    """Results of one image.
 
     Attributes:
-        name: The picture.
-        best_ious: (n,) float64, the best IoU for each instance.
-        segments: How many masks were generated.
-        cpu_s: CPU seconds of the whole process, all threads, in the generator.
-        wall_s: Wall seconds in the generator.
+        name: Name of the image.
+        best_ious: (n,) float64, best IoU of each instance.
+        segments: Number of generated masks.
+        cpu_s: CPU seconds of the generator, over all threads of the process.
+        wall_s: Wall seconds of the generator.
     """
 
     name: str
@@ -34,14 +34,15 @@ class ImageMasks:
 
 @dataclass(frozen=True, slots=True)
 class MasksReport:
-    """The figures of a set of pictures.
+    """Metrics of a set of images.
 
     Attributes:
-        images: How many pictures were segmented.
+        images: Number of segmented images.
         figures: Recall of the instances, by size.
-        segments_per_image: Mean number of generated masks.
-        cpu_s_per_image: Mean CPU seconds of the generator, all threads; decoding the file is not in it.
-        wall_s_per_image: The same in wall seconds.
+        segments_per_image: Mean number of generated masks per image.
+        cpu_s_per_image: Mean CPU seconds of the generator per image, over all threads, without decoding the
+            file.
+        wall_s_per_image: Mean wall seconds of the generator per image, without decoding the file.
     """
 
     images: int
@@ -51,7 +52,7 @@ class MasksReport:
     wall_s_per_image: float
 
     def to_json(self) -> dict[str, int | float | None]:
-        """Return the figures as JSON values."""
+        """Return the metrics as JSON values."""
         values: dict[str, int | float | None] = {"images": self.images}
         parts = self.figures
         for suffix, part in (
@@ -81,20 +82,20 @@ def evaluate_masks(
     max_pixels: int = MAX_PIXELS,
     on_image: Callable[[ImageMasks], None] = lambda _: None,
 ) -> MasksReport:
-    """Segment pictures and compare with the true masks; crowds are left out.
+    """Segment images and compare the masks with the true masks; crowds are left out.
 
     Args:
-        dataset: With the sources that count, see ``choose_source``.
-        segmenter: SAM 2 behind the port.
-        settings: Of the generator.
-        limit: How many pictures to take, see ``sample_images``; None for all with an instance.
-        seed: Chooses them.
-        max_pixels: Larger pictures are refused.
-        on_image: Called after each picture.
+        dataset: Data set with the sources that count, see ``choose_source``.
+        segmenter: Segmenter to evaluate.
+        settings: Settings of the mask generator.
+        limit: Number of images to sample, see ``sample_images``; None for all images with an instance.
+        seed: Random seed of the sample.
+        max_pixels: Images with more pixels are refused.
+        on_image: Called after each image.
 
     Raises:
-        UsageError: If no picture has an instance, or a picture has another size than its true masks.
-        ImageError: If a picture cannot be read.
+        UsageError: If no image has an instance, or an image has another size than its true masks.
+        ImageError: If an image cannot be read.
     """
     images = sample_images(dataset.images, limit, seed)
     if not images:

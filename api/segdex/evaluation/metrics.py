@@ -1,4 +1,4 @@
-"""The figures: pure functions of masks, areas and verdicts."""
+"""Metrics: pure functions of masks, areas and verdicts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ LARGE_FROM_PX = 96**2
 """Sizes of the COCO API (``cocoeval.py``, ``areaRng``): small, medium and large by the area of the mask."""
 
 RECALL_IOUS: Floats = np.linspace(0.5, 0.95, 10)
-"""The cut-offs of AR@[.5:.95], as in the COCO API."""
+"""The IoU thresholds of AR@[.5:.95], as in the COCO API."""
 
 RIGHT_IOU = 0.5
-"""A found mask is right when its IoU with an instance of the class is at least this."""
+"""Minimum IoU with an instance of the class for a found mask to be right."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecallFigures:
-    """How well masks cover the instances of one range of sizes; None where there is no instance.
+    """How well masks cover the instances of one range of sizes; None without an instance.
 
     Attributes:
-        instances: How many instances were to be found.
+        instances: Number of instances to find.
         mean_iou: Mean over the instances of the best IoU of any mask, 0 to 1.
         recall_50: Share of the instances whose best IoU is at least 0.5.
-        recall_75: The same for 0.75.
-        ar: Mean of that share over ``RECALL_IOUS``. One mask may count for several instances, where the
-            COCO API matches one to one.
+        recall_75: Share of the instances whose best IoU is at least 0.75.
+        ar: Mean recall over ``RECALL_IOUS``. One mask may count for several instances, whereas the COCO API
+            matches one to one.
     """
 
     instances: int
@@ -54,15 +54,15 @@ class MaskFigures:
 
 
 def best_ious(instances: Sequence[MaskRLE], masks: Sequence[MaskRLE], *, name: str) -> Floats:
-    """Return for each true mask its largest IoU with any generated mask; 0 where there are no masks.
+    """Return the largest IoU of each true mask with any generated mask; 0 without generated masks.
 
     Args:
-        instances: n true masks of one picture.
-        masks: What any generator made of the picture, in any order.
-        name: What messages call the picture.
+        instances: n true masks of one image.
+        masks: Generated masks of the image, in any order.
+        name: Name of the image in messages.
 
     Raises:
-        UsageError: If a generated mask has another size than the true ones.
+        UsageError: If a generated mask has another size than the true masks.
     """
     if not instances or not masks:
         return np.zeros(len(instances))
@@ -73,16 +73,16 @@ def best_ious(instances: Sequence[MaskRLE], masks: Sequence[MaskRLE], *, name: s
 
 
 def mask_iou(a: MaskRLE, b: MaskRLE) -> float:
-    """Return the IoU of two masks of one size."""
+    """Return the IoU of two masks of equal size."""
     return float(rle_iou([a], [b])[0, 0])
 
 
 def check_size(size_hw: tuple[int, int], true_size_hw: tuple[int, int], *, name: str) -> None:
-    """Raise unless a picture, or its masks, have the size of the true masks.
+    """Raise unless an image, or its masks, have the size of the true masks.
 
     Raises:
-        UsageError: If not. Cameras' pictures are turned upright by their EXIF orientation when they are
-            decoded; annotations that were drawn before that do not fit.
+        UsageError: If the sizes differ. Decoding turns images upright by their EXIF orientation; annotations
+            of the unturned file do not fit.
     """
     if size_hw != true_size_hw:
         (height, width), (true_height, true_width) = size_hw, true_size_hw
@@ -94,7 +94,7 @@ def check_size(size_hw: tuple[int, int], true_size_hw: tuple[int, int], *, name:
 
 
 def score_masks(per_image: Iterable[tuple[npt.ArrayLike, npt.ArrayLike]]) -> MaskFigures:
-    """Return the figures of (areas in pixels, best IoUs) of the true masks, a pair for each picture."""
+    """Return the metrics of the true masks, given a pair (areas in pixels, best IoUs) for each image."""
     pairs = [(np.asarray(areas, np.float64), np.asarray(best, np.float64)) for areas, best in per_image]
     areas = np.concatenate([areas for areas, _ in pairs]) if pairs else np.zeros(0)
     best = np.concatenate([best for _, best in pairs]) if pairs else np.zeros(0)
@@ -121,7 +121,7 @@ def _recall_figures(best: Floats) -> RecallFigures:
 
 @dataclass(frozen=True, slots=True)
 class FoundMask:
-    """A hit: a mask of a picture."""
+    """A hit: a mask in an image."""
 
     image_id: UUID
     mask: MaskRLE
@@ -129,13 +129,13 @@ class FoundMask:
 
 @dataclass(frozen=True, slots=True)
 class ImageTruth:
-    """Where a class is in a picture that is annotated exhaustively for it.
+    """The instances of a class in an image that is annotated exhaustively for it.
 
     Attributes:
-        name: What messages call the picture.
+        name: Name of the image in messages.
         size_hw: Height and width of the masks in pixels.
-        instances: The true masks; none where the class is absent.
-        crowds: Masks of many of them together.
+        instances: True masks; empty if the class is absent.
+        crowds: Masks of many objects of the class together.
     """
 
     name: str
@@ -145,23 +145,24 @@ class ImageTruth:
 
     @property
     def has_class(self) -> bool:
-        """Whether the class is in the picture."""
+        """Whether the image shows the class."""
         return bool(self.instances or self.crowds)
 
 
 def judge_hits(hits: Iterable[FoundMask], truth: Mapping[UUID, ImageTruth]) -> list[tuple[UUID, bool]]:
-    """Return for each hit that counts its picture and whether it is right, in the order of the hits.
+    """Return the image of each hit that counts, and whether the hit is right, in the order of the hits.
 
-    As in the COCO API, a hit takes the instance of its picture with the largest IoU among those that no
-    earlier hit took, if that is at least ``RIGHT_IOU``; so a second hit on one instance is wrong. A hit that
-    takes none but lies mostly inside a crowd does not count, nor does any in a picture outside ``truth``.
+    As in the COCO API, a hit takes the instance with the largest IoU among the instances of its image that no
+    earlier hit took, if the IoU is at least ``RIGHT_IOU``; a second hit on one instance is wrong. A hit that
+    takes no instance but lies mostly inside a crowd does not count. A hit in an image outside ``truth`` does
+    not count.
 
     Args:
-        hits: Best first.
-        truth: Every picture that is annotated exhaustively for the class.
+        hits: Hits, best first.
+        truth: Every image that is annotated exhaustively for the class.
 
     Raises:
-        UsageError: If a hit's mask has another size than the true ones of its picture.
+        UsageError: If the mask of a hit has another size than the true masks of its image.
     """
     verdicts: list[tuple[UUID, bool]] = []
     taken: dict[UUID, set[int]] = {}

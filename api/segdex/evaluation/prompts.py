@@ -1,4 +1,4 @@
-"""``segdex eval prompts``: masks of one point, a box, and both, against the true masks."""
+"""``segdex eval prompts``: masks of a point, a box, and both, compared with the true masks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ KINDS = ("point", "box", "box_point")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptsReport:
-    """The figures.
+    """Metrics of prompted masks.
 
     Attributes:
-        images: How many pictures.
-        areas_px: (n,) pixels of each true mask.
-        ious: (n,) IoU of the answer with it, by kind of prompt.
+        images: Number of images.
+        areas_px: (n,) area of each true mask in pixels.
+        ious: (n,) IoU of the prompted masks with the true masks, by kind of prompt.
     """
 
     images: int
@@ -33,7 +33,7 @@ class PromptsReport:
     ious: dict[str, Floats]
 
     def to_json(self) -> dict[str, int | float | None]:
-        """Return the figures as JSON values."""
+        """Return the metrics as JSON values."""
         small, large = self.areas_px < SMALL_BELOW_PX, self.areas_px >= LARGE_FROM_PX
         values: dict[str, int | float | None] = {"images": self.images}
         sizes = {"": small | ~small, "_small": small, "_medium": ~small & ~large, "_large": large}
@@ -53,18 +53,18 @@ def evaluate_prompts(
     max_pixels: int = MAX_PIXELS,
     on_image: Callable[[], None] = lambda: None,
 ) -> PromptsReport:
-    """Prompt each true mask by its centre, its box, and both, and compare the answers.
+    """Prompt each true mask by its center, its box, and both, and compare the results.
 
     Args:
-        dataset: With the sources that count, see ``choose_source``.
-        segmenter: SAM 2 behind the port.
-        limit: How many pictures to take; None for all with an instance.
-        seed: Chooses them.
-        max_pixels: Larger pictures are refused.
-        on_image: Called after each picture.
+        dataset: Data set with the sources that count, see ``choose_source``.
+        segmenter: Segmenter to evaluate.
+        limit: Number of images to sample; None for all images with an instance.
+        seed: Random seed of the sample.
+        max_pixels: Images with more pixels are refused.
+        on_image: Called after each image.
 
     Raises:
-        UsageError: If no picture has an instance, or a picture has another size than its true masks.
+        UsageError: If no image has an instance, or an image has another size than its true masks.
     """
     images = sample_images(dataset.images, limit, seed)
     if not images:
@@ -87,7 +87,7 @@ def evaluate_prompts(
 
 
 def true_prompts(mask: BoolMask) -> dict[str, ThingPrompt]:
-    """Return a point, a box, and both for a mask; by kind."""
+    """Return a point, a box, and both for a mask, by kind of prompt."""
     x1, y1, x2, y2 = (float(edge) for edge in mask_box(mask))
     point, label = (centre_point(mask),), (FOREGROUND,)
     return {
@@ -98,8 +98,8 @@ def true_prompts(mask: BoolMask) -> dict[str, ThingPrompt]:
 
 
 def centre_point(mask: BoolMask) -> tuple[float, float]:
-    """Return the x, y of the pixel of a mask that is farthest from its edge; the first of them."""
-    from scipy import ndimage  # a third of a second, which every command would pay
+    """Return x, y of the pixel of a mask that is farthest from its edge; the first of several."""
+    from scipy import ndimage  # its import takes 0.3 s, which every command would pay
 
     distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     y, x = np.unravel_index(distance.argmax(), distance.shape)

@@ -1,4 +1,4 @@
-"""``segdex eval refine``: what drawing hits again gains, and whether "not there" is said where it is true."""
+"""``segdex eval refine``: what re-decoded masks gain, and how often "not there" is right."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -24,29 +24,30 @@ from segdex_search.rank import HitSegment
 from segdex_search.refine.refiner import Refiner
 
 FIRST_HITS = 5
-"""A query counts where the right segment is among so many of its picture."""
+"""A query counts if the right segment is among this many segments of its image."""
 
 WORSE_BY = 0.05
-"""An answer is made worse when it loses more than this much IoU."""
+"""Change of IoU beyond which a mask is worse or better."""
 
 ABSENT_TEXTS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class RefinedHit:
-    """A right hit, and what refining made of it.
+    """A right hit and its refinement.
 
     Attributes:
-        text: The question.
-        area_px: Pixels of the true mask.
-        stored_iou: IoU of the stored mask and the true one.
-        refined_iou: Of the answer: the new mask where the gate let it pass, else the stored one.
-        proposed_iou: Of the new mask, whatever the gate said.
-        accepted: What the gate said.
-        same_iou: IoU of the new mask and the stored one.
-        gain: New less stored predicted IoU.
+        text: Text of the query.
+        area_px: Area of the true mask in pixels.
+        stored_iou: IoU of the stored mask and the true mask.
+        refined_iou: IoU of the resulting mask and the true mask: the new mask if the gate accepted it,
+            otherwise the stored mask.
+        proposed_iou: IoU of the new mask and the true mask, whatever the gate decided.
+        accepted: Whether the gate accepted the new mask.
+        same_iou: IoU of the new mask and the stored mask.
+        gain: Predicted IoU of the new mask minus that of the stored mask.
         source: How the new mask was made.
-        decode_ms: Wall milliseconds without encoding the picture.
+        decode_ms: Wall milliseconds without encoding the image.
     """
 
     text: str
@@ -63,13 +64,13 @@ class RefinedHit:
 
 @dataclass(frozen=True, slots=True)
 class RefineReport:
-    """The figures.
+    """Metrics of refinement and presence.
 
     Attributes:
-        hits: The queries whose right segment was found.
-        present: Presence scores of texts for objects that are in the picture.
-        absent: Of texts for objects that are not.
-        threshold: Below it the answer is "not there".
+        hits: Refined hits of the queries whose right segment was found.
+        present: Presence scores of texts for objects that are in the image.
+        absent: Presence scores of texts for objects that are not in the image.
+        threshold: Presence score below which the answer is "not there".
     """
 
     hits: tuple[RefinedHit, ...]
@@ -78,7 +79,7 @@ class RefineReport:
     threshold: float
 
     def to_json(self) -> dict[str, int | float | None]:
-        """Return the figures as JSON values."""
+        """Return the metrics as JSON values."""
         values: dict[str, int | float | None] = {"queries": len(self.hits)}
         areas = np.array([hit.area_px for hit in self.hits])
         sizes = {
@@ -116,20 +117,20 @@ def evaluate_refine(
     seed: int = 0,
     on_image: Callable[[], None] = lambda: None,
 ) -> RefineReport:
-    """Ask each picture for its unique classes and expressions, refine the right hits, and judge presence.
+    """Query each image for its unique classes and refs, refine the right hits, and judge presence.
 
     Args:
-        dataset: With all its sources.
-        index: Holds its pictures.
-        refiner: What refines.
-        judge: Says whether a text is there.
-        image_id_by_name: From ``ingest_dataset``.
-        max_pixels: Larger pictures are refused.
-        seed: Chooses the class names that are absent.
-        on_image: Called after each picture.
+        dataset: Data set with all its sources.
+        index: Index that holds the images of the data set.
+        refiner: Refiner to evaluate.
+        judge: Presence judge to evaluate.
+        image_id_by_name: Ids of the images, from ``ingest_dataset``.
+        max_pixels: Images with more pixels are refused.
+        seed: Random seed of the absent class names.
+        on_image: Called after each image.
 
     Raises:
-        UsageError: If the set has neither class queries nor expressions.
+        UsageError: If the data set has neither class queries nor refs.
     """
     if not dataset.class_queries and not dataset.refs:
         raise UsageError(f"{dataset.path} has neither class queries nor refs; eval refine needs one of them")
@@ -158,9 +159,9 @@ def evaluate_refine(
 
 
 def absent_texts(dataset: EvalDataset, *, seed: int, count: int) -> dict[str, list[str]]:
-    """Return class names that are not in a picture, and the expressions that fit nothing, by picture.
+    """Return class names that are absent from an image, and refs that match nothing, by image.
 
-    A class is taken where its picture is annotated exhaustively for it, see ``class_truth``.
+    A class name is used only for images that are annotated exhaustively for it, see ``class_truth``.
     """
     pairs = [
         (name, text)
@@ -184,7 +185,7 @@ class _Asker:
     image_id_by_name: Mapping[str, UUID]
 
     def ask(self, image: EvalImage, text: str, *, per_image: int = FIRST_HITS) -> SearchAnswer | None:
-        """Return the best segments of one picture; None where the model cannot read the text."""
+        """Return the best segments of one image; None if the model cannot read the text."""
         query = SearchQuery(
             terms=(TextTerm(text),),
             where=SegmentFilter(image_ids=(self.image_id_by_name[image.name],)),
@@ -226,7 +227,7 @@ class _Asker:
 
 
 def _questions(dataset: EvalDataset, image: EvalImage) -> list[tuple[str, EvalInstance]]:
-    """Return the texts that mean exactly one instance of a picture."""
+    """Return the texts that refer to exactly one instance of an image."""
     by_id = {one.id: one for one in image.instances}
     asked = [
         (query.text, by_id[query.instance_ids[0]])
@@ -242,7 +243,7 @@ def _questions(dataset: EvalDataset, image: EvalImage) -> list[tuple[str, EvalIn
 
 
 def _right_hit(answer: SearchAnswer, truth: MaskRLE) -> HitSegment | None:
-    """Return the first of the first hits that is right."""
+    """Return the first right segment among the first hits."""
     for hit in answer.hits:
         for segment in hit.segments[:FIRST_HITS]:
             if mask_iou(segment.record.mask, truth) >= RIGHT_IOU:

@@ -1,4 +1,4 @@
-"""``segdex eval search``: how well class names find their instances, and texts and pictures their picture."""
+"""``segdex eval search``: how well class names find instances, and texts and images find one image."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,18 +47,18 @@ def ingest_dataset(
     analysis_threads: int = 1,
     on_file: Callable[[FileOutcome], None] = lambda _: None,
 ) -> dict[str, UUID]:
-    """Bring an index up to date with the pictures of a data set, and return their ids by name.
+    """Bring an index up to date with the images of a data set, and return their ids by name.
 
-    What the same recipe made before is left as it is.
+    Images that were ingested with an equal recipe are skipped.
 
     Raises:
-        UsageError: If the set has nothing to ask for.
-        ImageError: If a picture could not be ingested; the others were.
-        IndexMismatchError: If the index was filled by another embedder.
-        KeyboardInterrupt: If the user stopped it; the next run goes on.
+        UsageError: If the data set has no queries.
+        ImageError: If an image could not be ingested; the other images were ingested.
+        IndexMismatchError: If another embedder filled the index.
+        KeyboardInterrupt: If the user stopped the ingest; the next run continues.
     """
     if not (dataset.class_queries or dataset.refs or dataset.captions or dataset.pairs):
-        raise _nothing_to_ask(dataset)  # before the work, not after it
+        raise _nothing_to_ask(dataset)  # fails before the work
     report = ingest_into(
         index,
         recipe,
@@ -99,25 +99,25 @@ def evaluate_search(
     view_weights: Mapping[str, float] = DEFAULT_VIEW_WEIGHTS,
     on_query: Callable[[QueryRecord], None] = lambda _: None,
 ) -> SearchReport:
-    """Ask for every class name of a data set over all its pictures; then for its longer texts.
+    """Search all images of a data set for every class name, then for its longer texts.
 
-    ``class_truth`` says which pictures count for a class, ``judge_hits`` which hits are right. A text that
-    the embedder cannot embed finds nothing.
+    ``class_truth`` says which images count for a class, ``judge_hits`` which hits are right. A text that the
+    embedder cannot embed finds nothing.
 
     Args:
-        dataset: With all its sources.
-        index: Holds the pictures of the data set; others in it are not searched.
-        embedder: What filled the index.
-        image_id_by_name: From ``ingest_dataset``.
-        judge: Says whether a class is there.
-        exact: Compare with every vector instead of walking the HNSW graph.
-        nms: Leave out hits that lie inside, or around, a better hit of the same picture.
-        per_image: How many hits of one picture to take, 1 to 100.
-        view_weights: Share of each view in a score.
+        dataset: Data set with all its sources.
+        index: Index that holds the images of the data set; other images are not searched.
+        embedder: Embedder that filled the index.
+        image_id_by_name: Ids of the images, from ``ingest_dataset``.
+        judge: Presence judge.
+        exact: Whether to compare with every vector instead of walking the HNSW graph.
+        nms: Whether to drop hits that lie inside, or around, a better hit of the same image.
+        per_image: Number of hits per image, 1 to 100.
+        view_weights: Weight of each view in a score.
         on_query: Called after each class name.
 
     Raises:
-        UsageError: If the set has nothing to ask, or masks do not have the size of the true ones.
+        UsageError: If the data set has no queries, or masks differ in size from the true masks.
         IndexMismatchError: If another embedder filled the index.
     """
     check_embedder(index, embedder)
@@ -146,7 +146,7 @@ def evaluate_search(
 
 
 JUDGED_PICTURES = 10
-"""Pictures that "not there" is said of: those of the first page."""
+"""Number of images on the first page, whose presence scores decide on "not there"."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,7 +159,7 @@ class _Asker:
     options: Mapping[str, Any]
 
     def answer(self, term: Term, *, per_image: int = 1) -> SearchAnswer | None:
-        """Return the answer over all pictures; None where the model cannot read the text."""
+        """Return the answer over all images; None if the model cannot read the text."""
         query = SearchQuery(
             terms=(term,),
             where=self.where,
@@ -173,7 +173,7 @@ class _Asker:
             return None
 
     def ask_class(self, text: str, truth: Mapping[str, ImageTruth], *, per_image: int) -> QueryRecord:
-        """Return how a class name fares."""
+        """Return the results of a class name."""
         started = time.perf_counter()
         answer = self.answer(TextTerm(text), per_image=per_image)
         elapsed_ms = (time.perf_counter() - started) * 1000
@@ -199,7 +199,7 @@ class _Asker:
         return max(scores, default=float("-inf")) < self.judge.calibration.threshold_of(pictures)
 
     def ask_refs(self, dataset: EvalDataset) -> Iterator[TextRecord]:
-        """Yield how the expressions for one object fare."""
+        """Yield the results of the descriptions of single objects."""
         masks = {(image.name, one.id): one.mask for image in dataset.images for one in image.instances}
         for ref in dataset.refs:
             if ref.instance_id is None:
@@ -212,7 +212,7 @@ class _Asker:
             yield TextRecord("ref", ref.image, None if hit is None else hit[0], is_right=right)
 
     def ask_captions(self, dataset: EvalDataset) -> Iterator[TextRecord]:
-        """Yield how captions find their picture, by the vectors of whole pictures."""
+        """Yield the results of captions, compared with the vectors of whole images."""
         if not dataset.captions:
             return
         wholes = self.index.get_image_vectors(sorted(self.names))
@@ -228,7 +228,7 @@ class _Asker:
             yield TextRecord("caption", caption.image, order.index(caption.image) + 1)
 
     def ask_pairs(self, dataset: EvalDataset) -> Iterator[TextRecord]:
-        """Yield how a picture of an object, and its name, find the picture that shows it."""
+        """Yield the results of query images of objects, and of the names of the objects."""
         for pair in dataset.pairs:
             pixels = read_image_file(pair.query_path).pixels
             for kind, term in (("pair_picture", ImageTerm(pixels)), ("pair_text", TextTerm(pair.text))):
@@ -236,7 +236,7 @@ class _Asker:
                 yield TextRecord(kind, pair.image, None if hit is None else hit[0])
 
     def _hit_of(self, answer: SearchAnswer | None, image: str) -> tuple[int, SearchHit] | None:
-        """Return the rank of a picture in an answer, and the picture."""
+        """Return the rank and the hit of an image in an answer; None if it is not in the answer."""
         for rank, hit in enumerate(() if answer is None else answer.hits, 1):
             if self.names[hit.image.image_id] == image:
                 return rank, hit
@@ -244,19 +244,19 @@ class _Asker:
 
 
 def _has_class(truth: Mapping[str, ImageTruth], name: str) -> bool:
-    # a picture that is not annotated for the class may show it
+    # an image that is not annotated for the class may show it
     return name not in truth or truth[name].has_class
 
 
 def class_truth(dataset: EvalDataset, category: str) -> dict[str, ImageTruth]:
-    """Return by name every picture that is annotated exhaustively for a class, with the class in it.
+    """Return every image that is annotated exhaustively for a class, with its instances, by name.
 
-    What a source annotates is read from the data: a class is stuff if any of its instances is marked so, and
-    a source annotates things (stuff) if it has any thing (stuff) anywhere in the set. A picture counts for a
-    class if one of its sources annotates that kind; whatever of the class is not in it then is not there.
-    For COCO: both ``coco-instances-2017`` and ``coco-panoptic-2017`` annotate all things, only the latter
-    stuff. Where a picture has several such sources, one counts, so that nothing is there twice: the first by
-    name that uses the class anywhere in the set.
+    What a source annotates is read from the data: a class is stuff if any of its instances is marked as
+    stuff, and a source annotates things (stuff) if it has any thing (stuff) in the data set. An image counts
+    for a class if one of its sources annotates that kind; a class without annotations is then absent. In
+    COCO, both ``coco-instances-2017`` and ``coco-panoptic-2017`` annotate all things, and only the latter
+    annotates stuff. If an image has several such sources, one is used, so that no instance occurs twice: the
+    first by name that uses the class in the data set.
     """
     is_stuff = any(label.is_stuff for label in dataset.labels if label.category == category)
     able = {label.source for label in dataset.labels if label.is_stuff == is_stuff}
@@ -284,15 +284,15 @@ def record_of(
     is_known: bool | None = None,
     elapsed_ms: float = 0.0,
 ) -> QueryRecord:
-    """Return what one answer got right; presence is not judged.
+    """Return the results of one answer; presence is not judged.
 
     Args:
-        text: The class name.
-        hits: Pictures, best first, with their segments.
-        truth: The pictures that count by name, with at least one instance.
-        names: Of the pictures.
-        is_known: Whether the embedder has the word.
-        elapsed_ms: Wall milliseconds that the answer took.
+        text: Class name.
+        hits: Images with their segments, best first.
+        truth: Images that count by name, at least one of them with an instance.
+        names: Names of the images by id.
+        is_known: Whether the embedder knows the class name; None if it has no vocabulary.
+        elapsed_ms: Wall milliseconds of the answer.
     """
     segments = [segment for hit in hits for segment in hit.segments]
     segments.sort(key=lambda segment: (-segment.score, segment.record.segment_id))

@@ -1,4 +1,4 @@
-"""What a search evaluation saw, and the figures of it: with intervals, and as the difference of two runs."""
+"""Results of a search evaluation, and their metrics: with intervals, and as the difference of two runs."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -14,27 +14,27 @@ from segdex_core.errors import UsageError
 
 IMAGE_RANKS = (1, 5, 10)
 RESAMPLES = 1_000
-"""Of the pictures, with replacement; intervals are the 2.5th and 97.5th percentile of what they give."""
+"""Number of resamples of the images, with replacement; intervals are their 2.5th to 97.5th percentiles."""
 
 _SEED = 0
-_FORMAT = 1  # of saved runs
+_FORMAT = 1  # version of saved runs
 
 
 @dataclass(frozen=True, slots=True)
 class QueryRecord:
-    """How one class name fared.
+    """Results of one class name.
 
     Attributes:
-        text: The class name.
-        is_known: Whether it is a word of the embedder's own vocabulary; None where it has none.
-        instances: How many instances there are to find, by picture; those without one are not named.
-        hits: Picture of each hit that counts, best first, and whether it is right.
-        pictures: Each picture that counts, best first, and whether it shows the class.
-        first_right: By picture with an instance: whether its first segment is one.
-        largest_px: By picture with an instance: pixels of the largest.
+        text: Class name.
+        is_known: Whether the class name is in the vocabulary of the embedder; None if it has no vocabulary.
+        instances: Number of instances to find by image; images without an instance are left out.
+        hits: Image of each hit that counts, best first, and whether the hit is right.
+        pictures: Each image that counts, best first, and whether it shows the class.
+        first_right: Whether the first segment of an image is an instance, by image with an instance.
+        largest_px: Area of the largest instance in pixels, by image with an instance.
         said_absent: Whether the answer over the whole collection was "not there".
-        said_absent_without: The same over the collection without the pictures that show it; None where none
-            is left.
+        said_absent_without: Whether the answer over the collection without the images that show the class was
+            "not there"; None if no image is left.
         elapsed_ms: Wall milliseconds of the answer.
     """
 
@@ -52,13 +52,13 @@ class QueryRecord:
 
 @dataclass(frozen=True, slots=True)
 class TextRecord:
-    """How a longer text, or a picture, fared that means one picture or one object in it.
+    """Result of a longer text, or a query image, that refers to one image or one object in it.
 
     Attributes:
-        kind: ``ref`` (a human expression for one object), ``caption``, ``pair_picture`` or ``pair_text``.
-        image: The picture that is meant.
-        rank: Its place in the answer, from 1; None where it is not in it.
-        is_right: Of a ``ref``: whether the first segment of that picture is the object; None for the others.
+        kind: ``ref`` (a human description of one object), ``caption``, ``pair_picture`` or ``pair_text``.
+        image: Name of the image that the query refers to.
+        rank: Rank of the image in the answer, from 1; None if it is not in the answer.
+        is_right: Whether the first segment of the image is the object of a ``ref``; None for other kinds.
     """
 
     kind: str
@@ -69,12 +69,12 @@ class TextRecord:
 
 @dataclass(frozen=True, slots=True)
 class SearchReport:
-    """The records of a run.
+    """The results of a run.
 
     Attributes:
-        images: Names of the pictures that were searched.
-        queries: One entry for each class name, sorted by name.
-        texts: Expressions, captions and pairs.
+        images: Names of the images that were searched.
+        queries: Results of each class name, sorted by name.
+        texts: Results of refs, captions and pairs.
     """
 
     images: tuple[str, ...]
@@ -82,13 +82,14 @@ class SearchReport:
     texts: tuple[TextRecord, ...] = ()
 
     def to_json(self) -> dict[str, int | float | None]:
-        """Return every figure with its interval, ``_low`` and ``_high``, as JSON values.
+        """Return every metric with its interval, ``_low`` and ``_high``, as JSON values.
 
-        ``map``, ``p_at_1``, ``p_at_10`` and ``image_recall_k`` are means over the class names;
-        ``image_recall_k`` is the share of them for which a picture with the class is among the first k
-        pictures that count. ``right_in_picture`` is a mean over pictures and class names; ``_small``,
-        ``_medium`` and ``_large`` by the largest instance. ``absent_true`` is the share of class names that
-        are said to be "not there" in the collection without them, ``absent_false`` in the whole one.
+        ``map``, ``p_at_1``, ``p_at_10`` and ``image_recall_k`` are means over the class names.
+        ``image_recall_k`` is the share of class names for which an image with the class is among the first k
+        images that count. ``right_in_picture`` is a mean over images and class names; ``_small``, ``_medium``
+        and ``_large`` select by the largest instance. ``absent_true`` is the share of class names that are
+        reported as "not there" in the collection without them, ``absent_false`` the share in the whole
+        collection.
         """
         elapsed_ms = [one.elapsed_ms for one in self.queries]
         values: dict[str, int | float | None] = {
@@ -104,10 +105,10 @@ class SearchReport:
         return values
 
     def compare(self, before: "SearchReport") -> dict[str, float | None]:
-        """Return ``gain_NAME`` of every figure over an earlier run, with its interval, resampled in pairs.
+        """Return ``gain_NAME`` of every metric over an earlier run, with its interval, resampled in pairs.
 
         Raises:
-            UsageError: If the runs searched other pictures, or asked for other names.
+            UsageError: If the runs searched other images, or searched for other names.
         """
         names = [one.text for one in self.queries]
         if self.images != before.images or names != [one.text for one in before.queries]:
@@ -119,7 +120,7 @@ class SearchReport:
         return dict(sorted(gains.items()))
 
     def save(self, path: Path) -> None:
-        """Write the records, for a later ``compare``.
+        """Save the results, for a later ``compare``.
 
         Raises:
             UsageError: If the file cannot be written.
@@ -131,10 +132,10 @@ class SearchReport:
 
     @classmethod
     def load(cls, path: Path) -> "SearchReport":
-        """Return what ``save`` wrote.
+        """Load the results that ``save`` wrote.
 
         Raises:
-            UsageError: If it is something else.
+            UsageError: If the file is not a saved run.
         """
         try:
             content = json.loads(path.read_text())
@@ -158,7 +159,7 @@ class SearchReport:
             raise UsageError(f"{path} is no saved run of eval search: {error}") from error
 
     def _resampled(self) -> dict[str, Floats]:
-        """Return (1 + RESAMPLES,) values of each figure, the first of all pictures as they are."""
+        """Return (1 + RESAMPLES,) values of each metric; the first value is that of all images, once each."""
         rng = np.random.default_rng(_SEED)
         count = len(self.images)
         draws = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
@@ -178,18 +179,18 @@ class SearchReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sample:
-    """Places of the pictures, and (b, n) how often each is in each of b samples."""
+    """Column of each image, and (b, n) counts of the images in b samples."""
 
     place: Mapping[str, int]
     times: Floats
 
     def of(self, names: Sequence[str]) -> Floats:
-        """Return (b, len(names))."""
+        """Return the (b, len(names)) counts of some images."""
         return self.times[:, [self.place[name] for name in names]]
 
 
 def _average_precision(one: QueryRecord, sample: _Sample) -> Floats:
-    """Return (b,); NaN where a sample has no instance."""
+    """Return (b,) average precisions; NaN if a sample has no instance."""
     times = sample.of([name for name, _ in one.hits])
     right = times * np.array([is_right for _, is_right in one.hits], bool)
     precision = np.cumsum(right, axis=1) / np.maximum(np.cumsum(times, axis=1), 1)
@@ -199,7 +200,7 @@ def _average_precision(one: QueryRecord, sample: _Sample) -> Floats:
 def _precision_at(one: QueryRecord, sample: _Sample, k: int) -> Floats:
     times = sample.of([name for name, _ in one.hits])
     before = np.cumsum(times, axis=1) - times
-    shown = np.clip(k - before, 0, times)  # of a picture drawn twice, as many as still fit
+    shown = np.clip(k - before, 0, times)  # if an image was drawn twice, as many hits as still fit
     right = (shown * np.array([is_right for _, is_right in one.hits], bool)).sum(axis=1)
     return np.where(_instances(one, sample) > 0, right / k, np.nan)
 
@@ -246,7 +247,7 @@ def _right_in_picture(queries: Sequence[QueryRecord], sample: _Sample) -> dict[s
 
 
 def _absent(queries: Sequence[QueryRecord], rng: np.random.Generator) -> dict[str, Floats]:
-    """Return both figures; here the names are resampled, as each is one answer over all pictures."""
+    """Return both metrics; the class names are resampled, because each is one answer over all images."""
     figures = {}
     for name, said in (
         ("absent_true", [one.said_absent_without for one in queries if one.said_absent_without is not None]),
@@ -277,7 +278,7 @@ def _texts(texts: Sequence[TextRecord], sample: _Sample) -> dict[str, Floats]:
 
 
 def _mean(values: Sequence[Floats]) -> Floats:
-    """Return the mean over the names that a sample has."""
+    """Return the mean over the class names that a sample has."""
     if not values:
         return np.full(1 + RESAMPLES, np.nan)
     rows = np.stack(values)

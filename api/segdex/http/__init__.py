@@ -1,1 +1,1 @@
-"""The HTTP service: what it holds, who may use it, and how it says no."""
+"""The HTTP service: state, access control, routes and errors."""

@@ -1,4 +1,4 @@
-"""Who asks: keys, roles and rates, as dependencies of the paths."""
+"""API keys, roles and rate limits, as dependencies of the routes."""
 
 import time
 from collections.abc import Callable
@@ -24,10 +24,10 @@ State = Annotated[ServiceState, Depends(state_of)]
 
 
 def require(role: Role | None) -> Callable[..., ApiKey]:
-    """Return a dependency that lets only keys with a role pass, and not too often.
+    """Return a dependency that checks the role of the API key and its rate limit.
 
     Raises:
-        ValueError: If there is no role: the verb is not one of a service.
+        ValueError: If ``role`` is None: a service does not offer the method.
     """
     if role is None:
         raise ValueError("a service does not offer this verb")
@@ -52,7 +52,7 @@ def require(role: Role | None) -> Callable[..., ApiKey]:
         if not key.may(role):
             raise HTTPException(403, f"the key {key.name!r} may {key.role}, but this needs {role}")
         limiter: RateLimiter = request.app.state.limiter
-        is_counted = getattr(request.state, "is_counted", False)  # by the dependency of the whole router
+        is_counted = getattr(request.state, "is_counted", False)  # by the router's dependency
         request.state.is_counted = True
         wait_s = 0 if is_counted else limiter.wait_s(key.name)
         if wait_s:
@@ -67,7 +67,7 @@ def require(role: Role | None) -> Callable[..., ApiKey]:
 
 
 class RateLimiter:
-    """A moving window of a minute for each key."""
+    """A moving window of one minute for each key."""
 
     def __init__(self, per_minute: int) -> None:
         self.per_minute = per_minute
@@ -75,7 +75,7 @@ class RateLimiter:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def wait_s(self, name: str) -> int:
-        """Count a request; return 0 if it may pass, else after how many seconds to try again."""
+        """Count a request; return 0 if it may pass, otherwise the seconds until a retry."""
         if self._limiter.hit(self._window, name):
             return 0
         reset_s, _ = self._limiter.get_window_stats(self._window, name)

@@ -33,19 +33,19 @@ _HEADERS = {
 }
 
 _FORM_BYTES = 1 << 16
-"""What a form may add to an upload."""
+"""Maximum size of a form around an upload."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PATH_CHARS = 500
-"""Of a path, as much as goes into the log."""
+"""Maximum number of characters of a path in the log."""
 
 
 def build_app(state: ServiceState, *, tracing: Tracing | None = None) -> FastAPI:
-    """Return the application; it starts loading when it is started, and releases all when it ends.
+    """Return the application; it starts to load on startup, and releases everything on shutdown.
 
     Args:
-        state: Of the service.
-        tracing: Makes spans; None makes none.
+        state: State of the service.
+        tracing: Creates spans; None for no spans.
     """
 
     @asynccontextmanager
@@ -77,11 +77,11 @@ def build_app(state: ServiceState, *, tracing: Tracing | None = None) -> FastAPI
 
 
 class _Front:
-    """What each request meets first: gives it an id, refuses it or not, and records what became of it.
+    """Middleware around every request: sets an id, may refuse the request, and records the result.
 
-    Refused is what other sites send through a visitor's browser and what is too large. An answer gets the
-    headers that keep a browser safe. Written against ASGI itself, so that streams pass through untouched
-    and the record reaches the threads that answer.
+    Requests of other sites, sent through a visitor's browser, and requests that are too large are refused.
+    Responses get security headers. It is plain ASGI, so that streams pass through unchanged and the record
+    reaches the threads that answer.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class _Front:
             try:
                 await self._answer(scope, receive, send, record=record)
             finally:
-                # the router and the check of keys have left these in the scope
+                # the router and the key check have set these
                 record.route = getattr(scope.get("route"), "path", "other") or "/"
                 record.key = scope.get("state", {}).get("key_name")
                 seconds = time.perf_counter() - started_s
@@ -125,11 +125,11 @@ class _Front:
         try:
             await (_refusal(Headers(scope=scope), self._state) or self._app)(scope, receive, send_and_note)
         except ClientDisconnect:
-            pass  # nobody is left to be answered
-        except Exception as error:  # noqa: BLE001 - the server would log it again, and answer without a word
+            pass  # the client has disconnected
+        except Exception as error:  # noqa: BLE001 - the server would log it again, and send no reason
             record.error = type(error).__name__
             response = bug(error)
-            if not is_started:  # else what was sent stays without an end, which tells that it is not whole
+            if not is_started:  # otherwise the missing end shows that the response is incomplete
                 await response(scope, receive, send_and_note)
 
 
@@ -144,7 +144,7 @@ def _record(scope: Scope, headers: Headers) -> RequestRecord:
 
 
 def _refusal(headers: Headers, state: ServiceState) -> Response | None:
-    """Return why a request is not answered, before anything of it is read; None if it is."""
+    """Return the response that refuses a request before its body is read; None to accept the request."""
     host, origin = headers.get("host", ""), headers.get("origin")
     sender = None if origin is None else _split(origin)
     if origin is not None and (sender is None or sender.netloc != host):
@@ -152,7 +152,7 @@ def _refusal(headers: Headers, state: ServiceState) -> Response | None:
         return problem(403, f"requests of pages of {origin!r} are not answered")
     asked = _split(f"//{host}")
     if not state.keys and (asked is None or not is_loopback(asked.hostname or "")):
-        # a name of another site that was made to lead here: its pages would have the right origin
+        # DNS rebinding: pages of another site would have the right origin
         note_refusal("site")
         return problem(403, f"without keys only this machine is answered, and not as {host!r}")
     largest = state.settings.max_upload_bytes + _FORM_BYTES
@@ -165,7 +165,7 @@ def _refusal(headers: Headers, state: ServiceState) -> Response | None:
 
 
 def _split(address: str) -> SplitResult | None:
-    """Return the parts of an address; None of one that is none."""
+    """Return the parts of an address; None if the address is invalid."""
     try:
         return urlsplit(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""API keys: made once, kept as hashes, compared in constant time."""
+"""API keys: created once, stored as hashes, compared in constant time."""
 
 import hashlib
 import hmac
@@ -17,12 +17,12 @@ _PREFIX = "segdex_"
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """Who may do what.
+    """An API key.
 
     Attributes:
-        name: For people and logs.
-        role: What it may do.
-        sha256: Of the key, hexadecimal. A key is 256 random bits, so that a slow hash would add nothing.
+        name: Name for people and logs.
+        role: Role of the key.
+        sha256: SHA-256 of the key, hexadecimal. A key has 256 random bits, so a slow hash would add nothing.
     """
 
     name: str
@@ -30,29 +30,29 @@ class ApiKey:
     sha256: str
 
     def may(self, role: Role) -> bool:
-        """Whether the key has at least this role."""
+        """Return whether the key has at least this role."""
         return _RANKS[self.role] >= _RANKS[role]
 
     def to_line(self) -> str:
-        """Return the line of the file of keys."""
+        """Return the line of the key for the file of keys."""
         return f"{self.role} {self.sha256} {self.name}"
 
 
 LOOPBACK = ApiKey("loopback", "admin", "")
-"""Who asks without keys, where there are none: the service then listens on loopback alone."""
+"""Key of every request if no keys are set; the service then listens on loopback only."""
 
 
 def make_key(name: str, role: Role) -> tuple[str, ApiKey]:
-    """Return a new key, which is shown once, and what is kept of it."""
+    """Return a new key, which is shown once, and its stored form."""
     key = _PREFIX + secrets.token_urlsafe(32)
     return key, ApiKey(name, role, _hash(key))
 
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
-    """Return the keys of a file: on each line role, SHA-256 and name; ``#`` starts a comment.
+    """Return the keys of a file: each line has role, SHA-256 and name; ``#`` starts a comment.
 
     Raises:
-        UsageError: If it cannot be read, or a line is something else.
+        UsageError: If the file cannot be read, or a line has another form.
     """
     try:
         lines = path.read_text().splitlines()
@@ -77,7 +77,7 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
 
 
 def find_key(keys: tuple[ApiKey, ...], given: str) -> ApiKey | None:
-    """Return whose key it is; takes as long for a wrong one as for a right one."""
+    """Return the key that was given, or None; a wrong key takes as long as a right one."""
     hashed = _hash(given)
     found = None
     for key in keys:
@@ -87,7 +87,7 @@ def find_key(keys: tuple[ApiKey, ...], given: str) -> ApiKey | None:
 
 
 def check_exposure(host: str, keys: tuple[ApiKey, ...]) -> None:
-    """Refuse to listen where others can connect while nobody needs a key.
+    """Refuse to listen where other machines can connect without a key.
 
     Raises:
         UsageError: If ``host`` is not loopback and there are no keys.
@@ -100,7 +100,7 @@ def check_exposure(host: str, keys: tuple[ApiKey, ...]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is that of this machine to itself."""
+    """Return whether a name or address is loopback."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""The log of the service: a line for each request and for all else that is said, with the request's id."""
+"""The log of the service: one line for each request, and the id of the request in every record."""
 
 import logging
 import re
@@ -18,11 +18,11 @@ from segdex.loggers import set_level
 from segdex_core.settings import LogFormat
 
 QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Asked for by machines, again and again: their lines are at debug, and they have no spans."""
+"""Paths that machines poll: their requests are logged at debug level and have no spans."""
 
 Refusal = Literal["busy", "key", "loading", "rate", "site"]
-"""Why a request was turned away: too many calls wait for the models, no key or one that may not, models that
-are not loaded, too many requests of a key, a page of another site or a name that was made to lead here."""
+"""Why a request was refused: too many calls wait for the models, a missing key or one with too small a role,
+models that are not loaded, too many requests of a key, or a foreign site or host name."""
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -34,8 +34,8 @@ class Stages:
     """Timings of an answer.
 
     Attributes:
-        ended_ns: When the last stage had ended, in nanoseconds since 1970.
-        timings_ms: Wall milliseconds by stage, in their order.
+        ended_ns: End of the last stage, in nanoseconds since 1970.
+        timings_ms: Wall milliseconds by stage, in order.
     """
 
     ended_ns: int
@@ -44,23 +44,23 @@ class Stages:
 
 @dataclass(slots=True, eq=False)
 class RequestRecord:
-    """What is known about a request; filled while it is answered, then logged, counted and traced.
+    """Facts about a request; filled while it is answered, then logged, counted and traced.
 
     Attributes:
-        request_id: The sender's, if it is a sound one, else made here.
-        method: Of HTTP, or ``other``.
-        path: As it was asked for, quoted, without the query.
-        client: Address of who is connected.
-        started_ns: When it came, in nanoseconds since 1970.
-        trace_id: Of OpenTelemetry, where that is used.
+        request_id: Id given by the sender if it is valid, otherwise a new id.
+        method: HTTP method, or ``other``.
+        path: Path of the request, percent-encoded, without the query.
+        client: Address of the client.
+        started_ns: Arrival of the request, in nanoseconds since 1970.
+        trace_id: Id of the OpenTelemetry trace; None without tracing.
         route: Template of the path, or ``other``.
-        status: Of the answer; 499 when the client went away before there was one.
-        key: Name of the key.
-        refused: Why it was turned away, if it was.
-        error: Class of the error, if it ended in one.
-        stages: Of its answers; a stream has several.
-        refinements: For each re-decoded mask, whether it replaced the stored one.
-        outcomes: Of the files that it gave to an ingest.
+        status: Status of the response; 499 if the client disconnected before it.
+        key: Name of the API key.
+        refused: Reason why the request was refused; None if it was not.
+        error: Class of the error that ended the request; None without one.
+        stages: Stages of the answers; a stream has several answers.
+        refinements: For each re-decoded mask, whether it replaced the stored mask.
+        outcomes: Outcomes of the files that the request gave to an ingest.
     """
 
     request_id: str
@@ -80,7 +80,7 @@ class RequestRecord:
 
     @property
     def timings_ms(self) -> dict[str, float]:
-        """Wall milliseconds by stage, over all answers."""
+        """Wall milliseconds by stage, summed over all answers."""
         sums: dict[str, float] = {}
         for one in self.stages:
             for stage, ms in one.timings_ms.items():
@@ -92,13 +92,13 @@ _current: ContextVar[RequestRecord | None] = ContextVar("segdex_request", defaul
 
 
 def current_request() -> RequestRecord | None:
-    """Return the record of the request that is being answered, also in the threads that answer it."""
+    """Return the record of the current request, also in the threads that answer it."""
     return _current.get()
 
 
 @contextmanager
 def recording(record: RequestRecord) -> Iterator[None]:
-    """Make a record the current one within a block."""
+    """Make a record the current one inside a block."""
     token = _current.set(record)
     try:
         yield
@@ -107,10 +107,10 @@ def recording(record: RequestRecord) -> Iterator[None]:
 
 
 def note_stages(timings_ms: Mapping[str, float]) -> None:
-    """Give the current request the stages of an answer that was just made; for its line, figures and trace.
+    """Add the stages of an answer to the current request, for its log line, the metrics and the trace.
 
     Args:
-        timings_ms: Wall milliseconds by stage, in their order.
+        timings_ms: Wall milliseconds by stage, in order.
     """
     request = _current.get()
     if request is not None:
@@ -118,33 +118,33 @@ def note_stages(timings_ms: Mapping[str, float]) -> None:
 
 
 def note_refinement(answer: str) -> None:
-    """Note a re-decoded mask of the current request, for the metrics."""
+    """Add a re-decoded mask to the current request, for the metrics."""
     request = _current.get()
     if request is not None:
         request.refinements.append(answer)
 
 
 def note_outcome(outcome: str) -> None:
-    """Give the current request what became of a file, as the report of an ingest says; for the figures."""
+    """Add the outcome of an ingested file to the current request, for the metrics."""
     request = _current.get()
     if request is not None:
         request.outcomes.append(outcome)
 
 
 def note_refusal(reason: Refusal) -> None:
-    """Say why the current request is turned away; for its line and the figures."""
+    """Set why the current request is refused, for its log line and the metrics."""
     request = _current.get()
     if request is not None:
         request.refused = reason
 
 
 def sound_request_id(given: str | None) -> str:
-    """Return a sender's id if it is 1 to 128 letters, digits, dots, lines and underscores, else a new one."""
+    """Return a valid id of the sender (1 to 128 letters, digits, dots, hyphens, underscores) or a new id."""
     return given if given is not None and _ID.fullmatch(given) else uuid4().hex
 
 
 def log_request(record: RequestRecord, seconds: float) -> None:
-    """Write the line of a request: never its query, its body, or its key."""
+    """Log a request in one line, without its query, its body or its key."""
     level = logging.INFO if record.status < 500 and record.error is None else logging.WARNING
     if record.path in QUIET_PATHS and record.status < 400:
         level = logging.DEBUG
@@ -172,8 +172,8 @@ def log_request(record: RequestRecord, seconds: float) -> None:
 def start_logging(log_format: LogFormat) -> None:
     """Write all records of the process to standard error, in one format; called once, by the command.
 
-    The level is that of the command line. Where ``SEGDEX_LOG`` is not set, the records of segdex itself are
-    written from info, and those of uvicorn from warning.
+    The level is that of the command line. If ``SEGDEX_LOG`` is not set, segdex logs from info, and uvicorn
+    from warning.
     """
     as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler()
@@ -188,7 +188,7 @@ def start_logging(log_format: LogFormat) -> None:
 
 
 def add_request(record: logging.LogRecord) -> bool:
-    """Give a record the ids of the request that it belongs to; a filter that lets all pass."""
+    """Add the ids of the current request to a record; this filter lets every record pass."""
     request = _current.get()
     if request is not None:
         record.request_id = request.request_id
@@ -198,14 +198,14 @@ def add_request(record: logging.LogRecord) -> bool:
 
 
 def text_formatter() -> logging.Formatter:
-    """Return the format for people."""
+    """Return the formatter for people."""
     return logging.Formatter(
         "%(asctime)s %(levelname)s %(name)s: %(message)s [%(request_id)s]", defaults={"request_id": "-"}
     )
 
 
 def json_formatter() -> logging.Formatter:
-    """Return the format for machines: an object in a line; the stack of an exception is one field."""
+    """Return the formatter for machines: one object per line; the stack of an exception is one field."""
     return _JsonLines(
         ("asctime", "levelname", "name", "message"),
         rename_fields={

@@ -1,4 +1,4 @@
-"""Figures for Prometheus."""
+"""Metrics for Prometheus."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -18,10 +18,10 @@ _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """The figures of one service, in a registry of its own; threads share them.
+    """The metrics of one service, in a registry of its own; threads share them.
 
     All labels have few values: paths are templates, unknown methods are ``other``, and stages, outcomes and
-    reasons are names of the code.
+    reasons are names in the code.
     """
 
     def __init__(self) -> None:
@@ -60,11 +60,11 @@ class Metrics:
         ProcessCollector(registry=self.registry)
 
     def count_request(self, record: RequestRecord, seconds: float) -> None:
-        """Count a request that was answered, and what its answer noted.
+        """Count an answered request, with its stages, refinements and outcomes.
 
         Args:
-            record: Complete.
-            seconds: Wall seconds to the end of the answer.
+            record: Complete record of the request.
+            seconds: Wall seconds to the end of the response.
         """
         self._requests.labels(record.method, record.route, str(record.status)).inc()
         self._seconds.labels(record.method, record.route).observe(seconds)
@@ -79,12 +79,12 @@ class Metrics:
             self._ingested.labels(outcome).inc()
 
     def observe(self, state: ServiceState) -> None:
-        """Read what others count; the figures are written as they were then."""
+        """Read the metrics that other objects count; they are exported as of this moment."""
         self._seen.families = tuple(_families(state))
 
 
 class _Seen(Collector):
-    """What was read at last: totals of others are counters too, which only such a collector can set."""
+    """Metrics as of the last read; only such a collector can export totals of other objects as counters."""
 
     def __init__(self) -> None:
         self.families: tuple[Metric, ...] = ()
@@ -109,7 +109,7 @@ def _families(state: ServiceState) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "segdex_worker_calls_max", "With more of them, calls are refused", state.settings.max_waiting
     )
-    with suppress(SegdexError):  # a queue that is away must not hide all other figures
+    with suppress(SegdexError):  # an unreachable queue must not hide all other metrics
         yield GaugeMetricFamily("segdex_jobs_waiting", "Jobs that wait", loaded.library.queue.waiting)
     if loaded.job_worker is not None:
         outcomes = loaded.job_worker.outcomes.copy()
@@ -131,6 +131,6 @@ def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> Met
 
 
 def metrics_of(request: Request) -> Metrics:
-    """Return the figures of the service."""
+    """Return the metrics of the service."""
     found: Metrics = request.app.state.metrics
     return found

@@ -1,4 +1,4 @@
-"""One thread for the models of a device, behind a queue that says when it is full."""
+"""One thread for the models of a device, behind a queue of limited length."""
 
 import threading
 from collections import deque
@@ -20,25 +20,26 @@ from segdex_search.refine.refiner import Refiner
 _T = TypeVar("_T")
 
 MAX_TEXTS = 64
-"""Texts that are embedded in one call."""
+"""Number of texts after which a call takes no further requests."""
 
 MAX_IMAGES = 16
-"""Pictures that are embedded in one call: sixteen take 0.15 s with the offline embedder on two cores."""
+"""Number of images after which a call takes no further requests: 16 take 0.15 s with the offline embedder on
+two cores."""
 
 
 class BusyError(SegdexError):
-    """The queue is full; ask again in a moment."""
+    """The queue is full; retry in a moment."""
 
 
 class ModelThread:
-    """Runs calls one after the other in a thread of its own.
+    """Runs calls one after the other in its own thread.
 
-    Texts that wait at the same time are embedded in one call, and so are pictures. Threads may share it; a
-    call must not ask the worker again.
+    Waiting texts are embedded together in one call, and waiting images in another call. Threads may share an
+    object; a call must not submit another call.
 
     Args:
-        embedder: For texts and pictures.
-        max_waiting: Calls that may wait or run; a further one is refused.
+        embedder: Embeds texts and images.
+        max_waiting: Maximum number of calls that wait or run; further calls are refused.
     """
 
     def __init__(self, embedder: Embedder, *, max_waiting: int) -> None:
@@ -50,33 +51,33 @@ class ModelThread:
         self.waiting = 0
 
     def run(self, call: Callable[[], _T]) -> _T:
-        """Return what a call returns; waits for its turn.
+        """Run a call when its turn comes, and return its result.
 
         Raises:
-            BusyError: If too many wait.
+            BusyError: If too many calls are waiting.
         """
         with self._admitted():
-            return self._executor.submit(copy_context().run, call).result()  # with the request's id
+            return self._executor.submit(copy_context().run, call).result()  # keeps the request's id
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Return ``Embedder.embed_texts``, together with other texts that wait.
+        """Return ``Embedder.embed_texts``, in one call with other waiting texts.
 
         Raises:
-            BusyError: If too many wait.
+            BusyError: If too many calls are waiting.
             QueryError: If a text cannot be embedded.
         """
         return self._embed(self._texts, texts)
 
     def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
-        """Return ``Embedder.embed_images``, together with other pictures that wait.
+        """Return ``Embedder.embed_images``, in one call with other waiting images.
 
         Raises:
-            BusyError: If too many wait.
+            BusyError: If too many calls are waiting.
         """
         return self._embed(self._images, images)
 
     def close(self) -> None:
-        """End the thread once what waits is done."""
+        """End the thread after the calls that wait."""
         self._executor.shutdown()
 
     @contextmanager
@@ -99,11 +100,11 @@ class ModelThread:
 
 
 class _Batch(Generic[_T]):
-    """What waits to be embedded together.
+    """Items that wait to be embedded together.
 
     Args:
-        embed: Returns a row for each item.
-        limit: No more asking is added to a call that has so many items.
+        embed: Returns one row for each item.
+        limit: Number of items after which a call takes no further requests.
     """
 
     def __init__(self, embed: Callable[[Sequence[_T]], Vectors], limit: int) -> None:
@@ -112,27 +113,27 @@ class _Batch(Generic[_T]):
         self._lock = threading.Lock()
 
     def add(self, items: Sequence[_T]) -> "Future[Vectors]":
-        """Put items in; the future gets their rows."""
+        """Add items; the future receives their rows."""
         rows: Future[Vectors] = Future()
         with self._lock:
             self._waiting.append((list(items), rows))
         return rows
 
     def embed_waiting(self) -> None:
-        """Embed what waits, as much as fits into one call; an earlier call may have taken all."""
+        """Embed the waiting items that fit into one call; an earlier call may have taken all of them."""
         taken: list[tuple[list[_T], Future[Vectors]]] = []
         with self._lock:
             while self._waiting and sum(len(items) for items, _ in taken) < self._limit:
                 taken.append(self._waiting.popleft())
         if len(taken) < 2 or not self._try(taken):
-            # one item that cannot be embedded must not spoil the others
+            # an item that cannot be embedded must not fail the others
             for asked in taken:
                 self._alone(*asked)
 
     def _try(self, taken: "list[tuple[list[_T], Future[Vectors]]]") -> bool:
         try:
             found = self._embed([item for items, _ in taken for item in items])
-        except Exception:  # noqa: BLE001 - each is tried again alone, and gets its own error
+        except Exception:  # noqa: BLE001 - each request is retried alone, and gets its own error
             return False
         start = 0
         for items, rows in taken:
@@ -143,7 +144,7 @@ class _Batch(Generic[_T]):
     def _alone(self, items: list[_T], rows: "Future[Vectors]") -> None:
         try:
             rows.set_result(self._embed(items))
-        except Exception as error:  # noqa: BLE001 - it belongs to who asked, whatever it is
+        except Exception as error:  # noqa: BLE001 - every error belongs to the caller
             rows.set_exception(error)
 
 
@@ -178,17 +179,17 @@ class QueuedEmbedder:
 
 
 class ServiceModels:
-    """Models that are loaded, for a library whose callers are many; see ``Models``.
+    """Loaded models for a library with many callers; see ``Models``.
 
     Args:
-        recipe: Segmenter and embedder.
-        profile: Of the models.
-        judge: Says whether a picture shows what was asked for.
-        refiner: Draws masks.
-        worker: Where the segmenter and the refiner run.
+        recipe: Recipe with the segmenter and the embedder.
+        profile: Profile of the models.
+        judge: Decides whether an image shows what a query describes.
+        refiner: Re-decodes masks.
+        worker: Thread of the segmenter and the refiner.
     """
 
-    analysis_threads = 1  # a job leaves cores to those who search
+    analysis_threads = 1  # a job leaves cores to searches
 
     def __init__(
         self,
@@ -207,7 +208,7 @@ class ServiceModels:
         self.refiner = refiner
 
     def recipes(self, generator: GeneratorSettings) -> Recipe:  # noqa: ARG002 - a service has one recipe
-        """See ``Models``; jobs use the models beside the queue, so that searches do not wait for them."""
+        """See ``Models``; jobs bypass the queue of the models, so that searches do not wait for them."""
         return self._recipe
 
     def run(self, call: Callable[[], _T]) -> _T:

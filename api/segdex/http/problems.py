@@ -1,4 +1,4 @@
-"""Errors as problem+json (RFC 9457): one clear line, and the status that fits."""
+"""Errors as problem+json (RFC 9457): one clear line, and a status."""
 
 import logging
 
@@ -53,10 +53,10 @@ class Problem(BaseModel):
     """An error.
 
     Attributes:
-        title: The kind of error.
-        status: The HTTP status.
-        detail: What was wrong, and what to change.
-        request_id: What the log calls the request.
+        title: Kind of the error.
+        status: HTTP status.
+        detail: What is wrong, and what to change.
+        request_id: Id of the request in the log.
     """
 
     model_config = ConfigDict(
@@ -72,7 +72,7 @@ class Problem(BaseModel):
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """Return the documentation of the errors of a path."""
+    """Return the documentation of the error responses of a path."""
     return {
         status: {
             "description": _TITLES[status],
@@ -101,7 +101,7 @@ _TITLES = {
 
 
 def problem(status: int, detail: str, *, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Return an error as a response."""
+    """Return the response to an error."""
     request = current_request()
     content = Problem(
         title=_TITLES.get(status, "Error"),
@@ -115,7 +115,7 @@ def problem(status: int, detail: str, *, headers: dict[str, str] | None = None) 
 
 
 def bug(error: Exception) -> JSONResponse:
-    """Return the response to an error that nobody expected, and log it with its stack."""
+    """Return the response to an unexpected error, and log the error with its stack."""
     request = current_request()
     _log.error("unexpected %s; this is a bug of segdex", type(error).__name__, exc_info=error)
     name = "" if request is None else f", request {request.request_id}"
@@ -123,7 +123,7 @@ def bug(error: Exception) -> JSONResponse:
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Answer errors of segdex, of the framework and of requests with problems."""
+    """Answer errors of segdex, the framework and the validation with problem+json."""
 
     @app.exception_handler(SegdexError)
     async def on_segdex(request: Request, error: SegdexError) -> JSONResponse:  # noqa: ARG001
@@ -132,7 +132,7 @@ def add_handlers(app: FastAPI) -> None:
             note_refusal("loading" if isinstance(error, NotReadyError) else "busy")
         record = current_request()
         if record is not None and status >= 500:
-            record.error = type(error).__name__  # its text may be a query's
+            record.error = type(error).__name__  # its message may contain a query
         headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
         return problem(status, str(error), headers=headers)
 
@@ -145,6 +145,6 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:  # noqa: ARG001
-        sent_in, *place = error.errors()[0]["loc"]  # body, query, path or header; what is in it
+        sent_in, *place = error.errors()[0]["loc"]  # body, query, path or header, then the field
         inside = [{**one, "loc": one["loc"][1:]} for one in error.errors()]
         return problem(422, str(fault(inside, name="" if place and isinstance(place[0], str) else sent_in)))

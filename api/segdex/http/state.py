@@ -1,4 +1,4 @@
-"""What the service holds: settings and keys at once, models and index when they are loaded."""
+"""The state of the service: settings and keys at once, models and index after loading."""
 
 import logging
 import threading
@@ -19,17 +19,17 @@ _log = logging.getLogger(__name__)
 
 
 class NotReadyError(BusyError):
-    """Models or index are not loaded yet, or could not be."""
+    """The models or the index are not loaded yet, or could not be loaded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loaded:
-    """What answers questions.
+    """The loaded objects that answer requests.
 
     Attributes:
-        library: The use cases, over models that are loaded.
-        model_thread: Where the models run.
-        job_worker: Carries jobs out; None where other processes do.
+        library: Library with loaded models.
+        model_thread: Thread that runs the models.
+        job_worker: Runs jobs; None if other processes run them.
     """
 
     library: Library
@@ -37,7 +37,7 @@ class Loaded:
     job_worker: JobWorker | None
 
     def close(self) -> None:
-        """End jobs and worker, and release the index."""
+        """Close the job worker, the model thread and the library."""
         if self.job_worker is not None:
             self.job_worker.close()
         self.model_thread.close()
@@ -45,13 +45,13 @@ class Loaded:
 
 
 class ServiceState:
-    """The state behind all requests; threads share it.
+    """The state that all requests share; threads may use it.
 
     Args:
-        settings: Of the service.
-        keys: Who may do what; none means that only loopback can connect.
+        settings: Settings of the service.
+        keys: API keys; without keys only loopback can connect.
         load: Opens the index and loads the models.
-        retry_s: Seconds until it is tried again; each further time twice as long.
+        retry_s: Seconds before loading is retried; doubled for each further retry.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class ServiceState:
         self._tried, self._closing = threading.Event(), threading.Event()
 
     def start(self) -> None:
-        """Load in the background; until then ``loaded`` says that it is not ready.
+        """Load in the background; until then ``loaded`` raises ``NotReadyError``.
 
-        What can change by itself, such as a server that is not up yet, is tried again and again.
+        Errors that can resolve themselves, such as a server that is not up yet, are retried.
         """
         self._thread = threading.Thread(target=self._run, name="loading", daemon=True)
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait until loading has ended once, well or not."""
+        """Wait until the first attempt to load has ended."""
         if self._thread is not None:
             self._tried.wait()
 
@@ -95,10 +95,10 @@ class ServiceState:
             self._loaded = None
 
     def loaded(self) -> Loaded:
-        """Return what was loaded.
+        """Return the loaded objects.
 
         Raises:
-            NotReadyError: If it was not, with the reason where that failed.
+            NotReadyError: If loading has not ended, or has failed; the message gives the reason.
         """
         if self._loaded is None:
             raise NotReadyError(self._failure or "the models are being loaded: ask again in a moment")
@@ -114,7 +114,7 @@ class ServiceState:
         self._tried.set()
 
     def _load_once(self) -> bool:
-        """Return False where another try may do better."""
+        """Return False if another attempt may succeed."""
         try:
             self._loaded = self._load()
         except UsageError as error:
@@ -124,7 +124,7 @@ class ServiceState:
             self._failure = str(error)
             _log.warning("the service is not ready, trying again: %s", error)
             return False
-        except Exception:  # noqa: BLE001 - the thread would end without a word, and the service never be ready
+        except Exception:  # noqa: BLE001 - the thread would end silently, and the service never be ready
             self._failure = "loading failed, see the log of the service"
             _log.exception("the service cannot start")
         else:

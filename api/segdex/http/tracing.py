@@ -1,7 +1,7 @@
-"""Spans for OpenTelemetry, where its standard variables ask for them.
+"""OpenTelemetry spans, if its standard variables request them.
 
-The spans are made here and not by its instrumentation of ASGI: that writes addresses with their queries into
-them, knows the route too late for the name, and is still a beta that changes its attributes.
+OpenTelemetry's instrumentation of ASGI is not used: it writes addresses with their queries into the spans,
+knows the route too late for the name, and is still a beta that changes its attributes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,10 +23,10 @@ _HTTP = "http/protobuf"
 
 
 class Tracing:
-    """Makes the spans of requests.
+    """Creates the spans of requests.
 
     Args:
-        provider: Where they go; no global one is set.
+        provider: Provider that receives the spans; no global provider is set.
     """
 
     def __init__(self, provider: "TracerProvider") -> None:
@@ -35,11 +35,12 @@ class Tracing:
 
     @contextmanager
     def span(self, record: RequestRecord, headers: Mapping[str, str]) -> Iterator[None]:
-        """Make the span of a request, as part of the sender's trace where ``traceparent`` names one.
+        """Create the span of a request, as part of the sender's trace if ``traceparent`` names one.
 
         Args:
-            record: Of the request; is given the trace's id at once, and must be complete when the block ends.
-            headers: Of the request.
+            record: Record of the request; gets the trace id at once, and must be complete when the block
+                ends.
+            headers: Headers of the request.
         """
         from opentelemetry.propagate import extract
         from opentelemetry.trace import SpanKind, format_trace_id
@@ -57,7 +58,7 @@ class Tracing:
                 "url.path": record.path,
                 "segdex.request_id": record.request_id,
             },
-            record_exception=False,  # the log has it, and its text may be a query's
+            record_exception=False,  # the log has it, and its message may contain a query
             set_status_on_exception=False,
         ) as span:
             record.trace_id = format_trace_id(span.get_span_context().trace_id)
@@ -67,7 +68,7 @@ class Tracing:
                 self._complete(span, record)
 
     def close(self) -> None:
-        """Send what was not sent yet; waits for a while if nobody takes it."""
+        """Send the remaining spans; waits for a while if the receiver does not answer."""
         self._provider.shutdown()
 
     def _complete(self, span: "Span", record: RequestRecord) -> None:
@@ -83,7 +84,7 @@ class Tracing:
             span.set_attribute("error.type", record.error or str(record.status))
             span.set_status(StatusCode.ERROR)
         for one in record.stages:
-            # One after the other, and the last has just ended: exact but for what lies between them.
+            # Stages run one after the other, and the last has just ended: exact except for gaps between them.
             start_ns = one.ended_ns - round(sum(one.timings_ms.values()) * 1e6)
             for stage, ms in one.timings_ms.items():
                 end_ns = start_ns + round(ms * 1e6)
@@ -93,14 +94,14 @@ class Tracing:
 
 
 def start_tracing(environment: Mapping[str, str]) -> Tracing | None:
-    """Return what makes spans and sends them away, if the variables of OpenTelemetry ask for it; else None.
+    """Return an object that creates and sends spans, if the variables of OpenTelemetry request it, or None.
 
     Args:
-        environment: ``OTEL_EXPORTER_OTLP_ENDPOINT`` and others of its specification, as of ``os.environ``;
-            the packages read more of them there themselves.
+        environment: Variables such as ``OTEL_EXPORTER_OTLP_ENDPOINT``, from ``os.environ``; the packages read
+            further variables there.
 
     Raises:
-        UsageError: If the packages are absent, or a variable asks for what they do not do.
+        UsageError: If the packages are missing, or a variable requests something that is not supported.
     """
     exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()
     if not exporter and any(environment.get(name) for name in _ENDPOINTS):
@@ -119,7 +120,7 @@ def start_tracing(environment: Mapping[str, str]) -> Tracing | None:
 
         named = OTELResourceDetector().detect().attributes
         ours = {"service.name": "segdex", "service.version": version("segdex")}
-        # what the variables say wins; `create` alone would let ours win
+        # the variables win; with `create` alone ours would win
         provider = TracerProvider(resource=Resource.create({**ours, **named}))
         provider.add_span_processor(BatchSpanProcessor(_exporter(exporter)))
     except ImportError as error:

@@ -1,1 +1,1 @@
-"""The queue of long ingests, and who carries them out."""
+"""The queue of long ingests, and the workers that run them."""

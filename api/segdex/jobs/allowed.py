@@ -7,7 +7,7 @@ from segdex_core.errors import UsageError
 
 
 def inside(path: Path, roots: Sequence[Path]) -> bool:
-    """Whether a path, with its links resolved, lies in one of the folders."""
+    """Return whether a path, with symbolic links resolved, lies inside one of the folders."""
     try:
         found = path.resolve(strict=True)
     except OSError:
@@ -16,10 +16,11 @@ def inside(path: Path, roots: Sequence[Path]) -> bool:
 
 
 def check_paths(paths: Sequence[str], roots: Sequence[Path]) -> None:
-    """Refuse paths outside the allowed folders.
+    """Raise if a path lies outside the allowed folders.
 
     Raises:
-        UsageError: If there are no folders, or a path is not in one; whether it exists is not said.
+        UsageError: If no folder is allowed, or a path is outside; the message does not reveal whether it
+            exists.
     """
     if not roots:
         raise UsageError("jobs are not allowed here: the service has no SEGDEX_JOB_ROOTS")

@@ -1,8 +1,8 @@
-"""The queue of long ingests, as those see it who ask for them: add, look, stop.
+"""The queue of long ingests: add, list and stop jobs, and claim them in a worker.
 
-Queue and records are kept by huey's storages: SQLite in one file, or Redis, each with atomic operations that
-several processes share. Its tasks and its consumer are not used: tasks travel as pickles, which whoever may
-write to the queue could use to run code, and the consumer wants the main thread, which is the web server's.
+Huey's storages keep the queue and the job records: SQLite in one file, or Redis, each with atomic operations
+that several processes share. Huey's tasks and consumer are not used: tasks are pickles, with which anyone who
+can write to the queue could run code, and the consumer needs the main thread, which the web server uses.
 """
 
 import sqlite3
@@ -24,30 +24,30 @@ _REDIS_TIMEOUT_S = 5.0
 
 
 class JobsUnavailableError(SegdexError):
-    """The queue cannot be reached."""
+    """The job queue cannot be reached."""
 
 
 def sqlite_storage(file: Path, *, index_key: str) -> BaseStorage:
-    """Return the queue of an index in a file, made if it is not there; processes of one machine share it.
+    """Return the queue of an index in a file, created if missing; processes of one machine share it.
 
     Args:
-        file: Of the queues of any number of indexes.
-        index_key: ``Settings.index_key``.
+        file: File with the queues of any number of indexes.
+        index_key: Key of the index, see ``Settings.index_key``.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     return SqliteStorage(_NAME.format(index_key), filename=str(file), strict_fifo=True)
 
 
 def redis_storage(url: str, *, index_key: str) -> BaseStorage:
-    """Return the queue of an index on a Redis server, which machines share.
+    """Return the queue of an index on a Redis server, which several machines share.
 
     Args:
         url: ``redis://[:password@]host:port/number``, or ``rediss://`` for TLS.
-        index_key: ``Settings.index_key``.
+        index_key: Key of the index, see ``Settings.index_key``.
 
     Raises:
-        UsageError: If the package is not installed, or the address is none.
-        JobsUnavailableError: If no server answers.
+        UsageError: If the package is not installed, or the address is invalid.
+        JobsUnavailableError: If the server does not answer.
     """
     try:
         import redis
@@ -57,7 +57,7 @@ def redis_storage(url: str, *, index_key: str) -> BaseStorage:
         pool = redis.ConnectionPool.from_url(
             url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
         )
-    except ValueError as error:  # its text may show the password
+    except ValueError as error:  # the message of the error may show the password
         raise UsageError("SEGDEX_JOBS_REDIS must be redis://[:password@]host:port/number") from error
     storage = RedisStorage(_NAME.format(index_key), blocking=False, connection_pool=pool)
     try:
@@ -68,15 +68,14 @@ def redis_storage(url: str, *, index_key: str) -> BaseStorage:
 
 
 class Jobs:
-    """The queue; threads and processes may share it.
+    """The job queue; threads and processes may share it.
 
-    A job is carried out by whoever claims it first, see ``claim``.
+    The caller who claims a job first runs it, see ``claim``. Every method raises ``JobsUnavailableError`` if
+    the storage does not answer.
 
     Args:
-        storage: Where it is kept.
-        kept: Jobs that are listed; older ones that ended are forgotten.
-
-    All raise ``JobsUnavailableError`` where that does not answer.
+        storage: Storage of the queue.
+        kept: Number of jobs that are listed; older jobs that have ended are deleted.
     """
 
     def __init__(self, storage: BaseStorage, *, kept: int = KEPT_JOBS) -> None:
@@ -84,11 +83,11 @@ class Jobs:
         self._errors = _errors_of(storage)
 
     def close(self) -> None:
-        """Release the storage."""
+        """Close the storage."""
         self._storage.close()
 
     def add(self, paths: Sequence[str], *, tags: Sequence[str] = (), redo_outdated: bool = False) -> Job:
-        """Put a job into the queue."""
+        """Add a job to the queue."""
         job = Job(
             id=uuid4().hex,
             paths=list(paths),
@@ -111,12 +110,12 @@ class Jobs:
         return jobs[: self._kept]
 
     def get(self, job_id: str) -> Job | None:
-        """Return a job."""
+        """Return a job; None if it is not kept."""
         value = self._ask("peek_data", _JOB + job_id)
         return None if value is EmptyData else Job.model_validate_json(_text(value))
 
     def stop(self, job_id: str) -> Job | None:
-        """Stop a job after the file that is being written; what was finished is kept."""
+        """Stop a job after the file that is being written; finished files are kept."""
         job = self.get(job_id)
         if job is None or job.status in ENDED:
             return job
@@ -128,13 +127,13 @@ class Jobs:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
+        """Number of jobs that wait."""
         return int(self._ask("queue_size"))
 
-    # What workers need beside that.
+    # For workers.
 
     def take(self) -> Job | None:
-        """Return the next job, which is the caller's alone; None if none waits."""
+        """Claim the next job and return it; None if no job waits."""
         while (message := self._ask("dequeue")) is not None:
             job = self.get(_text(message))
             if job is not None and job.status == "waiting" and self.claim(job):
@@ -142,33 +141,33 @@ class Jobs:
         return None
 
     def put(self, job_id: str) -> None:
-        """Say that a job waits; saying it twice does no harm."""
+        """Add the id of a waiting job to the queue; adding it twice is harmless."""
         self._ask("enqueue", job_id.encode())
 
     def claim(self, job: Job) -> bool:
-        """Whether the caller is the first who wants this attempt of a job."""
+        """Return whether the caller is the first to claim this attempt of a job."""
         return bool(self._ask("put_if_empty", f"{_CLAIM}{job.id}:{job.attempt}", b"1"))
 
     def begin_anew(self, job: Job) -> None:
-        """Let a job wait again whose worker ended; only one of several callers succeeds."""
+        """Requeue a job whose worker ended; only one of several callers succeeds."""
         if self._ask("put_if_empty", f"{_ANEW}{job.id}:{job.attempt}", b"1"):
             self.save(job.anew())
             self.put(job.id)
 
     def save(self, job: Job) -> None:
-        """Keep a job as it is now."""
+        """Store the current state of a job."""
         self._ask("put_data", _JOB + job.id, job.model_dump_json().encode())
 
     def is_stopped(self, job_id: str) -> bool:
-        """Whether somebody wants a job to stop."""
+        """Return whether a job was asked to stop."""
         return bool(self._ask("has_data_for_key", _STOP + job_id))
 
     def beat(self, job_id: str) -> None:
-        """Say that a job's worker lives."""
+        """Store a heartbeat of a job's worker."""
         self._ask("put_data", _BEAT + job_id, uuid4().bytes)
 
     def last_beat(self, job_id: str) -> bytes:
-        """Return something that differs after each beat."""
+        """Return a value that differs after each heartbeat."""
         value = self._ask("peek_data", _BEAT + job_id)
         return b"" if value is EmptyData else bytes(value)
 

@@ -1,4 +1,4 @@
-"""What carries out a job: an ingest below the allowed folders."""
+"""The function that runs a job: an ingest of files inside the allowed folders."""
 
 from dataclasses import replace
 
@@ -11,16 +11,16 @@ from segdex_core.wire.jobs import Job
 
 
 def job_runner(library: Library) -> Run:
-    """Return what carries out an ingest: as ``Library.ingest``, below the allowed folders and of uploads.
+    """Return a function that ingests the files of a job inside the allowed folders and the upload folder.
 
     Args:
-        library: What to fill.
+        library: Library to fill.
     """
     settings = library.settings
     roots = settings.job_roots if settings.uploads is None else (*settings.job_roots, settings.uploads)
 
     def run(job: Job, progress: Progress) -> None:
-        check_paths(job.paths, roots)  # the folders may have changed since it was asked for
+        check_paths(job.paths, roots)  # the allowed folders may have changed since the job was added
         listing = library.source.list(job.paths)
         uris = tuple(uri for uri in listing.uris if inside(uri_to_path(uri), roots))
         progress.found(len(uris), left_out=len(listing.uris) - len(uris))

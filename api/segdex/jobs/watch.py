@@ -11,11 +11,11 @@ LOOK_EVERY_S = 0.5
 def looks_at(
     look: Callable[[], Job | None], *, rest: Callable[[float], None] = time.sleep
 ) -> Iterator[Job | None]:
-    """Look at a job again and again until it ends or is forgotten; yield it where it has changed, else None.
+    """Poll a job until it ends or is no longer kept; yield the job if it has changed, otherwise None.
 
     Args:
-        look: Returns the job as it is now, None where it was forgotten.
-        rest: Waits so many seconds.
+        look: Returns the current state of the job, or None if it is no longer kept.
+        rest: Sleeps for a number of seconds.
     """
     last: Job | None = None
     while (job := look()) is not None:

@@ -1,4 +1,4 @@
-"""Carries jobs out, one at a time, and goes on with those whose worker ended."""
+"""Runs jobs, one at a time, and resumes jobs whose worker ended."""
 
 import logging
 import os
@@ -19,19 +19,19 @@ _SAVE_EVERY_S = 0.5
 _LOOK_EVERY_S = 2.0
 
 STALE_S = 15.0
-"""A running job without a beat for so long has lost its worker: those beat every two seconds."""
+"""Seconds without a heartbeat after which a job has lost its worker; workers send one every 2 s."""
 
 MAX_ATTEMPTS = 10
-"""A job that takes its workers down with it, memory say, is not begun for ever."""
+"""Maximum number of attempts of a job that ends its workers, for example because memory runs out."""
 
 _NICENESS = 10
-"""Of the threads of a job inside the service: Linux weighs them 110 to 1,024, so that searches go first."""
+"""Niceness of job threads in the service: Linux weighs them 110 instead of 1,024; searches go first."""
 
 _log = logging.getLogger(__name__)
 
 
 class Progress:
-    """What a running job reports to; raises KeyboardInterrupt in the job when it is to stop."""
+    """Progress of a running job; raises KeyboardInterrupt in the job when it has to stop."""
 
     def __init__(self, job: Job, save: Callable[[Job], None], stopping: Callable[[], bool]) -> None:
         self.job = job
@@ -40,14 +40,14 @@ class Progress:
         self._saved_s = 0.0
 
     def found(self, total: int, *, left_out: int = 0) -> None:
-        """Say how many files there are."""
+        """Set the number of files."""
         detail = f"{left_out:,} files lie outside the allowed folders and were left out" if left_out else ""
         self.job = self.job.model_copy(update={"total": total, "detail": detail})
         self._save(self.job)
         self._check()
 
     def on_file(self, outcome: IngestedFile) -> None:
-        """Say what became of a file."""
+        """Add the outcome of a file."""
         self._counts[outcome.outcome] += 1
         done, started_s = self.job.done + 1, self.job.started_s or time.time()
         rate = done / max(time.time() - started_s, 1e-3)
@@ -73,18 +73,18 @@ class Progress:
 
 
 Run = Callable[[Job, Progress], None]
-"""Carries a job out."""
+"""Function that runs a job."""
 
 
 class JobWorker:
-    """A thread that carries out what waits in a queue.
+    """A thread that runs the jobs of a queue.
 
     Args:
-        jobs: The queue.
-        run: Carries a job out.
-        stale_s: Seconds without a sign of life after which a job is begun anew.
-        nicely: Whether its threads leave the cores to others that want them (Linux).
-        now_s: Seconds of the clock that says how long a beat is ago.
+        jobs: Job queue.
+        run: Runs a job.
+        stale_s: Seconds without a heartbeat after which a job is started again.
+        nicely: Whether its threads run at a lower priority (Linux).
+        now_s: Returns the seconds of the clock that measures the age of a heartbeat.
     """
 
     def __init__(
@@ -98,28 +98,28 @@ class JobWorker:
     ) -> None:
         self._jobs, self._run, self._now_s = jobs, run, now_s
         self._stale_s, self._nicely = stale_s, nicely
-        self.outcomes: Counter[str] = Counter()  # of this process, for the figures
+        self.outcomes: Counter[str] = Counter()  # of this process, for the metrics
         self._closing = threading.Event()
-        self._seen: dict[str, tuple[bytes, float]] = {}  # last beat of a job and when it was new
+        self._seen: dict[str, tuple[bytes, float]] = {}  # last heartbeat of a job, and when it was first seen
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def start(self) -> None:
-        """Begin with what waits."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Let it end after the file that is being written; the job waits for the next worker."""
+        """End the thread after the file that is being written; the job waits for the next worker."""
         self._closing.set()
 
     def close(self) -> None:
-        """Stop, and wait until the thread has ended."""
+        """Stop the thread, and wait until it has ended."""
         self.stop()
         if self._thread.is_alive():
             self._thread.join()
 
     def _work(self) -> None:
-        if self._nicely and sys.platform == "linux":  # elsewhere it is the whole process's
-            # threads that this one starts, torch's among them, inherit it
+        if self._nicely and sys.platform == "linux":  # elsewhere it applies to the whole process
+            # threads that this thread starts, such as torch's, inherit it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         looked_s = 0.0
         while not self._closing.is_set():
@@ -131,18 +131,18 @@ class JobWorker:
                 if self._now_s() - looked_s > min(_LOOK_EVERY_S, self._stale_s / 2):
                     looked_s = self._now_s()
                     self._take_back()
-            except Exception:  # noqa: BLE001 - a queue that is away for a while must not end the thread
+            except Exception:  # noqa: BLE001 - a failure of the queue must not end the thread
                 _log.exception("the queue of jobs cannot be read; trying again")
                 self._closing.wait(_LOOK_EVERY_S)
             self._closing.wait(_POLL_S)
 
     def _take_back(self) -> None:
-        """Let jobs wait again whose worker is gone, and those whose message got lost with it."""
+        """Requeue jobs whose worker is gone or whose queue message was lost."""
         found: dict[str, tuple[bytes, float]] = {}
         for job in self._jobs.all():
             if job.status in ENDED:
                 continue
-            looked_s = self._now_s()  # a beat while this thread is kept waiting must not look old
+            looked_s = self._now_s()  # read first: a delay here must not make a heartbeat look old
             beat = self._jobs.last_beat(job.id) + job.status.encode() + str(job.attempt).encode()
             seen, since_s = self._seen.get(job.id, (None, 0.0))
             found[job.id] = (beat, since_s if seen == beat else self._now_s())
@@ -184,11 +184,11 @@ class JobWorker:
         except KeyboardInterrupt:
             status = "stopped"
         except JobsUnavailableError:
-            raise  # the queue is away, and nothing is wrong with the job: it is begun anew
+            raise  # the queue failed, not the job: the job is started again
         except SegdexError as error:
             status = "failed"
             progress.job = progress.job.model_copy(update={"detail": str(error)})
-        except Exception:  # noqa: BLE001 - a job must not end the thread of all jobs
+        except Exception:  # noqa: BLE001 - a failed job must not end the thread
             status = "failed"
             detail = "a bug of segdex, see the log of the service"
             progress.job = progress.job.model_copy(update={"detail": detail})
@@ -205,5 +205,5 @@ class JobWorker:
         while not ended.wait(min(_LOOK_EVERY_S, self._stale_s / 4)):
             try:
                 self._jobs.beat(job_id)
-            except Exception:  # noqa: BLE001 - the next beat may arrive
+            except Exception:  # noqa: BLE001 - the next heartbeat may succeed
                 _log.warning("job %s could not say that it lives", job_id, exc_info=True)

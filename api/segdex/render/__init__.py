@@ -1,1 +1,1 @@
-"""Masks, cut-outs and sheets as pictures; records as answers."""
+"""Masks, cut-outs and contact sheets as images, and the conversion to JSON records."""

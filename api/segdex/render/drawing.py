@@ -1,4 +1,4 @@
-"""Masks drawn on pictures, cut-outs, and contact sheets of hits: pure functions on arrays."""
+"""Masks drawn on images, cut-outs, and contact sheets of hits: pure functions on arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 
 HIGHLIGHT: Colour = (255, 196, 0)
-"""Amber: far from skin, sky and leaves, and from the background of the sheet."""
+"""Amber, which is unlike skin, sky, leaves and the background of the sheet."""
 
 _POINT_ON: Colour = (46, 204, 113)
 _POINT_OFF: Colour = (231, 76, 60)
@@ -28,19 +28,19 @@ _BRIGHT: Colour = (240, 241, 243)
 _DIM: Colour = (154, 160, 170)
 
 _MARGIN_PX, _GAP_PX, _CARD_RADIUS_PX = 32, 16, 6
-_TITLE_PX, _HEADING_PX, _CAPTION_PX = 28, 22, 14  # sizes of text; a line takes 1.5 times as much
-_MAX_TEXT = 400  # characters looked at, so that fitting a line of 10,000 takes no time
-_SMOOTH = 2  # tiles are drawn this much larger and reduced, which smooths their outlines
+_TITLE_PX, _HEADING_PX, _CAPTION_PX = 28, 22, 14  # text sizes; a line is 1.5 times as high
+_MAX_TEXT = 400  # characters; a longer text is cut before it is fitted, which would be slow
+_SMOOTH = 2  # tiles are drawn larger by this factor and reduced, which smooths outlines
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tile:
-    """One picture of a contact sheet.
+    """One image of a contact sheet.
 
     Attributes:
-        image: The picture at any size.
-        mask: What to show in it, of the same shape but at any size; None shows the picture as it is.
-        caption: Lines beneath the picture; the first is brighter. What does not fit is cut off.
+        image: Image of any size.
+        mask: Mask to show, with the aspect ratio of the image but any size; None shows the image alone.
+        caption: Lines below the image; the first line is brighter. Lines that are too long are cut off.
     """
 
     image: RGBImage
@@ -64,46 +64,46 @@ def draw_mask(
     alpha: float = 0.35,
     outline_px: int = 2,
 ) -> RGBImage:
-    """Return a copy of the picture with the mask tinted and its edge drawn inside it.
+    """Return a copy of the image with the mask tinted and its edge drawn inside it.
 
-    Pixels outside the mask stay as they are.
+    Pixels outside the mask do not change.
 
     Args:
         image: (H, W, 3) uint8.
         mask: (H, W) bool.
-        colour: Of the tint and the outline.
-        alpha: Share of the colour in the tint, 0 to 1.
-        outline_px: Width of the outline, 0 for none.
+        colour: Color of the tint and the outline.
+        alpha: Share of the color in the tint, 0 to 1.
+        outline_px: Width of the outline in pixels; 0 for no outline.
 
     Raises:
-        ValueError: If picture and mask differ in size.
+        ValueError: If image and mask differ in size.
     """
     if image.shape[:2] != mask.shape:
         raise ValueError(f"a mask of {mask.shape} does not fit a picture of {image.shape[:2]}")
     drawn = image.copy()
     drawn[mask] = np.round(image[mask] * (1 - alpha) + np.asarray(colour) * alpha).astype(np.uint8)
     if outline_px:
-        # Padded, so that the outline also runs along the edge of the picture.
+        # Padded, so that the outline also runs along the edge of the image.
         depth_px = _depth_px(np.pad(mask, 1))[1:-1, 1:-1]
         drawn[mask & (depth_px <= outline_px)] = colour
     return drawn
 
 
 def _depth_px(mask: BoolMask) -> npt.NDArray[np.float64]:
-    """Return how far each pixel of a mask is from its edge, 0 outside."""
-    from scipy import ndimage  # a third of a second, which a search that draws nothing would pay
+    """Return the distance of each mask pixel from the edge of the mask in pixels; 0 outside."""
+    from scipy import ndimage  # its import takes 0.3 s, which a search without drawing would pay
 
     depth_px: npt.NDArray[np.float64] = ndimage.distance_transform_edt(mask)
     return depth_px
 
 
 def draw_heat(image: RGBImage, values: npt.NDArray[np.float32], window: BoxXYXY) -> RGBImage:
-    """Return a copy of the picture with values laid over a part of it, from dark to the colour of hits.
+    """Return a copy of the image with values drawn over a part of it, from dark to the highlight color.
 
     Args:
         image: (H, W, 3) uint8.
-        values: (h, w) float32, one for each cell of the part; the lowest is dark, the highest bright.
-        window: The part, in pixels.
+        values: (h, w) float32, one value for each cell of the part; the lowest is dark, the highest bright.
+        window: Part of the image, in pixels.
     """
     drawn = (image * 0.35).astype(np.uint8)
     low, high = float(values.min()), float(values.max())
@@ -123,7 +123,7 @@ def draw_prompt(
     labels: Sequence[int],
     box_xyxy: tuple[float, float, float, float] | None,
 ) -> RGBImage:
-    """Return a copy of the picture with a box, points on the object (green) and off it (red)."""
+    """Return a copy of the image with a box, and points on the object (green) and off the object (red)."""
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
     radius = max(max(image.shape[:2]) // 80, 3)
@@ -136,17 +136,17 @@ def draw_prompt(
 
 
 def mask_png(mask: BoolMask) -> bytes:
-    """Return the mask as a PNG of 1 bit a pixel; white is the object."""
+    """Return the mask as a PNG with 1 bit per pixel; white is the object."""
     return _png(Image.fromarray(mask))
 
 
 def png_of(image: Image.Image | RGBImage) -> bytes:
-    """Return a picture as PNG."""
+    """Return an image as PNG."""
     return _png(image if isinstance(image, Image.Image) else Image.fromarray(image))
 
 
 def jpeg_of(pixels: RGBImage, max_px: int) -> bytes:
-    """Return a picture as JPEG, made smaller until no side is longer than ``max_px``."""
+    """Return an image as JPEG, reduced until no side is longer than ``max_px``."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((max_px, max_px), Image.Resampling.LANCZOS)
     buffer = BytesIO()
@@ -160,16 +160,16 @@ _JPEG_QUALITY = 88
 def contact_sheet(
     rows: Sequence[SheetRow], *, title: str, columns: int = 5, tile_px: int = 256
 ) -> Image.Image:
-    """Return one picture with a block for each row: its heading, and its tiles in lines of ``columns``.
+    """Return a contact sheet with a block for each row: a heading, and tiles in lines of ``columns``.
 
-    All tiles have one size, 4 to 3, into which the pictures are fitted whole. In a tile with a mask the
-    rest of the picture is darkened. Characters that Pillow's own font lacks show as boxes.
+    All tiles have an aspect ratio of 4:3, and show images whole. In a tile with a mask the rest of the image
+    is darkened. Characters that Pillow's own font lacks show as boxes.
 
     Args:
-        rows: In order from top to bottom.
-        title: Above everything; empty for none.
-        columns: Tiles side by side, at least 1.
-        tile_px: Width of a tile, at least 64.
+        rows: Rows from top to bottom.
+        title: Title of the sheet; empty for none.
+        columns: Number of tiles side by side, at least 1.
+        tile_px: Width of a tile in pixels, at least 64.
 
     Raises:
         ValueError: If ``columns`` or ``tile_px`` is too small.
@@ -216,7 +216,7 @@ class _Layout:
         self.size_wh = (self.inner_px + 2 * _MARGIN_PX, height_px - (_GAP_PX if rows else 0))
 
     def tiles_px(self, row: SheetRow) -> int:
-        """Return the height of the tiles of a row, or of the words in their place."""
+        """Return the height of the tiles of a row, or of the text in their place."""
         lines = -(-len(row.tiles) // self.columns)
         return lines * self.tile_line_px or _line_px(_CAPTION_PX)
 
@@ -267,11 +267,11 @@ def _text(
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, *, width_px: int) -> str:
-    """Return as much of a text as fits on a line, with an ellipsis where something is left out."""
+    """Return the part of a text that fits on a line, with an ellipsis if it is cut."""
     shown = "".join(c if c.isprintable() else " " for c in text[: _MAX_TEXT + 1])
     if len(text) <= _MAX_TEXT and font.getlength(shown) <= width_px:
         return shown
-    low, high = 0, len(shown)  # the longest start that fits is found by halving
+    low, high = 0, len(shown)  # binary search for the longest start that fits
     while low < high:
         middle = (low + high + 1) // 2
         if font.getlength(shown[:middle] + "…") <= width_px:

@@ -1,4 +1,4 @@
-"""Records in the form of answers."""
+"""Conversion of records to JSON records."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 def hit_out(
     hit: "SearchHit", *, rank: int, terms: Mapping[UUID, list[TermScore]] = MappingProxyType({})
 ) -> HitOut:
-    """Return a picture with its matching segments as answers show it.
+    """Return an image with its matching segments as a JSON record.
 
     Args:
-        hit: The picture.
-        rank: Its place in the answer, from 1.
-        terms: What each term alone scores, by segment, where that is explained.
+        hit: Image with its matching segments.
+        rank: Rank of the image in the answer, from 1.
+        terms: Score of each term by segment, if the query asks for explanations.
     """
     return HitOut(
         rank=rank,
@@ -51,7 +51,7 @@ def hit_out(
 
 
 def image_out(image: ImageRecord) -> ImageOut:
-    """Return what a user may want to know of a picture."""
+    """Return an image as a JSON record."""
     return ImageOut(
         id=image.image_id,
         path=display_path(image.files[0].uri),
@@ -66,7 +66,7 @@ def image_out(image: ImageRecord) -> ImageOut:
 
 
 def segment_out(record: SegmentRecord) -> SegmentOut:
-    """Return a segment with its mask as COCO run-length code."""
+    """Return a segment as a JSON record, with its mask in COCO's run-length encoding."""
     return SegmentOut(**_segment_values(record))
 
 
@@ -88,12 +88,12 @@ def _segment_values(record: SegmentRecord) -> dict[str, Any]:
 
 
 def rle_out(mask: MaskRLE) -> Rle:
-    """Return a mask as answers show it."""
+    """Return a mask as a JSON record."""
     return Rle(size=mask.size_hw, counts=mask.counts)
 
 
 def refinement_out(refined: "Refinement") -> RefinementOut:
-    """Return what became of a hit, with the new mask whatever the gate said."""
+    """Return a refinement as a JSON record, with the new mask whatever the gate decided."""
     mask, decision = refined.proposal.mask, refined.decision
     return RefinementOut(
         segment_id=refined.segment_id,
@@ -112,7 +112,7 @@ def refinement_out(refined: "Refinement") -> RefinementOut:
 
 
 def ingested_out(outcome: FileOutcome, image_id: UUID) -> Ingested:
-    """Return what became of an upload."""
+    """Return the outcome of an upload as a JSON record."""
     failed = outcome.outcome in FAILED
     return Ingested(
         outcome=outcome.outcome.value,
@@ -123,11 +123,11 @@ def ingested_out(outcome: FileOutcome, image_id: UUID) -> Ingested:
 
 
 def read_picture(image: ImageRecord, *, source: Source, max_pixels: int) -> RGBImage:
-    """Return the pixels of a stored picture from the first of its files that still holds it.
+    """Return the pixels of a stored image, from the first of its files that exists and has the stored size.
 
     Raises:
-        ImageGoneError: If none is there, or their size is not the stored one.
-        ImageError: If one cannot be read.
+        ImageGoneError: If no file exists, or none has the stored size.
+        ImageError: If a file cannot be read.
     """
     for file in image.files:
         if source.exists(file.uri):

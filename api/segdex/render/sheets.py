@@ -1,4 +1,4 @@
-"""Answers and refinements as contact sheets."""
+"""Contact sheets of answers and refinements."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +17,13 @@ TILES_PER_ROW = 5
 
 
 def answer_row(heading: str, hits: Sequence[Hit]) -> SheetRow:
-    """Return the best hits of an answer as tiles; a hit whose file is gone is a grey one."""
+    """Return the best hits of an answer as tiles; the tile of a hit whose file is missing is gray."""
     best = in_order(hits)[:TILES_PER_ROW]
     return SheetRow(heading=heading, tiles=[_tile(hit, rank=rank) for rank, hit in enumerate(best, 1)])
 
 
 def save_rows(path: Path, rows: Sequence[SheetRow], *, title: str) -> None:
-    """Write a contact sheet as PNG.
+    """Write a contact sheet to a PNG file.
 
     Raises:
         UsageError: If the file cannot be written.
@@ -32,7 +32,7 @@ def save_rows(path: Path, rows: Sequence[SheetRow], *, title: str) -> None:
 
 
 def save_explanation(path: Path, explained: Sequence[tuple[Hit, Refinement]], *, title: str) -> None:
-    """Write a picture of how each refinement came about: stored mask, map, prompt and new mask.
+    """Draw stored mask, relevance map, prompt and new mask of each refinement to a PNG file.
 
     Raises:
         UsageError: If the file cannot be written.

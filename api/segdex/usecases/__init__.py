@@ -1,1 +1,1 @@
-"""The use cases, once: functions over ports that ``Library`` and, through it, every surface calls."""
+"""Use cases: functions over ports, which every interface calls through ``Library``."""

@@ -1,4 +1,4 @@
-"""Cursors: where the next page of a question starts, without anything that the service has to remember."""
+"""Cursors: where the next page of a query starts; the service stores nothing for them."""
 
 import base64
 import binascii
@@ -11,12 +11,12 @@ _DIGEST_BYTES = 12
 
 
 def make_cursor(offset: int, limit: int, asked: str) -> str | None:
-    """Return the cursor of the page after one, None where no question may reach further.
+    """Return the cursor of the next page; None if the query cannot page further.
 
     Args:
-        offset: How many pictures came before that page.
-        limit: How many were on it.
-        asked: All that tells the question from others.
+        offset: Number of images before the current page.
+        limit: Number of images on the current page.
+        asked: Text that identifies the query.
     """
     after = offset + limit
     if after >= MAX_LIMIT:
@@ -25,10 +25,10 @@ def make_cursor(offset: int, limit: int, asked: str) -> str | None:
 
 
 def read_cursor(cursor: str | None, asked: str) -> int:
-    """Return how many pictures come before the page; 0 without a cursor.
+    """Return the number of images before a page; 0 without a cursor.
 
     Raises:
-        QueryError: If it is none of ours, or of another question.
+        QueryError: If the cursor is invalid, or belongs to another query.
     """
     if cursor is None:
         return 0

@@ -1,4 +1,4 @@
-"""Pictures and segments of the index by id, and the pixels of pictures."""
+"""Images and segments of the index by id, and the pixels of images."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -12,12 +12,12 @@ from segdex_search.answer import require_filled
 
 
 class ImageReader:
-    """Finds what the index holds by id, and reads the files of its pictures.
+    """Looks up images and segments by id, and reads the files of images.
 
     Args:
-        index: Whom to ask.
-        source: Where pictures lie.
-        max_pixels: Larger pictures are refused.
+        index: Index to read.
+        source: Source of the image files.
+        max_pixels: Images with more pixels are refused.
     """
 
     def __init__(self, index: IndexReader, source: Source, *, max_pixels: int) -> None:
@@ -26,10 +26,10 @@ class ImageReader:
         self._max_pixels = max_pixels
 
     def image(self, image_id: UUID) -> ImageRecord:
-        """Return a picture of the index.
+        """Return an image of the index.
 
         Raises:
-            NotFoundError: If it is not there.
+            NotFoundError: If the image is not in the index.
         """
         found = self._index.get_images([image_id])
         if not found:
@@ -38,10 +38,10 @@ class ImageReader:
         return found[0]
 
     def segments_with_images(self, segment_ids: Sequence[UUID]) -> list[tuple[SegmentRecord, ImageRecord]]:
-        """Return segments and their pictures, in the order of the ids, by two requests to the index.
+        """Return segments and their images, in the order of the ids, with two requests to the index.
 
         Raises:
-            NotFoundError: If one of them is not there.
+            NotFoundError: If a segment is not in the index, or the ingest of its image is not finished.
         """
         segments = {record.segment_id: record for record in self._index.get_segments(segment_ids)}
         for segment_id in segment_ids:
@@ -60,19 +60,19 @@ class ImageReader:
         return [(record, images[record.image_id]) for record in found]
 
     def segments_of(self, image: ImageRecord) -> Sequence[SegmentRecord]:
-        """Return all segments of a picture, the largest first."""
+        """Return all segments of an image, largest first."""
         found = self._index.scroll_segments(SegmentFilter(image_ids=(image.image_id,)))
         return sorted(found, key=lambda one: (-one.area_px, one.segment_id))
 
     def pixels(self, image_id: UUID) -> RGBImage:
-        """Return the pixels of a picture, (H, W, 3) uint8, upright.
+        """Return the pixels of an image, (H, W, 3) uint8, upright.
 
         Raises:
-            NotFoundError: If the picture is not in the index.
-            ImageGoneError: If its file is gone or has changed.
+            NotFoundError: If the image is not in the index.
+            ImageGoneError: If the file is missing or has changed.
         """
         return self.pixels_of(self.image(image_id))
 
     def pixels_of(self, image: ImageRecord) -> RGBImage:
-        """Return the pixels of a stored picture; see ``pixels``."""
+        """Return the pixels of an image record; see ``pixels``."""
         return read_picture(image, source=self._source, max_pixels=self._max_pixels)

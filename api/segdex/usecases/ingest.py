@@ -1,4 +1,4 @@
-"""Ingest what places name: list, plan, ask before pictures are segmented again, segment, write."""
+"""Ingest files: list, plan, confirm that images are segmented again, segment, write."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,19 +22,20 @@ from segdex_ingest.report import ANALYSED, FileOutcome, IngestReport
 from segdex_ingest.run import IngestOptions, ingest_into, rehearse
 
 GRAPH_FROM_SEGMENTS = 50_000
-"""An embedded index compares fewer one by one fast enough: 100,000 vectors of 512 take 25 to 36 ms."""
+"""Number of segments from which a search graph is built. An embedded index compares fewer segments one by one
+fast enough: 100,000 vectors of 512 numbers take 25 to 36 ms."""
 
 
 def generator_of(choices: MaskChoices, quality: str) -> GeneratorSettings:
     """Return the settings of the mask generator.
 
     Raises:
-        ArgumentError: If a value is out of range.
+        ArgumentError: If a value is not allowed.
     """
     if choices.select not in ("ranked", "meta"):
         raise ArgumentError("select", f"must be ranked or meta, but got {choices.select!r}")
     try:
-        settings = preset(quality)  # type: ignore[arg-type] # it says itself what is allowed
+        settings = preset(quality)  # type: ignore[arg-type] # preset checks it
         settings = meta_settings() if choices.select == "meta" else settings
         return replace(
             settings,
@@ -53,30 +54,30 @@ def _given(value: int | None, default: int) -> int:
 
 @runtime_checkable
 class Remembers(Protocol):
-    """Recipes of which something is known before their models are loaded."""
+    """Recipes with cached values that are known before their models are loaded."""
 
     def remembered(self) -> str | None:
-        """Return ``Recipe.fingerprint`` where it is known without loading the models, else None."""
+        """Return ``Recipe.fingerprint`` if it is known without loading the models, otherwise None."""
         ...
 
     def image_s(self) -> float | None:
-        """Return wall seconds a picture; None where that is not known."""
+        """Return the wall seconds per image; None if unknown."""
         ...
 
     def note_rate(self, image_s: float) -> None:
-        """Remember wall seconds a picture."""
+        """Store the wall seconds per image."""
         ...
 
 
 def require_outside(index: str, listing: Listing) -> None:
-    """Raise if an embedded index lies among the files that are to be ingested.
+    """Raise if files to ingest lie inside an embedded index.
 
     Args:
-        index: Where it is, as ``Settings.index``.
-        listing: The files.
+        index: Location of the index, as in ``Settings.index``.
+        listing: Files to ingest.
 
     Raises:
-        UsageError: With what to change.
+        UsageError: If a file lies inside the index; the message says what to change.
     """
     if not index.startswith("edge:"):
         return
@@ -105,8 +106,8 @@ def ingest_listing(
     """Bring an index up to date with the files of a listing.
 
     Raises:
-        UsageError: If pictures would be segmented again and nobody agreed to that.
-        KeyboardInterrupt: If somebody was asked and did not agree.
+        UsageError: If images would be segmented again without permission.
+        KeyboardInterrupt: If the user declined to segment images again.
     """
     rates = recipes if isinstance(recipes, Remembers) else None
 
@@ -147,9 +148,9 @@ def build_graph(index: SegmentIndex, report: IngestReport, progress: IngestProgr
     """Build the search graph of an index that an ingest made large; all threads of the process wait for it.
 
     Args:
-        index: What was filled.
-        report: Of the ingest.
-        progress: Whom to tell.
+        index: Index that was filled.
+        report: Report of the ingest.
+        progress: Callbacks that report the progress.
     """
     if report.segments and not report.interrupted and index.counts().segments >= GRAPH_FROM_SEGMENTS:
         with _noted("building the search graph", progress.on_note):
@@ -165,15 +166,15 @@ def rehearse_listing(
     recipes: Callable[[SegmentIndex], RecipeSource],
     progress: IngestProgress,
 ) -> IngestReport:
-    """Say what an ingest would do; loads no model and writes nothing.
+    """Return what an ingest would do; no model is loaded and nothing is written.
 
     Args:
-        listing: The files.
+        listing: Files to ingest.
         options: Limits and tags.
-        source: Where they lie.
-        index: What they would go into; it need not be there.
-        recipes: Returns the recipe for the index.
-        progress: Whom to tell.
+        source: Source of the files.
+        index: Index that would be filled; it need not exist.
+        recipes: Returns the recipe for an index.
+        progress: Callbacks that report the progress.
     """
     known: str | None = None
     try:
@@ -184,7 +185,7 @@ def rehearse_listing(
         records = list(found.scroll_images())
         chosen = recipes(found)
         known = chosen.remembered() if isinstance(chosen, Remembers) else None
-    # where it is not remembered, the recipe of the last picture stands for it
+    # without a cached fingerprint, the recipe of the last record is assumed
     recipe = known or (records[-1].recipe if records else "")
     ledger = Ledger(records)
     plan = plan_ingest(listing.uris, source=source, ledger=ledger, recipe=recipe)
@@ -200,14 +201,14 @@ def rehearse_listing(
 
 
 def quality_of(index: IndexReader) -> Quality:
-    """Return the quality of the masks that fill an index, ``balanced`` where it is not known."""
+    """Return the quality of the masks in an index, or ``balanced`` if it is unknown."""
     found = index.fingerprint()
     known = None if found is None else found.quality
     return next((quality for quality in get_args(Quality) if quality == known), "balanced")
 
 
 class _NotedRecipes:
-    """Recipes that say so while their models are loaded."""
+    """Recipes that report when their models are being loaded."""
 
     def __init__(self, recipes: RecipeSource, on_note: Callable[[str], None]) -> None:
         self._recipes = recipes
@@ -215,7 +216,7 @@ class _NotedRecipes:
 
     def fingerprint(self) -> str:
         """See ``RecipeSource``."""
-        with _noted("loading the models", self._on_note):  # where it is not remembered
+        with _noted("loading the models", self._on_note):  # unless it is cached
             return self._recipes.fingerprint()
 
     def load(self) -> Recipe:

@@ -1,4 +1,4 @@
-"""Models that are loaded when they are first used."""
+"""Models that are loaded on first use."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,15 +21,15 @@ T = TypeVar("T")
 
 
 class LazyModels:
-    """Models that are loaded on first use; see ``Models``. One call runs at a time, in the caller's thread.
+    """Models that are loaded on first use; see ``Models``. ``run`` executes one call at a time.
 
     Args:
-        settings: Which models.
-        parts: What loads them.
+        settings: Settings that choose the models.
+        parts: Functions that load the models.
         choose_profile: Returns the profile; called when the first model is needed.
-        remember: Returns a recipe that loads its models by the function that is handed in, and remembers its
-            fingerprint between processes.
-        analysis_threads: Returns the threads of an ingest; called when one begins.
+        remember: Returns a recipe that loads its models with the given function, and caches its fingerprint
+            between processes.
+        analysis_threads: Returns the number of threads for an ingest; called when an ingest starts.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class LazyModels:
         return self._analysis_threads()
 
     def recipes(self, generator: GeneratorSettings) -> RecipeSource:
-        """See ``Models``; the models are loaded when a picture has to be analysed."""
+        """See ``Models``; the models are loaded when an image has to be analyzed."""
 
         def load() -> Recipe:
             return self._parts.make_recipe(self._settings, self.segmenter, self.embedder, generator)
@@ -105,12 +105,12 @@ class LazyModels:
 
 
 class _Once(Generic[T]):
-    """What is made when it is first asked for.
+    """A value that is made on first use.
 
     Args:
-        make: Makes it; it may ask for others with the same lock.
-        lock: Held meanwhile. One for all that need each other, and for the calls of models: with a lock for
-            each, a thread that loads and one that runs a call could wait for each other for ever.
+        make: Makes the value; it may use other values with the same lock.
+        lock: Held while the value is made. Values that need each other, and model calls, share one lock: with
+            separate locks, a thread that loads and a thread that runs a call could deadlock.
     """
 
     def __init__(self, make: Callable[[], T], lock: AbstractContextManager[object]) -> None:
@@ -118,8 +118,8 @@ class _Once(Generic[T]):
         self._made: list[T] = []
 
     def get(self) -> T:
-        """Return it."""
-        if not self._made:  # what is there already does not wait for a call that runs
+        """Return the value."""
+        if not self._made:  # an existing value does not wait for a running call
             with self._lock:
                 if not self._made:
                     self._made.append(self._make())

@@ -1,4 +1,4 @@
-"""Delete pictures from an index, and bring it in line with the files that still exist."""
+"""Delete images from an index, and synchronize it with the files that still exist."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -14,19 +14,19 @@ from segdex_search.answer import require_filled
 
 
 def delete_images(index: SegmentIndex, targets: Sequence[str]) -> Deleted:
-    """Delete pictures and their segments; files stay.
+    """Delete images and their segments from an index; the files are kept.
 
     Args:
-        index: Where they are.
-        targets: Ids of pictures, files, or folders. A picture that lies elsewhere too is deleted as a whole.
+        index: Index to change.
+        targets: Ids of images, files, or folders. An image with further files elsewhere is also deleted.
 
     Raises:
-        UsageError: If one of them names no picture; then nothing is deleted.
+        UsageError: If a target matches no image; then nothing is deleted.
     """
     require_filled(index)
     ids = {given: image_id for given in targets if (image_id := _as_id(given)) is not None}
     by_id = {record.image_id: record for record in index.get_images(list(ids.values()))}
-    # files and folders are compared with those of every picture; ids are looked up
+    # files and folders are compared with every image; ids are looked up
     ledger = list(index.scroll_images()) if len(ids) < len(set(targets)) else []
     doomed: dict[UUID, ImageRecord] = {}
     for given in targets:
@@ -45,16 +45,17 @@ def delete_images(index: SegmentIndex, targets: Sequence[str]) -> Deleted:
 
 
 def sync_index(index: SegmentIndex, *, source: Source, dry_run: bool, force: bool) -> Synced:
-    """Remove pictures whose files are gone, and what an interrupted ingest left behind.
+    """Remove images whose files are missing, and segments that an interrupted ingest left behind.
 
     Args:
-        index: What to change.
-        source: Where the files lie.
+        index: Index to change.
+        source: Source of the files.
         dry_run: Change nothing.
-        force: Go on although every picture is gone.
+        force: Continue even if every image is missing.
 
     Raises:
-        UsageError: If every picture is gone, which an unmounted disk does, without ``force``.
+        UsageError: If every image is missing, as with an unmounted disk, unless ``force`` or ``dry_run`` is
+            set.
     """
     require_filled(index)
     plan = plan_sync(index, source=source)
@@ -82,7 +83,7 @@ def _as_id(given: str) -> UUID | None:
 
 
 def _matching(place: str, ledger: list[ImageRecord]) -> list[ImageRecord]:
-    """Return the pictures that a file or a folder names."""
+    """Return the images at a file or inside a folder."""
     uri = canonical_uri(place)
     named = {uri, *spellings(uri)}
     here = [record for record in ledger if any(canonical_uri(file.uri) in named for file in record.files)]

@@ -17,55 +17,55 @@ T = TypeVar("T")
 
 
 class Models(Protocol):
-    """What embeds, judges, segments and refines.
+    """Models that segment, embed, judge and refine.
 
     Attributes:
-        profile: Of the models.
-        segmenter: What cuts pictures; call it by ``run`` alone.
-        embedder: What filled the index; any thread may call it.
-        judge: Says whether a picture shows what was asked for.
-        refiner: Draws masks; call it by ``run`` alone.
-        analysis_threads: Threads that analyse pictures in an ingest.
+        profile: Profile of the models.
+        segmenter: Finds masks in images; call it only inside ``run``.
+        embedder: Embedder of the index; any thread may call it.
+        judge: Decides whether an image shows what a query describes.
+        refiner: Re-decodes masks; call it only inside ``run``.
+        analysis_threads: Number of threads that analyze images in an ingest.
     """
 
     @property
     def profile(self) -> ProfileName:
-        """See above."""
+        """Profile of the models."""
         ...
 
     @property
     def segmenter(self) -> Segmenter:
-        """See above."""
+        """Segmenter of the models."""
         ...
 
     @property
     def embedder(self) -> Embedder:
-        """See above."""
+        """Embedder of the models."""
         ...
 
     @property
     def judge(self) -> "PresenceJudge":
-        """See above."""
+        """Presence judge of the embedder."""
         ...
 
     @property
     def refiner(self) -> "Refiner":
-        """See above."""
+        """Refiner of the models."""
         ...
 
     @property
     def analysis_threads(self) -> int:
-        """See above."""
+        """Number of analysis threads."""
         ...
 
     def recipes(self, generator: GeneratorSettings) -> RecipeSource:
-        """Return the recipe of an ingest, of these models and settings of the mask generator."""
+        """Return the recipe of an ingest with these models and mask generator settings."""
         ...
 
     def run(self, call: Callable[[], T]) -> T:
-        """Return what a call returns, made where the segmenter may be used.
+        """Run a call where the segmenter may be used, and return its result.
 
         Raises:
-            BusyError: If too many calls wait.
+            BusyError: If too many calls are waiting.
         """
         ...

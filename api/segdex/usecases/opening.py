@@ -1,4 +1,4 @@
-"""What is opened when it is first needed, and closed with the library."""
+"""Resources that are opened on first use, and closed with the library."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,10 +9,10 @@ from segdex_core.ports.index import SegmentIndex
 
 
 class Closes(Protocol):
-    """What has to be closed."""
+    """A resource that can be closed."""
 
     def close(self) -> None:
-        """Release what it holds."""
+        """Release the resource."""
         ...
 
 
@@ -20,10 +20,10 @@ T = TypeVar("T", bound=Closes)
 
 
 class Lazy(Generic[T]):
-    """Something that is opened once; threads may share it.
+    """A resource that is opened once, on first use; threads may share it.
 
     Args:
-        open_it: Opens it.
+        open_it: Opens the resource.
     """
 
     def __init__(self, open_it: Callable[[], T]) -> None:
@@ -32,11 +32,11 @@ class Lazy(Generic[T]):
         self._opened: T | None = None
 
     def get(self) -> T:
-        """Return it; open it the first time."""
+        """Return the resource; the first call opens it."""
         return self._get(self._open_it)
 
     def close(self) -> None:
-        """Close it if it was opened; the next ``get`` opens it again."""
+        """Close the resource if it is open; the next ``get`` opens it again."""
         with self._lock:
             opened, self._opened = self._opened, None
         if opened is not None:
@@ -50,10 +50,10 @@ class Lazy(Generic[T]):
 
 
 class LazyIndex(Lazy[SegmentIndex]):
-    """An index that is opened once; threads may share it.
+    """An index that is opened once, on first use; threads may share it.
 
     Args:
-        open_index: Opens the index; its argument says whether one that is not there is created.
+        open_index: Opens the index; its argument says whether to create a missing index.
     """
 
     def __init__(self, open_index: Callable[[bool], SegmentIndex]) -> None:
@@ -61,14 +61,14 @@ class LazyIndex(Lazy[SegmentIndex]):
         self._open_index = open_index
 
     def get(self, *, create: bool = False) -> SegmentIndex:
-        """Return the index; open it the first time.
+        """Return the index; the first call opens it.
 
         Args:
-            create: Whether an index that is not there is created.
+            create: Whether to create a missing index.
 
         Raises:
-            IndexMissingError: If it is not there and is not created.
-            SegmentIndexError: If it cannot be used.
+            IndexMissingError: If the index does not exist and ``create`` is False.
+            SegmentIndexError: If the index cannot be used.
         """
         return self._get(lambda: self._open_index(create))
 

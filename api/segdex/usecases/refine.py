@@ -1,4 +1,4 @@
-"""Re-decode the masks of segments for a question."""
+"""Re-decode the masks of segments for a query."""
 
 from collections.abc import Iterator, Sequence
 
@@ -24,21 +24,21 @@ def refine_each(
     models: Models,
     images: ImageReader,
 ) -> Iterator[Refinement]:
-    """Yield the refinement of each segment, in the order of their ids.
+    """Yield the refinement of each segment, in the order of the ids.
 
-    Everything is checked at once; masks are decoded one by one as they are asked for.
+    The request is checked immediately; masks are decoded while the iterator is consumed.
 
     Args:
-        request: The question, and the ids of the segments.
-        sent: Pictures that came with the question.
-        index: Where the segments are.
-        models: What filled the index.
-        images: Reads the pictures.
+        request: Query, and ids of the segments.
+        sent: Images that were sent with the query.
+        index: Index that holds the segments.
+        models: Models that filled the index.
+        images: Reads the image files.
 
     Raises:
-        QueryError: If there is nothing to look for.
+        QueryError: If the query is empty.
         NotFoundError: If a segment is not in the index.
-        ImageError: If the file of a picture is gone or has changed.
+        ImageError: If the file of an image is missing or has changed.
     """
     check_embedder(index, models.embedder)
     terms = question_terms(request, sent, images)

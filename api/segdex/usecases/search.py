@@ -1,4 +1,4 @@
-"""Answer a question: embed, ask the index, judge, explain, and page."""
+"""Answer a query: embed it, search the index, judge, explain, and page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ from segdex_search.queries import ImageTerm, SearchQuery, SegmentTerm, Term, Tex
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SentImage:
-    """A picture that came with a question.
+    """An image that was sent with a query.
 
     Attributes:
-        pixels: (H, W, 3) uint8.
-        box_xyxy: The object in it; None for all of it.
-        weight: Beside the other terms.
+        pixels: Pixels, (H, W, 3) uint8.
+        box_xyxy: Box of the object: x1, y1, x2, y2 in pixels, x2 and y2 exclusive; None for the whole image.
+        weight: Weight relative to the other terms of the query.
     """
 
     pixels: RGBImage
@@ -45,10 +45,10 @@ class SentImage:
     weight: float = 1.0
 
     def term(self) -> ImageTerm:
-        """Return it as a term of a query.
+        """Return the image as a term of a query.
 
         Raises:
-            QueryError: If the box has no pixel of the picture.
+            QueryError: If the box does not overlap the image.
         """
         return ImageTerm(part_of(self.pixels, self.box_xyxy), self.weight)
 
@@ -62,18 +62,18 @@ def answer_search(
     images: ImageReader,
     index_key: str,
 ) -> SearchResponse:
-    """Return the pictures with the segments that answer a question, best first.
+    """Return the images with the segments that match a query, best first.
 
     Args:
-        options: The question.
-        sent: Pictures that came with it.
-        index: Whom to ask.
-        models: What filled the index.
-        images: Reads the pictures of regions.
-        index_key: Of the index: no page of one index goes on in another.
+        options: Query and search options.
+        sent: Images that were sent with the query.
+        index: Index to search.
+        models: Models that filled the index.
+        images: Reads the images of regions.
+        index_key: Key of the index; a cursor of one index is refused for another index.
 
     Raises:
-        QueryError: If there is nothing to look for, or a value is out of range.
+        QueryError: If the query is empty, or a value is out of range.
         IndexMismatchError: If another embedder filled the index.
     """
     asked = _identity(options, sent, index_key)
@@ -114,11 +114,11 @@ def answer_search(
 
 
 def question_terms(question: Question, sent: Sequence[SentImage], images: ImageReader) -> tuple[Term, ...]:
-    """Return the terms of a question.
+    """Return the terms of a query.
 
     Raises:
-        QueryError: If a text is not allowed, or a box has no pixel of its picture.
-        ImageError: If the file of a region's picture is gone or has changed.
+        QueryError: If a text is not allowed, or a box does not overlap its image.
+        ImageError: If the file of a region's image is missing or has changed.
     """
 
     def region_term(region: Region) -> ImageTerm:
@@ -137,7 +137,7 @@ def question_terms(question: Question, sent: Sequence[SentImage], images: ImageR
 
 
 def to_filter(conditions: Filter) -> SegmentFilter:
-    """Return conditions as the index knows them.
+    """Return the conditions of a request as a filter of the index.
 
     Raises:
         QueryError: If a source is neither an absolute path nor a URI.
@@ -155,10 +155,10 @@ def to_filter(conditions: Filter) -> SegmentFilter:
 
 
 def part_of(pixels: RGBImage, box_xyxy: tuple[int, int, int, int] | None) -> RGBImage:
-    """Return the part of a picture in a box; None for the whole of it.
+    """Return the pixels in a box; all pixels if the box is None.
 
     Raises:
-        QueryError: If the box has no pixel of the picture.
+        QueryError: If the box does not overlap the image.
     """
     if box_xyxy is None:
         return pixels
@@ -171,7 +171,7 @@ def part_of(pixels: RGBImage, box_xyxy: tuple[int, int, int, int] | None) -> RGB
 
 
 def _identity(options: SearchOptions, sent: Sequence[SentImage], index_key: str) -> str:
-    """Return all that tells one question from another."""
+    """Return a text that identifies a query and its index."""
     asked = options.model_dump_json(exclude={"cursor", "limit", "explain"})
     for one in sent:
         asked += f" {sha256(one.pixels.tobytes()).hexdigest()} {one.pixels.shape} {one.box_xyxy} {one.weight}"

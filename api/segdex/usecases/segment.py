@@ -1,4 +1,4 @@
-"""Segment an object that points, a box, an earlier mask or a text name."""
+"""Segment one object from points, a box, an earlier mask or a text."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,17 +25,18 @@ def segment_object(
     read: Callable[[], RGBImage],
     image_id: UUID | None,
 ) -> MasksOut:
-    """Return the masks of what a prompt names, best first; the request is checked before a model is used.
+    """Return the masks of a prompt, best first; the prompt is checked before a model is used.
 
     Args:
-        request: What is said about the object.
-        models: The segmenter, and for a text the embedder or EVF-SAM2.
-        size_hw: Height and width of the picture.
-        read: Returns its pixels; called only where the encoded picture is not kept.
-        image_id: Its id, by which the encoded picture is kept for the next prompt; None to keep nothing.
+        request: Prompt of the object.
+        models: Models to use: the segmenter, and for a text also the embedder or EVF-SAM2.
+        size_hw: Height and width of the image in pixels.
+        read: Returns the pixels of the image. Without a text it is called only if the encoded image is not
+            cached.
+        image_id: Id under which the encoded image is cached for the next prompt; None for no caching.
 
     Raises:
-        QueryError: If the prompt names nothing, or points, box and mask do not fit the picture.
+        QueryError: If the prompt is empty, or its points, box or mask do not fit the image.
     """
     clock = Stopwatch()
 

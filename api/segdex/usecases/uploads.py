@@ -1,4 +1,4 @@
-"""Keep uploaded pictures in a folder, one for each content."""
+"""Store uploaded images in a folder, once for each content."""
 
 import re
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from segdex_core.ids import make_image_id, sha256_hex
 from segdex_core.media.decode import decode_image
 from segdex_core.settings import Settings
 
-_PART, _NAME_CHARS = ".part", 60  # characters, so that no file system finds a name too long
+_PART, _NAME_CHARS = ".part", 60  # characters; every file system allows this length
 
 UPLOAD = "the upload"
-"""What messages call it: a file name is the sender's text."""
+"""Name of an upload in messages; the file name is text of the sender and is not shown."""
 
 NO_UPLOADS = "pictures cannot be uploaded here: SEGDEX_UPLOADS names no folder"
 
 
 @dataclass(frozen=True, slots=True)
 class KeptPicture:
-    """An uploaded picture.
+    """An uploaded image in the upload folder.
 
     Attributes:
-        path: Its file.
-        image_id: Of its bytes.
+        path: File of the image.
+        image_id: Id of the image, made from its bytes.
     """
 
     path: Path
@@ -32,16 +32,16 @@ class KeptPicture:
 
 
 def keep_picture(data: bytes, settings: Settings, *, name: str) -> KeptPicture:
-    """Keep a picture in the folder of uploads, once for each content.
+    """Store an image in the upload folder, once for each content.
 
     Args:
-        data: The bytes of its file.
-        settings: The folder, and the limits of a picture.
-        name: What the sender calls it; only plain characters of it are used.
+        data: Bytes of the image file.
+        settings: Settings with the upload folder and the image limits.
+        name: File name given by the sender; special characters are replaced.
 
     Raises:
-        UsageError: If there is no folder for uploads.
-        ImageError: If it cannot be decoded, or is too large; then nothing is written.
+        UsageError: If no upload folder is set.
+        ImageError: If the image cannot be decoded, or is too large; then nothing is written.
     """
     if settings.uploads is None:
         raise UsageError(NO_UPLOADS)
@@ -52,12 +52,12 @@ def keep_picture(data: bytes, settings: Settings, *, name: str) -> KeptPicture:
 
 
 def keep_upload(data: bytes, folder: Path, *, name: str) -> Path:
-    """Return the file that holds an upload; it is written only if the folder is new.
+    """Return the file that holds an upload; it is written only if the folder has no file yet.
 
     Args:
-        data: The bytes.
-        folder: Of these bytes alone.
-        name: What the sender calls it; only plain characters of it are used.
+        data: Bytes of the file.
+        folder: Folder for exactly these bytes.
+        name: File name given by the sender; special characters are replaced.
     """
     kept = [path for path in folder.iterdir() if path.suffix != _PART] if folder.is_dir() else []
     if kept:
@@ -65,7 +65,7 @@ def keep_upload(data: bytes, folder: Path, *, name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     last = re.split(r"[/\\]", name)[-1]
     path = folder / (re.sub(r"[^\w .-]", "_", last)[-_NAME_CHARS:].strip(" .") or "picture")
-    part = folder / (uuid4().hex + _PART)  # so that nobody sees half of it, nor two senders each other's
+    part = folder / (uuid4().hex + _PART)  # readers see no partial file, and two senders do not mix
     part.write_bytes(data)
     part.replace(path)
     return path

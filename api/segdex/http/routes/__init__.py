@@ -1,1 +1,1 @@
-"""The paths of the HTTP service, a file for each subject."""
+"""The routes of the HTTP service, one file for each subject."""

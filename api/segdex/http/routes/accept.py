@@ -1,4 +1,4 @@
-"""Which form of an answer the sender prefers."""
+"""Choice of the media type of a response."""
 
 from typing import Annotated
 
@@ -6,18 +6,18 @@ from fastapi import Header, HTTPException
 from mimeparse import MimeTypeParseException, best_match
 
 Accept = Annotated[str, Header(max_length=1_000)]
-"""The header of that name."""
+"""The ``Accept`` header."""
 
 
 def best_form(accept: str, forms: tuple[str, ...]) -> str:
-    """Return the media type that is preferred.
+    """Return the preferred media type.
 
     Args:
-        accept: What the sender takes.
-        forms: What there is; the last one is taken where all are equal.
+        accept: ``Accept`` header of the request.
+        forms: Available media types; the last one is chosen if all are equal.
 
     Raises:
-        HTTPException: With 406, if the sender takes none of them.
+        HTTPException: With 406, if no available media type is accepted.
     """
     try:
         best: str = best_match(forms, accept or "*/*")

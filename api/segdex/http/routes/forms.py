@@ -1,4 +1,4 @@
-"""Reading what comes as a form: a picture within its limit, and the JSON beside it."""
+"""Form fields: an uploaded image within the size limit, and the JSON beside it."""
 
 from fastapi import UploadFile
 from pydantic import ValidationError
@@ -13,7 +13,7 @@ def read_upload(file: UploadFile, settings: Settings) -> bytes:
     """Return the bytes of an upload.
 
     Raises:
-        ImageTooLargeError: If there are more than ``max_upload_bytes``.
+        ImageTooLargeError: If the upload has more than ``max_upload_bytes``.
     """
     data = file.file.read(settings.max_upload_bytes + 1)
     if len(data) > settings.max_upload_bytes:
@@ -22,10 +22,10 @@ def read_upload(file: UploadFile, settings: Settings) -> bytes:
 
 
 def read_form(request: str, kind: type[ModelT]) -> ModelT:
-    """Return the JSON of a form's field ``request``.
+    """Return the JSON of the form field ``request``.
 
     Raises:
-        QueryError: If it is something else.
+        QueryError: If the field is not a valid request.
     """
     try:
         return kind.model_validate_json(request)

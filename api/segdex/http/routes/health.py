@@ -1,4 +1,4 @@
-"""Whether the service lives, whether it can answer, and its figures for Prometheus."""
+"""Health, readiness and Prometheus metrics of the service."""
 
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -13,13 +13,13 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 def healthz() -> Health:
-    """Say that the process answers."""
+    """Report that the process answers."""
     return Health(status="ok")
 
 
 @router.get("/readyz", responses=responses(503))
 def readyz(state: State) -> Health:
-    """Say that models and index answer."""
+    """Report that the models and the index answer."""
     state.loaded().library.index.counts()
     return Health(status="ok")
 
@@ -31,6 +31,6 @@ def readyz(state: State) -> Health:
     responses={200: {"content": {"text/plain": {}}}, **responses(401, 403, 429)},
 )
 def metrics(state: State, found: Metrics = Depends(metrics_of)) -> Response:  # noqa: B008 - FastAPI's way
-    """Return the figures of the process."""
+    """Return the metrics of the process."""
     found.observe(state)
     return Response(generate_latest(found.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""``/v1/images`` and ``/v1/segments``: what the index holds, as JSON and as pictures."""
+"""``/v1/images`` and ``/v1/segments``: the content of the index, as JSON and as images."""
 
 import hashlib
 from typing import Annotated
@@ -36,7 +36,7 @@ IfNoneMatch = Annotated[str | None, Header()]
 
 @router.get("/stats", responses=responses(401, 403, 429, 503))
 def stats(state: State) -> Stats:
-    """Say how much the index holds, and of which models."""
+    """Return the size of the index and the models that filled it."""
     return state.loaded().library.stats()
 
 
@@ -56,7 +56,7 @@ def upload_image(
     tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Form(max_length=100)] = [],  # noqa: B006 - FastAPI copies it
     wait: Annotated[bool, Form(description="False: answer 202 at once, and ingest it as a job.")] = True,
 ) -> Ingested:
-    """Keep a picture in the folder of uploads, and ingest it; the same picture twice is one."""
+    """Store an image in the upload folder and ingest it; equal files are stored once."""
     library = state.loaded().library
     if state.settings.uploads is None:
         raise UsageError(NO_UPLOADS)  # before the upload is read
@@ -72,7 +72,7 @@ def upload_image(
 
 @router.get("/images/{image_id}", responses=responses(401, 403, 404, 422, 429, 503))
 def image(image_id: UUID, state: State) -> ImageOut:
-    """Return what is known of a picture."""
+    """Return the metadata of an image."""
     return state.loaded().library.image(image_id)
 
 
@@ -82,7 +82,7 @@ def image(image_id: UUID, state: State) -> ImageOut:
     responses=responses(401, 403, 404, 422, 429, 503),
 )
 def delete_image(image_id: UUID, state: State) -> Deleted:
-    """Delete a picture and its segments from the index; its file stays."""
+    """Delete an image and its segments from the index; the file is kept."""
     library = state.loaded().library
     library.image(image_id)
     return library.delete(image_id)
@@ -103,11 +103,11 @@ def image_file(
     max_px: Annotated[int, Query(ge=MIN_SIDE_PX, le=MAX_SIDE_PX, description="Longest side.")] = 1_024,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Return a picture as JPEG, upright, no longer than ``max_px``."""
+    """Return an image as upright JPEG, its longer side at most ``max_px``."""
     library = state.loaded().library
     etag = _etag(f"{image_id}:{max_px}")
     if if_none_match == etag:
-        library.image(image_id)  # not found, once it was deleted
+        library.image(image_id)  # 404 if it was deleted
         return Response(status_code=304, headers={"ETag": etag})
     return Response(
         library.image_file(image_id, max_px),
@@ -130,7 +130,7 @@ def image_pixels(
     ] = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Return the pixels of a picture, or of a box in it, without loss and upright."""
+    """Return the pixels of an image, or of a box in it, upright and lossless."""
     edges = None if box is None else tuple(map(int, box.split(",")))
     pixels = state.loaded().library.pixels(image_id, edges)  # type: ignore[arg-type] # the pattern says four
     return _png(png_of(pixels), if_none_match)
@@ -138,7 +138,7 @@ def image_pixels(
 
 @router.get("/images/{image_id}/segments", responses=responses(401, 403, 404, 422, 429, 503))
 def image_segments(image_id: UUID, state: State) -> list[SegmentOut]:
-    """Return all segments of a picture, the largest first."""
+    """Return all segments of an image, largest first."""
     return [one.record for one in state.loaded().library.image_segments(image_id)]
 
 
@@ -158,7 +158,7 @@ def segment(
     state: State,
     accept: Accept = "*/*",
 ) -> Response:
-    """Return a segment: JSON with its mask as COCO's run-length code, the mask as PNG, or its outline."""
+    """Return a segment: JSON with its mask in COCO's run-length encoding, the mask as PNG, or its outline."""
     found = state.loaded().library.show(segment_id)
     form = best_form(accept, _SEGMENT_FORMS)
     if form == "image/png":
@@ -177,7 +177,7 @@ def segment(
     responses={**_PNG, **responses(401, 403, 404, 422, 429, 503)},
 )
 def segment_mask(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
-    """Return the mask as a PNG of 1 bit a pixel; white is the object."""
+    """Return the mask as a PNG with 1 bit per pixel; white is the object."""
     return _png(mask_png(state.loaded().library.show(segment_id).mask), if_none_match)
 
 
@@ -187,7 +187,7 @@ def segment_mask(segment_id: UUID, state: State, if_none_match: IfNoneMatch = No
     responses={**_PNG, **responses(401, 403, 404, 410, 422, 429, 503)},
 )
 def segment_cutout(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
-    """Return the object alone as a PNG that is transparent around it."""
+    """Return the object as a PNG that is transparent outside the mask."""
     return _png(png_of(state.loaded().library.show(segment_id).cutout()), if_none_match)
 
 

@@ -1,4 +1,4 @@
-"""``/v1/jobs``: ingests of folders on the service's own machine."""
+"""``/v1/jobs``: ingests of folders on the machine of the service."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from segdex_core.wire.jobs import Job, JobRequest
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(require(ROLES["jobs"]))])
 
 _ALIVE_EVERY_S = 15.0
-_EVENTS_FOR_S = 3_600.0  # a client that wants more asks again
+_EVENTS_FOR_S = 3_600.0  # a client can request the events again
 
 
 @router.post(
@@ -25,7 +25,7 @@ _EVENTS_FOR_S = 3_600.0  # a client that wants more asks again
     responses=responses(400, 401, 403, 411, 413, 422, 429, 503),
 )
 def add_job(request: JobRequest, state: State) -> Job:
-    """Put an ingest into the queue."""
+    """Queue an ingest of files or folders."""
     return state.loaded().library.add_job(
         request.paths, tags=request.tags, redo_outdated=request.redo_outdated
     )
@@ -49,7 +49,7 @@ def get_job(job_id: str, state: State) -> Job:
     responses=responses(401, 403, 404, 422, 429, 503),
 )
 def stop_job(job_id: str, state: State) -> Job:
-    """Stop a job; what it finished is kept. One that ended stays as it is."""
+    """Stop a job; finished images are kept. A job that has ended is not changed."""
     return state.loaded().library.stop_job(job_id)
 
 
@@ -62,7 +62,7 @@ def stop_job(job_id: str, state: State) -> Job:
     },
 )
 def job_events(job_id: str, state: State) -> StreamingResponse:
-    """Send the job whenever it changes, until it ends."""
+    """Stream the job whenever it changes, until it ends."""
     library = state.loaded().library
     library.job(job_id)
     events = events_of(lambda: library.queue.get(job_id))
@@ -75,12 +75,12 @@ def events_of(
     now_s: Callable[[], float] = time.monotonic,
     rest: Callable[[float], None] = time.sleep,
 ) -> Iterator[str]:
-    """Yield a job as server-sent events whenever it changes, until it ends or an hour is over.
+    """Yield a job as server-sent events whenever it changes, until it ends or an hour has passed.
 
     Args:
-        look: Returns the job as it is now, None where it was forgotten.
-        now_s: Seconds of a clock.
-        rest: Waits so many seconds of it.
+        look: Returns the current state of the job, or None if it is no longer kept.
+        now_s: Returns the seconds of a clock.
+        rest: Sleeps for a number of seconds.
     """
     sent_s, until_s = now_s(), now_s() + _EVENTS_FOR_S
     for job in looks_at(look, rest=rest):
@@ -88,7 +88,7 @@ def events_of(
             yield f"event: job\ndata: {job.model_dump_json()}\n\n"
             sent_s = now_s()
         elif now_s() - sent_s > _ALIVE_EVERY_S:
-            yield ": alive\n\n"  # a comment: proxies and clients see that nothing broke
+            yield ": alive\n\n"  # a comment, which shows proxies and clients that the stream is alive
             sent_s = now_s()
         if now_s() >= until_s:
             return

@@ -1,4 +1,4 @@
-"""``/v1/search`` and ``/v1/refine``: questions by text, segment or picture, and better masks."""
+"""``/v1/search`` and ``/v1/refine``: queries by text, segment or image, and better masks."""
 
 import json
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ Request = Annotated[str, Form(max_length=100_000, description="The request witho
 
 @router.post("/search", responses=responses(400, 401, 403, 404, 410, 411, 413, 422, 429, 503))
 def search(request: SearchRequest, state: State) -> SearchResponse:
-    """Find the segments that match texts, other segments, and parts of pictures."""
+    """Find the segments that match texts, other segments, and parts of images."""
     return _answer(state, request, [])
 
 
@@ -78,7 +78,7 @@ def search_by_image(
     weight: Weights = [],  # noqa: B006
     request: Request = "{}",
 ) -> SearchResponse:
-    """Find the segments that look like pictures that are sent, or like parts of them."""
+    """Find the segments that look like uploaded images, or like parts of them."""
     options = read_form(request, SearchOptions)
     return _answer(state, options, _sent(state, file, box, weight))
 
@@ -92,7 +92,7 @@ def search_by_image(
     },
 )
 def refine(request: RefineRequest, state: State, accept: Accept = "*/*") -> Response:
-    """Re-decode the masks of segments for a question."""
+    """Re-decode the masks of segments for a query."""
     return _refined(state, request, [], accept)
 
 
@@ -112,7 +112,7 @@ def refine_by_image(  # noqa: PLR0917 - FastAPI passes them by name
     weight: Weights = [],  # noqa: B006
     accept: Accept = "*/*",
 ) -> Response:
-    """Re-decode the masks of segments for a question with pictures that are sent."""
+    """Re-decode the masks of segments for a query with uploaded images."""
     return _refined(state, read_form(request, RefineRequest), _sent(state, file, box, weight), accept)
 
 
@@ -133,7 +133,7 @@ def _refined(state: ServiceState, request: RefineRequest, sent: list[SentImage],
             for one in found:
                 yield f"event: refinement\ndata: {_noted(one).model_dump_json()}\n\n"
             yield "event: done\ndata: {}\n\n"
-        except SegdexError as error:  # the status is sent already
+        except SegdexError as error:  # the status has been sent
             yield f"event: error\ndata: {json.dumps({'detail': str(error)})}\n\n"
 
     return StreamingResponse(events(), media_type=_EVENTS, headers={"Cache-Control": "no-store"})
@@ -142,10 +142,10 @@ def _refined(state: ServiceState, request: RefineRequest, sent: list[SentImage],
 def _sent(
     state: ServiceState, files: list[UploadFile], boxes: list[str], weights: list[float]
 ) -> list[SentImage]:
-    """Return the pictures of a form.
+    """Return the images of a form.
 
     Raises:
-        QueryError: If there are more boxes or weights than pictures.
+        QueryError: If there are more boxes or weights than images.
     """
     if max(len(boxes), len(weights)) > len(files):
         raise QueryError(
@@ -163,7 +163,7 @@ def _sent(
 
 
 def _noted(one: Refinement) -> RefinementOut:
-    """Return a refinement as it is answered, and count it."""
+    """Return a refinement as a JSON record, and count it."""
     made = refinement_out(one)
     note_refinement(made.answer)
     note_stages(one.timings_ms)

@@ -1,4 +1,4 @@
-"""``/v1/segment``: the mask of an object, in a picture of the index or in one that is sent."""
+"""``/v1/segment``: the mask of an object in an image of the index, or in an uploaded image."""
 
 from typing import Annotated
 
@@ -19,9 +19,9 @@ router = APIRouter(prefix="/v1/segment", tags=["segment"], dependencies=[Depends
 
 @router.post("", responses=responses(400, 401, 403, 404, 410, 411, 413, 422, 429, 503))
 def segment(request: SegmentRequest, state: State) -> MasksOut:
-    """Segment an object from points, a box, a mask or text, in a picture of the index.
+    """Segment an object in an image of the index, from points, a box, a mask or a text.
 
-    The encoded picture is kept for the next prompt.
+    The encoded image is cached for the next prompt.
     """
     return _noted(state.loaded().library.masks_in(request, request.image_id))
 
@@ -34,7 +34,7 @@ def segment_by_image(
         str, Form(max_length=11_000_000, description="As JSON: a SegmentRequest without the image_id.")
     ],
 ) -> MasksOut:
-    """Segment an object in a picture that is sent; it is kept encoded, so that it may be sent again soon."""
+    """Segment an object in an uploaded image; the encoded image is cached for another upload."""
     options = read_form(request, PromptOptions)
     data = read_upload(file, state.settings)
     pixels = decode_image(data, name=UPLOAD, max_pixels=state.settings.max_pixels).pixels
