@@ -1,6 +1,6 @@
 """Answer a query: embed its terms, query the index, and rank the hits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,6 +28,7 @@ class SearchAnswer:
         timings_ms: Wall milliseconds of each stage: embed, query, and presence if it was judged.
         embedder: Name of the embedder.
         query_vectors: (dim,) query vector by view.
+        hints: Lines to show with the answer, such as that images were left out.
     """
 
     hits: tuple[SearchHit, ...]
@@ -35,6 +36,7 @@ class SearchAnswer:
     timings_ms: Mapping[str, float]
     embedder: str
     query_vectors: Mapping[str, Vector]
+    hints: tuple[str, ...] = ()
 
     @property
     def question(self) -> Vector:
@@ -105,17 +107,36 @@ def search(
         calibration = shipped_calibration(embedder.fingerprint)
     with clock.stage("embed"):
         vectors = embed_query(query.terms, views=tuple(weights), embedder=embedder, index=index)
+    counts_as = object_weight(query, calibration)
+    hints: tuple[str, ...] = ()
+    other_presence: Sequence[float] | None = None
     with clock.stage("query"):
-        hits, more = fused_hits(
-            query,
-            vectors,
-            weights=weights,
-            object_weight=object_weight(query, calibration),
-            index=index,
-        )
+        if query.condition is None:
+            hits, more = fused_hits(query, vectors, weights=weights, object_weight=counts_as, index=index)
+        else:
+            # scipy and pycocotools, which most searches do not need
+            from segdex_search.conditions import MAX_PICTURES, conditioned_hits
+
+            judge = judge or PresenceJudge.of(embedder, calibration)
+            found = conditioned_hits(
+                query,
+                query.condition,
+                vectors,
+                weights=weights,
+                object_weight=counts_as,
+                index=index,
+                embedder=embedder,
+                judge=judge,
+            )
+            hits, more, other_presence = found.hits, found.more, found.other_presence
+            if found.is_cut:
+                hints = (f"only the {MAX_PICTURES} best pictures were looked through; narrow the query",)
     if judge is not None:
         with clock.stage("presence"):
-            hits = _judged(hits, vectors, weights=weights, index=index, judge=judge, where=query.where)
+            scores = judge.scores(hits, vectors, index=index, weights=weights)
+            if other_presence is not None:  # a picture shows both objects, or it is no match
+                scores = list(map(min, scores, other_presence))
+            hits = _judged(hits, scores, index=index, judge=judge, where=query.where)
         if not keep_weak:
             hits = tuple(hit for hit in hits if hit.is_match)
     return SearchAnswer(
@@ -124,20 +145,19 @@ def search(
         timings_ms=clock.timings_ms,
         embedder=embedder.name,
         query_vectors=vectors,
+        hints=hints,
     )
 
 
 def _judged(
     hits: tuple[SearchHit, ...],
-    vectors: Mapping[str, Vector],
+    scores: Sequence[float],
     *,
-    weights: Mapping[str, float],
     index: IndexReader,
     judge: PresenceJudge,
     where: SegmentFilter,
 ) -> tuple[SearchHit, ...]:
     """Return the hits with their presence scores and whether they match."""
-    scores = judge.scores(hits, vectors, index=index, weights=weights)
     threshold = judge.calibration.threshold_of(_pictures_of(where, index))
     return tuple(
         replace(hit, presence=presence, is_match=presence >= threshold)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +79,25 @@ class PresenceJudge:
             scene = self._stands_out(dict.fromkeys(query, whole), query, weights)
             scores.append((1 - _WHOLE_SHARE) * float(np.mean(segments)) + _WHOLE_SHARE * scene)
         return scores
+
+    def segment_scores(
+        self,
+        segment_ids: Sequence[UUID],
+        query: Mapping[str, npt.NDArray[np.float32]],
+        *,
+        index: IndexReader,
+        weights: Mapping[str, float],
+    ) -> dict[UUID, float]:
+        """Return the standard deviations that a query scores above other words on each segment that exists.
+
+        Args:
+            segment_ids: The segments.
+            query: (dim,) vector of the query by view.
+            index: Where their vectors are.
+            weights: Share of each view.
+        """
+        stored = index.get_vectors(segment_ids)
+        return {key: self._stands_out(vectors, query, weights) for key, vectors in stored.items()}
 
     def _stands_out(
         self,

@@ -4,7 +4,7 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Literal, get_args
 from uuid import UUID
 
 from segdex_core.errors import ArgumentError, QueryError
@@ -87,6 +87,52 @@ class SegmentTerm:
 Term = TextTerm | ImageTerm | SegmentTerm
 
 
+RelationName = Literal["left_of", "right_of", "above", "below", "on", "inside", "near"]
+Comparison = Literal["=", "<", ">", "<=", ">="]
+
+MAX_COUNT = 100
+"""Largest number that objects are compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """The condition that a hit lies in some position to another object of its picture.
+
+    Attributes:
+        name: The position of the hit.
+        terms: What the other object is.
+    """
+
+    name: RelationName
+    terms: tuple[TextTerm, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The condition that a picture shows some number of objects, each of which is a hit.
+
+    Attributes:
+        comparison: How the number of objects compares with ``number``.
+        number: 1 to ``MAX_COUNT``.
+    """
+
+    comparison: Comparison
+    number: int
+
+    def holds(self, count: int) -> bool:
+        """Return whether a number of objects meets the condition."""
+        return {
+            "=": count == self.number,
+            "<": count < self.number,
+            ">": count > self.number,
+            "<=": count <= self.number,
+            ">=": count >= self.number,
+        }[self.comparison]
+
+
+Condition = Related | Counted
+
+
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
     """A search query.
@@ -102,6 +148,7 @@ class SearchQuery:
         level: Whether to find whole objects or parts; see ``Level``.
         nms: Non-maximum suppression: drop hits that lie inside, or around, a better hit of the same image.
         exact: Compare with every vector instead of walking the HNSW graph.
+        condition: A position or a number of objects that a picture must show; None for neither.
     """
 
     terms: tuple[Term, ...]
@@ -114,9 +161,12 @@ class SearchQuery:
     level: Level = "any"
     nms: bool = True
     exact: bool = False
+    condition: Condition | None = None
 
     def __post_init__(self) -> None:
         if not any(term.weight > 0 for term in self.terms):
+            if self.terms:
+                raise QueryError("the query only excludes; add what to look for, such as: umbrella -red")
             raise QueryError("the query needs a text, a picture or a segment to look for")
         for name, high in (("limit", MAX_LIMIT), ("per_image", MAX_PER_IMAGE)):
             value = getattr(self, name)

@@ -15,11 +15,13 @@ class HitSegment:
         record: The stored segment.
         score: Weighted mean of ``view_scores`` plus the object score times its weight; higher is better.
         view_scores: Dot product of the query with the segment's vector, by view.
+        related_id: ID of the other object, if the query names a position relative to it.
     """
 
     record: SegmentRecord
     score: float
     view_scores: Mapping[str, float]
+    related_id: UUID | None = None
 
     @property
     def segment_id(self) -> UUID:
@@ -41,12 +43,14 @@ class SearchHit:
         segments: Segments, at least one.
         presence: Presence score of the image, see ``PresenceJudge``; None if it was not judged.
         is_match: False if the presence score is below the threshold.
+        count: Estimated number of objects in the image, if the query asks for a number.
     """
 
     image: ImageRecord
     segments: tuple[HitSegment, ...]
     presence: float | None = None
     is_match: bool = True
+    count: int | None = None
 
     @property
     def score(self) -> float:

@@ -22,7 +22,7 @@ _GROWTH = 4
 """Growth factor of each further fetch."""
 
 
-_Ask = Callable[[SegmentFilter, int], Sequence[FusedSegment]]
+Ask = Callable[[SegmentFilter, int], Sequence[FusedSegment]]
 """Returns the best matching segments, best first, up to a limit."""
 
 
@@ -45,7 +45,37 @@ def fused_hits(
         object_weight: Weight of the object score, added to the mean of the views.
         index: Index to search.
     """
-    query = replace(query, where=_where_of(query))
+    query = replace(query, where=where_of(query))
+    ask = make_ask(query, vectors, weights=weights, object_weight=object_weight, index=index)
+    reach = query.offset + query.limit
+    images, hits, complete = find_pictures(ask, index, query.where, reach=reach + 1)
+    page = list(images)[query.offset : reach]
+    shown = _fill_pictures(ask, hits, page, complete=complete, query=query)
+    viewed = index.view_segments([hit.segment_id for found in shown for hit in found], vectors)
+    groups: dict[UUID, list[HitSegment]] = {}
+    for hit in fuse_views(viewed.values(), weights=weights, object_weight=object_weight):
+        groups.setdefault(hit.image_id, []).append(hit)
+    found = tuple(SearchHit(images[image_id], tuple(group)) for image_id, group in groups.items())
+    return found, len(images) > reach
+
+
+def make_ask(
+    query: SearchQuery,
+    vectors: Mapping[str, npt.NDArray[np.float32]],
+    *,
+    weights: Mapping[str, float],
+    object_weight: float,
+    index: IndexReader,
+) -> Ask:
+    """Return what fetches the best segments of a query, those below its lowest score left out.
+
+    Args:
+        query: Its lowest score, and whether it is exact.
+        vectors: (dim,) vector by view.
+        weights: Share of each view.
+        object_weight: Weight of the object score beside the views.
+        index: The index that is queried.
+    """
 
     def ask(where: SegmentFilter, limit: int) -> Sequence[FusedSegment]:
         found = index.query_fused(
@@ -59,27 +89,18 @@ def fused_hits(
         least = query.min_score
         return found if least is None else [hit for hit in found if hit.score >= least]
 
-    reach = query.offset + query.limit
-    images, hits, complete = _find_pictures(ask, index, query.where, reach=reach + 1)
-    page = list(images)[query.offset : reach]
-    shown = _fill_pictures(ask, hits, page, complete=complete, query=query)
-    viewed = index.view_segments([hit.segment_id for found in shown for hit in found], vectors)
-    groups: dict[UUID, list[HitSegment]] = {}
-    for hit in fuse_views(viewed.values(), weights=weights, object_weight=object_weight):
-        groups.setdefault(hit.image_id, []).append(hit)
-    found = tuple(SearchHit(images[image_id], tuple(group)) for image_id, group in groups.items())
-    return found, len(images) > reach
+    return ask
 
 
-def _where_of(query: SearchQuery) -> SegmentFilter:
+def where_of(query: SearchQuery) -> SegmentFilter:
     """Return the filter of a query, including the condition of its level."""
     if query.level != "part":
         return query.where
     return replace(query.where, min_depth=max(query.where.min_depth or 0, 1))
 
 
-def _find_pictures(
-    ask: _Ask, index: IndexReader, where: SegmentFilter, *, reach: int
+def find_pictures(
+    ask: Ask, index: IndexReader, where: SegmentFilter, *, reach: int
 ) -> tuple[dict[UUID, ImageRecord], Sequence[FusedSegment], bool]:
     """Return the ``reach`` best images, best first, all fetched segments, and whether the fetch is complete.
 
@@ -101,7 +122,7 @@ def _find_pictures(
 
 
 def _fill_pictures(
-    ask: _Ask, hits: Sequence[FusedSegment], image_ids: Sequence[UUID], *, complete: bool, query: SearchQuery
+    ask: Ask, hits: Sequence[FusedSegment], image_ids: Sequence[UUID], *, complete: bool, query: SearchQuery
 ) -> list[Sequence[FusedSegment]]:
     """Return the segments to show for each image.
 

@@ -313,7 +313,7 @@ def test_an_opened_hit_is_refined_alone_and_for_its_own_question(seen: Visit) ->
     seen.page.get_by_role("button", name="Refine", exact=True).click()
     expect(seen.about).to_contain_text("refined: ")
 
-    assert asked == [{"texts": ["blue"], "negative": [], "segment_ids": [best["id"]]}]
+    assert asked == [{"texts": ["blue"], "segment_ids": [best["id"]]}]
     assert re.findall("^event: (.*)$", answers[0], re.MULTILINE) == ["refinement", "done"]
 
 
@@ -341,7 +341,7 @@ def test_the_best_hits_are_refined_for_the_question_that_they_answer(seen: Visit
         seen.page.get_by_role("button", name="Refine the best masks").click()
 
     asked = waiting.value.post_data_json
-    shown = {"texts": ["blue"], "negative": ["red"]}
+    shown = {"texts": ["blue -red"]}
     assert asked == {**shown, "segment_ids": [one["id"] for one in best_segments(seen.url, 5, **shown)]}
     expect(seen.status).to_contain_text("re-decoded")
 

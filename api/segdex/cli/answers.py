@@ -26,6 +26,8 @@ def print_answer(response: SearchResponse, console: Console, *, matches_only: bo
     if weaker:
         console.print(Text("\nweaker matches (--min-score auto leaves them out)", style="dim"))
         print_found(weaker, console)
+    for hint in response.hints:
+        console.print(Text(hint), soft_wrap=True)
     stages = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in response.timings_ms.items())
     line = f"{len(matches)} pictures; scored by {response.embedder}; {stages}"
     console.print(Text(line, style="dim"))

@@ -12,6 +12,7 @@ from segdex_core.errors import UsageError
 from segdex_core.media.uris import canonical_uri
 from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS, MAX_WEIGHT
 from segdex_core.wire.search import Filter, SearchOptions, ViewWeights, WeightedSegment, WeightedText
+from segdex_search.grammar import parse_text
 from segdex_search.queries import clean_text
 
 AUTO = "auto"
@@ -44,7 +45,9 @@ def weigh_terms(
     Raises:
         UsageError: If a term or weight is not allowed, or the query is empty.
     """
-    for text in (*texts, *negative):
+    for text in texts:
+        parse_text(text)
+    for text in negative:
         clean_text(text)
     for path in images:
         if not path.exists():

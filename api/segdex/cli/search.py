@@ -22,6 +22,7 @@ from segdex.cli.common import (
     refuse_options,
     settings_from,
 )
+from segdex.cli.query_command import QueryCommand
 from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, DEFAULT_REFINED, Level
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("search")(search_command)
+    app.command("search", cls=QueryCommand)(search_command)
 
 
 def search_command(

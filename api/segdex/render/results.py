@@ -44,9 +44,11 @@ def hit_out(
                 score=one.score,
                 view_scores=dict(one.view_scores),
                 terms=terms.get(one.segment_id),
+                related_id=one.related_id,
             )
             for one in hit.segments
         ],
+        count=hit.count,
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from segdex.usecases.images import ImageReader
 from segdex.usecases.models import Models
-from segdex.usecases.search import SentImage, question_terms
+from segdex.usecases.search import SentImage, read_question
 from segdex_core.errors import QueryError
 from segdex_core.ports.index import IndexReader
 from segdex_core.wire.search import RefineRequest
@@ -41,7 +41,7 @@ def refine_each(
         ImageError: If the file of an image is missing or has changed.
     """
     check_embedder(index, models.embedder)
-    terms = question_terms(request, sent, images)
+    terms = read_question(request, sent, images).terms
     if not any(term.weight > 0 for term in terms):
         raise QueryError("the query needs a text, a picture or a segment to look for")
     weights = {view: weight for view, weight in request.view_weights.model_dump().items() if weight > 0}

@@ -1,7 +1,7 @@
 """Answer a query: embed it, search the index, judge, explain, and page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from uuid import UUID
 
@@ -27,7 +27,16 @@ from segdex_core.wire.search import (
 )
 from segdex_search.answer import SearchAnswer, require_filled, search
 from segdex_search.explain import term_scores
-from segdex_search.queries import ImageTerm, SearchQuery, SegmentTerm, Term, TextTerm, has_text
+from segdex_search.grammar import ParsedText, parse_text
+from segdex_search.queries import (
+    Condition,
+    ImageTerm,
+    SearchQuery,
+    SegmentTerm,
+    Term,
+    TextTerm,
+    has_text,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,8 +88,9 @@ def answer_search(
     asked = _identity(options, sent, index_key)
     offset = read_cursor(options.cursor, asked)
     found = require_filled(index)
+    asked_for = read_question(options, sent, images)
     query = SearchQuery(
-        terms=question_terms(options, sent, images),
+        terms=asked_for.terms,
         where=to_filter(options.filter),
         limit=min(options.limit, MAX_LIMIT - offset),
         offset=offset,
@@ -90,6 +100,7 @@ def answer_search(
         level=options.level,
         nms=options.nms,
         exact=options.exact,
+        condition=asked_for.condition,
     )
     is_judged = options.matches_only or has_text(query)
     answer = search(
@@ -110,30 +121,55 @@ def answer_search(
             hit_out(hit, rank=rank, terms=explained) for rank, hit in enumerate(answer.hits, start=offset + 1)
         ],
         next_cursor=make_cursor(offset, options.limit, asked) if answer.more else None,
+        hints=[*asked_for.hints, *answer.hints],
     )
 
 
-def question_terms(question: Question, sent: Sequence[SentImage], images: ImageReader) -> tuple[Term, ...]:
-    """Return the terms of a query.
+@dataclass(frozen=True, slots=True)
+class ReadQuestion:
+    """A question whose texts were parsed.
+
+    Attributes:
+        terms: Texts, pictures and segments, with negative weights for what hits should be unlike.
+        condition: The position or number that a text names; None for neither.
+        hints: Lines that say how to write what a text seems to mean.
+    """
+
+    terms: tuple[Term, ...]
+    condition: Condition | None
+    hints: tuple[str, ...]
+
+
+def read_question(question: Question, sent: Sequence[SentImage], images: ImageReader) -> ReadQuestion:
+    """Return the terms of a question; see ``segdex_search.grammar`` for its texts.
 
     Raises:
         QueryError: If a text is not allowed, or a box does not overlap its image.
         ImageError: If the file of a region's image is missing or has changed.
     """
+    parsed = [_parse(text) for text in question.texts]
+    conditions = [one.condition for one in parsed if one.condition is not None]
+    if conditions and len(parsed) > 1:
+        raise QueryError(
+            f"a text with a position or a number must be the only text, but there are {len(parsed)}; "
+            "put them into one"
+        )
 
     def region_term(region: Region) -> ImageTerm:
         return ImageTerm(part_of(images.pixels(region.image_id), region.box_xyxy), region.weight)
 
-    return (
-        *(_text_term(text, 1.0) for text in question.texts),
+    terms: tuple[Term, ...] = (
+        *(term for one in parsed for term in one.terms),
         *(one.term() for one in sent),
         *map(region_term, question.regions),
         *(
             SegmentTerm(one.segment_id, one.weight) if isinstance(one, WeightedSegment) else SegmentTerm(one)
             for one in question.segments
         ),
-        *(_text_term(text, DEFAULT_NEGATIVE_WEIGHT, sign=-1) for text in question.negative),
+        *map(_negative_term, question.negative),
     )
+    hints = tuple(one.hint for one in parsed if one.hint is not None)
+    return ReadQuestion(terms, conditions[0] if conditions else None, hints)
 
 
 def to_filter(conditions: Filter) -> SegmentFilter:
@@ -197,9 +233,19 @@ def _name(term: Term) -> str:
     return f"segment {term.segment_id}" if isinstance(term, SegmentTerm) else "picture"
 
 
-def _text_term(given: str | WeightedText, weight: float, *, sign: int = 1) -> TextTerm:
-    text, weight = (given, weight) if isinstance(given, str) else (given.text, given.weight)
-    return TextTerm(text, sign * weight)
+def _parse(given: str | WeightedText) -> ParsedText:
+    if isinstance(given, str):
+        return parse_text(given)
+    parsed = parse_text(given.text)
+    return replace(
+        parsed, terms=tuple(replace(one, weight=one.weight * given.weight) for one in parsed.terms)
+    )
+
+
+def _negative_term(given: str | WeightedText) -> TextTerm:
+    """Return the term of a negative text, which is taken literally."""
+    text, weight = (given, DEFAULT_NEGATIVE_WEIGHT) if isinstance(given, str) else (given.text, given.weight)
+    return TextTerm(text, -weight)
 
 
 def _source_uris(source: str) -> tuple[str, ...]:

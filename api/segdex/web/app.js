@@ -8,14 +8,6 @@ import { $, begin, count, inWords, json, setKey, tell } from "./service.js";
 const PAGE = 24;
 let dropped = []; // the files that were chosen last
 
-/** "cup + wooden table -red": near to both, and far from red. */
-function termsOf(text) {
-  const words = text.trim().split(/\s+/);
-  const isNegative = (word) => /^-\S/.test(word);
-  const texts = words.filter((word) => !isNegative(word)).join(" ").split(/(?:^| )\+(?: |$)/).map((part) => part.trim()).filter(Boolean);
-  return { texts, negative: words.filter(isNegative).map((word) => word.slice(1)) };
-}
-
 const listOf = (text) => text.split(",").map((part) => part.trim()).filter(Boolean);
 const dayOf = (text) => (text ? new Date(`${text}T00:00`).getTime() / 1000 : null);
 
@@ -41,12 +33,12 @@ function conditions() {
 $("search").addEventListener("submit", (event) => {
   event.preventDefault();
   if (!$("filters").reportValidity()) return;
-  const terms = termsOf($("text").value);
-  if (!terms.texts.length) {
+  const text = $("text").value.trim();
+  if (!text) {
     begin("hits"); // an answer that is on its way is not wanted any more
     return tell("status", "Say what to look for, such as: red umbrella", true);
   }
-  show({ what: `“${$("text").value.trim()}”`, options: { ...conditions(), ...terms }, files: [] });
+  show({ what: `“${text}”`, options: { ...conditions(), texts: [text] }, files: [] });
 });
 $("filters").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -65,10 +57,10 @@ function choose(chosen) {
   if (!$("upload").disabled) tell("upload-status", "");
   $("upload").textContent = dropped.length > 1 ? `Add the ${dropped.length} pictures to the index` : "Add the picture to the index";
   const files = dropped.slice(0, MAX_FILES), names = files.map((file) => file.name).join(", ");
-  const terms = termsOf($("text").value);
+  const text = $("text").value.trim();
   show({
-    what: `the picture${files.length > 1 ? "s" : ""} ${names}${terms.texts.length ? ` and “${terms.texts.join(" + ")}”` : ""}`,
-    options: { ...conditions(), matches_only: false, ...terms },
+    what: `the picture${files.length > 1 ? "s" : ""} ${names}${text ? ` and “${text}”` : ""}`,
+    options: { ...conditions(), matches_only: false, texts: text ? [text] : [] },
     files,
   });
 }

@@ -66,8 +66,11 @@ export function render() {
   $("refine-hits").hidden = !hits.length;
 }
 
+/** Say what was found, and what the service says of the question. */
+const statusOf = (hits) => [outcomeOf(hits), ...(shown.answers.at(-1).hints ?? [])].join(" · ");
+
 /** Say what was found; weaker matches are shown and not counted. */
-function statusOf(hits) {
+function outcomeOf(hits) {
   const { timings_ms: timings, embedder } = shown.answers.at(-1), { what, options } = shown.question;
   const matches = hits.filter((hit) => hit.is_match);
   if (matches.length) {
@@ -103,7 +106,7 @@ function card({ hit, segments, answer }) {
   label.className = "name";
   label.textContent = fileName(hit.image);
   const objects = document.createElement("span");
-  objects.textContent = segments.length > 1 ? count(segments.length, "object") : "";
+  objects.textContent = segments.length > 1 || hit.count ? count(hit.count ?? segments.length, "object") : "";
   const caption = document.createElement("span");
   caption.className = "caption";
   caption.append(score, objects, label);

@@ -104,14 +104,21 @@ class Region(StrictRequest):
 class Question(StrictRequest):
     """The terms of a question: what hits should be like and unlike."""
 
-    texts: Annotated[list[Text | WeightedText], Field(max_length=MAX_TERMS)] = []
+    texts: Annotated[
+        list[Text | WeightedText],
+        Field(
+            max_length=MAX_TERMS,
+            description='Such as `umbrella -red`, `"cup"^2 plate`, `person LEFT OF bicycle`, `dog >= 2`.',
+        ),
+    ] = []
     segments: Annotated[list[UUID | WeightedSegment], Field(max_length=MAX_TERMS)] = []
     regions: Annotated[list[Region], Field(max_length=MAX_REGIONS)] = []
     negative: Annotated[
         list[Text | WeightedText],
         Field(
             max_length=MAX_TERMS,
-            description=f"What hits should be unlike; plain texts weigh {DEFAULT_NEGATIVE_WEIGHT}.",
+            description="What hits should be unlike, taken literally; "
+            f"plain texts weigh {DEFAULT_NEGATIVE_WEIGHT}.",
         ),
     ] = []
     view_weights: ViewWeights = ViewWeights()
@@ -196,6 +203,9 @@ class HitSegmentOut(SegmentOut):
     score: float
     view_scores: dict[str, float]
     terms: Annotated[list[TermScore] | None, Field(description="Where `explain` asks for them.")] = None
+    related_id: Annotated[
+        UUID | None, Field(description="The other object, if the text names a position relative to it.")
+    ] = None
 
 
 class HitOut(BaseModel):
@@ -209,6 +219,9 @@ class HitOut(BaseModel):
     ]
     image: ImageOut
     segments: list[HitSegmentOut]
+    count: Annotated[
+        int | None, Field(description="Estimated number of objects, if the text asks for a number.")
+    ] = None
 
 
 Answer = Literal["found", "not_there"]
@@ -226,6 +239,9 @@ class SearchResponse(Document):
     next_cursor: Annotated[str | None, Field(description="Asks for the next page; none on the last one.")] = (
         None
     )
+    hints: Annotated[
+        list[str], Field(description="Lines for people, such as how to require a position that a text names.")
+    ] = []
 
 
 RefinementAnswer = Literal["refined", "kept"]
