@@ -1,4 +1,4 @@
-# make demo | test | test-unit | test-slow | check | quality | bench | dist | env | constraints | clean
+# make demo | test | test-unit | test-slow | check | quality | bench | hub-day | dist | env | constraints | clean
 #
 # Everything runs in .venv, built from python3 (or `make PYTHON=python3.12 ...`) with the versions in
 # constraints.txt. Two stamps in .venv say which part of it is ready, so that a second `make` installs nothing.
@@ -29,7 +29,7 @@ define retried
 done; exit 1
 endef
 
-.PHONY: demo test test-unit test-slow check quality bench dist env constraints clean
+.PHONY: demo test test-unit test-slow check quality bench hub-day dist env constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime-ready
@@ -82,6 +82,11 @@ bench: $(VENV)/.testing-ready
 	$(BIN)/segdex --profile offline --index edge:$(BENCH)/real ingest $(DATA)/images
 	$(BIN)/python -m tests.benchmarks.bench_service --fill $(BENCH)/service --from edge:$(BENCH)/real
 	$(BIN)/python -m tests.benchmarks.bench_service --ask $(BENCH)/service --ingest $(OTHER)
+
+# Figures of every model that comes from the Hugging Face hub, for a day and a machine that reach it. What is not
+# reachable is one line of the report; a second run goes on.
+hub-day: $(VENV)/.testing-ready
+	$(BIN)/python -m tests.benchmarks.hub_day $(DATA) --work $(BENCH)/hub-day $(ARGS)
 
 # The wheel and the source archive, the same bytes wherever the same files are. Nothing is installed but the builders.
 dist: $(BIN)/uv

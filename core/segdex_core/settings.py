@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SEGDEX_", frozen=True, extra="forbid")
 
     profile: ProfileName | None = Field(
-        None, description="Models: default (SAM 2.1, OpenCLIP) or offline; unset: what filled the index."
+        None, description="Models: default (SAM 2.1, SigLIP 2) or offline; unset: what filled the index."
     )
     index: str = Field(
         "edge:segdex-index", description="Where the index is: edge:PATH or http(s)://HOST:PORT."
@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     )
     segmenter: str | None = Field(
         None,
-        description="Another SAM 2 model: a name of `segdex models list`, a hub name, folder or .pt file.",
+        description="A name of `segdex models list`, a hub name, folder or .pt file; sam2:NAME: Meta's code.",
     )
     embedder: str | None = Field(
         None,
@@ -110,7 +110,8 @@ class Settings(BaseSettings):
         description="Pictures segmented at a time, with one copy of the models; unset: cores, at most 4.",
     )
     cache_dir: Path | None = Field(
-        None, description="Where models from package registries are kept; unset: the user's cache folder."
+        None,
+        description="Models of package registries, and checksums of all; unset: the user's cache.",
     )
 
     def index_key(self) -> str:

@@ -1,13 +1,16 @@
 """What settings become: precisions, threads that share the cores, and judges that are kept."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.fakes.embedder import ColourEmbedder
+from tests.fakes.parts import parts
 from tests.fakes.segmenter import FloodSegmenter, PlainSegmenter
 
+from segdex.recipes import RememberedRecipe
 from segdex.wiring import (
     build_settings,
     calibration_folder,
@@ -15,15 +18,21 @@ from segdex.wiring import (
     load_judge,
     load_options,
     make_refiner,
+    open_library,
     profile_of,
+    settings_for,
 )
 from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.models import threads as threads_of
+from segdex_backends.models.catalog import resolve_model
 from segdex_backends.models.loaders import embedder_precision, segmenter_precision
 from segdex_backends.models.threads import ThreadPlan
 from segdex_core.choices import ProfileName
 from segdex_core.errors import UsageError
+from segdex_core.ports.embedder import Embedder
 from segdex_core.records import IndexFingerprint, Vectors
+from segdex_core.settings import Settings
+from segdex_ingest.masks.generate import preset
 from segdex_search.calibrate import (
     UNKNOWN,
     Calibration,
@@ -203,3 +212,74 @@ def test_the_profile_is_that_of_the_index_where_it_is_known(filled: str, profile
 
     assert profile_of(build_settings(), index) == profile
     assert profile_of(build_settings(profile="offline"), index) == "offline"
+
+
+OLD_DEFAULT = "open_clip/1 ViT-B-32 datacomp_xl_s13b_b90k fp32 'a photo of a {}.' preprocess:0123456789abcdef"
+"""What the default profile of segdex 0.1 wrote into an index on a CPU."""
+
+
+def filled_by(embedder: str, *, profile: str = "default") -> MemoryIndex:
+    index = MemoryIndex()
+    index.ensure(IndexFingerprint(profile, embedder, 512, ("crop", "mask"), "segmenter"))
+    return index
+
+
+@pytest.mark.parametrize("profile", [None, "default"])
+def test_an_index_goes_on_with_the_embedder_that_filled_it(profile: ProfileName | None) -> None:
+    """Where ``default`` means another one by now, or on this device."""
+    chosen = settings_for(build_settings(profile=profile), filled_by(OLD_DEFAULT))
+
+    assert chosen.embedder is not None
+    entry = resolve_model(chosen.embedder, role="embedder")
+    assert entry.name == "openclip-vit-b-32-datacomp"
+    assert (entry.precision, entry.prompt_template) == ("fp32", "a photo of a {}.")
+
+
+def test_what_is_asked_for_counts_more_than_what_filled_an_index() -> None:
+    index = filled_by(OLD_DEFAULT)
+
+    for asked in ({"embedder": "openclip-vit-b-32-siglip2-256"}, {"profile": "offline"}):
+        settings = build_settings(**asked)
+        assert settings_for(settings, index) == settings
+
+
+@pytest.mark.parametrize(
+    "embedder", ["conse/2 efficientnet-lite2+MiniLM sha256:0123", "another/1", "open_clip/1"]
+)
+def test_an_embedder_that_its_fingerprint_does_not_name_is_that_of_the_profile(embedder: str) -> None:
+    settings = build_settings()
+
+    assert settings_for(settings, filled_by(embedder)) == settings
+    assert settings_for(settings, MemoryIndex()) == settings
+
+
+def test_an_index_filled_from_a_file_asks_for_that_file() -> None:
+    old = OLD_DEFAULT.replace("datacomp_xl_s13b_b90k", "sha256:0123456789abcdef")
+    settings = settings_for(build_settings(device="cpu"), filled_by(old))
+
+    with pytest.raises(UsageError, match=r"ViT-B-32 with a file of yours.*--embedder ViT-B-32:FILE"):
+        load_embedder(settings, "default")
+
+
+def test_a_library_loads_the_embedder_of_its_index_and_remembers_recipes_by_it(tmp_path: Path) -> None:
+    asked: list[str | None] = []
+
+    def load(settings: Settings, _: ProfileName) -> Embedder:
+        asked.append(settings.embedder)
+        return ColourEmbedder()
+
+    def fingerprint(index: MemoryIndex) -> str:
+        fakes = replace(parts(tmp_path), open_index=lambda *_, create: index, load_embedder=load)
+        settings = build_settings(cache_dir=tmp_path, jobs_file=tmp_path / "jobs.sqlite")
+        with open_library(settings, fakes) as library:
+            recipes = library.models.recipes(preset("fast"))
+            assert isinstance(recipes, RememberedRecipe)
+            known = recipes.remembered()
+            recipes.load()
+            return str(known)
+
+    other = OLD_DEFAULT.replace("ViT-B-32 ", "ViT-L-14 ")
+    for name in (OLD_DEFAULT, other):
+        assert fingerprint(filled_by(name)) == "None"
+        assert fingerprint(filled_by(name)) != "None"
+    assert asked == [OLD_DEFAULT, OLD_DEFAULT, other, other]

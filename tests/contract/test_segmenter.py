@@ -1,4 +1,4 @@
-"""What every segmenter must do: the cases run on the fake and on both real adapters."""
+"""What every segmenter must do: the cases run on the fake and on all real adapters."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tests.fakes.segmenter import FloodSegmenter
 from tests.needs import photo
-from tests.real_models import onnx_sam2, torch_sam2
+from tests.real_models import onnx_sam2, package_sam2, torch_sam2
 
 from segdex_core.geometry import MaskBoxXYXY
 from segdex_core.ports.prompts import DecodedMasks, Prompts
@@ -37,6 +37,7 @@ MAKERS: dict[str, Callable[[], FullSegmenter]] = {
     "flood": FloodSegmenter,
     "onnx": onnx_sam2,
     "torch": torch_sam2,
+    "package": package_sam2,
 }
 
 
@@ -52,7 +53,10 @@ class Encoded:
 
 @pytest.fixture(
     scope="module",
-    params=["flood", *(pytest.param(name, marks=pytest.mark.models) for name in ("onnx", "torch"))],
+    params=[
+        "flood",
+        *(pytest.param(name, marks=pytest.mark.models) for name in ("onnx", "torch", "package")),
+    ],
 )
 def encoded(request: pytest.FixtureRequest) -> Encoded:
     """A segmenter with a photograph, and a small portrait format beside it in the same call."""

@@ -24,9 +24,9 @@ class LazyModels:
     """Models that are loaded on first use; see ``Models``. ``run`` executes one call at a time.
 
     Args:
-        settings: Settings that choose the models.
+        choose: Returns the settings that say which models, and their profile; called when the first model
+            is needed.
         parts: Functions that load the models.
-        choose_profile: Returns the profile; called when the first model is needed.
         remember: Returns a recipe that loads its models with the given function, and caches its fingerprint
             between processes.
         analysis_threads: Returns the number of threads for an ingest; called when an ingest starts.
@@ -34,28 +34,26 @@ class LazyModels:
 
     def __init__(
         self,
-        settings: Settings,
+        choose: Callable[[], tuple[Settings, ProfileName]],
         parts: Parts,
         *,
-        choose_profile: Callable[[], ProfileName],
-        remember: Callable[[ProfileName, GeneratorSettings, Callable[[], Recipe]], RecipeSource],
+        remember: Callable[[Settings, ProfileName, GeneratorSettings, Callable[[], Recipe]], RecipeSource],
         analysis_threads: Callable[[], int],
     ) -> None:
-        self._settings = settings
         self._parts = parts
         self._remember = remember
         self._analysis_threads = analysis_threads
         self._lock = RLock()
-        self._profile = _Once(choose_profile, self._lock)
-        self._segmenter = _Once(lambda: parts.load_segmenter(settings, self.profile), self._lock)
-        self._embedder = _Once(lambda: parts.load_embedder(settings, self.profile), self._lock)
-        self._judge = _Once(lambda: parts.load_judge(settings, self.embedder), self._lock)
+        self._chosen = _Once(choose, self._lock)
+        self._segmenter = _Once(lambda: parts.load_segmenter(*self._chosen.get()), self._lock)
+        self._embedder = _Once(lambda: parts.load_embedder(*self._chosen.get()), self._lock)
+        self._judge = _Once(lambda: parts.load_judge(self._settings, self.embedder), self._lock)
         self._refiner = _Once(self._make_refiner, self._lock)
 
     @property
     def profile(self) -> ProfileName:
         """See ``Models``."""
-        return self._profile.get()
+        return self._chosen.get()[1]
 
     @property
     def segmenter(self) -> Segmenter:
@@ -88,12 +86,16 @@ class LazyModels:
         def load() -> Recipe:
             return self._parts.make_recipe(self._settings, self.segmenter, self.embedder, generator)
 
-        return self._remember(self.profile, generator, load)
+        return self._remember(self._settings, self.profile, generator, load)
 
     def run(self, call: Callable[[], T]) -> T:
         """See ``Models``."""
         with self._lock:
             return call()
+
+    @property
+    def _settings(self) -> Settings:
+        return self._chosen.get()[0]
 
     def _make_refiner(self) -> "Refiner":
         return self._parts.make_refiner(

@@ -273,7 +273,7 @@ def check_fingerprint(stored: IndexFingerprint, wanted: IndexFingerprint, place:
     if reason is not None:
         raise IndexMismatchError(
             f"{place} was filled by other models: {reason}; use --profile {stored.profile} with it, "
-            "or ingest the pictures again into a new index with another --index"
+            "without --embedder, or ingest the pictures again into a new index with another --index"
         )
 
 

@@ -1,15 +1,18 @@
 """Catalog of named models, with their sources, licences and profiles."""
 
+import ast
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from segdex_core.choices import ProfileName
 from segdex_core.errors import UsageError
+from segdex_core.settings import ModelPrecision
 
 Role = Literal["segmenter", "embedder", "refiner"]
-Adapter = Literal["sam2-transformers", "sam2-onnx", "open-clip", "conse", "evf-sam2"]
+Adapter = Literal["sam2-transformers", "sam2-onnx", "sam2-package", "open-clip", "conse", "evf-sam2"]
 SourceKind = Literal["hub", "npm", "pypi"]
 DeviceType = Literal["cpu", "cuda"]
 
@@ -62,7 +65,9 @@ class CatalogEntry:
         architecture: Name of the architecture, as the adapter expects it.
         pretrained: Name of the training run, as the adapter expects it.
         sources: Sources of the model's files.
-        dim: Length of the vectors of an embedder; None for other roles.
+        dim: Length of its vectors; None for all but embedders of the catalog.
+        prompt_template: A query text replaces its ``{}``; None for what is no model of open_clip.
+        precision: The one that an index was filled in; None where device and settings choose.
     """
 
     name: str
@@ -73,6 +78,8 @@ class CatalogEntry:
     pretrained: str
     sources: tuple[ModelSource, ...]
     dim: int | None = None
+    prompt_template: str | None = None
+    precision: ModelPrecision | None = None
 
     def profiles(self) -> list[str]:
         """Return the profiles that use the model, each with a device type, such as ``offline (cpu)``."""
@@ -113,25 +120,103 @@ def _sam21(size: str, parameters: str) -> CatalogEntry:
     )
 
 
-def _datacomp_clip(architecture: str, *, dim: int) -> CatalogEntry:
-    """Return the entry of a CLIP of the DataComp paper (Gadre et al. 2023), as open_clip names it."""
+_PHOTO_TEMPLATE = "a photo of a {}."
+"""First of the prompts of Radford et al. 2021, section 3.1.4."""
+
+_PLAIN_TEMPLATE = "{}"
+
+
+def template_of(architecture: str) -> str:
+    """Return the prompt template of a model of open_clip.
+
+    SigLIP and PE read the text as it is: no figure of ours says that a template helps them, and English words
+    around a query in another language would be a mixture that no caption has. All other models keep the
+    template of the CLIP paper.
+
+    Example:
+        >>> template_of("ViT-B-32"), template_of("ViT-B-32-SigLIP2-256")
+        ('a photo of a {}.', '{}')
+    """
+    plain = "siglip" in architecture.lower() or architecture.startswith("PE-")
+    return _PLAIN_TEMPLATE if plain else _PHOTO_TEMPLATE
+
+
+_CLIP_FILE = "open_clip_model.safetensors"  # ``HF_SAFE_WEIGHTS_NAME`` of open_clip
+_HF_TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
+
+
+def _open_clip(
+    architecture: str,
+    *,
+    pretrained: str,
+    repository: str,
+    dim: int,
+    title: str,
+    licence: str,
+    suffix: str = "",
+    has_tokenizer: bool = False,
+) -> CatalogEntry:
+    """Return the entry of a model of open_clip, as open_clip's own configurations name and describe it."""
+    files = (_CLIP_FILE, *_HF_TOKENIZER_FILES) if has_tokenizer else (_CLIP_FILE,)
     return CatalogEntry(
-        name=f"openclip-{architecture.lower()}-datacomp",
+        name=f"openclip-{architecture.lower()}{suffix}",
         role="embedder",
-        title=f"OpenCLIP {architecture}, DataComp-XL, {dim} dimensions",
+        title=f"OpenCLIP {architecture}, {title}, {dim} dimensions",
         adapter="open-clip",
         architecture=architecture,
-        pretrained="datacomp_xl_s13b_b90k",
+        pretrained=pretrained,
         sources=(
             ModelSource(
                 kind="hub",
-                package=f"laion/CLIP-{architecture}-DataComp.XL-s13B-b90K",
+                package=repository,
                 version=None,
-                files=(ModelFile("open_clip_model.safetensors"),),
-                licence="MIT",
+                files=tuple(map(ModelFile, files)),
+                licence=licence,
             ),
         ),
         dim=dim,
+        prompt_template=template_of(architecture),
+    )
+
+
+def _siglip2(architecture: str) -> CatalogEntry:
+    """Return the entry of a SigLIP 2 (Tschannen et al. 2025): texts of 100 languages.
+
+    Licence: the model cards of google/siglip2-*.
+    """
+    return _open_clip(
+        architecture,
+        pretrained="webli",
+        repository=f"timm/{architecture}",
+        dim=768,
+        title="SigLIP 2 for 100 languages",
+        licence="Apache-2.0",
+        has_tokenizer=True,
+    )
+
+
+def _pe_core(architecture: str, *, dim: int) -> CatalogEntry:
+    """Return the entry of a Perception Encoder (Bolya et al. 2025); licence: its model cards."""
+    return _open_clip(
+        architecture,
+        pretrained="meta",
+        repository=f"timm/{architecture}",
+        dim=dim,
+        title="Perception Encoder, English",
+        licence="Apache-2.0",
+    )
+
+
+def _datacomp_clip(architecture: str, *, dim: int) -> CatalogEntry:
+    """Return the entry of a CLIP of the DataComp paper (Gadre et al. 2023); licence: its model cards."""
+    return _open_clip(
+        architecture,
+        pretrained="datacomp_xl_s13b_b90k",
+        repository=f"laion/CLIP-{architecture}-DataComp.XL-s13B-b90K",
+        dim=dim,
+        title="DataComp-XL, English",
+        licence="MIT",
+        suffix="-datacomp",
     )
 
 
@@ -191,6 +276,11 @@ CATALOG: tuple[CatalogEntry, ...] = (
             ),
         ),
     ),
+    _siglip2("ViT-B-32-SigLIP2-256"),
+    _siglip2("ViT-B-16-SigLIP2-256"),
+    _pe_core("PE-Core-S-16-384", dim=512),
+    _pe_core("PE-Core-B-16", dim=1024),
+    _pe_core("PE-Core-L-14-336", dim=1024),
     _datacomp_clip("ViT-B-32", dim=512),
     _datacomp_clip("ViT-L-14", dim=768),
     CatalogEntry(
@@ -242,8 +332,10 @@ CATALOG: tuple[CatalogEntry, ...] = (
 
 PROFILES: dict[ProfileName, dict[DeviceType, ProfileModels]] = {
     "default": {
-        "cpu": ProfileModels("sam2.1-hiera-tiny", "openclip-vit-b-32-datacomp"),
-        "cuda": ProfileModels("sam2.1-hiera-large", "openclip-vit-l-14-datacomp"),
+        "cpu": ProfileModels("sam2.1-hiera-tiny", "openclip-vit-b-32-siglip2-256"),
+        # The B/16 at 256 px, the side of the B/32: open_clip also has 224 (a quarter fewer patches), and 384
+        # and 512, whose two and four times as many patches a crop of an object seldom has the pixels for.
+        "cuda": ProfileModels("sam2.1-hiera-base-plus", "openclip-vit-b-16-siglip2-256"),
     },
     # onnxruntime is installed without CUDA, and the classifier is small: one choice for both devices.
     "offline": {
@@ -265,19 +357,75 @@ def find_model(name: str, *, role: Role) -> CatalogEntry:
     return known[name]
 
 
+PACKAGE_PREFIX = "sam2:"
+"""``--segmenter sam2:NAME`` runs Meta's own package."""
+
+
 def resolve_model(name: str, *, role: Role) -> CatalogEntry:
-    """Return the catalog entry of a name, or a new entry for a path, hub repository or MODEL:PRETRAINED.
+    """Return the entry of a name in the catalog, or one made of another form.
+
+    Args:
+        name: A name of the catalog. Segmenters and refiners also have the forms of a path and of a hub
+            repository, segmenters ``sam2:NAME``, ``sam2:PATH`` and ``sam2:CONFIG=PATH``, embedders
+            MODEL:PRETRAINED and the fingerprint that an index remembers.
+        role: What the model is for.
 
     Raises:
-        UsageError: If ``name`` is none of these; the message lists the names of the catalog.
+        UsageError: If the name is none of these; the message lists the names of the catalog. If it is the
+            fingerprint of a local file, whose place it does not say.
     """
     if role == "embedder":
+        if is_fingerprint(name):
+            return _filled_by(name)
         architecture, colon, pretrained = name.partition(":")
         if colon:
-            return _unlisted(name, role, "open-clip", architecture=architecture, pretrained=pretrained)
+            return _open_clip_entry(name, architecture, pretrained)
+    elif role == "segmenter" and name.startswith(PACKAGE_PREFIX):
+        return _unlisted(name, role, "sam2-package")
     elif "/" in name or Path(name).exists():
         return _unlisted(name, role, "sam2-transformers" if role == "segmenter" else "evf-sam2")
     return find_model(name, role=role)
+
+
+_FINGERPRINT = re.compile(
+    r"open_clip/\d+ (?P<architecture>\S+) (?P<weights>\S+) (?P<precision>fp32|bf16|fp16) "
+    r"(?P<template>'.*'|\".*\") preprocess:[0-9a-f]{16}"
+)
+_OF_A_FILE = "sha256:"
+
+
+def is_fingerprint(name: str) -> bool:
+    """Return whether a text is the fingerprint of an embedder that can be loaded by it."""
+    return _FINGERPRINT.fullmatch(name) is not None
+
+
+def _filled_by(fingerprint: str) -> CatalogEntry:
+    """Return the embedder whose fingerprint an index remembers, in its precision and with its template.
+
+    So an index goes on with what filled it, whatever ``default`` means by now or on this device.
+    """
+    found = _FINGERPRINT.fullmatch(fingerprint)
+    if found is None:
+        raise ValueError(f"{fingerprint!r} is no fingerprint")
+    architecture, weights = found["architecture"], found["weights"]
+    if weights.startswith(_OF_A_FILE):
+        raise UsageError(
+            f"the index was filled by {architecture} with a file of yours ({weights}): "
+            f"name that file with --embedder {architecture}:FILE"
+        )
+    return replace(
+        _open_clip_entry(f"{architecture}:{weights}", architecture, weights),
+        prompt_template=str(ast.literal_eval(found["template"])),
+        precision=cast("ModelPrecision", found["precision"]),
+    )
+
+
+def _open_clip_entry(name: str, architecture: str, pretrained: str) -> CatalogEntry:
+    for entry in CATALOG:
+        if (entry.adapter, entry.architecture, entry.pretrained) == ("open-clip", architecture, pretrained):
+            return entry
+    made = _unlisted(name, "embedder", "open-clip", architecture=architecture, pretrained=pretrained)
+    return replace(made, prompt_template=template_of(architecture))
 
 
 def _unlisted(

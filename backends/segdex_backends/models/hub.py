@@ -1,8 +1,9 @@
-"""Downloads of repository files from the Hugging Face hub to the hub's own cache."""
+"""Files of a repository on the Hugging Face hub: kept in its own cache, compared with the first download."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -27,10 +28,12 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError: 
 )
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # whichever httpx the hub client uses
 
+from segdex_backends.models.downloads import Download, check_download, find_record, note_download
 from segdex_backends.models.reading import one_line
 from segdex_core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
 
 _FILE_SUFFIXES = (".pt", ".pth", ".safetensors")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,32 @@ class Hub:
         endpoint: URL of the hub; None for ``HF_ENDPOINT``, or huggingface.co if that is unset.
         cache_dir: Folder of downloaded files; None for ``HF_HUB_CACHE``, or the user's cache if that is
             unset.
+        records_dir: segdex's cache folder, where first downloads are recorded; None for the user's.
+        pins: The sha256 of a file by repository and file, where the catalog knows it.
     """
 
     timeout_s: float = 5.0
     endpoint: str | None = None
     cache_dir: Path | None = None
+    records_dir: Path | None = None
+    pins: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def check(self, path: Path, repository: str, name: str) -> None:
+        """Compare a file with its pin or with its first download; see ``downloads.check_download``.
+
+        Raises:
+            ModelInvalidError: If it is another one.
+        """
+        pinned = self.pins.get((repository, name))
+        check_download(path, repository, name, pinned=pinned, cache_dir=self.records_dir)
+
+    def recorded(self, repository: str, name: str) -> Download | None:
+        """Return what is recorded of a file; None where nothing is.
+
+        Raises:
+            ModelInvalidError: If the record is damaged.
+        """
+        return find_record(repository, name, cache_dir=self.records_dir)
 
 
 HUB = Hub()
@@ -66,11 +90,13 @@ def fetch_hub_folder(
 ) -> Path:
     """Return the folder of a repository in the hub's cache, after downloading missing files.
 
+    A file that was loaded before is taken at the revision of that time, without asking the hub.
+
     Args:
         repository: ``OWNER/NAME``.
         names: Names of the required files.
         kind: Kind of repository for error messages, such as "SAM 2 model for transformers".
-        revision: Commit, tag or branch; None for the main branch.
+        revision: Commit, tag or branch; None for the one of the first download, at first the main branch.
         way_out: Advice in error messages if the hub cannot be reached.
         optional: Names of files that the repository may lack.
         hub: Hub to download from.
@@ -78,19 +104,28 @@ def fetch_hub_folder(
     Raises:
         ModelMissingError: If the repository or revision does not exist, or the name looks like a path.
         ModelUnavailableError: If the hub does not answer within a few seconds and nothing is cached.
-        ModelInvalidError: If the repository lacks a required file.
+        ModelInvalidError: If the repository lacks a file, or one is not what it was at first.
     """
     if repository.startswith((".", "/", "~")) or repository.endswith(_FILE_SUFFIXES):
         raise ModelMissingError(f"there is no folder or file {repository}")
+    known = next(filter(None, (hub.recorded(repository, name) for name in names)), None)
+    revision = revision or (None if known is None else known.revision)
     try:
-        commit = _hub_commit(repository, revision=revision, hub=hub)
+        commit = None
+        if not _all_cached(repository, (*names, *optional), revision=revision, hub=hub):
+            commit = _hub_commit(repository, revision=revision, hub=hub)
         fetch = partial(
             _fetch_first, repository, revision=commit or revision, only_cached=commit is None, hub=hub
         )
         files = [fetch([name]) for name in names]
+        folder = files[0].parent
         for name in optional:
-            with suppress(EntryNotFoundError):  # also raised for a file that is not in the cache
-                fetch([name])
+            try:
+                files.append(fetch([name]))
+            except LocalEntryNotFoundError:
+                continue  # not in the cache, and the hub does not answer
+            except EntryNotFoundError:
+                note_download(Download(repository, name, folder.name, None), cache_dir=hub.records_dir)
     except HFValidationError as error:
         raise ModelMissingError(
             f"{repository} is neither an existing path nor a name of the form OWNER/NAME"
@@ -110,11 +145,15 @@ def fetch_hub_folder(
         raise ModelUnavailableError(
             f"the hub failed to send {repository} ({type(error).__name__}); try again, or {way_out}"
         ) from error
-    return files[0].parent
+    for file in files:
+        hub.check(file, repository, file.relative_to(folder).as_posix())
+    return folder
 
 
 def fetch_hub_file(repository: str, names: Sequence[str], *, wanted: str, hub: Hub = HUB) -> Path:
     """Return the first of several files that a repository has. A cached file is used without a request.
+
+    A file that was loaded before is taken at the revision of that time.
 
     Args:
         repository: ``OWNER/NAME``.
@@ -124,22 +163,53 @@ def fetch_hub_file(repository: str, names: Sequence[str], *, wanted: str, hub: H
 
     Raises:
         ModelUnavailableError: If the hub does not answer within a few seconds, or has none of the files.
+        ModelInvalidError: If the file is not what it was at first.
     """
+    known = next(filter(None, (hub.recorded(repository, name) for name in names)), None)
+    revision = None if known is None else known.revision
     try:
-        return _fetch_first(repository, names, revision=None, only_cached=False, hub=hub)
+        path = _fetch_first(repository, names, revision=revision, only_cached=False, hub=hub)
     except RemoteEntryNotFoundError as error:
         raise hub_unavailable(repository, wanted, f"it has none of {', '.join(names)}", hub=hub) from error
     except (HTTPError, OSError) as error:
         raise hub_unavailable(repository, wanted, one_line(error), hub=hub) from error
+    [name] = [name for name in names if path.as_posix().endswith(f"/{name}")]
+    hub.check(path, repository, name)
+    return path
 
 
 def hub_unavailable(repository: str, wanted: str, reason: str, *, hub: Hub) -> ModelUnavailableError:
     """Return the error for a model that needs files that the hub does not provide."""
     return ModelUnavailableError(
-        f"{wanted} needs {repository} from the Hugging Face hub, which does not give it ({reason}): copy it "
-        f"into {hub.cache_dir or constants.HF_HUB_CACHE}, give a checkpoint file's path as the weights, or "
-        "use --profile offline"
+        f"{wanted} needs {repository} from the Hugging Face hub, which does not give it ({reason}): "
+        + hub_way_out(hub)
     )
+
+
+def hub_way_out(hub: Hub) -> str:
+    """Return what to do where the hub does not give the files of an embedder."""
+    return (
+        f"copy it into {hub.cache_dir or constants.HF_HUB_CACHE}, give a checkpoint file's path as the "
+        "weights, or use --profile offline"
+    )
+
+
+def _all_cached(repository: str, names: Sequence[str], *, revision: str | None, hub: Hub) -> bool:
+    """Return whether every file is in the cache, or recorded as one that the repository does not have.
+
+    Only at a commit: a branch may have moved on.
+    """
+    if revision is None or not _COMMIT.fullmatch(revision):
+        return False
+    for name in names:
+        known = hub.recorded(repository, name)
+        if known is not None and known.sha256 is None and known.revision == revision:
+            continue
+        if not isinstance(
+            try_to_load_from_cache(repository, name, revision=revision, cache_dir=hub.cache_dir), str
+        ):
+            return False
+    return True
 
 
 def _fetch_first(

@@ -4,14 +4,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from segdex_backends.models.catalog import Adapter, CatalogEntry
+from segdex_backends.models.catalog import CATALOG, PACKAGE_PREFIX, Adapter, CatalogEntry, template_of
 from segdex_backends.models.devices import fastest_precision, resolve_device
 from segdex_core.choices import Device
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.segmenter import Segmenter
 from segdex_core.ports.text_segmenter import TextSegmenter
 from segdex_core.settings import ModelPrecision, Precision
+
+if TYPE_CHECKING:
+    from segdex_backends.models.hub import Hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class LoadOptions:
         asked_device: Requested device; ``auto`` uses CUDA if it is available.
         precision: Requested precision; ``auto`` depends on model and device.
         compiled: Whether to compile SAM 2's encoder.
-        cache_dir: Folder for files of npm packages; None for the user's cache folder.
+        cache_dir: segdex's cache folder, for files of npm packages and for checksums; None for the user's.
     """
 
     asked_device: Device
@@ -61,6 +65,21 @@ def embedder_precision(options: LoadOptions) -> ModelPrecision:
     return options.precision
 
 
+def hub_of(options: LoadOptions) -> "Hub":
+    """Return the hub, with the checksums of the catalog, and the folder where others are recorded."""
+    from segdex_backends.models.hub import Hub
+
+    pins = {
+        (source.package, file.path): file.sha256
+        for entry in CATALOG
+        for source in entry.sources
+        if source.kind == "hub"
+        for file in source.files
+        if file.sha256 is not None
+    }
+    return Hub(records_dir=options.cache_dir, pins=pins)
+
+
 def _sam2(entry: CatalogEntry, options: LoadOptions) -> Segmenter:
     from segdex_backends.models.sam2.loader import load_sam2_weights
 
@@ -70,6 +89,7 @@ def _sam2(entry: CatalogEntry, options: LoadOptions) -> Segmenter:
         precision=segmenter_precision(options),
         revision=entry.sources[0].version,
         compiled=options.compiled,
+        hub=hub_of(options),
     )
 
 
@@ -90,6 +110,18 @@ def _sam2_onnx(entry: CatalogEntry, options: LoadOptions) -> Segmenter:
         device=options.device,
         precision=segmenter_precision(options),
         compiled=options.compiled,
+        cache_dir=options.cache_dir,
+    )
+
+
+def _sam2_package(entry: CatalogEntry, options: LoadOptions) -> Segmenter:
+    from segdex_backends.models.sam2_package.loader import load_sam2_package
+
+    return load_sam2_package(
+        entry.name.removeprefix(PACKAGE_PREFIX),
+        device=options.device,
+        precision=segmenter_precision(options),
+        hub=hub_of(options),
     )
 
 
@@ -100,14 +132,29 @@ def _open_clip(entry: CatalogEntry, options: LoadOptions) -> Embedder:
         entry.architecture,
         pretrained=entry.pretrained,
         device=options.device,
-        precision=embedder_precision(options),
+        precision=_precision_of(entry, options),
+        prompt_template=entry.prompt_template or template_of(entry.architecture),
+        hub=hub_of(options),
     )
 
 
-def _conse(_entry: CatalogEntry, _options: LoadOptions) -> Embedder:
+def _precision_of(entry: CatalogEntry, options: LoadOptions) -> ModelPrecision:
+    """Return the precision that filled an index where the settings leave it open."""
+    if options.precision == "auto" and entry.precision is not None:
+        return entry.precision
+    return embedder_precision(options)
+
+
+def _conse(entry: CatalogEntry, options: LoadOptions) -> Embedder:
     from segdex_backends.models.conse.embedder import ConseEmbedder
 
-    return ConseEmbedder.load()
+    pins = {
+        Path(file.path).name: file.sha256
+        for source in entry.sources
+        for file in source.files
+        if file.sha256 is not None
+    }
+    return ConseEmbedder.load(pins=pins, cache_dir=options.cache_dir)
 
 
 def _evf_sam2(entry: CatalogEntry, options: LoadOptions) -> TextSegmenter:
@@ -119,11 +166,12 @@ def _evf_sam2(entry: CatalogEntry, options: LoadOptions) -> TextSegmenter:
         device=options.device,
         precision=segmenter_precision(options),
         revision=source.version,
+        hub=hub_of(options),
     )
 
 
 SEGMENTERS: Mapping[Adapter, Callable[[CatalogEntry, LoadOptions], Segmenter]] = MappingProxyType(
-    {"sam2-transformers": _sam2, "sam2-onnx": _sam2_onnx}
+    {"sam2-transformers": _sam2, "sam2-onnx": _sam2_onnx, "sam2-package": _sam2_package}
 )
 EMBEDDERS: Mapping[Adapter, Callable[[CatalogEntry, LoadOptions], Embedder]] = MappingProxyType(
     {"open-clip": _open_clip, "conse": _conse}

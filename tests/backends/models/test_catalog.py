@@ -10,6 +10,7 @@ from tests.needs import package
 from segdex_backends.models.catalog import (
     CATALOG,
     PROFILES,
+    CatalogEntry,
     ModelSource,
     find_model,
     profile_models,
@@ -125,3 +126,52 @@ def test_a_name_outside_the_catalog_is_a_place_or_an_architecture_with_weights(t
     assert resolve_model(CATALOG[0].name, role="segmenter") is CATALOG[0]
     with pytest.raises(UsageError, match="no embedder named someone/model"):
         resolve_model("someone/model", role="embedder")
+
+
+OPEN_CLIP = [entry for entry in CATALOG if entry.adapter == "open-clip"]
+
+
+@pytest.mark.parametrize("entry", OPEN_CLIP, ids=lambda entry: entry.name)
+def test_models_of_open_clip_are_as_open_clip_has_them(entry: CatalogEntry) -> None:
+    import open_clip
+
+    config = open_clip.get_model_config(entry.architecture)
+    tag = open_clip.get_pretrained_cfg(entry.architecture, entry.pretrained)
+    [source] = entry.sources
+
+    assert config["embed_dim"] == entry.dim
+    assert tag["hf_hub"].rstrip("/") == source.package
+    assert source.files[0].path == open_clip.constants.HF_SAFE_WEIGHTS_NAME
+    tokenizer = config["text_cfg"].get("hf_tokenizer_name")
+    assert tokenizer in (None, source.package)
+    assert ("tokenizer.json" in {file.path for file in source.files}) == (tokenizer is not None)
+
+
+def test_licences_are_those_that_timm_knows_of_the_same_weights() -> None:
+    import timm
+
+    for name, trunk in (
+        ("openclip-vit-b-32-siglip2-256", "vit_base_patch32_siglip_256.v2_webli"),
+        ("openclip-vit-b-16-siglip2-256", "vit_base_patch16_siglip_256.v2_webli"),
+        ("openclip-pe-core-s-16-384", "vit_pe_core_small_patch16_384.fb"),
+        ("openclip-pe-core-b-16", "vit_pe_core_base_patch16_224.fb"),
+        ("openclip-pe-core-l-14-336", "vit_pe_core_large_patch14_336.fb"),
+    ):
+        [source] = find_model(name, role="embedder").sources
+        known = timm.get_pretrained_cfg(trunk)
+        assert known is not None
+        assert known.license == source.licence.lower()
+
+
+def test_siglip_and_pe_read_texts_as_they_are_and_clip_a_caption() -> None:
+    plain = {entry.name for entry in OPEN_CLIP if entry.prompt_template == "{}"}
+
+    assert plain == {entry.name for entry in OPEN_CLIP if re.search("siglip|pe-core", entry.name)}
+    assert {entry.prompt_template for entry in OPEN_CLIP if entry.name not in plain} == {"a photo of a {}."}
+    for name in ("ViT-L-16-SigLIP2-512:webli", "ViT-B-16-SigLIP-i18n-256:webli", "PE-Core-T-16-384:meta"):
+        assert resolve_model(name, role="embedder").prompt_template == "{}"
+
+
+def test_a_model_by_architecture_and_tag_is_the_one_of_the_catalog() -> None:
+    for entry in OPEN_CLIP:
+        assert resolve_model(f"{entry.architecture}:{entry.pretrained}", role="embedder") is entry

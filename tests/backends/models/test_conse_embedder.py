@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from tests.needs import package, photo
 
+from segdex_backends.models.catalog import find_model
 from segdex_backends.models.conse import embedder as conse_embedder
 from segdex_backends.models.conse.classifier import PictureClassifier, load_network, pad_to_square
 from segdex_backends.models.conse.embedder import ConseEmbedder
@@ -261,6 +262,24 @@ def test_a_damaged_text_model_is_refused(text_folder: Path, tmp_path: Path) -> N
 
     with pytest.raises(ModelInvalidError, match="minilm holds no usable"):
         ConseEmbedder.load(text_model_folder=folder)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_file_of_a_package_that_is_not_the_one_of_the_catalog_is_refused(
+    embedder: ConseEmbedder, text_folder: Path, tmp_path: Path, name: str
+) -> None:
+    """The loader of the catalog hands the checksums over."""
+    entry = find_model("conse-efficientnet-lite2-minilm", role="embedder")
+    pins = {Path(file.path).name: str(file.sha256) for source in entry.sources for file in source.files}
+    folder = tmp_path / "minilm"
+    shutil.copytree(text_folder, folder)
+
+    assert ConseEmbedder.load(pins=pins, text_model_folder=folder).fingerprint == embedder.fingerprint
+    with (folder / name).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ModelInvalidError, match=rf"{name} has sha256 .*catalog pins.*pip install"):
+        ConseEmbedder.load(pins=pins, text_model_folder=folder)
 
 
 @pytest.mark.models

@@ -20,6 +20,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
+from segdex_backends.models.catalog import resolve_model
 from segdex_backends.models.hub import Hub
 from segdex_backends.models.open_clip.embedder import DeviceSteps, OpenClipEmbedder
 from segdex_backends.models.torch_batches import upload
@@ -283,7 +284,12 @@ def test_settings_that_do_not_fit_are_usage_errors(checkpoint: Path) -> None:
 
 
 def hub_on(port: int, cache_dir: Path, *, timeout_s: float = 60) -> Hub:
-    return Hub(timeout_s=timeout_s, endpoint=f"http://127.0.0.1:{port}", cache_dir=cache_dir)
+    return Hub(
+        timeout_s=timeout_s,
+        endpoint=f"http://127.0.0.1:{port}",
+        cache_dir=cache_dir,
+        records_dir=cache_dir / "segdex",
+    )
 
 
 def _assert_unavailable(hub: Hub, reason: str) -> None:
@@ -314,7 +320,7 @@ def test_a_hub_that_never_answers_is_unavailable_after_the_timeout(tmp_path: Pat
 
 def test_offline_mode_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    _assert_unavailable(Hub(cache_dir=tmp_path), "HF_HUB_OFFLINE")
+    _assert_unavailable(Hub(cache_dir=tmp_path, records_dir=tmp_path / "segdex"), "HF_HUB_OFFLINE")
 
 
 @pytest.fixture(name="hub_file")
@@ -367,6 +373,19 @@ def test_a_tag_is_fetched_once_and_has_its_own_preprocessing(
     assert np.abs(embedder.embed_images(images) - vectors).max() > 1e-3
     assert "tagged" in first.fingerprint
     assert first.fingerprint != embedder.fingerprint
+
+
+def test_the_fingerprint_of_a_tag_names_model_precision_and_template(hub_file: Hub) -> None:
+    """An index that remembers it can go on with it."""
+    for template in ("{}", "a photo of a {}.", 'it\'s a "{}"'):
+        made = OpenClipEmbedder.load(
+            TINY_OPEN_CLIP, pretrained="tagged", hub=hub_file, prompt_template=template
+        )
+
+        entry = resolve_model(made.fingerprint, role="embedder")
+
+        assert (entry.architecture, entry.pretrained) == (TINY_OPEN_CLIP, "tagged")
+        assert (entry.precision, entry.prompt_template) == ("fp32", template)
 
 
 def test_every_built_in_tag_names_a_hub_repository() -> None:

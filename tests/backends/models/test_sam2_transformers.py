@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from tests.backends.models.tiny_sam2 import save_tiny_sam2
 from tests.needs import package, photo
 from tests.real_models import onnx_sam2, sam2_folder, torch_sam2
 
+from segdex_backends.models.checksums import file_sha256
 from segdex_backends.models.devices import check_device, fastest_precision
 from segdex_backends.models.hub import Hub
 from segdex_backends.models.sam2.loader import load_sam2_weights
-from segdex_core.errors import ModelMissingError, ModelUnavailableError, UsageError
+from segdex_core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError, UsageError
 from segdex_core.ports.prompts import Prompts
 from segdex_core.ports.segmenter import ImageFeatures, Segmenter
 from segdex_core.records import RGBImage
@@ -173,7 +175,8 @@ def silent_hub(tmp_path: Path) -> Iterator[Hub]:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        yield Hub(timeout_s=0.2, endpoint=f"http://127.0.0.1:{server.getsockname()[1]}", cache_dir=tmp_path)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        yield Hub(timeout_s=0.2, endpoint=address, cache_dir=tmp_path, records_dir=tmp_path / "segdex")
 
 
 def test_a_hub_that_does_not_answer_is_one_line_with_the_ways_out(silent_hub: Hub) -> None:
@@ -182,14 +185,60 @@ def test_a_hub_that_does_not_answer_is_one_line_with_the_ways_out(silent_hub: Hu
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_in_the_hubs_cache_loads_while_the_hub_is_silent(silent_hub: Hub, tmp_path: Path) -> None:
-    home = tmp_path / "models--someone--tiny"
-    commit = "0123456789012345678901234567890123456789"
-    (home / "snapshots" / commit).mkdir(parents=True)
-    (home / "refs").mkdir()
+def write_snapshot(cache: Path, commit: str) -> Path:
+    """Write a model into the hub's cache as the newest of ``someone/tiny``, and return its folder."""
+    home = cache / "models--someone--tiny"
+    snapshot = home / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (home / "refs").mkdir(exist_ok=True)
     (home / "refs" / "main").write_text(commit)
-    save_tiny_sam2(home / "snapshots" / commit)
+    return save_tiny_sam2(snapshot)
+
+
+def change_last_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_model_in_the_hubs_cache_loads_while_the_hub_is_silent(silent_hub: Hub, tmp_path: Path) -> None:
+    write_snapshot(tmp_path, "0123456789" * 4)
 
     loaded = load_sam2_weights("someone/tiny", hub=silent_hub)
 
     assert loaded.name == "someone/tiny (fp32, cpu)"
+
+
+def test_a_model_that_was_loaded_stays_at_its_revision(silent_hub: Hub, tmp_path: Path) -> None:
+    write_snapshot(tmp_path, "0" * 40)
+    first = load_sam2_weights("someone/tiny", hub=silent_hub)
+    change_last_byte(write_snapshot(tmp_path, "1" * 40) / "model.safetensors")
+
+    again = load_sam2_weights("someone/tiny", hub=replace(silent_hub, endpoint="http://nobody.invalid"))
+    elsewhere = load_sam2_weights("someone/tiny", hub=replace(silent_hub, records_dir=tmp_path / "other"))
+
+    assert again.fingerprint == first.fingerprint
+    assert elsewhere.fingerprint != first.fingerprint
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_model_whose_file_is_not_the_first_one_is_refused(
+    silent_hub: Hub, tmp_path: Path, name: str
+) -> None:
+    snapshot = write_snapshot(tmp_path, "0" * 40)
+    load_sam2_weights("someone/tiny", hub=silent_hub)
+    change_last_byte(snapshot / name)
+
+    with pytest.raises(
+        ModelInvalidError, match=rf"{name} of someone/tiny is not the one .*delete the record"
+    ):
+        load_sam2_weights("someone/tiny", hub=silent_hub)
+
+
+def test_a_pinned_file_must_have_the_sha256_of_its_pin(silent_hub: Hub, tmp_path: Path) -> None:
+    weights = write_snapshot(tmp_path, "0" * 40) / "model.safetensors"
+    key = ("someone/tiny", "model.safetensors")
+
+    load_sam2_weights("someone/tiny", hub=replace(silent_hub, pins={key: file_sha256(weights)}))
+    with pytest.raises(ModelInvalidError, match="catalog pins"):
+        load_sam2_weights("someone/tiny", hub=replace(silent_hub, pins={key: "0" * 64}))

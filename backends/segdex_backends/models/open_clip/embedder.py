@@ -7,25 +7,25 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import open_clip
 import torch
-
-# The base class of all transport errors of the HTTP library that huggingface_hub uses.
-from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import get_pretrained_cfg
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 from open_clip.transform import CenterCropOrPad, MaybeConvertMode, MaybeToTensor
 from PIL import Image
 from torchvision.transforms import CenterCrop, Normalize, Resize
 
-from segdex_backends.models.checksums import file_sha256
+from segdex_backends.models.checksums import known_sha256
 from segdex_backends.models.devices import check_device
-from segdex_backends.models.hub import HUB, Hub, fetch_hub_file, hub_unavailable
-from segdex_backends.models.open_clip.naclip import patch_features, plain_transformer, region_features
+from segdex_backends.models.hub import HUB, Hub, fetch_hub_file, fetch_hub_folder, hub_way_out
+from segdex_backends.models.open_clip import naclip, pooling_head
+from segdex_backends.models.open_clip.weights import load_weights
 from segdex_backends.models.reading import UNREADABLE, one_line, put_into
 from segdex_backends.models.torch_batches import run_in_batches, upload
 from segdex_core.errors import (
@@ -44,11 +44,21 @@ _ADAPTER_VERSION = 1
 _MAX_ASPECT = 16
 """Longer crops are cut to their middle: open_clip would enlarge a 1x5000 line to 224x1120000 pixels."""
 
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "config.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
+"""What the tokenizers that open_clip names are made of, beside ``tokenizer_config.json``; none has all."""
+
 _PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
-
-
-_DENSE_SCALE = 2
-"""Side of an image whose patches or regions are embedded, divided by the side in the model's training."""
 
 
 class OpenClipEmbedder:
@@ -64,7 +74,7 @@ class OpenClipEmbedder:
         model: torch.nn.Module,
         preprocess: Callable[[Image.Image], torch.Tensor],
         *,
-        tokenizer: "open_clip.SimpleTokenizer | open_clip.HFTokenizer",
+        tokenizer: SimpleTokenizer | HFTokenizer,
         name: str,
         fingerprint: str,
         dim: int,
@@ -108,15 +118,17 @@ class OpenClipEmbedder:
             device: ``cpu``, ``cuda``, ``cuda:1`` and so on.
             batch_size: Number of images or texts in one forward pass.
             precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
-            prompt_template: Template in which a text replaces ``{}``; ``"{}"`` embeds texts unchanged. The
-                default is the first prompt of Radford et al. 2021, section 3.1.4.
-            hub: Hub to download tags from.
+            prompt_template: A text is put in place of ``{}``; ``"{}"`` embeds it as it is. The default is the
+                first of the prompts of Radford et al. 2021, section 3.1.4. ``catalog.template_of`` knows what
+                suits a model.
+            hub: Where a tag is looked for, and where checksums are kept.
 
         Raises:
             UsageError: If the device, precision or template is invalid.
             ModelUnavailableError: If the hub does not answer and the files are not in its cache.
             ModelMissingError: If ``pretrained`` is the path of a file that is missing or unreadable.
-            ModelInvalidError: If the model or tag is unknown, or the file is not a checkpoint of the model.
+            ModelInvalidError: If the model or tag is unknown, or the file is no checkpoint of that model or
+                not the one of the first download.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
@@ -132,9 +144,9 @@ class OpenClipEmbedder:
         tokenizer = _load_tokenizer(model_name, pretrained, hub)
         tag_config = get_pretrained_cfg(model_name, pretrained)
         try:
-            model, _, preprocess = open_clip.create_model_and_transforms(
+            model, preprocess = load_weights(
                 model_name,
-                pretrained=str(checkpoint),
+                checkpoint,
                 precision=precision,
                 device=device,
                 # ViT-B-32 with the tag `openai` gives wrong vectors without QuickGELU; open_clip only warns.
@@ -147,7 +159,7 @@ class OpenClipEmbedder:
                 f"{checkpoint} is no usable checkpoint of {model_name}: {reason}"
             ) from error
         model.eval()
-        preprocess_config = json.dumps(model.visual.preprocess_cfg, sort_keys=True)
+        preprocess_config = json.dumps(model.visual.preprocess_cfg, sort_keys=True)  # type: ignore[union-attr]
         return cls(
             model,
             preprocess,
@@ -196,53 +208,55 @@ class OpenClipEmbedder:
 
     @torch.inference_mode()
     def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
-        """Return the (n, h, w) cosine similarities of texts and patches (see ``naclip``).
+        """Return the (n, h, w) cosines of texts and patches, see ``naclip`` and ``pooling_head``.
 
-        The longer side of the image is resized to twice the model's input side. Both sides are whole patches.
+        The picture is squashed to twice the model's own side: for a plain vision transformer on its longer
+        side, in whole patches; for a model that pools by attention on both.
 
         Raises:
-            ModelInvalidError: If the model is not a plain vision transformer.
+            ModelInvalidError: If the model is neither a plain vision transformer nor pools by attention.
         """
-        patches = patch_features(self._visual, self._dense_pixels(image))
+        dense = self._dense()
+        patches = dense.patch_features(self._visual, self._dense_pixels(image))
         maps: npt.NDArray[np.float32] = np.einsum("nd,hwd->nhw", texts, patches.cpu().numpy())
         return maps
 
     @property
     def region_share(self) -> float | None:
-        """See ``RegionEmbedder``. 0 (not measured for CLIP), or None without a plain vision transformer."""
+        """See ``RegionEmbedder``: not measured with CLIP, so 0. None for models without a map."""
         try:
-            plain_transformer(self._visual)
+            self._dense()
         except ModelInvalidError:
             return None
         return 0.0
 
     @torch.inference_mode()
     def embed_regions(self, image: RGBImage, masks: Iterable[BoolMask]) -> Vectors:
-        """Return (n, dim) unit vectors of n regions of an image (see ``naclip.region_features``).
+        """Return (n, dim) unit rows of regions of a picture, see ``region_features`` of both modules.
 
         The image is resized as for ``relevance``.
 
         Raises:
-            ModelInvalidError: If the model is not a plain vision transformer.
+            ModelInvalidError: If the model is neither a plain vision transformer nor pools by attention.
         """
-        pixels = self._dense_pixels(image)
-        patch_h, patch_w = plain_transformer(self._visual).patch_size
-        cells_hw = (pixels.shape[2] // patch_h, pixels.shape[3] // patch_w)
+        dense, pixels = self._dense(), self._dense_pixels(image)
+        cells_hw = dense.grid_hw(self._visual, pixels)
         shares = [cell_shares(mask, cells_hw).ravel() for mask in masks]
         if not shares:
             return np.zeros((0, self._dim), np.float32)
         on_device = torch.from_numpy(np.stack(shares)).to(self._device)
-        rows: Vectors = region_features(self._visual, pixels, on_device).cpu().numpy()
+        rows: Vectors = dense.region_features(self._visual, pixels, on_device).cpu().numpy()
         return rows
 
+    def _dense(self) -> ModuleType:
+        """Return the module that reads the patches of this architecture."""
+        if pooling_head.has_pooling_head(self._visual):
+            return pooling_head
+        naclip.plain_transformer(self._visual)
+        return naclip
+
     def _dense_pixels(self, image: RGBImage) -> torch.Tensor:
-        visual = plain_transformer(self._visual)
-        patch_h, patch_w = visual.patch_size
-        longest = _DENSE_SCALE * max(visual.image_size) / max(image.shape[:2])
-        height, width = (
-            max(round(side * longest / patch), 1) * patch
-            for side, patch in zip(image.shape[:2], (patch_h, patch_w), strict=True)
-        )
+        height, width = self._dense().dense_size_hw(self._visual, image.shape[:2])
         resized = _to_pil(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
         pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float() / 255
         config = self._visual.preprocess_cfg
@@ -322,9 +336,9 @@ class DeviceSteps:
         return normalized
 
 
-def _count_tokens(tokenizer: "open_clip.SimpleTokenizer | open_clip.HFTokenizer", prompt: str) -> int:
-    """Return the number of tokens, start and end included; open_clip itself truncates silently."""
-    if isinstance(tokenizer, open_clip.SimpleTokenizer):
+def _count_tokens(tokenizer: SimpleTokenizer | HFTokenizer, prompt: str) -> int:
+    """Return the number of tokens with start and end marks; open_clip itself truncates without a word."""
+    if isinstance(tokenizer, SimpleTokenizer):
         return len(tokenizer.encode(prompt)) + 2  # start and end
     clean = tokenizer.clean_fn(prompt)
     if tokenizer.tokenizer_mode == "clips":
@@ -332,13 +346,13 @@ def _count_tokens(tokenizer: "open_clip.SimpleTokenizer | open_clip.HFTokenizer"
     return len(tokenizer.tokenizer(clean, verbose=False).input_ids)
 
 
-def _preprocess_options(model_name: str, tag_config: dict[str, Any]) -> dict[str, object]:
-    """Return the preprocessing of the tag; for a local file, the values on which all tags of the model agree.
+def _preprocess_options(model_name: str, tag_config: dict[str, Any]) -> dict[str, Any]:
+    """Return the preprocessing of the tag; for a local file that of the model's tags where they agree.
 
     open_clip would use CLIP's mean and standard deviation for any local file, which is wrong for SigLIP.
     """
     configs = [tag_config] if tag_config else _tag_configs(model_name)
-    options: dict[str, object] = {}
+    options: dict[str, Any] = {}
     for key in _PREPROCESS_KEYS:
         values = [config.get(key) for config in configs]
         if values and all(value == values[0] for value in values):
@@ -364,7 +378,7 @@ def _find_checkpoint(model_name: str, pretrained: str, hub: Hub) -> tuple[Path, 
     path = Path(pretrained)
     if path.is_file():
         try:
-            return path, f"sha256:{file_sha256(path)[:16]}"
+            return path, f"sha256:{known_sha256(path, cache_dir=hub.records_dir)[:16]}"
         except OSError as error:
             raise ModelMissingError(f"{path} cannot be read: {error.strerror}") from error
     if path.suffix or path.name != pretrained:
@@ -373,23 +387,48 @@ def _find_checkpoint(model_name: str, pretrained: str, hub: Hub) -> tuple[Path, 
     raise ModelInvalidError(f"{model_name} has no weights {pretrained!r}; it has: {tags}")
 
 
-def _load_tokenizer(
-    model_name: str, pretrained: str, hub: Hub
-) -> "open_clip.SimpleTokenizer | open_clip.HFTokenizer":
-    """Return the tokenizer, after fetching its hub files and those of the text tower, to fail fast."""
+def _load_tokenizer(model_name: str, pretrained: str, hub: Hub) -> SimpleTokenizer | HFTokenizer:
+    """Return the tokenizer; what it or the text side needs from the hub is looked for first, to fail fast.
+
+    A tokenizer of the hub is read from the files of its snapshot, because other files would make other
+    vectors: transformers, given a name, would fetch and accept whatever the main branch has.
+    """
     text_config = open_clip.get_model_config(model_name)["text_cfg"]
     wanted = _wanted(model_name, pretrained)
-    for key, filenames in (
-        ("hf_tokenizer_name", ("tokenizer_config.json", "tokenizer.json", "config.json")),
-        ("hf_model_name", ("config.json",)),
-    ):
-        repo = text_config.get(key)
-        if repo and not Path(repo).is_dir():
-            fetch_hub_file(repo, filenames, wanted=wanted, hub=hub)
-    try:
+    text_model = text_config.get("hf_model_name")
+    if text_model and not Path(text_model).is_dir():
+        fetch_hub_file(text_model, ("config.json",), wanted=wanted, hub=hub)
+    source = text_config.get("hf_tokenizer_name")
+    if not source:
         return open_clip.get_tokenizer(model_name)
-    except (HTTPError, OSError, ValueError) as error:
-        raise hub_unavailable(text_config["hf_tokenizer_name"], wanted, one_line(error), hub=hub) from error
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = fetch_hub_folder(
+            source,
+            ("tokenizer_config.json",),
+            optional=_TOKENIZER_FILES,
+            kind="tokenizer",
+            revision=None,
+            way_out=f"{wanted} needs it: {hub_way_out(hub)}",
+            hub=hub,
+        )
+    try:
+        # what open_clip.get_tokenizer does with the name of the repository
+        tokenizer = HFTokenizer(
+            str(folder),
+            context_length=text_config.get("context_length", DEFAULT_CONTEXT_LENGTH),
+            tokenizer_mode=text_config.get("tokenizer_mode"),
+            **text_config.get("tokenizer_kwargs", {}),
+        )
+    except UNREADABLE as error:
+        raise ModelInvalidError(
+            f"{folder} has no usable tokenizer of {model_name}: {one_line(error)}"
+        ) from error
+    if text_config.get("pool_type") == "last" and text_config.get("no_causal_mask"):
+        # SigLIP was trained with padding at the end, and its vector is that of the last place. The class of
+        # Gemma's tokenizer pads at the start where the files do not say otherwise.
+        tokenizer.tokenizer.padding_side = "right"
+    return tokenizer
 
 
 def _wanted(model_name: str, pretrained: str) -> str:

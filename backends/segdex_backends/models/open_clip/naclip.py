@@ -21,6 +21,31 @@ _SIGMA_PATCHES = 5.0
 """Standard deviation of the neighbourhood in patches; ``gaussian_std`` of the published code."""
 
 
+_SCALE = 2
+"""Side of a picture whose patches are compared with texts, over the side that the model was trained on."""
+
+
+def dense_size_hw(visual: torch.nn.Module, size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return the height and width in pixels that a picture is squashed to: whole patches, about its shape.
+
+    Raises:
+        ModelInvalidError: If it is no plain vision transformer.
+    """
+    plain: Any = plain_transformer(visual)
+    factor = _SCALE * max(plain.image_size) / max(size_hw)
+    height, width = (
+        max(round(side * factor / patch), 1) * patch
+        for side, patch in zip(size_hw, plain.patch_size, strict=True)
+    )
+    return height, width
+
+
+def grid_hw(visual: torch.nn.Module, pixels: Tensor) -> tuple[int, int]:
+    """Return the patches of (1, 3, H, W) pixels, from top to bottom and from left to right."""
+    patch_h, patch_w = plain_transformer(visual).patch_size
+    return pixels.shape[2] // patch_h, pixels.shape[3] // patch_w
+
+
 @torch.inference_mode()
 def patch_features(visual: torch.nn.Module, pixels: Tensor) -> Tensor:
     """Return the (h, w, dim) unit vectors of the patches of an image.

@@ -67,17 +67,20 @@ _POINT_EMBEDDING = re.compile(r"^sam_prompt_encoder\.point_embeddings\.(\d)\.wei
 class _Hiera:
     """Values that weight shapes do not determine, from Meta's sam2/configs/sam2.1/*.yaml and hieradet.py."""
 
+    size: str
     blocks_per_stage: tuple[int, int, int, int]
     heads: int
     global_blocks: tuple[int, int, int]
     window_sizes: tuple[int, int, int, int]
 
 
+_PATCHES = "image_encoder.trunk.patch_embed.proj.weight"
+
 _HIERA_BY_WIDTH_AND_DEPTH = {
-    (96, 12): _Hiera((1, 2, 7, 2), 1, (5, 7, 9), (8, 4, 14, 7)),  # tiny
-    (96, 16): _Hiera((1, 2, 11, 2), 1, (7, 10, 13), (8, 4, 14, 7)),  # small
-    (112, 24): _Hiera((2, 3, 16, 3), 2, (12, 16, 20), (8, 4, 14, 7)),  # base+
-    (144, 48): _Hiera((2, 6, 36, 4), 2, (23, 33, 43), (8, 4, 16, 8)),  # large
+    (96, 12): _Hiera("tiny", (1, 2, 7, 2), 1, (5, 7, 9), (8, 4, 14, 7)),
+    (96, 16): _Hiera("small", (1, 2, 11, 2), 1, (7, 10, 13), (8, 4, 14, 7)),
+    (112, 24): _Hiera("base-plus", (2, 3, 16, 3), 2, (12, 16, 20), (8, 4, 14, 7)),
+    (144, 48): _Hiera("large", (2, 6, 36, 4), 2, (23, 33, 43), (8, 4, 16, 8)),
 }
 
 
@@ -103,13 +106,22 @@ def load_meta_file(path: Path) -> Sam2Model:
     Raises:
         ModelInvalidError: If the file is not a checkpoint of SAM 2 or 2.1 with a Hiera of a published size.
     """
+    return load_meta_state(read_meta_state(path), where=path)
+
+
+def read_meta_state(path: Path) -> State:
+    """Return the weights of one of Meta's checkpoint files, under their own names.
+
+    Raises:
+        ModelInvalidError: If it is not a checkpoint of SAM 2 or 2.1.
+    """
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    if "image_encoder.trunk.patch_embed.proj.weight" not in state:
+    if _PATCHES not in state:
         raise ModelInvalidError(
             f"{path} has none of the keys of Meta's SAM 2 checkpoints (image_encoder.trunk...); "
             "for a model in the hub's format, give its folder"
         )
-    return load_meta_state(state, where=path)
+    return state
 
 
 def load_meta_state(state: State, *, where: Path) -> Sam2Model:
@@ -153,20 +165,22 @@ def rename_meta_state(state: State) -> dict[str, torch.Tensor]:
     return renamed
 
 
+def meta_size(state: State, *, where: Path) -> str:
+    """Return the size of weights under Meta's names: ``tiny``, ``small``, ``base-plus`` or ``large``.
+
+    Raises:
+        ModelInvalidError: If the Hiera has none of the four published sizes.
+    """
+    return _hiera_of(state, where=where).size
+
+
 def infer_config(state: State, *, where: Path) -> Sam2Config:
     """Return the configuration that the shapes of Meta's weights imply.
 
     Raises:
         ModelInvalidError: If the Hiera has none of the four published sizes.
     """
-    width = state["image_encoder.trunk.patch_embed.proj.weight"].shape[0]
-    blocks = {key.split(".")[3] for key in state if key.startswith("image_encoder.trunk.blocks.")}
-    hiera = _HIERA_BY_WIDTH_AND_DEPTH.get((width, len(blocks)))
-    if hiera is None:
-        raise ModelInvalidError(
-            f"{where} has an image encoder of width {width} and {len(blocks)} blocks; SAM 2 has "
-            "(width, blocks) of " + ", ".join(map(str, _HIERA_BY_WIDTH_AND_DEPTH))
-        )
+    width, hiera = state[_PATCHES].shape[0], _hiera_of(state, where=where)
     widths = [width * 2**stage for stage in range(4)]
     backbone = Sam2HieraDetConfig(
         hidden_size=width,
@@ -181,6 +195,18 @@ def infer_config(state: State, *, where: Path) -> Sam2Config:
     return Sam2Config(
         vision_config=Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=widths[::-1])
     )
+
+
+def _hiera_of(state: State, *, where: Path) -> _Hiera:
+    width = state[_PATCHES].shape[0]
+    blocks = {key.split(".")[3] for key in state if key.startswith("image_encoder.trunk.blocks.")}
+    hiera = _HIERA_BY_WIDTH_AND_DEPTH.get((width, len(blocks)))
+    if hiera is None:
+        raise ModelInvalidError(
+            f"{where} has an image encoder of width {width} and {len(blocks)} blocks; SAM 2 has "
+            "(width, blocks) of " + ", ".join(map(str, _HIERA_BY_WIDTH_AND_DEPTH))
+        )
+    return hiera
 
 
 def _build(config: Sam2Config, state: State, *, where: Path, ignore_others: bool) -> Sam2Model:

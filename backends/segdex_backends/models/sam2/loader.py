@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from segdex_backends.models.checksums import file_sha256
+from segdex_backends.models.checksums import known_sha256
 from segdex_backends.models.devices import check_device
 from segdex_backends.models.hub import HUB, Hub, fetch_hub_folder
 from segdex_backends.models.sam2.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_file
@@ -32,15 +32,15 @@ def load_sam2_weights(
             or a ``.pt`` file as Meta publishes it.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
-        revision: Commit, tag or branch of the hub repository; None for its main branch.
+        revision: Commit, tag or branch of the hub repository; None for that of the first download.
         compiled: See ``TorchSam2``.
-        hub: Hub to download repositories from.
+        hub: Where a repository is looked for, and where checksums are kept.
 
     Raises:
         UsageError: If the device does not exist or does not support the precision.
         ModelMissingError: If the path does not exist, or the folder or repository lacks a file.
         ModelUnavailableError: If the hub does not answer within a few seconds and nothing is cached.
-        ModelInvalidError: If the weights are not those of SAM 2.
+        ModelInvalidError: If the weights are not those of SAM 2, or not those of the first download.
     """
     check_device(device, precision)
     path = Path(source)
@@ -52,7 +52,7 @@ def load_sam2_weights(
     return TorchSam2(
         model,
         name=f"{path.name if path.exists() else source} ({precision}, {device})",
-        weights_id=f"sam2-torch:{file_sha256(weights)[:16]}",
+        weights_id=f"sam2-torch:{known_sha256(weights, cache_dir=hub.records_dir)[:16]}",
         device=device,
         precision=precision,
         compiled=compiled,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from segdex_backends.models.checksums import file_sha256
+from segdex_backends.models.checksums import known_sha256
 from segdex_backends.models.devices import check_device
 from segdex_backends.models.sam2.checkpoint import load_meta_state
 from segdex_backends.models.sam2.onnx_weights import read_decoder_weights, read_encoder_weights
@@ -18,6 +18,7 @@ def load_onnx_weights(
     device: str = "cpu",
     precision: ModelPrecision = "fp32",
     compiled: bool = False,
+    cache_dir: Path | None = None,
 ) -> TorchSam2:
     """Load the model from an encoder in ORT or ONNX format and its decoder.
 
@@ -27,6 +28,7 @@ def load_onnx_weights(
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``fp32``, ``bf16``, or ``fp16`` on CUDA.
         compiled: See ``TorchSam2``.
+        cache_dir: segdex's cache folder, where checksums are kept; None for the user's.
 
     Raises:
         UsageError: If the device does not exist or does not support the precision.
@@ -44,7 +46,7 @@ def load_onnx_weights(
     if not decoder:
         raise ModelInvalidError(f"{decoder_path} is not the decoder of a SAM 2 export")
     model = load_meta_state({**encoder, **decoder}, where=encoder_path.parent)
-    sha256 = "-".join(file_sha256(path)[:16] for path in (encoder_path, decoder_path))
+    sha256 = "-".join(known_sha256(path, cache_dir=cache_dir)[:16] for path in (encoder_path, decoder_path))
     return TorchSam2(
         model,
         name=f"SAM 2 hiera-tiny (ONNX, {precision}, {device})",

@@ -1,0 +1,1 @@
+"""Meta's own package ``sam2`` behind the ``Segmenter`` port."""

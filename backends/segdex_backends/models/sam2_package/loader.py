@@ -1,0 +1,157 @@
+"""Which of Meta's checkpoints and configurations ``--segmenter sam2:NAME`` means, and the model of both."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from segdex_backends.models.checksums import known_sha256
+from segdex_backends.models.devices import check_device
+from segdex_backends.models.hub import HUB, Hub, fetch_hub_file
+from segdex_backends.models.sam2.checkpoint import State, meta_size, read_meta_state
+from segdex_backends.models.sam2_package.segmenter import PackageSam2
+from segdex_core.errors import ModelInvalidError, ModelMissingError
+from segdex_core.settings import ModelPrecision
+
+if TYPE_CHECKING:
+    from sam2.modeling.sam2_base import SAM2Base
+
+_SUFFIXES = (".pt", ".pth", ".safetensors")
+_INSTALL = "pip install 'segdex[sam2]'"
+
+_CONFIG_BY_SIZE = {"tiny": "t", "small": "s", "base-plus": "b+", "large": "l"}
+"""Files of sam2/configs, ``sam2.1/sam2.1_hiera_t.yaml`` and so on."""
+
+_ONLY_21 = "no_obj_embed_spatial"
+"""A weight that SAM 2.1 has and SAM 2 has not (sam2/modeling/sam2_base.py)."""
+
+_hydra_lock = Lock()
+
+
+def load_sam2_package(
+    source: str,
+    *,
+    device: str = "cpu",
+    precision: ModelPrecision = "fp32",
+    hub: Hub = HUB,
+) -> PackageSam2:
+    """Return Meta's model of one of its checkpoints, as ``build_sam2`` of its package makes it.
+
+    Args:
+        source: ``sam2.1_hiera_tiny`` or another checkpoint by name, which is fetched from the repository that
+            the package names; the path of a checkpoint, whose configuration is inferred from its weights; or
+            CONFIG=PATH, where CONFIG is one of the package's own files, such as ``sam2.1_hiera_t``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``fp32``, or what Meta's code is cast to while it runs: ``bf16``, or ``fp16`` on CUDA.
+        hub: Where a checkpoint is looked for, and where checksums are kept.
+
+    Raises:
+        UsageError: If the device is not there, or cannot compute in that precision.
+        ModelMissingError: If the package is not installed, or there is no such file, name or configuration.
+        ModelUnavailableError: If the hub does not give the checkpoint.
+        ModelInvalidError: If the file is no checkpoint of that configuration.
+    """
+    check_device(device, precision)
+    if find_spec("sam2") is None:
+        raise ModelMissingError(f"Meta's package sam2 is not installed: {_INSTALL}")
+    config, equals, place = source.rpartition("=")
+    path = Path(place)
+    if not path.is_file():
+        if equals or path.suffix in _SUFFIXES:
+            raise ModelMissingError(f"there is no checkpoint file {path}")
+        config, path = _fetch(source, hub=hub)
+    state = read_meta_state(path)
+    model = _build(_config_file(config) if config else _infer_config(state, where=path))
+    _load(model, state, where=path)
+    return PackageSam2(
+        model.to(device).eval(),
+        name=f"Meta's sam2 {path.stem} ({precision}, {device})",
+        weights_id=f"sam2-package:{known_sha256(path, cache_dir=hub.records_dir)[:16]}",
+        device=device,
+        precision=precision,
+    )
+
+
+def _fetch(name: str, *, hub: Hub) -> tuple[str, Path]:
+    """Return configuration and checkpoint of a name that the package knows."""
+    from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
+
+    known = {
+        Path(checkpoint).stem: (repository, config, checkpoint)
+        for repository, (config, checkpoint) in HF_MODEL_ID_TO_FILENAMES.items()
+    }
+    wanted = name.rpartition("/")[2].replace("-", "_")  # facebook/sam2.1-hiera-tiny is a name too
+    if wanted not in known:
+        raise ModelMissingError(
+            f"there is neither a file nor a checkpoint of SAM 2 named {name}; sam2: takes the path of a "
+            f"checkpoint, or one of {', '.join(known)}"
+        )
+    repository, config, checkpoint = known[wanted]
+    return config, fetch_hub_file(repository, (checkpoint,), wanted=f"sam2:{wanted}", hub=hub)
+
+
+def _config_file(config: str) -> str:
+    """Return the path of a configuration inside the package."""
+    import sam2
+
+    root = Path(sam2.__path__[0])
+    paths = [path for folder in ("sam2", "sam2.1") for path in root.glob(f"configs/{folder}/*.yaml")]
+    known = {path.stem: path.relative_to(root).as_posix() for path in paths}
+    wanted = config.rpartition("/")[2].removesuffix(".yaml")
+    if wanted not in known:
+        raise ModelMissingError(
+            f"the package sam2 has no configuration {config}; it has {', '.join(sorted(known))}"
+        )
+    return known[wanted]
+
+
+def _infer_config(state: State, *, where: Path) -> str:
+    version = "sam2.1" if _ONLY_21 in state else "sam2"
+    return _config_file(f"{version}_hiera_{_CONFIG_BY_SIZE[meta_size(state, where=where)]}")
+
+
+def _build(config: str) -> "SAM2Base":
+    """Return the model of a configuration, with random weights.
+
+    ``build_sam2`` reads its files through Hydra, which has one state for the whole process: what another
+    library left there is put back.
+    """
+    try:
+        from hydra import initialize_config_module
+        from hydra.core.global_hydra import GlobalHydra
+        from sam2.build_sam import build_sam2
+    except ImportError as error:
+        raise ModelMissingError(f"Meta's package sam2 cannot be imported ({error}): {_INSTALL}") from error
+    with _hydra_lock:
+        before = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_module("sam2", version_base="1.2"):
+                model: SAM2Base = build_sam2(config, device="cpu")
+        finally:
+            GlobalHydra.instance().clear()
+            if before is not None:
+                GlobalHydra.instance().initialize(before)
+    return model
+
+
+def _load(model: "SAM2Base", state: State, *, where: Path) -> None:
+    """Load exactly these weights; the package's own loader raises an error without a message."""
+    expected: dict[str, Any] = model.state_dict()
+    missing, others = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or others:
+        what = f"lacks {len(missing)} weights" if missing else f"has {len(others)} other weights"
+        raise ModelInvalidError(
+            f"{where} is no checkpoint of that configuration of SAM 2: it {what}, the first is "
+            f"{(missing or others)[0]}; Meta's package takes its own complete checkpoints"
+        )
+    try:
+        model.load_state_dict(dict(state), strict=True)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelInvalidError(f"{where} does not fit that configuration of SAM 2: {reason}") from error
+    for parameter in model.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    torch.nn.Module.train(model, mode=False)
