@@ -32,6 +32,7 @@ _MARKERS = {
     _TESTS / "gpu": "models",
     _TESTS / "ingest" / "test_ahead.py": "pipeline",
     _TESTS / "ingest" / "test_run.py": "pipeline",
+    _TESTS / "search" / "test_conditions.py": "pipeline",
     _TESTS / "web": "browser",
 }
 """Of all tests in a folder or a file."""

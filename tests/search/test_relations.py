@@ -5,7 +5,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -51,6 +51,7 @@ MASKS = arrays(bool, (12, 16)).filter(lambda mask: bool(mask.any()))
 
 
 @given(MASKS, MASKS)
+@settings(max_examples=40)
 def test_the_share_before_is_that_of_counting_pairs_of_pixels(a: BoolMask, b: BoolMask) -> None:
     first, second = Shape(a), Shape(b)
     xs = [[x for _, x in np.argwhere(mask)] for mask in (a, b)]
@@ -60,6 +61,7 @@ def test_the_share_before_is_that_of_counting_pairs_of_pixels(a: BoolMask, b: Bo
 
 
 @given(MASKS, MASKS)
+@settings(max_examples=40)
 def test_positions_turn_round_with_the_pair_and_with_the_picture(a: BoolMask, b: BoolMask) -> None:
     first, second = Shape(a), Shape(b)
     mirrored, other = Shape(a[:, ::-1]), Shape(b[:, ::-1])
@@ -75,6 +77,7 @@ def test_positions_turn_round_with_the_pair_and_with_the_picture(a: BoolMask, b:
 
 
 @given(MASKS, MASKS)
+@settings(max_examples=40)
 def test_opposites_never_hold_together(a: BoolMask, b: BoolMask) -> None:
     first, second = Shape(a), Shape(b)
 
