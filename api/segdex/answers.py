@@ -130,6 +130,11 @@ class Found:
         """Estimate by the segmenter of the IoU with the true mask."""
         return self.record.predicted_iou
 
+    @property
+    def colors(self) -> dict[str, float] | None:
+        """Share of each colour inside the mask, above 0, largest first; None where it was not measured."""
+        return self.record.colors
+
     @cached_property
     def mask(self) -> "BoolMask":
         """Mask as (H, W) bool at the size of the image; decoded on first use."""

@@ -9,6 +9,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from segdex_core.colours import ColourAtLeast, ColourShares
 from segdex_core.geometry import BoxXYXY
 from segdex_core.ids import make_image_id
 from segdex_core.masks import MaskRLE
@@ -53,6 +54,7 @@ class Segment:
         object_score: Estimate, from 0 to 1, of how likely the segment is one whole object.
         parent: Position, in the list of segments, of the smallest segment that contains this one; None at the
             top of the mask tree.
+        colours: Shares of the basic colours; None before they are measured.
     """
 
     box: BoxXYXY
@@ -63,6 +65,7 @@ class Segment:
     score: float
     object_score: float = 0.0
     parent: int | None = None
+    colours: ColourShares | None = None
 
     def __post_init__(self) -> None:
         if self.area_px < 1:
@@ -93,6 +96,7 @@ class SegmentRecord:
         sources: URIs of all files of the image and of the folders above them, from ``uri_sources``.
         tags: Tags assigned at ingest, sorted.
         captured_s: Capture time in seconds since 1970 UTC, from EXIF or, without EXIF, the file's mtime.
+        colours: Shares of the basic colours inside the mask; None if an earlier segdex stored the segment.
     """
 
     segment_id: UUID
@@ -109,6 +113,7 @@ class SegmentRecord:
     sources: tuple[str, ...]
     tags: tuple[str, ...]
     captured_s: float
+    colours: ColourShares | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.area_fraction <= 1:
@@ -246,6 +251,7 @@ class SegmentFilter:
         tags: Tags that the segment must all have.
         captured_from_s: Earliest capture time in seconds since 1970 UTC, inclusive.
         captured_until_s: Latest capture time in seconds since 1970 UTC, exclusive.
+        colours: Shares of colours that the segment must all have.
     """
 
     image_ids: tuple[UUID, ...] = ()
@@ -256,6 +262,7 @@ class SegmentFilter:
     tags: tuple[str, ...] = ()
     captured_from_s: float | None = None
     captured_until_s: float | None = None
+    colours: tuple[ColourAtLeast, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("min_area_fraction", "max_area_fraction"):

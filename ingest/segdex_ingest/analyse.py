@@ -22,6 +22,7 @@ from segdex_core.records import (
     SegmentRecord,
     Vectors,
 )
+from segdex_ingest.colours import with_colours
 from segdex_ingest.masks.generate import GeneratorSettings, generate_masks
 from segdex_ingest.masks.rank import ranker_fingerprint
 from segdex_ingest.masks.tree import ancestors_of
@@ -68,7 +69,7 @@ class Recipe:
         return self
 
     def fingerprint(self) -> str:
-        """Return 16 hexadecimal digits that differ whenever a stored segment or vector can differ."""
+        """Return 16 hexadecimal digits that differ whenever a stored mask or vector can differ."""
         numbers = ViewNumbers()
         views = (
             numbers.pooled_fingerprint()
@@ -108,7 +109,7 @@ class AnalysedImage:
         captured_s: EXIF time in seconds since 1970 UTC, or None.
         place_lat_lon: EXIF position in degrees, or None.
         recipe: ``Recipe.fingerprint``.
-        segments: n segments, best score first.
+        segments: n segments with their colours, best score first.
         segment_vectors: View name to (n, dim) unit rows.
         image_vector: (1, dim) unit row of the whole image.
     """
@@ -137,7 +138,7 @@ def analyse(
     max_pixels: int,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> AnalysedImage:
-    """Decode an image, segment it, and embed the image and every view of every segment.
+    """Decode an image, segment it, measure colours, and embed the image and every view of every segment.
 
     The result depends only on the bytes and the recipe. Several threads may share a recipe.
 
@@ -155,7 +156,7 @@ def analyse(
     """
     image = decode_image(data, name=name, max_pixels=max_pixels)
     pixels, recipe = image.pixels, models.load()
-    segments = segment_image(pixels, recipe, checkpoint=checkpoint)
+    segments = with_colours(pixels, segment_image(pixels, recipe, checkpoint=checkpoint))
     image_vector, segment_vectors = embed_image(pixels, segments, recipe, checkpoint=checkpoint)
     return AnalysedImage(
         sha256=sha256_hex(data),
@@ -250,6 +251,7 @@ def build_records(
             sources=image.sources,
             tags=image.tags,
             captured_s=image.captured_s,
+            colours=segment.colours,
         )
         for position, (segment_id, segment) in enumerate(zip(ids, segments, strict=True))
     ]

@@ -10,6 +10,7 @@ from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import EVERYTHING, IndexFingerprint, SegmentFilter
 from segdex_search.calibrate import Calibration, object_weight, shipped_calibration
+from segdex_search.colours import colour_bonus
 from segdex_search.embed import Vector, embed_query
 from segdex_search.presence import PresenceJudge
 from segdex_search.queries import SearchQuery
@@ -108,11 +109,14 @@ def search(
     with clock.stage("embed"):
         vectors = embed_query(query.terms, views=tuple(weights), embedder=embedder, index=index)
     counts_as = object_weight(query, calibration)
+    bonus = colour_bonus(query.terms, calibration.colour_weight)
     hints: tuple[str, ...] = ()
     other_presence: Sequence[float] | None = None
     with clock.stage("query"):
         if query.condition is None:
-            hits, more = fused_hits(query, vectors, weights=weights, object_weight=counts_as, index=index)
+            hits, more = fused_hits(
+                query, vectors, weights=weights, object_weight=counts_as, bonus=bonus, index=index
+            )
         else:
             # scipy and pycocotools, which most searches do not need
             from segdex_search.conditions import MAX_PICTURES, conditioned_hits
@@ -124,6 +128,7 @@ def search(
                 vectors,
                 weights=weights,
                 object_weight=counts_as,
+                bonus=bonus,
                 index=index,
                 embedder=embedder,
                 judge=judge,

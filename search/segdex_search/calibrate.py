@@ -9,7 +9,7 @@ an index that the embedder filled. Embedders without a calibration use ``UNKNOWN
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -28,29 +28,28 @@ class Calibration:
         threshold: Minimum presence score of a match in a search of one image.
         growth: Increase of the threshold per unit of the natural logarithm of the number of images: the best
             of many images scores higher by chance.
+        colour_weight: Score that a segment gains which is all of the colour that a text names, 0 or more.
     """
 
     object_weight: float
     threshold: float
     growth: float
+    colour_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if (
-            not all(map(math.isfinite, (self.object_weight, self.threshold, self.growth)))
-            or self.object_weight < 0
-        ):
-            raise ValueError(f"a calibration has finite numbers, the weight 0 or more, but is {self}")
+        if not all(map(math.isfinite, astuple(self))) or min(self.object_weight, self.colour_weight) < 0:
+            raise ValueError(f"a calibration has finite numbers, the weights 0 or more, but is {self}")
 
     def threshold_of(self, pictures: int) -> float:
         """Return the threshold for a search of this many images."""
         return self.threshold + self.growth * math.log(max(pictures, 1))
 
 
-UNKNOWN = Calibration(object_weight=0.05, threshold=1.2, growth=0.15)
-"""Chosen, not measured: a small weight for a narrow cone of cosines, and thresholds that lose few matches."""
+UNKNOWN = Calibration(object_weight=0.05, threshold=1.2, growth=0.15, colour_weight=0.08)
+"""Chosen, not measured: small weights for a narrow cone of cosines, and thresholds that lose few matches."""
 
 _SHIPPED: Mapping[str, Calibration] = MappingProxyType(
-    {"conse": Calibration(object_weight=0.085, threshold=0.0, growth=0.55)}
+    {"conse": Calibration(object_weight=0.085, threshold=0.0, growth=0.55, colour_weight=0.15)}
 )
 """Calibrations by the first part of the embedder's fingerprint."""
 
@@ -90,7 +89,9 @@ def load_calibration(folder: Path, embedder_fingerprint: str) -> Calibration:
         return shipped_calibration(embedder_fingerprint)
     try:
         content = json.loads(path.read_text())
-        return Calibration(**{name: float(content[name]) for name in Calibration.__dataclass_fields__})
+        # a file of an earlier segdex has no colour weight
+        known = {"colour_weight": shipped_calibration(embedder_fingerprint).colour_weight, **content}
+        return Calibration(**{name: float(known[name]) for name in Calibration.__dataclass_fields__})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{path} is no calibration ({error}); make it anew with: segdex calibrate"

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import FusedSegment, ImageRecord, SegmentFilter, SegmentRecord
+from segdex_search.colours import ColourBonus, colour_bonus
 from segdex_search.counting import (
     MAX_CANDIDATES,
     Candidates,
@@ -53,11 +54,13 @@ class _Side:
         vectors: (dim,) vector by view.
         weights: Share of each view.
         object_weight: Weight of the object score beside the views.
+        bonus: What segments in some colours score more; None for nothing.
     """
 
     vectors: Mapping[str, npt.NDArray[np.float32]]
     weights: Mapping[str, float]
     object_weight: float
+    bonus: ColourBonus | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def conditioned_hits(
     *,
     weights: Mapping[str, float],
     object_weight: float,
+    bonus: ColourBonus | None,
     index: IndexReader,
     embedder: Embedder,
     judge: PresenceJudge,
@@ -96,6 +100,7 @@ def conditioned_hits(
         vectors: (dim,) vector of what the hits are by view.
         weights: Share of each view.
         object_weight: Weight of the object score beside the views.
+        bonus: What segments in the colours of the subject score more; None for nothing.
         index: The index that is queried.
         embedder: What filled it.
         judge: Compares the texts with other words.
@@ -104,12 +109,13 @@ def conditioned_hits(
         QueryError: If a term cannot be embedded.
     """
     looking = _Looking(index, judge, query, replace(query, min_score=None))
-    subject = _Side(vectors, weights, object_weight)
+    subject = _Side(vectors, weights, object_weight, bonus)
     wanted = query.offset + query.limit + 1
     presence: tuple[float, ...] | None = None
     if isinstance(condition, Related):
         terms = embed_query(condition.terms, views=tuple(weights), embedder=embedder, index=index)
-        other = _Side(terms, weights, object_weight)
+        other_bonus = colour_bonus(condition.terms, judge.calibration.colour_weight)
+        other = _Side(terms, weights, object_weight, other_bonus)
         found, is_cut = _scan(
             lambda reach: looking.rank_by_both(subject, other, reach),
             lambda images: looking.related(condition, subject, other, images),
@@ -185,6 +191,7 @@ class _Looking:
             side.vectors,
             weights=side.weights,
             object_weight=side.object_weight,
+            bonus=side.bonus,
             index=self.index,
         )
 
@@ -223,7 +230,10 @@ class _Looking:
         chosen = [hit.segment_id for group in groups.values() for hit in drop_nested(group)[:most]]
         viewed = self.index.view_segments(chosen, side.vectors)
         by_image: dict[UUID, list[HitSegment]] = {}
-        for one in fuse_views(viewed.values(), weights=side.weights, object_weight=side.object_weight):
+        fused = fuse_views(
+            viewed.values(), weights=side.weights, object_weight=side.object_weight, bonus=side.bonus
+        )
+        for one in fused:
             by_image.setdefault(one.image_id, []).append(one)
         return by_image
 
@@ -319,7 +329,7 @@ def candidates_of(
 
 def _context_of(query: SearchQuery) -> SegmentFilter:
     """Return the conditions on the picture: those on the segment are for the subject alone."""
-    return replace(query.where, min_area_fraction=None, max_area_fraction=None, min_depth=None)
+    return replace(query.where, min_area_fraction=None, max_area_fraction=None, min_depth=None, colours=())
 
 
 def _standing(hits: Sequence[FusedSegment]) -> dict[str, float]:

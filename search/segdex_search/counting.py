@@ -20,7 +20,7 @@ MAX_CANDIDATES = 40
 _SAME_IOU, _SAME_CONTAINMENT = 0.5, 0.7
 """A candidate that overlaps a better one so much is the same object, or a part of it, or its surroundings."""
 
-_WEIGHTS = (-7.21, 1.10, 3.67, 3.49, -0.59, 0.33, -1.10, 0.25)
+_WEIGHTS = (-6.68, 1.38, 2.98, 3.15, -1.09, 0.31, -1.66, 0.24)
 """Weights of the columns of ``candidate_features``, fitted by ``tests.quality.conditions --fit``."""
 
 _UNKNOWN_OBJECT_SCORE = 0.9

@@ -9,6 +9,7 @@ text                        meaning
 ``"cup"^2 plate``           ``cup`` counts twice; ``cup^2`` too, and ``-red^0.3`` excludes a little
 ``person LEFT OF bicycle``  a position: LEFT OF, RIGHT OF, ABOVE, BELOW, ON, INSIDE or NEAR, in capitals
 ``dog >= 2``                a number of objects: = < > <= >=
+``car color:red``           a filter: red covers at least a quarter of the object; ``colour:red`` too
 ==========================  ==========================================================================
 
 Quotes take everything literally, and ``\"`` is a quote inside them. A hyphen, a caret or a quote inside a
@@ -17,9 +18,10 @@ word, such as ``t-shirt`` or ``27"``, is part of it.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
+from segdex_core.colours import COLOUR_NAMES, ColourName, colour_named
 from segdex_core.errors import QueryError
 from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, MAX_TERMS, MAX_WEIGHT
 from segdex_search.queries import (
@@ -49,6 +51,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _GLUED = re.compile(r"(.*[^<>=≤≥])((?:<=|>=|<|>|≤|≥)\d+)")
+_COLOR = re.compile(r"colou?r:(.*)", re.IGNORECASE)
 _LOWER_RELATION = re.compile(r"\S\s+(left of|right of|above|below|on|inside|near)\s+\S")
 _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _LOWER_COUNT = re.compile(
@@ -64,11 +67,13 @@ class ParsedText:
         terms: Phrases to look for and, with negative weights, to exclude.
         condition: A position or a number that was asked for; None for neither.
         hint: How to write what the text seems to mean, in one line; None where it is clear.
+        colors: Colours that hits must have, each once.
     """
 
     terms: tuple[TextTerm, ...]
     condition: Condition | None = None
     hint: str | None = None
+    colors: tuple[ColourName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,8 @@ class _Token:
 def parse_text(text: str) -> ParsedText:
     """Return the terms of a query text; they may all exclude, where a picture says what to look for.
 
+    A text of colour filters alone has no terms.
+
     Raises:
         QueryError: If the text is empty, a quote is not closed, a weight is out of range, or operators do not
             go together; the message shows the right form.
@@ -93,7 +100,15 @@ def parse_text(text: str) -> ParsedText:
         Related(name='left_of', terms=(TextTerm(text='bicycle', weight=1.0),))
     """
     clean_text(text)
-    tokens = _tokens(text.translate(_QUOTES))
+    tokens, colors = _split_colors(_tokens(text.translate(_QUOTES)))
+    if not colors:
+        return _parsed(text, tokens)
+    rest = " ".join(token.text for token in tokens)
+    return replace(_parsed(rest, tokens), colors=colors) if tokens else ParsedText((), colors=colors)
+
+
+def _parsed(text: str, tokens: list[_Token]) -> ParsedText:
+    """Return the terms of a text without colour filters."""
     counted = _split_count(tokens)
     if counted is not None:
         tokens, condition = counted
@@ -136,6 +151,33 @@ def _tokens(text: str) -> list[_Token]:
             content, is_negative = f"-{content}", False  # a dash
         tokens.append(_Token(content, None if weight is None else float(weight), is_negative, is_quoted))
     return tokens
+
+
+def _split_colors(tokens: Sequence[_Token]) -> tuple[list[_Token], tuple[ColourName, ...]]:
+    """Return the tokens that are no colour filter, and the colours of the filters.
+
+    Raises:
+        QueryError: If a filter has no known colour, excludes, has a weight, or comes after a position, where
+            it would seem to be meant for the other object.
+    """
+    rest: list[_Token] = []
+    colors: dict[ColourName, None] = {}
+    for token in tokens:
+        match = None if token.is_quoted else _COLOR.fullmatch(token.text)
+        if match is None:
+            rest.append(token)
+            continue
+        name = colour_named(match[1])
+        if name is None:
+            raise QueryError(f"{token.text!r}: a colour must be one of {', '.join(COLOUR_NAMES)}")
+        if not _is_bare(token):
+            raise QueryError(
+                f"{token.text!r} is a filter: it cannot exclude and has no weight; to exclude, write -{name}"
+            )
+        if _operators(rest):
+            raise QueryError(f"{token.text!r} is for what is looked for: put it before the position")
+        colors[name] = None
+    return rest, tuple(colors)
 
 
 def _is_bare(token: _Token) -> bool:

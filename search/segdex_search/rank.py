@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from segdex_core.records import FusedSegment, ImageRecord, SegmentRecord, ViewedSegment
+from segdex_search.colours import ColourBonus
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,8 @@ class HitSegment:
 
     Attributes:
         record: The stored segment.
-        score: Weighted mean of ``view_scores`` plus the object score times its weight; higher is better.
+        score: Weighted mean of ``view_scores`` plus the object score times its weight, plus the colour bonus;
+            higher is better.
         view_scores: Dot product of the query with the segment's vector, by view.
         related_id: ID of the other object, if the query names a position relative to it.
     """
@@ -59,21 +61,27 @@ class SearchHit:
 
 
 def fuse_views(
-    viewed: Iterable[ViewedSegment], *, weights: Mapping[str, float], object_weight: float = 0.0
+    viewed: Iterable[ViewedSegment],
+    *,
+    weights: Mapping[str, float],
+    object_weight: float = 0.0,
+    bonus: ColourBonus | None = None,
 ) -> list[HitSegment]:
-    """Fuse the view scores by weighted mean, and add the object score; best first, ties by id.
+    """Fuse the view scores by weighted mean, add object score and colour bonus; best first, ties by id.
 
     Args:
         viewed: Segments with the score of each view.
         weights: Weight of each view, 0 or more, not all 0.
         object_weight: Weight of the object score, added to the mean.
+        bonus: What segments in some colours score more; None for nothing.
     """
     total = sum(weights.values())
     hits = [
         HitSegment(
             record=one.record,
             score=sum(weights[view] * one.view_scores[view] for view in weights) / total
-            + object_weight * one.record.object_score,
+            + object_weight * one.record.object_score
+            + (0.0 if bonus is None else bonus.of(one.record.colours)),
             view_scores=one.view_scores,
         )
         for one in viewed

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import FusedSegment, ImageRecord, SegmentFilter
+from segdex_search.colours import ColourBonus
 from segdex_search.queries import SearchQuery
 from segdex_search.rank import HitSegment, SearchHit, drop_nested, fuse_views
 
@@ -32,6 +33,7 @@ def fused_hits(
     *,
     weights: Mapping[str, float],
     object_weight: float = 0.0,
+    bonus: ColourBonus | None = None,
     index: IndexReader,
 ) -> tuple[tuple[SearchHit, ...], bool]:
     """Return the hits of a query, and whether there are more images.
@@ -43,17 +45,18 @@ def fused_hits(
         vectors: (dim,) query vector by view.
         weights: Weight of each view.
         object_weight: Weight of the object score, added to the mean of the views.
+        bonus: What segments in some colours score more; None for nothing.
         index: Index to search.
     """
     query = replace(query, where=where_of(query))
-    ask = make_ask(query, vectors, weights=weights, object_weight=object_weight, index=index)
+    ask = make_ask(query, vectors, weights=weights, object_weight=object_weight, bonus=bonus, index=index)
     reach = query.offset + query.limit
     images, hits, complete = find_pictures(ask, index, query.where, reach=reach + 1)
     page = list(images)[query.offset : reach]
     shown = _fill_pictures(ask, hits, page, complete=complete, query=query)
     viewed = index.view_segments([hit.segment_id for found in shown for hit in found], vectors)
     groups: dict[UUID, list[HitSegment]] = {}
-    for hit in fuse_views(viewed.values(), weights=weights, object_weight=object_weight):
+    for hit in fuse_views(viewed.values(), weights=weights, object_weight=object_weight, bonus=bonus):
         groups.setdefault(hit.image_id, []).append(hit)
     found = tuple(SearchHit(images[image_id], tuple(group)) for image_id, group in groups.items())
     return found, len(images) > reach
@@ -65,6 +68,7 @@ def make_ask(
     *,
     weights: Mapping[str, float],
     object_weight: float,
+    bonus: ColourBonus | None = None,
     index: IndexReader,
 ) -> Ask:
     """Return what fetches the best segments of a query, those below its lowest score left out.
@@ -74,11 +78,12 @@ def make_ask(
         vectors: (dim,) vector by view.
         weights: Share of each view.
         object_weight: Weight of the object score beside the views.
+        bonus: What segments in some colours score more; None for nothing.
         index: The index that is queried.
     """
 
-    def ask(where: SegmentFilter, limit: int) -> Sequence[FusedSegment]:
-        found = index.query_fused(
+    def plain(where: SegmentFilter, limit: int) -> Sequence[FusedSegment]:
+        return index.query_fused(
             vectors,
             weights=weights,
             object_weight=object_weight,
@@ -86,10 +91,28 @@ def make_ask(
             where=where,
             exact=query.exact,
         )
+
+    def ask(where: SegmentFilter, limit: int) -> Sequence[FusedSegment]:
+        found = plain(where, limit) if bonus is None else _best_with_bonus(plain, bonus, where, limit)
         least = query.min_score
         return found if least is None else [hit for hit in found if hit.score >= least]
 
     return ask
+
+
+def _best_with_bonus(
+    plain: Ask, bonus: ColourBonus, where: SegmentFilter, limit: int
+) -> Sequence[FusedSegment]:
+    """Return the best segments of a filter, best first, ties by id, with the bonus in their scores.
+
+    All segments of a step score the same more, so none that is not among the best of its step can be among
+    the best of all. The order therefore does not depend on the limit.
+    """
+    best = {hit.segment_key: hit for hit in plain(where, limit)}
+    for conditions, extra in bonus.steps():
+        for hit in plain(replace(where, colours=(*where.colours, *conditions)), limit):
+            best[hit.segment_key] = replace(hit, score=hit.score + extra)  # a higher step comes later
+    return sorted(best.values(), key=lambda hit: (-hit.score, hit.segment_key))[:limit]
 
 
 def where_of(query: SearchQuery) -> SegmentFilter:

@@ -28,6 +28,7 @@ from segdex_backends.index.edge_store import EdgeStore
 from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.index.payloads import fingerprint_to_payload
 from segdex_backends.index.qdrant import QdrantIndex
+from segdex_core.colours import ColourAtLeast
 from segdex_core.errors import (
     IndexConflictError,
     IndexMismatchError,
@@ -218,6 +219,9 @@ def holds(record: SegmentRecord, where: SegmentFilter) -> bool:
         conditions.append(where.captured_from_s <= record.captured_s)
     if where.captured_until_s is not None:
         conditions.append(record.captured_s < where.captured_until_s)
+    conditions.extend(
+        record.colours is not None and record.colours.share(one.name) >= one.share for one in where.colours
+    )
     return all(conditions)
 
 
@@ -251,6 +255,9 @@ def filters(pictures: Sequence[Picture]) -> dict[str, SegmentFilter]:
         "tag beyond ASCII": SegmentFilter(tags=("\u00fc \u2603",)),
         "from, inclusive": SegmentFilter(captured_from_s=middle.captured_s),
         "until, exclusive": SegmentFilter(captured_until_s=middle.captured_s),
+        "a colour": SegmentFilter(colours=(ColourAtLeast("red", 0.25),)),
+        "most in a colour": SegmentFilter(colours=(ColourAtLeast("blue", 0.5),)),
+        "two colours": SegmentFilter(colours=(ColourAtLeast("red", 0.25), ColourAtLeast("white", 0.25))),
         "all at once": SegmentFilter(
             image_ids=ids,
             min_area_fraction=0.1,

@@ -157,6 +157,7 @@ _OPTIONS = {
     "box_xyxy": "box",
     "captured_from_s": "since",
     "captured_until_s": "until",
+    "colors": "color",
     "first": "refine",
     "negative_points": "not-point",
     "points": "point",

@@ -104,6 +104,7 @@ def make_filter(
     max_area: float | None,
     sources: Sequence[Path],
     tags: Sequence[str],
+    colors: Sequence[str],
     since: str | None,
     until: str | None,
 ) -> Filter:
@@ -119,6 +120,7 @@ def make_filter(
             "max_area": max_area,
             "sources": [canonical_uri(path) for path in sources],
             "tags": list(tags),
+            "colors": list(colors),
             "captured_from_s": parse_time(since, option="--since"),
             "captured_until_s": parse_time(until, option="--until"),
         },

@@ -112,6 +112,13 @@ def search_command(
     until: Annotated[
         str | None, typer.Option("--until", help="Only pictures taken before this date.")
     ] = None,
+    color: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--color",
+            help="Only segments of which at least a quarter is in this color, such as red; repeatable.",
+        ),
+    ] = None,
     level: Annotated[
         Level,
         typer.Option(
@@ -186,6 +193,7 @@ def search_command(
             max_area=max_area,
             sources=source or [],
             tags=tag or [],
+            colors=color or [],
             since=since,
             until=until,
         ),

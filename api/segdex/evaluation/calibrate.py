@@ -23,6 +23,9 @@ from segdex_search.queries import SearchQuery, TextTerm
 WEIGHT_STEPS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 """Object weights to try, in standard deviations of the scores of all segments."""
 
+COLOUR_SPREADS = 5.5
+"""Colour weight, in standard deviations of the scores of all segments; see docs/research/search.md."""
+
 SMALL_COLLECTION = 8
 """Number of images in the small collections at which a threshold is measured, besides all images."""
 
@@ -132,7 +135,9 @@ def fit_calibration(
         weights.append({"object_weight": tried.object_weight, **row})
         on_step(" ".join(f"{name} {value:.3f}" for name, value in weights[-1].items()))
     best = max(weights, key=lambda row: row["map"] + row["right_in_picture"])["object_weight"]
-    chosen = Calibration(object_weight=best, threshold=0.0, growth=0.0)
+    chosen = Calibration(
+        object_weight=best, threshold=0.0, growth=0.0, colour_weight=round(COLOUR_SPREADS * spread, 4)
+    )
     scores = presence_scores(
         only_classes,
         index=index,

@@ -86,6 +86,7 @@ def _segment_values(record: SegmentRecord) -> dict[str, Any]:
         "parent_id": record.parent_id,
         "depth": record.depth,
         "rle": rle_out(record.mask),
+        "colors": None if record.colours is None else record.colours.by_name(),
     }
 
 

@@ -9,6 +9,7 @@ from segdex.render.results import hit_out
 from segdex.usecases.cursors import make_cursor, read_cursor
 from segdex.usecases.images import ImageReader
 from segdex.usecases.models import Models
+from segdex_core.colours import FILTER_SHARE, ColourAtLeast, ColourName
 from segdex_core.errors import QueryError
 from segdex_core.geometry import BoxXYXY
 from segdex_core.media.uris import canonical_uri, spellings
@@ -89,9 +90,10 @@ def answer_search(
     offset = read_cursor(options.cursor, asked)
     found = require_filled(index)
     asked_for = read_question(options, sent, images)
+    where = to_filter(options.filter)
     query = SearchQuery(
         terms=asked_for.terms,
-        where=to_filter(options.filter),
+        where=replace(where, colours=(*where.colours, *_at_least(asked_for.colors))),
         limit=min(options.limit, MAX_LIMIT - offset),
         offset=offset,
         per_image=options.per_image,
@@ -133,11 +135,13 @@ class ReadQuestion:
         terms: Texts, pictures and segments, with negative weights for what hits should be unlike.
         condition: The position or number that a text names; None for neither.
         hints: Lines that say how to write what a text seems to mean.
+        colors: Colours that hits must have.
     """
 
     terms: tuple[Term, ...]
     condition: Condition | None
     hints: tuple[str, ...]
+    colors: tuple[ColourName, ...]
 
 
 def read_question(question: Question, sent: Sequence[SentImage], images: ImageReader) -> ReadQuestion:
@@ -169,7 +173,8 @@ def read_question(question: Question, sent: Sequence[SentImage], images: ImageRe
         *map(_negative_term, question.negative),
     )
     hints = tuple(one.hint for one in parsed if one.hint is not None)
-    return ReadQuestion(terms, conditions[0] if conditions else None, hints)
+    colors = tuple(dict.fromkeys(name for one in parsed for name in one.colors))
+    return ReadQuestion(terms, conditions[0] if conditions else None, hints, colors)
 
 
 def to_filter(conditions: Filter) -> SegmentFilter:
@@ -187,6 +192,7 @@ def to_filter(conditions: Filter) -> SegmentFilter:
         tags=tuple(conditions.tags),
         captured_from_s=captured_from_s,
         captured_until_s=captured_until_s,
+        colours=_at_least(conditions.colors),
     )
 
 
@@ -225,6 +231,10 @@ def _explained(
         ]
         for segment_id, scores in found.items()
     }
+
+
+def _at_least(colors: Sequence[ColourName]) -> tuple[ColourAtLeast, ...]:
+    return tuple(ColourAtLeast(name, FILTER_SHARE) for name in colors)
 
 
 def _name(term: Term) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from segdex_core.colours import ColourAtLeast
 from segdex_core.records import SegmentFilter
 
 
@@ -54,6 +55,7 @@ Conditions = tuple[Condition, ...]
 def segment_conditions(where: SegmentFilter) -> Conditions:
     """Return the conditions of a filter on the payload of a segment."""
     found: list[Condition] = [Equals("tags", tag) for tag in where.tags]
+    found += [Equals("colour_levels", colour_level(one)) for one in where.colours]
     if where.image_ids:
         found.append(AnyOf("image_id", tuple(map(str, where.image_ids))))
     if where.sources:
@@ -65,6 +67,11 @@ def segment_conditions(where: SegmentFilter) -> Conditions:
     if where.captured_from_s is not None or where.captured_until_s is not None:
         found.append(Between("captured_s", gte=where.captured_from_s, lt=where.captured_until_s))
     return tuple(found)
+
+
+def colour_level(condition: ColourAtLeast) -> str:
+    """Return what ``colour_levels`` of a segment contains if it meets a condition, such as ``red-30``."""
+    return f"{condition.name}-{round(condition.share * 100)}"
 
 
 def of_image(image_id: UUID) -> Conditions:

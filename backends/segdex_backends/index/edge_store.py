@@ -102,7 +102,10 @@ class EdgeStore:
     def create(self, real_name: str, spec: CollectionSpec) -> None:
         """See ``PointStore``."""
         if real_name not in self._shards:
-            self._shards[real_name] = self._folder.open_shard(real_name, partial(_make_shard, spec=spec))
+            shard = self._folder.open_shard(real_name, partial(_make_shard, spec=spec))
+            self._shards[real_name] = shard
+            with self._folder.translated():
+                _index_fields(shard, spec)  # an earlier segdex may have known fewer
 
     def switch(self, description: Mapping[str, object]) -> None:
         """See ``PointStore``."""
@@ -287,9 +290,14 @@ class EdgeStore:
 def _make_shard(path: str, *, spec: CollectionSpec) -> EdgeShard:
     config = EdgeConfig(vectors={spec.vector: EdgeVectorParams(spec.size, Distance.Dot)})
     shard = EdgeShard.create(path, config)
-    for field, kind in spec.fields.items():
-        shard.update(UpdateOperation.create_field_index(field, _INDEX_TYPES[kind]))
+    _index_fields(shard, spec)
     return shard
+
+
+def _index_fields(shard: EdgeShard, spec: CollectionSpec) -> None:
+    """Make the payload indexes that a shard lacks."""
+    for field in spec.fields.keys() - shard.info().payload_schema.keys():
+        shard.update(UpdateOperation.create_field_index(field, _INDEX_TYPES[spec.fields[field]]))
 
 
 def _filter(where: Conditions) -> Filter:

@@ -239,4 +239,5 @@ def _matches(record: SegmentRecord, where: SegmentFilter) -> bool:
         and set(where.tags) <= set(record.tags)
         and (where.captured_from_s is None or record.captured_s >= where.captured_from_s)
         and (where.captured_until_s is None or record.captured_s < where.captured_until_s)
+        and all(one.holds(record.colours) for one in where.colours)
     )

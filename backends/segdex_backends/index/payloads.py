@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from segdex_backends.index.conditions import colour_level
 from segdex_backends.index.point_store import FieldKind, to_uuid
+from segdex_core.colours import COLOUR_NAMES, SHARE_STEPS, ColourAtLeast, ColourName, ColourShares
 from segdex_core.errors import (
     IndexConflictError,
     IndexMismatchError,
@@ -43,6 +45,7 @@ FILTER_FIELDS: Mapping[str, FieldKind] = {
     "area_fraction": "float",
     "depth": "float",
     "captured_s": "float",
+    "colour_levels": "keyword",
 }
 """The fields of a segment's payload that ``SegmentFilter`` uses. Each has a payload index."""
 
@@ -82,6 +85,8 @@ class _SegmentPayload(_Stored):
     sources: tuple[str, ...]
     tags: tuple[str, ...]
     captured_s: float
+    colours: dict[ColourName, int] | None = None  # thousandths; the colours without any are left out
+    colour_levels: tuple[str, ...] = ()  # what of ``colour_level`` it reaches, for filters
 
 
 class _FilePayload(BaseModel):
@@ -127,6 +132,8 @@ def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
         sources=record.sources,
         tags=record.tags,
         captured_s=record.captured_s,
+        colours=None if record.colours is None else _thousandths(record.colours),
+        colour_levels=_colour_levels(record.colours),
     ).to_payload()
 
 
@@ -155,6 +162,7 @@ def segment_from_payload(point_id: object, payload: Mapping[str, object] | None,
             sources=stored.sources,
             tags=stored.tags,
             captured_s=stored.captured_s,
+            colours=None if stored.colours is None else _shares(stored.colours),
         )
     except ValueError as error:
         raise _unreadable(what, error) from error
@@ -336,6 +344,19 @@ def _parse(model: type[_StoredT], payload: Mapping[str, object] | None, what: st
         return model.model_validate(with_exact_floats(payload or {}))
     except ValueError as error:  # pydantic's ValidationError is a ValueError
         raise _unreadable(what, error) from error
+
+
+def _thousandths(colours: ColourShares) -> dict[ColourName, int]:
+    return {name: count for name, count in zip(COLOUR_NAMES, colours.thousandths, strict=True) if count}
+
+
+def _shares(thousandths: Mapping[ColourName, int]) -> ColourShares:
+    return ColourShares(tuple(thousandths.get(name, 0) for name in COLOUR_NAMES))
+
+
+def _colour_levels(colours: ColourShares | None) -> tuple[str, ...]:
+    conditions = (ColourAtLeast(name, share) for name in COLOUR_NAMES for share in SHARE_STEPS)
+    return tuple(colour_level(one) for one in conditions if one.holds(colours))
 
 
 def _float_texts(payload: Mapping[str, object]) -> dict[str, object]:

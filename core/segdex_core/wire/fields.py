@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -13,6 +14,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from segdex_core.colours import ColourName, colour_named
 from segdex_core.wire.limits import MAX_LIMIT, MAX_PER_IMAGE, MAX_TEXT_CHARS, MAX_WEIGHT
 
 
@@ -61,6 +63,14 @@ SignedWeight = Annotated[
 Pixel = Annotated[int, Field(ge=0, le=1_000_000), names_range("between 0 and 1,000,000")]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT), names_range(f"between 1 and {MAX_LIMIT:,}")]
 PerImage = Annotated[int, Field(ge=1, le=MAX_PER_IMAGE), names_range(f"between 1 and {MAX_PER_IMAGE}")]
+
+
+def _named(given: object) -> object:
+    return (colour_named(given) or given) if isinstance(given, str) else given
+
+
+Colour = Annotated[ColourName, BeforeValidator(_named)]
+"""One of the eleven colours, or a synonym such as gray."""
 
 
 class StrictRequest(BaseModel):

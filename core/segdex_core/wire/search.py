@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from segdex_core.wire.document import Document, Moment, known_values
 from segdex_core.wire.fields import (
+    Colour,
     Limit,
     PerImage,
     Pixel,
@@ -42,6 +43,13 @@ class Filter(StrictRequest):
         ),
     ] = []
     tags: Annotated[list[str], Field(max_length=100)] = []
+    colors: Annotated[
+        list[Colour],
+        Field(
+            max_length=11,
+            description="Each covers at least a quarter of the segment, as measured in its mask.",
+        ),
+    ] = []
     min_area: Share | None = None
     max_area: Share | None = None
     captured_from_s: Annotated[float | None, Field(description="Seconds since 1970 UTC, inclusive.")] = None

@@ -32,6 +32,13 @@ class SegmentOut(BaseModel):
     parent_id: UUID | None
     depth: int
     rle: Rle
+    colors: Annotated[
+        dict[str, float] | None,
+        Field(
+            description="Share of each colour inside the mask, above 0, largest first; null where an earlier "
+            "segdex stored the segment."
+        ),
+    ] = None
 
 
 class PointIn(StrictRequest):

@@ -8,6 +8,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from segdex_core.colours import COLOUR_NAMES, ColourShares
 from segdex_core.geometry import BoxXYXY
 from segdex_core.ids import make_image_id, make_segment_id
 from segdex_core.masks import MaskRLE
@@ -87,10 +88,20 @@ def make_picture(number: int, segment_count: int, *, dim: int = DIM, seed: int =
                 sources=record.sources,
                 tags=tags,
                 captured_s=record.captured_s,
+                colours=_colours(n, seed=(seed, number)),
             )
         )
     vectors = {view: unit_rows(rng, segment_count, dim) for view in VIEWS}
     return Picture(record, unit_rows(rng, 1, dim), EmbeddedSegments(segments, vectors))
+
+
+def _colours(n: int, *, seed: tuple[int, int]) -> ColourShares | None:
+    """Return two or three colours of a segment; every fifth segment is one of an earlier segdex."""
+    if n % 5 == 4:
+        return None
+    rng = np.random.default_rng((*seed, n))
+    counts = rng.multinomial(20, rng.dirichlet(np.full(len(COLOUR_NAMES), 0.15)))
+    return ColourShares(tuple((counts * 50).tolist()))
 
 
 def make_pictures(*, seed: int = 0) -> list[Picture]:
