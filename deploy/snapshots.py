@@ -3,7 +3,9 @@
 Runs inside the image, on its settings; from this folder::
 
     docker compose exec -T segdex python - take < snapshots.py
-    docker compose exec -T segdex python - recover IMAGES.snapshot SEGMENTS.snapshot < snapshots.py
+    docker compose exec -T segdex python - recover IMAGES SEGMENTS SETS < snapshots.py
+
+The names after ``recover`` are those that ``take`` prints.
 
 The snapshots lie on the server, below ``/qdrant/snapshots``.
 """
@@ -18,7 +20,7 @@ INDEX = os.environ.get("SEGDEX_INDEX", "http://127.0.0.1:6333").rstrip("/")
 PREFIX = os.environ.get("SEGDEX_INDEX_COLLECTION", "segdex")
 # Pictures first: one that is done after this snapshot is ingested again after a recovery. The other way round
 # it would be done, and without its segments.
-COLLECTIONS = (f"{PREFIX}-images", f"{PREFIX}-segments")
+COLLECTIONS = (f"{PREFIX}-images", f"{PREFIX}-segments", f"{PREFIX}-sets")
 
 
 def ask(method: str, path: str, body: dict[str, str] | None = None) -> object:
@@ -46,7 +48,7 @@ match sys.argv[1:]:
     case ["recover", *names] if len(names) == len(COLLECTIONS):
         for collection, name in zip(COLLECTIONS, names, strict=True):
             if not name.startswith(f"{collection}-"):
-                sys.exit(f"{name} is no snapshot of {collection}: pictures first, then segments")
+                sys.exit(f"{name} is no snapshot of {collection}: pictures first, then segments, then sets")
         for collection, name in zip(COLLECTIONS, names, strict=True):
             # the alias of the collection was asked for its snapshot; the file has the name of the collection
             real = name.rsplit("-", 7)[0]  # NAME-PEER-YEAR-MONTH-DAY-HOUR-MINUTE-SECOND.snapshot
@@ -54,4 +56,4 @@ match sys.argv[1:]:
             ask("PUT", f"{real}/snapshots/recover", {"location": location, "priority": "snapshot"})
             sys.stdout.write(f"recovered {collection}\n")
     case _:
-        sys.exit("usage: snapshots.py take | recover IMAGES.snapshot SEGMENTS.snapshot")
+        sys.exit("usage: snapshots.py take | recover IMAGES.snapshot SEGMENTS.snapshot SETS.snapshot")

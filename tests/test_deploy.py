@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from segdex.cli.main import build_app
 from segdex_backends.index.qdrant import QdrantIndex
+from segdex_core.sets import SegmentSet
 from segdex_core.settings import Settings
 
 DEPLOY = ROOT / "deploy"
@@ -190,7 +191,7 @@ def test_the_health_check_of_qdrant_says_whether_it_is_ready(qdrant_server: Qdra
 
 
 @pytest.mark.qdrant
-def test_snapshots_bring_back_both_collections(
+def test_snapshots_bring_back_all_collections(
     qdrant_server: QdrantServer, fast_folder: Path, tmp_path: Path
 ) -> None:
     from qdrant_client import QdrantClient
@@ -222,7 +223,8 @@ def test_snapshots_bring_back_both_collections(
     picture = make_picture(0, 30)
     index.upsert_segments(picture.segments)
     index.upsert_image(picture.record, picture.vector)
-    expected = (list(index.scroll_images()), list(index.scroll_segments()))
+    index.put_set(SegmentSet(uuid.uuid4(), "kept", 1.5))
+    expected = (list(index.scroll_images()), list(index.scroll_segments()), index.sets())
     index.close()
     taken = run("take")
     names = [json.loads(line)["name"] for line in taken.stdout.splitlines()]
@@ -233,16 +235,15 @@ def test_snapshots_bring_back_both_collections(
     swapped = run("recover", *reversed(names))
     recovered = run("recover", *names)
     index = opened(create=False)
-    found = (list(index.scroll_images()), list(index.scroll_segments()))
+    found = (list(index.scroll_images()), list(index.scroll_segments()), index.sets())
     index.close()
     for name in made:
         client.delete_collection(name)
     client.close()
 
-    assert [name.rpartition("-images-")[0] or name.rpartition("-segments-")[0] for name in names] == [
-        prefix
-    ] * 2
-    assert len(made) == 2
+    for name, collection in zip(names, ("images", "segments", "sets"), strict=True):
+        assert name.startswith(f"{prefix}-{collection}-")
+    assert len(made) == 3
     assert swapped.returncode == 1
     assert "pictures first" in swapped.stderr
     assert (recovered.returncode, recovered.stderr) == (0, "")

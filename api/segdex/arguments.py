@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar, cast, get_args
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
@@ -14,7 +14,8 @@ from segdex_core.errors import ArgumentError, QueryError, UsageError
 from segdex_core.wire.fields import Pixel, SignedWeight, StrictRequest
 from segdex_core.wire.images import IngestedFile
 from segdex_core.wire.jobs import JobRequest
-from segdex_core.wire.limits import MAX_REGIONS, MAX_SIDE_PX, MIN_SIDE_PX, Level
+from segdex_core.wire.labels import LabelRequest
+from segdex_core.wire.limits import MAX_REGIONS, MAX_SIDE_PX, MIN_SIDE_PX, LabelAuthor, Level
 from segdex_core.wire.search import (
     Filter,
     RefineRequest,
@@ -26,6 +27,7 @@ from segdex_core.wire.search import (
     WeightedText,
 )
 from segdex_core.wire.segments import PromptOptions, Rle
+from segdex_core.wire.sets import SetMembersRequest, SetRequest, check_set_name
 
 if TYPE_CHECKING:
     from segdex_core.masks import BoolMask
@@ -318,6 +320,58 @@ def refine_request(
         QueryError: If a value is not allowed.
     """
     return parse_request(RefineRequest, {"texts": texts, "segment_ids": segment_ids, **fields})
+
+
+def label_request(
+    labels: Sequence[str],
+    *,
+    several: bool,
+    min_score: float | None,
+    segments: Sequence[Id],
+    by: str,
+    dry_run: bool,
+) -> LabelRequest:
+    """Return what is to be labelled as JSON has it.
+
+    Raises:
+        QueryError: If a value is not allowed.
+    """
+    values = {"labels": list(labels), "several": several, "min_score": min_score}
+    return parse_request(LabelRequest, {**values, "segments": list(segments), "by": by, "dry_run": dry_run})
+
+
+def set_request(name: str) -> SetRequest:
+    """Return the name of a set as JSON has it.
+
+    Raises:
+        QueryError: If it is not allowed.
+    """
+    try:
+        return SetRequest(name=check_set_name(name))
+    except (ValueError, AttributeError) as error:
+        raise QueryError(f"the name of a set {error}") from error
+
+
+def members_request(ids: Sequence[Id]) -> SetMembersRequest:
+    """Return members of a set as JSON has them.
+
+    Raises:
+        QueryError: If there is none, there are too many, or one is no id.
+    """
+    return parse_request(SetMembersRequest, {"ids": [as_id(one) for one in ids]})
+
+
+def check_authors(authors: Sequence[str]) -> tuple[LabelAuthor, ...]:
+    """Return kinds of authors of labels.
+
+    Raises:
+        ArgumentError: If one is none.
+    """
+    allowed = get_args(LabelAuthor)
+    for author in authors:
+        if author not in allowed:
+            raise ArgumentError("authors", f"must be some of {', '.join(allowed)}, but got {author!r}")
+    return tuple(cast("LabelAuthor", author) for author in authors)
 
 
 def job_request(paths: Sequence[str | Path], tags: Sequence[str], *, redo_outdated: bool) -> JobRequest:

@@ -1,6 +1,6 @@
 """``Library``: the use cases of segdex on one index, in this process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -29,14 +29,18 @@ from segdex.arguments import (
     SearchFields,
     as_box,
     as_id,
+    check_authors,
     check_limit,
     check_side,
     clean_tags,
     job_request,
+    label_request,
+    members_request,
     query_images,
     refine_request,
     search_request,
     segment_options,
+    set_request,
 )
 from segdex.jobs.allowed import check_paths
 from segdex.jobs.watch import looks_at
@@ -61,6 +65,7 @@ from segdex.usecases.manage import delete_images, sync_index
 from segdex.usecases.models import Models
 from segdex.usecases.opening import Lazy, LazyIndex
 from segdex.usecases.search import SentImage, answer_search, part_of
+from segdex.usecases.sets import Sets
 from segdex.usecases.uploads import keep_picture
 from segdex_core.errors import NotFoundError
 from segdex_core.media.uris import canonical_uri
@@ -70,7 +75,8 @@ from segdex_core.records import RGBImage
 from segdex_core.settings import Settings
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats, Synced
 from segdex_core.wire.jobs import Job
-from segdex_core.wire.limits import DEFAULT_REFINED
+from segdex_core.wire.labels import LabelCounts, LabelReport, LabelRequest, LabelsCleared
+from segdex_core.wire.limits import DEFAULT_REFINED, LabelAuthor
 from segdex_core.wire.search import (
     RefinementOut,
     RefineRequest,
@@ -79,10 +85,12 @@ from segdex_core.wire.search import (
     WeightedText,
 )
 from segdex_core.wire.segments import MasksOut, PromptOptions
+from segdex_core.wire.sets import SetChanged, SetDetails, SetOut, SetsOut
 from segdex_ingest.analyse import RecipeSource
 from segdex_ingest.masks.generate import preset
 from segdex_ingest.report import IngestReport
 from segdex_ingest.run import IngestOptions, ingest_into
+from segdex_search.answer import require_filled
 from segdex_search.stats import describe_index
 
 if TYPE_CHECKING:
@@ -342,7 +350,77 @@ class Library:
         """
         return describe_index(self.index)
 
+    def labels(self) -> LabelCounts:
+        """Return how many segments carry each label.
+
+        Raises:
+            IndexMissingError: If nothing was ingested yet.
+        """
+        require_filled(self.index)
+        return LabelCounts(counts=dict(self.index.label_counts()))
+
     # Change.
+
+    def label(
+        self,
+        *labels: str,
+        several: bool = False,
+        min_score: float | None = None,
+        segments: Sequence[Id] = (),
+        by: str = "me",
+        dry_run: bool = False,
+    ) -> LabelReport:
+        """Label all segments of the index with words, or some segments as a person.
+
+        All segments are compared with the words in one pass over the stored vectors; no picture is read. An
+        object gets the label that fits best, or none. The labels that the same author gave before are
+        replaced, those of other authors stay.
+
+        Args:
+            labels: Words, such as ``traffic light``.
+            several: Give an object every label that fits, not only the best one.
+            min_score: Lowest score of a label that fits; None for that of the embedder's calibration.
+            segments: These alone get all the labels, from a person.
+            by: Name of that person.
+            dry_run: Count, and write nothing.
+
+        Raises:
+            QueryError: If a value is not allowed, or the embedder cannot read a label.
+            NotFoundError: If a segment is not there.
+            IndexMismatchError: If another embedder filled the index.
+        """
+        return self.label_as(
+            label_request(
+                labels, several=several, min_score=min_score, segments=segments, by=by, dry_run=dry_run
+            )
+        )
+
+    def label_as(
+        self, request: LabelRequest, on_batch: Callable[[int], None] = lambda _: None
+    ) -> LabelReport:
+        """Label segments as a request says; see ``label``."""
+        from segdex.usecases.labels import label_index  # which imports scipy
+
+        return label_index(
+            request, index=self.index, models=self.models, writing=self._writing, on_batch=on_batch
+        )
+
+    def clear_labels(self, *labels: str, authors: Sequence[LabelAuthor] = ("model",)) -> LabelsCleared:
+        """Remove labels from all segments.
+
+        Args:
+            labels: These alone; none of them removes all.
+            authors: Kinds of authors whose labels go: ``model``, ``concept``, ``person``.
+
+        Raises:
+            QueryError: If a kind is not known.
+        """
+        from segdex_search.labels import clear_labels
+
+        kinds = check_authors(authors)
+        require_filled(self.index)
+        with self._writing:
+            return LabelsCleared(counts=clear_labels(self.index, self.index, names=labels, authors=kinds))
 
     def ingest(
         self,
@@ -495,6 +573,64 @@ class Library:
         """
         return sync_index(self.index, source=self.source, dry_run=dry_run, force=force)
 
+    # Sets.
+
+    def sets(self) -> SetsOut:
+        """Return the named sets of segments and pictures, sorted by name."""
+        return self._sets.all()
+
+    def show_set(self, name: str) -> SetDetails:
+        """Return a set with its members, in the order in which they were added.
+
+        Raises:
+            NotFoundError: If there is no set of the name.
+        """
+        return self._sets.show(set_request(name).name)
+
+    def create_set(self, name: str) -> SetOut:
+        """Make an empty set.
+
+        Raises:
+            UsageError: If there is one of this name, or the name is not allowed.
+        """
+        return self._sets.create(set_request(name).name)
+
+    def add_to_set(self, name: str, *ids: Id) -> SetChanged:
+        """Add segments and pictures to a set, which is made if there is none of the name.
+
+        A member stays when its picture is deleted, and is back when the same picture is ingested again and
+        has the same mask.
+
+        Raises:
+            NotFoundError: If an id is none of the index; then nothing is added.
+        """
+        return self._sets.add(set_request(name).name, members_request(ids).ids)
+
+    def remove_from_set(self, name: str, *ids: Id) -> SetChanged:
+        """Remove segments and pictures from a set.
+
+        Raises:
+            NotFoundError: If there is no set of the name.
+        """
+        return self._sets.remove(set_request(name).name, members_request(ids).ids)
+
+    def rename_set(self, name: str, new_name: str) -> SetOut:
+        """Give a set another name.
+
+        Raises:
+            NotFoundError: If there is no set of the name.
+            UsageError: If there is one of the new name, or it is not allowed.
+        """
+        return self._sets.rename(set_request(name).name, set_request(new_name).name)
+
+    def delete_set(self, name: str) -> SetOut:
+        """Delete a set; its segments and pictures stay.
+
+        Raises:
+            NotFoundError: If there is no set of the name.
+        """
+        return self._sets.delete(set_request(name).name)
+
     # Jobs.
 
     def jobs(self) -> list[Job]:
@@ -598,6 +734,10 @@ class Library:
             limit=limit,
             tags=tags,
         )
+
+    @property
+    def _sets(self) -> Sets:
+        return Sets(self.index, self._writing)
 
     @property
     def _images(self) -> ImageReader:

@@ -21,12 +21,13 @@ RGBImage = npt.NDArray[np.uint8]
 Vectors = npt.NDArray[np.float32]
 """(n, dim) float32. Each row has length 1, or is all zero if nothing was recognised."""
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version of the stored index format. Opening an index with a newer version raises ``IndexVersionError``.
 
 2: the views of a segment are concatenated into one vector.
 3: the vector has one more element for the object score; the views are ``crop`` and ``mask``.
 4: vectors are named after embedder and views; image records have a revision.
+5: a third collection holds named sets; segments can have labels and name their sets.
 """
 
 OLDEST_SCHEMA_VERSION = 3
@@ -76,6 +77,44 @@ class Segment:
             raise ValueError(f"the box {self.box} is smaller than the mask, {self.area_px} pixels")
 
 
+LABEL_AUTHORS = ("model", "concept", "person")
+"""Kinds of authors of a label."""
+
+MAX_LABEL_CHARS = 100
+"""Longest name of a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentLabel:
+    """What somebody says that a segment shows.
+
+    Attributes:
+        name: The label, such as ``traffic light``; 1 to ``MAX_LABEL_CHARS`` printable characters.
+        author: Kind and name of who says so, such as ``model:FINGERPRINT``, ``concept:NAME`` or
+            ``person:NAME``; the kind is one of ``LABEL_AUTHORS``.
+        score: How sure the author is, on the author's own scale; None for a person. It is stored with 4
+            decimal places.
+        labelled_s: When it was written, seconds since 1970 UTC; stored with 3 decimal places.
+    """
+
+    name: str
+    author: str
+    score: float | None
+    labelled_s: float
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name) <= MAX_LABEL_CHARS or not self.name.isprintable():
+            raise ValueError(f"a label has 1 to {MAX_LABEL_CHARS} printable characters, but is {self.name!r}")
+        kind, _, name = self.author.partition(":")
+        if kind not in LABEL_AUTHORS or not name:
+            raise ValueError(
+                f"author must be KIND:NAME, KIND one of {', '.join(LABEL_AUTHORS)}, but is {self.author!r}"
+            )
+        if self.score is not None:
+            object.__setattr__(self, "score", round(self.score, 4))
+        object.__setattr__(self, "labelled_s", round(self.labelled_s, 3))
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentRecord:
     """A segment as the index stores it, without its vectors.
@@ -97,6 +136,8 @@ class SegmentRecord:
         tags: Tags assigned at ingest, sorted.
         captured_s: Capture time in seconds since 1970 UTC, from EXIF or, without EXIF, the file's mtime.
         colours: Shares of the basic colours inside the mask; None if an earlier segdex stored the segment.
+        labels: Labels that models, concepts and people gave; an author gives a name at most once.
+        sets: Ids of the sets of the segment or of its image, sorted; see ``segdex_core.sets``.
     """
 
     segment_id: UUID
@@ -114,6 +155,8 @@ class SegmentRecord:
     tags: tuple[str, ...]
     captured_s: float
     colours: ColourShares | None = None
+    labels: tuple[SegmentLabel, ...] = ()
+    sets: tuple[UUID, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.area_fraction <= 1:
@@ -252,6 +295,8 @@ class SegmentFilter:
         captured_from_s: Earliest capture time in seconds since 1970 UTC, inclusive.
         captured_until_s: Latest capture time in seconds since 1970 UTC, exclusive.
         colours: Shares of colours that the segment must all have.
+        labels: Labels of which the segment must have at least one, by any author.
+        sets: Ids of sets of which the segment must be in at least one.
     """
 
     image_ids: tuple[UUID, ...] = ()
@@ -263,6 +308,8 @@ class SegmentFilter:
     captured_from_s: float | None = None
     captured_until_s: float | None = None
     colours: tuple[ColourAtLeast, ...] = ()
+    labels: tuple[str, ...] = ()
+    sets: tuple[UUID, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("min_area_fraction", "max_area_fraction"):
@@ -323,10 +370,10 @@ class IndexCounts:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedSegments:
-    """The segments of one image with their vectors, which are written together.
+    """Segments with their vectors: those of one image, which are written together, or a part of an index.
 
     Attributes:
-        records: The n segments of one image.
+        records: The n segments.
         vectors: Unit vectors (n, dim) by view name, in the order of ``records``.
     """
 

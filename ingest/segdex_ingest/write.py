@@ -15,7 +15,8 @@ from uuid import UUID
 from segdex_core.errors import IndexConflictError
 from segdex_core.media.uris import canonical_uri, display_path
 from segdex_core.ports.index import SegmentIndex
-from segdex_core.records import ImageFile, ImageRecord
+from segdex_core.records import EmbeddedSegments, ImageFile, ImageRecord, SegmentFilter
+from segdex_core.sets import sets_by_member, sets_of
 from segdex_ingest.analyse import AnalysedImage, build_records
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.report import Outcome
@@ -104,12 +105,27 @@ class PictureWriter:
                     lost = True  # another process stored it first, and our segments replaced its segments
 
     def _store(self, written: Written, analysed: AnalysedImage) -> Written:
-        # segments of this image that another recipe or an interrupted run left behind
-        self._index.delete_segments(analysed.image_id)
-        if analysed.segments:
-            records = build_records(analysed.segments, analysed.segment_vectors, written.record)
-            self._index.upsert_segments(records)
+        segments = self._marked(
+            build_records(analysed.segments, analysed.segment_vectors, written.record), analysed.image_id
+        )
+        if segments.records:
+            self._index.upsert_segments(segments)
+        # Segments of this image that another recipe or an interrupted run left behind. They go last: an
+        # interrupted run loses no label of a mask that is found again.
+        kept = [record.segment_id for record in segments.records]
+        self._index.delete_segments(analysed.image_id, keep=kept)
         return replace(written, record=self._index.upsert_image(written.record, analysed.image_vector))
+
+    def _marked(self, segments: EmbeddedSegments, image_id: UUID) -> EmbeddedSegments:
+        """Return the new segments of an image with the labels and sets that the index has for its masks."""
+        stored = self._index.scroll_segments(SegmentFilter(image_ids=(image_id,)))
+        labels = {record.segment_id: record.labels for record in stored if record.labels}
+        sets = sets_by_member(self._index.members_of_images([image_id]))
+        records = [
+            replace(record, labels=labels.get(record.segment_id, ()), sets=sets_of(record, sets))
+            for record in segments.records
+        ]
+        return replace(segments, records=records)
 
     def note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> Written | None:
         """See ``Writer``. Nothing is read or written if the ledger already has the file and the tags."""

@@ -9,7 +9,7 @@ an index that the embedder filled. Embedders without a calibration use ``UNKNOWN
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -29,16 +29,26 @@ class Calibration:
         growth: Increase of the threshold per unit of the natural logarithm of the number of images: the best
             of many images scores higher by chance.
         colour_weight: Score that a segment gains which is all of the colour that a text names, 0 or more.
+        label_threshold: Minimum score of a label that fits a segment, see ``LabelScorer``; above 0.
     """
 
     object_weight: float
     threshold: float
     growth: float
     colour_weight: float = 0.0
+    label_threshold: float = 2.0
 
     def __post_init__(self) -> None:
-        if not all(map(math.isfinite, astuple(self))) or min(self.object_weight, self.colour_weight) < 0:
-            raise ValueError(f"a calibration has finite numbers, the weights 0 or more, but is {self}")
+        values = asdict(self)
+        if (
+            not all(map(math.isfinite, values.values()))
+            or min(self.object_weight, self.colour_weight) < 0
+            or self.label_threshold <= 0
+        ):
+            raise ValueError(
+                "a calibration has finite numbers, the weights 0 or more and the threshold of labels above "
+                f"0, but is {self}"
+            )
 
     def threshold_of(self, pictures: int) -> float:
         """Return the threshold for a search of this many images."""
@@ -46,10 +56,15 @@ class Calibration:
 
 
 UNKNOWN = Calibration(object_weight=0.05, threshold=1.2, growth=0.15, colour_weight=0.08)
-"""Chosen, not measured: small weights for a narrow cone of cosines, and thresholds that lose few matches."""
+"""Chosen, not measured: small weights for a narrow cone of cosines, thresholds that lose few matches, and
+labels where a word is 3 standard deviations above others on what is two thirds likely to be an object."""
 
 _SHIPPED: Mapping[str, Calibration] = MappingProxyType(
-    {"conse": Calibration(object_weight=0.085, threshold=0.0, growth=0.55, colour_weight=0.15)}
+    {
+        "conse": Calibration(
+            object_weight=0.085, threshold=0.0, growth=0.55, colour_weight=0.15, label_threshold=5.0
+        )
+    }
 )
 """Calibrations by the first part of the embedder's fingerprint."""
 
@@ -89,9 +104,10 @@ def load_calibration(folder: Path, embedder_fingerprint: str) -> Calibration:
         return shipped_calibration(embedder_fingerprint)
     try:
         content = json.loads(path.read_text())
-        # a file of an earlier segdex has no colour weight
-        known = {"colour_weight": shipped_calibration(embedder_fingerprint).colour_weight, **content}
-        return Calibration(**{name: float(known[name]) for name in Calibration.__dataclass_fields__})
+        shipped = asdict(shipped_calibration(embedder_fingerprint))
+        # a file of an earlier segdex has neither a colour weight nor a threshold of labels
+        content = {name: shipped[name] for name in ("colour_weight", "label_threshold")} | content
+        return Calibration(**{name: float(content[name]) for name in shipped})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{path} is no calibration ({error}); make it anew with: segdex calibrate"

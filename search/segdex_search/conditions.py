@@ -329,7 +329,15 @@ def candidates_of(
 
 def _context_of(query: SearchQuery) -> SegmentFilter:
     """Return the conditions on the picture: those on the segment are for the subject alone."""
-    return replace(query.where, min_area_fraction=None, max_area_fraction=None, min_depth=None, colours=())
+    return replace(
+        query.where,
+        min_area_fraction=None,
+        max_area_fraction=None,
+        min_depth=None,
+        colours=(),
+        labels=(),
+        sets=(),
+    )
 
 
 def _standing(hits: Sequence[FusedSegment]) -> dict[str, float]:

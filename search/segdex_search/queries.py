@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 from uuid import UUID
@@ -48,6 +48,23 @@ def clean_text(text: str) -> str:
             f"the query text {text.strip()!r} has no word; write what to look for, such as: red umbrella"
         )
     return folded
+
+
+def clean_labels(labels: Sequence[str]) -> list[str]:
+    """Return labels as they are stored: normalized as texts are, with single spaces, each once, in order.
+
+    Raises:
+        QueryError: If a label has no letter, digit or emoji, or a character that is not allowed.
+    """
+    names: dict[str, None] = {}
+    for label in labels:
+        try:
+            names[" ".join(clean_text(label).split())] = None
+        except QueryError as error:
+            raise QueryError(
+                f"a label must have a letter or digit and no control characters, but got {label!r}"
+            ) from error
+    return list(names)
 
 
 @dataclass(frozen=True, slots=True)

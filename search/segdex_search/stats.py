@@ -24,4 +24,5 @@ def describe_index(index: IndexReader) -> Stats:
         dimensions=found.dim,
         views=list(found.views),
         index_schema_version=found.schema_version,
+        labels=dict(index.label_counts()),
     )

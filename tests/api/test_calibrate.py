@@ -40,6 +40,7 @@ def test_what_is_there_is_kept_and_what_is_absent_is_said_to_be(tmp_path: Path) 
     )
 
     assert calibration.growth >= 0
+    assert calibration.label_threshold > 0
     assert calibration.object_weight in {row["object_weight"] for row in weights}
     best = max(row["map"] + row["right_in_picture"] for row in weights)
     chosen = next(row for row in weights if row["object_weight"] == calibration.object_weight)

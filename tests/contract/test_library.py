@@ -126,7 +126,16 @@ def _new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place
         yield place
 
 
-MEASURED = {"timings_ms", "elapsed_s", "files_per_s", "left_s", "captured_s"}
+MEASURED = {
+    "timings_ms",
+    "elapsed_s",
+    "files_per_s",
+    "left_s",
+    "captured_s",
+    "labelled_at",
+    "created_at",
+    "added_at",
+}
 """Fields that are never the same twice; pictures without EXIF were captured when a place wrote them."""
 
 
@@ -301,6 +310,8 @@ CASES: dict[str, dict[str, Case]] = {
         "in a box over the edge": lambda at: at.library.pixels(at.image_id("a.png"), (150, 110, 900, 900)),
     },
     "stats": {"all": lambda at: at.library.stats()},
+    "labels": {"all": lambda at: at.library.labels()},
+    "sets": {"none": lambda at: at.library.sets()},
 }
 """What changes nothing, by verb."""
 
@@ -366,7 +377,58 @@ def queues(at: Place) -> Any:
     )
 
 
+def labels(at: Place) -> Any:
+    """Label by words and as a person, look, and clear."""
+    names = ["red", "green", "orange"]
+    dry = at.library.label(*names, min_score=0.5, dry_run=True)
+    several = at.library.label(*names, min_score=0.2, several=True)
+    by_model = at.library.label(*names, min_score=0.5)
+    hit = at.hit("red")
+    by_person = at.library.label("my box", segments=[hit.id, str(hit.id)], by="anna")
+    found = at.library.search("red", filter=Filter(labels=["my box", "none"]))
+    shown = [(one.name, one.author, one.score) for one in at.library.show(hit.id).record.labels]
+    counts = at.library.labels(), at.library.stats().labels
+    cleared = at.library.clear_labels("red")
+    return (
+        dry,
+        several,
+        by_model,
+        by_person,
+        [one.id for one in found],
+        shown,
+        counts,
+        cleared,
+        [
+            at.library.clear_labels(authors=["person", "model"]),
+            at.library.labels(),
+        ],
+    )
+
+
+def sets(at: Place) -> Any:
+    """Make, fill, rename, search and delete sets."""
+    red, green = at.hit("red"), at.hit("green")
+    results = [
+        at.library.create_set("  reds "),
+        at.library.add_to_set("reds", red.id, str(red.id)),
+        at.library.add_to_set("all of b", green.image.id, green.id),
+        at.library.sets(),
+        [one.id for one in at.library.search("red", filter=Filter(sets=["reds"]))],
+        [one.id for one in at.library.search("red", filter=Filter(sets=["reds", "all of b"]))],
+        at.library.rename_set("reds", "my reds"),
+        at.library.remove_from_set("all of b", green.id, uuid4()),
+        at.library.delete(green.image.id),
+        at.library.show_set("all of b"),
+        at.library.show_set("my reds"),
+        at.library.delete_set("my reds"),
+        at.library.sets(),
+    ]
+    return [plain(one) for one in results]
+
+
 CHANGES: dict[str, Case] = {
+    "sets": sets,
+    "labels": labels,
     "ingest": ingests,
     "ingest some": ingests_some,
     "upload": uploads,
@@ -376,7 +438,24 @@ CHANGES: dict[str, Case] = {
 }
 """What changes the index or the queue."""
 
-CHANGED_BY = {"ingest", "upload", "delete", "jobs", "job", "watch_job", "add_job", "stop_job"}
+CHANGED_BY = {
+    "show_set",
+    "create_set",
+    "add_to_set",
+    "remove_from_set",
+    "rename_set",
+    "delete_set",
+    "label",
+    "clear_labels",
+    "ingest",
+    "upload",
+    "delete",
+    "jobs",
+    "job",
+    "watch_job",
+    "add_job",
+    "stop_job",
+}
 
 
 @pytest.mark.parametrize("verb", [verb for verb, role in ROLES.items() if role is not None])
@@ -427,6 +506,121 @@ def test_a_service_changes_as_a_library_does(tmp_path: Path, kind: Kind, name: s
 
 
 # Properties of each kind alone.
+
+
+def test_labels_say_who_wrote_them_and_are_found_by_a_filter(new_place: Place) -> None:
+    library = new_place.library
+    hit = new_place.hit("red")
+
+    dry = library.label("red", "green", min_score=0.5, dry_run=True)
+    assert library.labels().counts == {}
+    report = library.label("red", "green", min_score=0.5)
+    assert report.counts == dry.counts
+    assert report.counts["red"] >= 1
+    assert report.counts["green"] >= 1
+    assert report.segments == library.stats().segments
+    assert sum(report.counts.values()) == report.labelled
+    assert library.labels().counts == library.stats().labels == report.counts
+    [label] = library.show(hit.id).record.labels
+    assert (label.name, label.author) == ("red", report.author)
+    assert report.author.startswith("model:")
+    red = library.search("red", filter=Filter(labels=["red"]))
+    assert len(red) == report.counts["red"]
+    assert all("red" in [one.name for one in found.record.labels] for found in red)
+
+    library.label("red", "mine", segments=[hit.id], by="anna")
+    assert library.label("green", min_score=0.5).counts == {"green": report.counts["green"]}
+    assert {(one.name, one.author) for one in library.show(hit.id).record.labels} == {
+        ("red", "person:anna"),
+        ("mine", "person:anna"),
+    }
+    assert library.clear_labels().counts == {"green": report.counts["green"]}
+    assert library.labels().counts == {"mine": 1, "red": 1}
+
+
+def test_a_picture_that_is_ingested_again_is_back_in_its_sets(new_place: Place) -> None:
+    library = new_place.library
+    red, green = new_place.hit("red"), new_place.hit("green")
+    library.add_to_set("kept", red.id, green.image.id)
+    of_green = {one.id for one in library.image_segments(green.image.id)}
+    found = {one.id for one in library.search("red", filter=Filter(sets=["kept"]), per_image=100, nms=False)}
+    assert found == {red.id} | of_green
+
+    copies = [new_place.folder / "jobs" / name for name in ("a.png", "b.png")]
+    for copy in copies:
+        copy.write_bytes(new_place.picture(copy.name).read_bytes())
+    library.delete(red.image.id, green.image.id)
+    assert [one.is_present for one in library.show_set("kept").members] == [False, False]
+    assert (library.sets().sets[0].segments, library.sets().sets[0].images) == (1, 1)
+    for copy in copies:
+        library.ingest(copy)
+
+    assert [one.is_present for one in library.show_set("kept").members] == [True, True]
+    again = {one.id for one in library.search("red", filter=Filter(sets=["kept"]), per_image=100, nms=False)}
+    assert again == found
+    library.delete_set("kept")
+    with pytest.raises(SegdexError, match="there is no set 'kept'"):
+        library.search("red", filter=Filter(sets=["kept"]))
+
+
+@pytest.mark.parametrize(
+    ("ask", "saying"),
+    [
+        (lambda library: library.create_set("a/b"), "the name of a set must be 1 to 100 letters"),
+        (lambda library: library.create_set(" "), "the name of a set must be"),
+        (lambda library: library.add_to_set("x" * 101, uuid4()), "the name of a set must be"),
+        (lambda library: library.add_to_set("none"), "ids must not be empty"),
+        (lambda library: library.add_to_set("none", "17"), "'17' is no id"),
+        (lambda library: library.add_to_set("none", uuid4()), "there is no segment or picture"),
+        (lambda library: library.show_set("none"), "there is no set 'none'"),
+        (lambda library: library.remove_from_set("none", uuid4()), "there is no set 'none'"),
+        (lambda library: library.rename_set("none", "other"), "there is no set 'none'"),
+        (lambda library: library.delete_set("none"), "there is no set 'none'"),
+        (lambda library: library.search("red", filter=Filter(sets=["none"])), "there is no set 'none'"),
+    ],
+)
+def test_a_set_that_is_not_there_or_not_allowed_is_refused_in_one_line(
+    place: Place, ask: Callable[[Library], Any], saying: str
+) -> None:
+    with pytest.raises(SegdexError, match=saying) as raised:
+        ask(place.library)
+    assert "\n" not in str(raised.value)
+    assert place.library.sets().sets == []
+
+
+def test_two_sets_do_not_have_one_name(new_place: Place) -> None:
+    library = new_place.library
+    library.create_set("one")
+    library.create_set("two")
+
+    with pytest.raises(SegdexError, match="there is a set 'one' already"):
+        library.create_set("one")
+    with pytest.raises(SegdexError, match="there is a set 'one' already"):
+        library.rename_set("two", "one")
+    assert library.rename_set("two", "two").name == "two"
+    assert [one.name for one in library.sets().sets] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "saying"),
+    [
+        ([], {}, "labels must not be empty"),
+        (["???"], {}, "a label must have a letter or digit"),
+        (["x" * 101], {}, "100 characters or less"),
+        (["cat"], {"min_score": 0}, "min_score must be above 0"),
+        (["cat"], {"segments": ["17"]}, "segments"),
+        (["cat"], {"segments": [str(uuid4())], "several": True}, "cannot go with segments"),
+        (["cat"], {"segments": [str(uuid4())]}, "there is no segment"),
+    ],
+)
+def test_a_label_that_is_not_allowed_is_refused_in_one_line(
+    place: Place, arguments: list[str], options: dict[str, Any], saying: str
+) -> None:
+    with pytest.raises(SegdexError, match=saying) as raised:
+        place.library.label(*arguments, **options)
+    assert "\n" not in str(raised.value)
+    with pytest.raises(SegdexError, match=r"must be some of model, concept, person, but got 'robot'"):
+        place.library.clear_labels(authors=cast("Any", ["robot"]))
 
 
 def test_an_answer_is_a_sequence_with_matches_first(place: Place) -> None:

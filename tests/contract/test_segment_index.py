@@ -1,7 +1,7 @@
 """What every ``SegmentIndex`` promises, checked on all three."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -46,8 +46,10 @@ from segdex_core.records import (
     IndexCounts,
     IndexFingerprint,
     SegmentFilter,
+    SegmentLabel,
     SegmentRecord,
 )
+from segdex_core.sets import SegmentSet, SetMember
 from segdex_search.queries import SearchQuery, TextTerm
 from segdex_search.rank import HitSegment
 from segdex_search.retrieve import fused_hits
@@ -533,6 +535,207 @@ def test_deleting_the_segments_of_a_picture_keeps_its_line_of_the_ledger(
 
     assert filled.get_images([few[0].image_id]) == [few[0].record]
     assert filled.get_segments(few[0].segment_ids) == []
+
+
+def test_deleting_segments_spares_those_that_are_to_be_kept(filled: SegmentIndex, few: list[Picture]) -> None:
+    picture = few[0]
+    kept = picture.segment_ids[::3]
+
+    filled.delete_segments(picture.image_id, keep=kept)
+
+    left = [one.segment_id for one in filled.scroll_segments() if one.image_id == picture.image_id]
+    assert left == sorted(kept)
+    others = [one for one in all_segments(few) if one.image_id != picture.image_id]
+    assert [one for one in filled.scroll_segments() if one.image_id != picture.image_id] == others
+
+
+@pytest.mark.parametrize("name", ["nothing", "tag", "image_ids", "unknown image"])
+def test_a_scroll_brings_records_and_vectors_of_all_matching_segments(
+    library: SegmentIndex, pictures: list[Picture], name: str
+) -> None:
+    where = filters(pictures)[name]
+
+    batches = list(library.scroll_vectors(where))
+
+    assert all(len(batch.records) > 0 for batch in batches)
+    assert [one for batch in batches for one in batch.records] == list(library.scroll_segments(where))
+    for view in VIEWS:
+        written = all_vectors(pictures, view)
+        for batch in batches:
+            rows = batch.vectors[view]
+            assert rows.dtype == np.float32
+            np.testing.assert_array_equal(rows, [written[one.segment_id] for one in batch.records])
+
+
+def label_of(name: str, author: str = "model:a/1", score: float | None = 5.1234) -> SegmentLabel:
+    return SegmentLabel(name, author, score, 1_795_458_600.123)
+
+
+def test_labels_are_stored_filtered_and_counted_and_change_nothing_else(
+    filled: SegmentIndex, few: list[Picture]
+) -> None:
+    first, second, third = few[0].segment_ids[:3]
+    labels = {
+        first: (label_of("traffic light"), label_of("\u00fc \u2603", "person:me", None)),
+        second: (label_of("cat"), label_of("cat", "concept:pets", 0.1)),
+        third: (label_of("cat"),),
+        uuid4(): (label_of("of no segment"),),
+    }
+    before = {one.segment_id: one for one in filled.scroll_segments()}
+    vectors = filled.get_vectors(list(before))
+    assert filled.label_counts() == {}
+
+    filled.set_labels(labels)
+    filled.set_labels({third: (label_of("dog"),)})
+    filled.set_labels({})
+
+    labels[third] = (label_of("dog"),)
+    assert {one.segment_id: one for one in filled.scroll_segments()} == {
+        key: replace(record, labels=labels.get(key, ())) for key, record in before.items()
+    }
+    assert filled.label_counts() == {"cat": 1, "dog": 1, "traffic light": 1, "\u00fc \u2603": 1}
+    assert list(filled.label_counts()) == sorted(filled.label_counts())
+    again = filled.get_vectors(list(before))
+    assert all(np.array_equal(again[key][view], vectors[key][view]) for key in vectors for view in VIEWS)
+    for names, keys in (
+        (("cat",), {second}),
+        (("cat", "dog", "none"), {second, third}),
+        (("none",), set()),
+        (("traffic light",), {first}),
+        (("light",), set()),
+    ):
+        where = SegmentFilter(labels=names)
+        assert {one.segment_id for one in filled.scroll_segments(where)} == keys
+        assert filled.counts(where).segments == len(keys)
+        query = few[0].segments.vectors["crop"][0]
+        found = query_by(filled, query, view="crop", limit=500, where=where)
+        assert {one.record.segment_id for one in found} == keys
+
+    filled.set_labels(dict.fromkeys(before, ()))
+    assert list(filled.scroll_segments()) == list(before.values())
+    assert filled.label_counts() == {}
+
+
+def test_labels_of_a_segment_are_written_with_it_and_stay_when_its_picture_changes(
+    index: SegmentIndex, few: list[Picture]
+) -> None:
+    picture = few[0]
+    records = [replace(one, labels=(label_of("cat"),)) for one in picture.segments.records]
+    index.upsert_segments(EmbeddedSegments(records, picture.segments.vectors))
+    stored = index.upsert_image(picture.record, picture.vector)
+
+    index.update_image(replace(stored, tags=("renamed",)))
+
+    assert index.label_counts() == {"cat": len(records)}
+    assert list(index.scroll_segments()) == sorted(
+        (replace(one, tags=("renamed",)) for one in records), key=lambda one: one.segment_id
+    )
+    index.upsert_segments(picture.segments)  # without labels: the same id again overwrites
+    assert index.label_counts() == {}
+
+
+def set_of(name: str) -> SegmentSet:
+    return SegmentSet(uuid4(), name, 1_795_458_600.123)
+
+
+def members_of(picture: Picture, one: SegmentSet, *, count: int) -> list[SetMember]:
+    """The picture itself, and some of its segments."""
+    records = picture.segments.records[:count]
+    return [
+        SetMember.of_image(picture.record, set_id=one.set_id, added_s=3.25),
+        *(
+            SetMember.of_segment(record, picture.record, set_id=one.set_id, added_s=4.125)
+            for record in records
+        ),
+    ]
+
+
+def by_id(members: Iterable[SetMember]) -> list[SetMember]:
+    return sorted(members, key=lambda one: (one.set_id, one.member_id))
+
+
+def test_sets_and_their_members_are_stored_and_outlive_the_pictures(
+    filled: SegmentIndex, few: list[Picture]
+) -> None:
+    cats, dogs = set_of("cats"), set_of("\u00fc dogs")
+    first, second = few[0], few[3]
+    in_cats = [*members_of(first, cats, count=5), *members_of(second, cats, count=2)]
+    in_dogs = members_of(first, dogs, count=1)
+    assert filled.sets() == []
+
+    for one in (dogs, cats, cats):
+        filled.put_set(one)
+    filled.add_members(in_cats)
+    filled.add_members(in_dogs)
+    filled.add_members(in_cats[:2])  # again is harmless
+    filled.add_members([])
+
+    assert filled.sets() == [cats, dogs]
+    assert by_id(filled.set_members(cats.set_id)) == by_id(in_cats)
+    assert list(filled.set_members(uuid4())) == []
+    of_first = [one for one in (*in_cats, *in_dogs) if one.image_id == first.image_id]
+    assert by_id(filled.members_of_images([first.image_id])) == by_id(of_first)
+    assert by_id(filled.members_of_images([first.image_id, second.image_id])) == by_id([*in_cats, *in_dogs])
+    assert filled.members_of_images([]) == filled.members_of_images([uuid4()]) == []
+
+    filled.delete_image(first.image_id)
+    assert by_id(filled.set_members(cats.set_id)) == by_id(in_cats)
+    renamed = replace(cats, name="lions")
+    filled.put_set(renamed)
+    assert filled.sets() == [renamed, dogs]
+    filled.remove_members(cats.set_id, [in_cats[0].member_id, uuid4()])
+    filled.remove_members(cats.set_id, [])
+    assert by_id(filled.set_members(cats.set_id)) == by_id(in_cats[1:])
+    assert by_id(filled.set_members(dogs.set_id)) == by_id(in_dogs)
+    for _ in range(2):
+        filled.delete_set(cats.set_id)
+    assert filled.sets() == [dogs]
+    assert list(filled.set_members(cats.set_id)) == []
+    assert by_id(filled.set_members(dogs.set_id)) == by_id(in_dogs)
+
+
+def test_marks_of_sets_are_filtered_by_and_change_nothing_else(
+    filled: SegmentIndex, few: list[Picture]
+) -> None:
+    cats, dogs = sorted(uuid4() for _ in range(2))
+    first, second = few[0].segment_ids[:2]
+    before = {one.segment_id: one for one in filled.scroll_segments()}
+    vectors = filled.get_vectors(list(before))
+    filled.set_labels({first: [label_of("cat")]})
+
+    filled.set_marks({first: (dogs, cats), second: (dogs,), uuid4(): (cats,)})
+    filled.set_marks({})
+
+    changed = {
+        first: replace(before[first], labels=(label_of("cat"),), sets=(cats, dogs)),
+        second: replace(before[second], sets=(dogs,)),
+    }
+    assert {one.segment_id: one for one in filled.scroll_segments()} == before | changed
+    for sets, keys in (((cats,), {first}), ((dogs,), {first, second}), ((uuid4(),), set())):
+        where = SegmentFilter(sets=sets)
+        assert {one.segment_id for one in filled.scroll_segments(where)} == keys
+        assert filled.counts(where).segments == len(keys)
+    again = filled.get_vectors(list(before))
+    assert all(np.array_equal(again[key][view], vectors[key][view]) for key in vectors for view in VIEWS)
+    filled.set_marks({first: (), second: ()})
+    filled.set_labels({first: ()})
+    assert list(filled.scroll_segments()) == list(before.values())
+
+
+def test_sets_are_there_when_the_index_is_opened_again(place: Place, few: list[Picture]) -> None:
+    if place.write_fingerprint is None:
+        pytest.skip("it does not outlive its object")
+    index = place.open(True)
+    index.ensure(FINGERPRINT)
+    cats = set_of("cats")
+    index.put_set(cats)
+    index.add_members(members_of(few[0], cats, count=3))
+    index.close()
+
+    again = place.open(False)
+
+    assert again.sets() == [cats]
+    assert by_id(again.set_members(cats.set_id)) == by_id(members_of(few[0], cats, count=3))
 
 
 def test_updating_a_picture_reaches_its_segments_and_keeps_their_vectors(

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from segdex_core.wire import document, images, jobs, search, segments
+from segdex_core.wire import document, images, jobs, labels, search, segments, sets
 from segdex_core.wire.document import Document, utc_text
 from segdex_core.wire.fields import StrictRequest
 from segdex_core.wire.images import (
@@ -25,6 +25,7 @@ from segdex_core.wire.images import (
     Synced,
 )
 from segdex_core.wire.jobs import Job, JobOutcome
+from segdex_core.wire.labels import LabelCounts, LabelOut, LabelReport, LabelsCleared
 from segdex_core.wire.search import (
     Filter,
     HitOut,
@@ -38,6 +39,7 @@ from segdex_core.wire.search import (
     WeightedSegment,
 )
 from segdex_core.wire.segments import MaskOut, MasksOut, PolygonOut, Rle
+from segdex_core.wire.sets import SetChanged, SetDetails, SetMemberOut, SetOut, SetsOut, SetSummary
 
 HEAVY = ("numpy", "PIL", "pycocotools", "scipy", "torch", "fastapi", "segdex_search", "segdex.http")
 
@@ -76,6 +78,7 @@ SEGMENT = HitSegmentOut(
     touches_border=True,
     parent_id=None,
     depth=0,
+    labels=[LabelOut(name="cup", author="person:me", score=None, labelled_at="2026-11-23T18:30:00Z")],
     rle=RLE,
     score=0.5,
     view_scores={"crop": 0.5},
@@ -135,6 +138,27 @@ ANSWERS: list[BaseModel] = [
         views=["crop"],
         index_schema_version=4,
     ),
+    LabelReport(
+        counts={"cup": 1},
+        labelled=1,
+        segments=2,
+        min_score=None,
+        author="person:me",
+        dry_run=False,
+        elapsed_s=0.5,
+    ),
+    LabelCounts(counts={"cup": 1}),
+    LabelsCleared(counts={"cup": 1}),
+    SetsOut(sets=[SetSummary(name="a", segments=1, images=0, created_at="2026-11-23T18:30:00Z")]),
+    SetOut(name="a", segments=1, images=0, created_at=None),
+    SetDetails(
+        name="a",
+        segments=1,
+        images=0,
+        created_at=None,
+        members=[SetMemberOut(id=ONE, kind="segment", image_id=ONE, is_present=True, added_at=None)],
+    ),
+    SetChanged(name="a", changed=1, segments=1, images=0),
     Health(status="ok"),
     Job(
         id="j",
@@ -148,7 +172,7 @@ ANSWERS: list[BaseModel] = [
 
 DEFINED: set[type[BaseModel]] = {
     kind
-    for module in (document, images, jobs, search, segments)
+    for module in (document, images, jobs, labels, search, segments, sets)
     for _, kind in inspect.getmembers(module, inspect.isclass)
     if issubclass(kind, BaseModel) and kind.__module__ == module.__name__
 }
@@ -228,6 +252,13 @@ def test_whole_documents_say_their_version() -> None:
         IngestReportOut,
         Deleted,
         Synced,
+        LabelReport,
+        LabelCounts,
+        LabelsCleared,
+        SetsOut,
+        SetOut,
+        SetDetails,
+        SetChanged,
     }
     assert all(each.model_dump(mode="json")["schema_version"] == 1 for each in documents)
 

@@ -3,7 +3,7 @@
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -115,9 +115,9 @@ class CrashingIndex(MemoryIndex):
         self._images[record.image_id] = after
         return stored
 
-    def delete_segments(self, image_id: UUID) -> None:
+    def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
         self._write()
-        super().delete_segments(image_id)
+        super().delete_segments(image_id, keep=keep)
 
     def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
         self._write()

@@ -1,8 +1,9 @@
 """Writers of two processes that meet in one picture lose nothing of each other's."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from tests.fakes.segmenter import FloodSegmenter
 from segdex_backends.index.memory import MemoryIndex
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import encode_mask
-from segdex_core.records import ImageFile, ImageRecord, Segment, Vectors
+from segdex_core.records import ImageFile, ImageRecord, Segment, SegmentLabel, Vectors
+from segdex_core.sets import SetMember
 from segdex_ingest.analyse import AnalysedImage, Recipe
 from segdex_ingest.run import prepare_index
 from segdex_ingest.write import PictureWriter
@@ -50,6 +52,47 @@ def analysed(recipe: str = "recipe") -> AnalysedImage:
         segment_vectors={view: np.repeat(unit, 2, axis=0) for view in ("crop", "mask")},
         image_vector=unit,
     )
+
+
+def test_labels_stay_on_masks_that_another_recipe_finds_again(index: "MeetingIndex") -> None:
+    store(index, HERE)
+    small, large = sorted(index.scroll_segments(), key=lambda one: one.area_px)
+    label = SegmentLabel("cat", "person:me", None, 1.0)
+    index.set_labels({small.segment_id: [label], large.segment_id: [label]})
+    again = analysed("another")
+    vectors = {view: rows[:1] for view, rows in again.segment_vectors.items()}
+    fewer = replace(again, segments=again.segments[:1], segment_vectors=vectors)
+
+    writer(index).store(fewer, THERE, ())
+
+    [stored] = index.scroll_segments()
+    assert (stored.segment_id, stored.labels) == (small.segment_id, (label,))
+    writer(index).store(analysed("third"), THERE, ())
+    assert {one.segment_id: one.labels for one in index.scroll_segments()} == {
+        small.segment_id: (label,),
+        large.segment_id: (),
+    }
+
+
+def test_segments_are_written_with_the_sets_that_they_and_their_picture_are_in(index: "MeetingIndex") -> None:
+    store(index, HERE)
+    [image] = index.scroll_images()
+    small, large = sorted(index.scroll_segments(), key=lambda one: one.area_px)
+    first, second = sorted(uuid4() for _ in range(2))
+    index.add_members(
+        [
+            SetMember.of_segment(small, image, set_id=first, added_s=1),
+            SetMember.of_image(image, set_id=second, added_s=1),
+        ]
+    )
+    index.delete_image(image.image_id)
+
+    store(index, THERE)
+
+    assert {one.segment_id: one.sets for one in index.scroll_segments()} == {
+        small.segment_id: (first, second),
+        large.segment_id: (second,),
+    }
 
 
 class MeetingIndex(MemoryIndex):

@@ -35,6 +35,11 @@ COMMANDS: Mapping[str, Listed] = {
         "segdex.cli.segment", "Segment an object from points, a box, an earlier mask or a text."
     ),
     "show": Listed("segdex.cli.show", "Write a segment as mask PNG, cut-out PNG with alpha, and polygon."),
+    "label": Listed(
+        "segdex.cli.label",
+        "Label all segments of the index with words, so that searches can filter by them.",
+    ),
+    "set": Listed("segdex.cli.sets", "Named sets of segments and pictures."),
     "stats": Listed("segdex.cli.manage", "Print what an index holds and which models filled it."),
     "delete": Listed(
         "segdex.cli.manage", "Delete pictures and their segments from the index; the files stay."

@@ -41,8 +41,8 @@ def shown_progress() -> Iterator[IngestProgress]:
 
 
 @contextmanager
-def counted(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar, and yield a function to call after each item."""
+def counted(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """Show a bar, and yield a function to call after each item, or with a number after several."""
     with Progress(
         *Progress.get_default_columns()[:2],
         MofNCompleteColumn(),
@@ -50,7 +50,7 @@ def counted(what: str, total: int) -> Iterator[Callable[[], None]]:
         console=console_err(),
     ) as progress:
         task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
+        yield lambda count=1: progress.advance(task, count)
 
 
 class _RateColumn(ProgressColumn):

@@ -105,6 +105,8 @@ def make_filter(
     sources: Sequence[Path],
     tags: Sequence[str],
     colors: Sequence[str],
+    labels: Sequence[str],
+    sets: Sequence[str],
     since: str | None,
     until: str | None,
 ) -> Filter:
@@ -121,6 +123,8 @@ def make_filter(
             "sources": [canonical_uri(path) for path in sources],
             "tags": list(tags),
             "colors": list(colors),
+            "labels": list(labels),
+            "sets": list(sets),
             "captured_from_s": parse_time(since, option="--since"),
             "captured_until_s": parse_time(until, option="--until"),
         },

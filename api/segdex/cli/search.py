@@ -119,6 +119,14 @@ def search_command(
             help="Only segments of which at least a quarter is in this color, such as red; repeatable.",
         ),
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", help="With this label of `segdex label`; repeatable, any of them."),
+    ] = None,
+    in_set: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="In this set of `segdex set`; repeatable, any of them."),
+    ] = None,
     level: Annotated[
         Level,
         typer.Option(
@@ -194,6 +202,8 @@ def search_command(
             sources=source or [],
             tags=tag or [],
             colors=color or [],
+            labels=label or [],
+            sets=in_set or [],
             since=since,
             until=until,
         ),

@@ -21,6 +21,7 @@ from segdex.arguments import (
     as_id,
     check_limit,
     clean_tags,
+    label_request,
     segment_options,
 )
 from segdex.client import calls, steps
@@ -33,7 +34,10 @@ from segdex.pictures import Picture
 from segdex.sources import list_files, open_source
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
+from segdex_core.wire.labels import LabelCounts, LabelReport, LabelsCleared
+from segdex_core.wire.limits import LabelAuthor
 from segdex_core.wire.search import RefinementOut, WeightedText
+from segdex_core.wire.sets import SetChanged, SetDetails, SetOut, SetsOut
 
 if TYPE_CHECKING:
     import httpx
@@ -184,6 +188,57 @@ class AsyncClient:
     async def stats(self) -> Stats:
         """See ``Client.stats``."""
         return await self._send(calls.stats())
+
+    async def labels(self) -> LabelCounts:
+        """As ``Client.labels``."""
+        return await self._send(calls.labels())
+
+    async def label(
+        self,
+        *labels: str,
+        several: bool = False,
+        min_score: float | None = None,
+        segments: Sequence[Id] = (),
+        by: str = "me",
+        dry_run: bool = False,
+    ) -> LabelReport:
+        """As ``Client.label``."""
+        request = label_request(
+            labels, several=several, min_score=min_score, segments=segments, by=by, dry_run=dry_run
+        )
+        return await self._send(calls.label(request))
+
+    async def clear_labels(self, *labels: str, authors: Sequence[LabelAuthor] = ("model",)) -> LabelsCleared:
+        """As ``Client.clear_labels``."""
+        return await self._send(calls.clear_labels(labels, authors))
+
+    async def sets(self) -> SetsOut:
+        """As ``Client.sets``."""
+        return await self._send(calls.sets())
+
+    async def show_set(self, name: str) -> SetDetails:
+        """As ``Client.show_set``."""
+        return await self._send(calls.show_set(name))
+
+    async def create_set(self, name: str) -> SetOut:
+        """As ``Client.create_set``."""
+        return await self._send(calls.create_set(name))
+
+    async def add_to_set(self, name: str, *ids: Id) -> SetChanged:
+        """As ``Client.add_to_set``."""
+        return await self._send(calls.add_to_set(name, ids))
+
+    async def remove_from_set(self, name: str, *ids: Id) -> SetChanged:
+        """As ``Client.remove_from_set``."""
+        return await self._send(calls.remove_from_set(name, ids))
+
+    async def rename_set(self, name: str, new_name: str) -> SetOut:
+        """As ``Client.rename_set``."""
+        return await self._send(calls.rename_set(name, new_name))
+
+    async def delete_set(self, name: str) -> SetOut:
+        """As ``Client.delete_set``."""
+        return await self._send(calls.delete_set(name))
 
     async def jobs(self) -> list[Job]:
         """See ``Client.jobs``."""

@@ -19,12 +19,15 @@ from segdex.arguments import (
     QuestionFields,
     as_box,
     as_id,
+    check_authors,
     check_side,
     clean_tags,
     job_request,
+    members_request,
     query_images,
     refine_request,
     search_request,
+    set_request,
 )
 from segdex.client.errors import (
     AccessError,
@@ -38,8 +41,11 @@ from segdex.client.events import Event
 from segdex.pictures import Picture, picture_file
 from segdex_core.wire.images import Deleted, Health, ImageOut, Ingested, Stats
 from segdex_core.wire.jobs import Job
+from segdex_core.wire.labels import LabelCounts, LabelReport, LabelRequest, LabelsCleared
+from segdex_core.wire.limits import LabelAuthor
 from segdex_core.wire.search import RefinementOut, SearchResponse, WeightedText
 from segdex_core.wire.segments import MasksOut, PromptOptions, SegmentOut
+from segdex_core.wire.sets import SetChanged, SetDetails, SetOut, SetsOut
 
 if TYPE_CHECKING:
     import httpx
@@ -60,7 +66,7 @@ class Call(Generic[T]):
     """A request, and how to read its response.
 
     Attributes:
-        method: HTTP method: GET, POST or DELETE.
+        method: HTTP method: GET, POST, PATCH or DELETE.
         path: Path below the address of the service, percent-encoded.
         read: Converts the body of the response to the result.
         params: Query parameters.
@@ -75,7 +81,7 @@ class Call(Generic[T]):
     method: str
     path: str
     read: Callable[[bytes], T]
-    params: Mapping[str, int | str] = field(default_factory=dict)
+    params: Mapping[str, int | str | list[str]] = field(default_factory=dict)
     body: bytes | None = None
     form: Mapping[str, str | list[str]] = field(default_factory=dict)
     files: tuple[tuple[str, bytes], ...] = ()
@@ -292,6 +298,75 @@ def read_job(event: Event) -> Job:
 def stats() -> Call[Stats]:
     """Get the size of the index and the models that filled it."""
     return Call("GET", "/v1/stats", _model(Stats))
+
+
+def labels() -> Call[LabelCounts]:
+    """Ask how many segments carry each label."""
+    return Call("GET", "/v1/labels", _model(LabelCounts))
+
+
+def label(request: LabelRequest) -> Call[LabelReport]:
+    """Ask to label segments."""
+    return Call(
+        "POST",
+        "/v1/labels",
+        _model(LabelReport),
+        body=to_json(request),
+        timeout_s=MODELS_TIMEOUT_S,
+        changes=True,
+    )
+
+
+def clear_labels(names: Sequence[str], authors: Sequence[LabelAuthor]) -> Call[LabelsCleared]:
+    """Ask to remove labels."""
+    return Call(
+        "DELETE",
+        "/v1/labels",
+        _model(LabelsCleared),
+        params={"label": list(names), "author": list(check_authors(authors))},
+        timeout_s=MODELS_TIMEOUT_S,
+        changes=True,
+    )
+
+
+def sets() -> Call[SetsOut]:
+    """Ask for all sets."""
+    return Call("GET", "/v1/sets", _model(SetsOut))
+
+
+def show_set(name: str) -> Call[SetDetails]:
+    """Ask for a set with its members."""
+    return Call("GET", _set_path(name), _model(SetDetails))
+
+
+def create_set(name: str) -> Call[SetOut]:
+    """Ask to make a set."""
+    return Call("POST", "/v1/sets", _model(SetOut), body=to_json(set_request(name)), changes=True)
+
+
+def add_to_set(name: str, ids: Sequence[Id]) -> Call[SetChanged]:
+    """Ask to add members to a set; again is harmless."""
+    return Call("POST", f"{_set_path(name)}/add", _model(SetChanged), body=to_json(members_request(ids)))
+
+
+def remove_from_set(name: str, ids: Sequence[Id]) -> Call[SetChanged]:
+    """Ask to remove members from a set; again is harmless."""
+    return Call("POST", f"{_set_path(name)}/remove", _model(SetChanged), body=to_json(members_request(ids)))
+
+
+def rename_set(name: str, new_name: str) -> Call[SetOut]:
+    """Ask to give a set another name."""
+    body = to_json(set_request(new_name))
+    return Call("PATCH", _set_path(name), _model(SetOut), body=body, changes=True)
+
+
+def delete_set(name: str) -> Call[SetOut]:
+    """Ask to delete a set."""
+    return Call("DELETE", _set_path(name), _model(SetOut), changes=True)
+
+
+def _set_path(name: str) -> str:
+    return f"/v1/sets/{_part(set_request(name).name)}"
 
 
 def healthz() -> Call[Health]:

@@ -19,6 +19,7 @@ from segdex.arguments import (
     as_id,
     check_limit,
     clean_tags,
+    label_request,
     segment_options,
 )
 from segdex.client import calls, steps
@@ -31,7 +32,10 @@ from segdex.pictures import Picture
 from segdex.sources import list_files, open_source
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
+from segdex_core.wire.labels import LabelCounts, LabelReport, LabelsCleared
+from segdex_core.wire.limits import LabelAuthor
 from segdex_core.wire.search import RefinementOut, WeightedText
+from segdex_core.wire.sets import SetChanged, SetDetails, SetOut, SetsOut
 
 if TYPE_CHECKING:
     import httpx
@@ -197,6 +201,57 @@ class Client:
     def stats(self) -> Stats:
         """See ``Library.stats``."""
         return self._send(calls.stats())
+
+    def labels(self) -> LabelCounts:
+        """As ``Library.labels``."""
+        return self._send(calls.labels())
+
+    def label(
+        self,
+        *labels: str,
+        several: bool = False,
+        min_score: float | None = None,
+        segments: Sequence[Id] = (),
+        by: str = "me",
+        dry_run: bool = False,
+    ) -> LabelReport:
+        """As ``Library.label``."""
+        request = label_request(
+            labels, several=several, min_score=min_score, segments=segments, by=by, dry_run=dry_run
+        )
+        return self._send(calls.label(request))
+
+    def clear_labels(self, *labels: str, authors: Sequence[LabelAuthor] = ("model",)) -> LabelsCleared:
+        """As ``Library.clear_labels``."""
+        return self._send(calls.clear_labels(labels, authors))
+
+    def sets(self) -> SetsOut:
+        """As ``Library.sets``."""
+        return self._send(calls.sets())
+
+    def show_set(self, name: str) -> SetDetails:
+        """As ``Library.show_set``."""
+        return self._send(calls.show_set(name))
+
+    def create_set(self, name: str) -> SetOut:
+        """As ``Library.create_set``."""
+        return self._send(calls.create_set(name))
+
+    def add_to_set(self, name: str, *ids: Id) -> SetChanged:
+        """As ``Library.add_to_set``."""
+        return self._send(calls.add_to_set(name, ids))
+
+    def remove_from_set(self, name: str, *ids: Id) -> SetChanged:
+        """As ``Library.remove_from_set``."""
+        return self._send(calls.remove_from_set(name, ids))
+
+    def rename_set(self, name: str, new_name: str) -> SetOut:
+        """As ``Library.rename_set``."""
+        return self._send(calls.rename_set(name, new_name))
+
+    def delete_set(self, name: str) -> SetOut:
+        """As ``Library.delete_set``."""
+        return self._send(calls.delete_set(name))
 
     def jobs(self) -> list[Job]:
         """See ``Library.jobs``."""

@@ -8,6 +8,7 @@ from uuid import UUID
 import numpy as np
 
 from segdex.evaluation.dataset import EvalDataset
+from segdex.evaluation.labels import judge_labels
 from segdex.evaluation.metrics import ImageTruth
 from segdex.evaluation.search import JUDGED_PICTURES, class_truth, evaluate_search
 from segdex_core.errors import QueryError, UsageError
@@ -103,6 +104,7 @@ def fit_calibration(
     The object weight has the best sum of mean average precision and ``right_in_picture``. The thresholds
     answer "not there" for at most 5 % of the objects that are there, in collections of eight images and of
     all images; between and beyond these sizes a threshold grows with the logarithm of the number of images.
+    The threshold of labels has the best F1.
 
     Args:
         dataset: Data set with class queries.
@@ -159,8 +161,18 @@ def fit_calibration(
     if everything > small:
         growth = max((thresholds[everything] - thresholds[small]) / np.log(everything / small), 0.0)
     threshold = min(thresholds[count] - growth * float(np.log(count)) for count in thresholds)
+    run = judge_labels(
+        only_classes,
+        index=index,
+        embedder=embedder,
+        image_id_by_name=image_id_by_name,
+        others=judge.distractors,
+    )
     calibration = replace(
-        chosen, threshold=float(np.floor(threshold * 1000 - 1) / 1000), growth=round(float(growth), 4)
+        chosen,
+        threshold=float(np.floor(threshold * 1000 - 1) / 1000),
+        growth=round(float(growth), 4),
+        label_threshold=round(run.best_threshold(run.pictures), 2),
     )
     rows = []
     for count in sorted({1, small, 32, everything}):

@@ -150,7 +150,14 @@ class ImageTruth:
 
 
 def judge_hits(hits: Iterable[FoundMask], truth: Mapping[UUID, ImageTruth]) -> list[tuple[UUID, bool]]:
-    """Return the image of each hit that counts, and whether the hit is right, in the order of the hits.
+    """Return for each hit that counts its picture and whether it is right; see ``judge_each``."""
+    hits = list(hits)
+    judged = zip(hits, judge_each(hits, truth), strict=True)
+    return [(hit.image_id, verdict) for hit, verdict in judged if verdict is not None]
+
+
+def judge_each(hits: Iterable[FoundMask], truth: Mapping[UUID, ImageTruth]) -> list[bool | None]:
+    """Return for each hit whether it is right; None where it does not count.
 
     As in the COCO API, a hit takes the instance with the largest IoU among the instances of its image that no
     earlier hit took, if the IoU is at least ``RIGHT_IOU``; a second hit on one instance is wrong. A hit that
@@ -164,18 +171,20 @@ def judge_hits(hits: Iterable[FoundMask], truth: Mapping[UUID, ImageTruth]) -> l
     Raises:
         UsageError: If the mask of a hit has another size than the true masks of its image.
     """
-    verdicts: list[tuple[UUID, bool]] = []
+    verdicts: list[bool | None] = []
     taken: dict[UUID, set[int]] = {}
     for hit in hits:
         image = truth.get(hit.image_id)
         if image is None:
+            verdicts.append(None)
             continue
         check_size(hit.mask.size_hw, image.size_hw, name=image.name)
         iou = rle_iou([hit.mask], image.instances)[0]
         iou[list(taken.setdefault(hit.image_id, set()))] = 0
         if iou.max(initial=0) >= RIGHT_IOU:
             taken[hit.image_id].add(int(iou.argmax()))
-            verdicts.append((hit.image_id, True))
-        elif rle_containment([hit.mask], image.crowds).max(initial=0) < RIGHT_IOU:
-            verdicts.append((hit.image_id, False))
+            verdicts.append(True)
+        else:
+            in_crowd = rle_containment([hit.mask], image.crowds).max(initial=0) >= RIGHT_IOU
+            verdicts.append(None if in_crowd else False)
     return verdicts

@@ -18,7 +18,7 @@ from segdex.http.keys import is_loopback
 from segdex.http.logs import RequestRecord, log_request, note_refusal, recording, sound_request_id
 from segdex.http.metrics import Metrics
 from segdex.http.problems import add_handlers, bug, problem
-from segdex.http.routes import health, images, jobs, search, segment
+from segdex.http.routes import health, images, jobs, labels, search, segment, sets
 from segdex.http.state import ServiceState
 from segdex.http.tracing import Tracing
 
@@ -70,7 +70,15 @@ def build_app(state: ServiceState, *, tracing: Tracing | None = None) -> FastAPI
     app.state.metrics = metrics = Metrics()
     add_handlers(app)
     app.add_middleware(_Front, state=state, metrics=metrics, tracing=tracing)
-    for router in (health.router, search.router, images.router, segment.router, jobs.router):
+    for router in (
+        health.router,
+        search.router,
+        images.router,
+        labels.router,
+        segment.router,
+        sets.router,
+        jobs.router,
+    ):
         app.include_router(router)
     app.mount("/", StaticFiles(directory=str(files("segdex") / "web"), html=True), name="page")
     return app

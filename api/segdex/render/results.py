@@ -13,6 +13,7 @@ from segdex_core.media.uris import display_path
 from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord, RGBImage, SegmentRecord
 from segdex_core.wire.images import FAILED, ImageOut, Ingested
+from segdex_core.wire.labels import LabelOut
 from segdex_core.wire.search import HitOut, HitSegmentOut, RefinementOut, TermScore
 from segdex_core.wire.segments import Rle, SegmentOut
 from segdex_ingest.report import FileOutcome
@@ -85,6 +86,7 @@ def _segment_values(record: SegmentRecord) -> dict[str, Any]:
         "touches_border": record.touches_border,
         "parent_id": record.parent_id,
         "depth": record.depth,
+        "labels": [LabelOut.of(one.name, one.author, one.score, one.labelled_s) for one in record.labels],
         "rle": rle_out(record.mask),
         "colors": None if record.colours is None else record.colours.by_name(),
     }

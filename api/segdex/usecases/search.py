@@ -9,11 +9,12 @@ from segdex.render.results import hit_out
 from segdex.usecases.cursors import make_cursor, read_cursor
 from segdex.usecases.images import ImageReader
 from segdex.usecases.models import Models
+from segdex.usecases.sets import find_set
 from segdex_core.colours import FILTER_SHARE, ColourAtLeast, ColourName
 from segdex_core.errors import QueryError
 from segdex_core.geometry import BoxXYXY
 from segdex_core.media.uris import canonical_uri, spellings
-from segdex_core.ports.index import IndexReader
+from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.records import RGBImage, SegmentFilter
 from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, MAX_LIMIT
 from segdex_core.wire.search import (
@@ -67,7 +68,7 @@ def answer_search(
     options: SearchOptions,
     sent: Sequence[SentImage],
     *,
-    index: IndexReader,
+    index: SegmentIndex,
     models: Models,
     images: ImageReader,
     index_key: str,
@@ -90,7 +91,7 @@ def answer_search(
     offset = read_cursor(options.cursor, asked)
     found = require_filled(index)
     asked_for = read_question(options, sent, images)
-    where = to_filter(options.filter)
+    where = to_filter(options.filter, index)
     query = SearchQuery(
         terms=asked_for.terms,
         where=replace(where, colours=(*where.colours, *_at_least(asked_for.colors))),
@@ -177,10 +178,15 @@ def read_question(question: Question, sent: Sequence[SentImage], images: ImageRe
     return ReadQuestion(terms, conditions[0] if conditions else None, hints, colors)
 
 
-def to_filter(conditions: Filter) -> SegmentFilter:
+def to_filter(conditions: Filter, index: SegmentIndex) -> SegmentFilter:
     """Return the conditions of a request as a filter of the index.
 
+    Args:
+        conditions: What hits must meet.
+        index: Knows the sets that are named.
+
     Raises:
+        NotFoundError: If there is no set of a name.
         QueryError: If a source is neither an absolute path nor a URI.
     """
     captured_from_s, captured_until_s = conditions.captured_range_s()
@@ -190,6 +196,8 @@ def to_filter(conditions: Filter) -> SegmentFilter:
         max_area_fraction=conditions.max_area,
         sources=tuple(uri for source in conditions.sources for uri in _source_uris(source)),
         tags=tuple(conditions.tags),
+        labels=tuple(conditions.labels),
+        sets=tuple(find_set(index, name).set_id for name in conditions.sets),
         captured_from_s=captured_from_s,
         captured_until_s=captured_until_s,
         colours=_at_least(conditions.colors),

@@ -15,6 +15,13 @@ class HasId:
 
 
 @dataclass(frozen=True, slots=True)
+class IsNot:
+    """The point is none of these."""
+
+    ids: tuple[UUID, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Equals:
     """A field of the payload has the value, or is a list that contains it."""
 
@@ -47,7 +54,7 @@ class Between:
     lt: float | None = None
 
 
-Condition = HasId | Equals | AnyOf | Between
+Condition = HasId | IsNot | Equals | AnyOf | Between
 Conditions = tuple[Condition, ...]
 """Conditions that must all hold; an empty tuple matches every point."""
 
@@ -60,6 +67,10 @@ def segment_conditions(where: SegmentFilter) -> Conditions:
         found.append(AnyOf("image_id", tuple(map(str, where.image_ids))))
     if where.sources:
         found.append(AnyOf("sources", where.sources))
+    if where.labels:
+        found.append(AnyOf("labels", where.labels))
+    if where.sets:
+        found.append(AnyOf("sets", tuple(map(str, where.sets))))
     if where.min_area_fraction is not None or where.max_area_fraction is not None:
         found.append(Between("area_fraction", gte=where.min_area_fraction, lte=where.max_area_fraction))
     if where.min_depth is not None:

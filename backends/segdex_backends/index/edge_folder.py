@@ -6,6 +6,7 @@
     PATH/segdex.json  the description; it marks the folder as an index of segdex
     PATH/segments-4/  Qdrant Edge shard of the segments
     PATH/images-4/    Qdrant Edge shard of the ledger of images
+    PATH/sets-5/      Qdrant Edge shard of the named sets
 """
 
 import json

@@ -11,6 +11,7 @@ from qdrant_edge import (
     EdgeConfig,
     EdgeShard,
     EdgeVectorParams,
+    FacetRequest,
     FieldCondition,
     Filter,
     HasIdCondition,
@@ -28,11 +29,18 @@ from qdrant_edge import (
     UpdateOperation,
 )
 
-from segdex_backends.index.conditions import AnyOf, Between, Condition, Conditions, Equals, HasId
+from segdex_backends.index.conditions import AnyOf, Between, Conditions, Equals, HasId, IsNot
 from segdex_backends.index.edge_folder import WRITE_FREE_BYTES, EdgeFolder
 from segdex_backends.index.fusing import FUSED_FIELDS, SEARCH_EF, unreadable
 from segdex_backends.index.layout import is_collection, real_names
-from segdex_backends.index.point_store import CollectionSpec, Row, StoredPoint, stored_point, to_uuid
+from segdex_backends.index.point_store import (
+    MAX_VALUES,
+    CollectionSpec,
+    Row,
+    StoredPoint,
+    stored_point,
+    to_uuid,
+)
 from segdex_core.records import FusedSegment
 
 _PAGE = 256  # points per request of a scroll
@@ -127,6 +135,11 @@ class EdgeStore:
     def set_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:
         """See ``PointStore``."""
         self._write(name, UpdateOperation.set_payload_by_filter(_filter(where), dict(payload)))
+
+    def set_payloads(self, name: str, payloads: Mapping[UUID, Mapping[str, object]]) -> None:
+        """See ``PointStore``."""
+        found = self._present(name, list(payloads))  # Qdrant refuses ids that it does not know
+        self._write(name, *(UpdateOperation.set_payload([key], dict(payloads[key])) for key in found))
 
     def overwrite_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:
         """See ``PointStore``."""
@@ -223,6 +236,13 @@ class EdgeStore:
         with self._folder.translated():
             return shard.count(CountRequest(exact=True, filter=_filter(where)))
 
+    def count_values(self, name: str, field: str) -> Mapping[str, int]:
+        """See ``PointStore``."""
+        shard = self._shard(name)
+        with self._folder.translated():
+            found = shard.facet(FacetRequest(field, limit=MAX_VALUES, exact=True))
+        return {str(hit.value): hit.count for hit in found.hits if hit.count}  # former values too
+
     def optimize(self) -> None:
         """See ``IndexAdmin``. The call blocks all threads.
 
@@ -253,12 +273,21 @@ class EdgeStore:
             raise ValueError(f"the index {self.location} is closed")
         return self._shards[real_name]
 
-    def _write(self, name: str, operation: UpdateOperation) -> None:
-        """Run a write. When it returns, the write survives a crash of the process or the machine."""
+    def _present(self, name: str, ids: Sequence[UUID]) -> list[UUID]:
+        """Return those of some ids that have a point."""
+        shard = self._shard(name)
+        with self._folder.translated():
+            return [
+                to_uuid(one.id) for one in shard.retrieve(list(ids), with_payload=False, with_vector=False)
+            ]
+
+    def _write(self, name: str, *operations: UpdateOperation) -> None:
+        """Run writes. When it returns, they survive a crash of the process or the machine."""
         shard = self._shard(name)
         self._folder.check_free(WRITE_FREE_BYTES)
         with self._folder.translated():
-            shard.update(operation)
+            for operation in operations:
+                shard.update(operation)
             self._writes += 1
             if self._writes % WRITES_PER_FLUSH == 0:
                 for each in self._shards.values():
@@ -301,10 +330,13 @@ def _index_fields(shard: EdgeShard, spec: CollectionSpec) -> None:
 
 
 def _filter(where: Conditions) -> Filter:
-    return Filter(must=[_condition(each) for each in where])
+    return Filter(
+        must=[_condition(each) for each in where if not isinstance(each, IsNot)],
+        must_not=[HasIdCondition(set(each.ids)) for each in where if isinstance(each, IsNot)],
+    )
 
 
-def _condition(condition: Condition) -> FieldCondition | HasIdCondition:
+def _condition(condition: HasId | Equals | AnyOf | Between) -> FieldCondition | HasIdCondition:
     match condition:
         case HasId(ids):
             return HasIdCondition(set(ids))

@@ -51,6 +51,11 @@ def split_row(row: npt.NDArray[np.float32], views: Sequence[str]) -> dict[str, n
     return dict(zip(views, np.split(row[:-1], len(views)), strict=True))
 
 
+def split_rows(rows: Vectors, views: Sequence[str]) -> dict[str, Vectors]:
+    """Return the (n, dim) rows of each view of n stored vectors."""
+    return dict(zip(views, np.split(rows[:, :-1], len(views), axis=1), strict=True))
+
+
 def join_query(
     vectors: Mapping[str, npt.NDArray[np.float32]],
     weights: Mapping[str, float],

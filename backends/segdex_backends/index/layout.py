@@ -1,14 +1,15 @@
-"""Layout of an index in a ``PointStore``: its two collections, their vectors, and their real names.
+"""Layout of an index in a ``PointStore``: its collections, their vectors, and their real names.
 
-``segments`` has one point for each segment, and ``images`` (the ledger) has one point for each image. The
-names refer to real collections, ``segments-4`` and ``images-4``, which the description of the index lists
-under ``collections``. A new collection can therefore be filled next to the collection in use, and replace it
-in one step.
+``segments`` has one point for each segment, and ``images`` (the ledger) has one point for each image.
+``sets`` has one point for each named set and for each member of one; its points have no vectors. The
+names refer to real collections, ``segments-4``, ``images-4`` and ``sets-5``, which the description of the
+index lists under ``collections``. A new collection can therefore be filled next to the collection in use,
+and replace it in one step.
 
 A vector is named after embedder and views, such as ``0123456789ab-crop+mask`` and ``0123456789ab-image``, so
 that vectors of another embedder can be added next to it.
 
-Payloads have room for tracks, labels and calibration: readers ignore unknown keys, and migrations keep them.
+Payloads have room for tracks and calibration: readers ignore unknown keys, and migrations keep them.
 """
 
 from collections.abc import Mapping
@@ -16,14 +17,14 @@ from hashlib import sha256
 from types import MappingProxyType
 
 from segdex_backends.index.fusing import joined_size
-from segdex_backends.index.payloads import FILTER_FIELDS
+from segdex_backends.index.payloads import FILTER_FIELDS, SET_FIELDS
 from segdex_backends.index.point_store import CollectionSpec
 from segdex_core.errors import SegmentIndexError
 from segdex_core.records import IMAGE_VIEW, IndexFingerprint
 
-SEGMENTS, IMAGES = "segments", "images"
+SEGMENTS, IMAGES, SETS = "segments", "images", "sets"
 
-REAL_NAMES: Mapping[str, str] = MappingProxyType({SEGMENTS: "segments-4", IMAGES: "images-4"})
+REAL_NAMES: Mapping[str, str] = MappingProxyType({SEGMENTS: "segments-4", IMAGES: "images-4", SETS: "sets-5"})
 """Real names of the collections of a new or migrated index. The number is the schema that introduced them."""
 
 COLLECTIONS_KEY = "collections"
@@ -36,15 +37,17 @@ def real_names(description: Mapping[str, object], place: str) -> Mapping[str, st
     Raises:
         SegmentIndexError: If the description does not list them. Unlisted collections would be removed.
     """
-    if description.get("schema_version") == 3:
+    version = description.get("schema_version")
+    if version == 3:
         return {SEGMENTS: SEGMENTS, IMAGES: IMAGES}
+    needed = (SEGMENTS, IMAGES) if version == 4 else tuple(REAL_NAMES)
     found = description.get(COLLECTIONS_KEY)
     if not isinstance(found, Mapping) or any(
-        str(found.get(name)).partition("-")[0] != name for name in REAL_NAMES
+        str(found.get(name)).partition("-")[0] != name for name in needed
     ):
         raise SegmentIndexError(
             f"the description of {place} is damaged, restore it or ingest into a new --index: "
-            f"{COLLECTIONS_KEY!r} must say where {SEGMENTS} and {IMAGES} are, but is {found!r}"
+            f"{COLLECTIONS_KEY!r} must say where {', '.join(needed)} are, but is {found!r}"
         )
     return {str(name): str(real) for name, real in found.items()}
 
@@ -71,6 +74,7 @@ def collections(fingerprint: IndexFingerprint) -> Mapping[str, CollectionSpec]:
             segment_vector(fingerprint), joined_size(fingerprint), fields=FILTER_FIELDS, is_large=True
         ),
         IMAGES: CollectionSpec(image_vector(fingerprint), fingerprint.dim),
+        SETS: CollectionSpec("none", 1, fields=SET_FIELDS),
     }
 
 

@@ -1,6 +1,7 @@
 """An exact index in memory, which tests use as the reference for other indexes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -26,10 +27,12 @@ from segdex_core.records import (
     IndexCounts,
     IndexFingerprint,
     SegmentFilter,
+    SegmentLabel,
     SegmentRecord,
     Vectors,
     ViewedSegment,
 )
+from segdex_core.sets import SegmentSet, SetMember
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class MemoryIndex:
         self._fingerprint: IndexFingerprint | None = None
         self._segments: dict[UUID, _StoredSegment] = {}
         self._images: dict[UUID, _StoredImage] = {}
+        self._sets: dict[UUID, SegmentSet] = {}
+        self._members: dict[tuple[UUID, UUID], SetMember] = {}
 
     @property
     def location(self) -> str:
@@ -171,6 +176,12 @@ class MemoryIndex:
             if key in self._segments and _matches(self._segments[key].record, where):
                 yield self._segments[key].record
 
+    def scroll_vectors(self, where: SegmentFilter = EVERYTHING) -> Iterator[EmbeddedSegments]:
+        """See ``IndexReader``."""
+        for record in self.scroll_segments(where):
+            vectors = self._segments[record.segment_id].vectors
+            yield EmbeddedSegments([record], {view: row[None] for view, row in vectors.items()})
+
     def scroll_images(self) -> Iterator[ImageRecord]:
         """See ``IndexReader``."""
         self._known()
@@ -178,11 +189,74 @@ class MemoryIndex:
             if key in self._images:
                 yield self._images[key].record
 
-    def delete_segments(self, image_id: UUID) -> None:
+    def set_labels(self, labels: Mapping[UUID, Sequence[SegmentLabel]]) -> None:
+        """See ``IndexWriter``."""
+        self._known()
+        for key in labels.keys() & self._segments.keys():
+            stored = self._segments[key]
+            changed = replace(stored.record, labels=tuple(labels[key]))
+            self._segments[key] = replace(stored, record=changed)
+
+    def label_counts(self) -> Mapping[str, int]:
+        """See ``IndexReader``."""
+        self._known()
+        names = Counter(
+            name for stored in self._segments.values() for name in {one.name for one in stored.record.labels}
+        )
+        return dict(sorted(names.items()))
+
+    def sets(self) -> list[SegmentSet]:
+        """See ``SetStore``."""
+        self._known()
+        return sorted(self._sets.values(), key=lambda one: (one.name, one.created_s, one.set_id))
+
+    def put_set(self, one: SegmentSet) -> None:
+        """See ``SetStore``."""
+        self._known()
+        self._sets[one.set_id] = one
+
+    def delete_set(self, set_id: UUID) -> None:
+        """See ``SetStore``."""
+        self._known()
+        self._members = {key: one for key, one in self._members.items() if one.set_id != set_id}
+        self._sets.pop(set_id, None)
+
+    def add_members(self, members: Sequence[SetMember]) -> None:
+        """See ``SetStore``."""
+        self._known()
+        self._members.update({(one.set_id, one.member_id): one for one in members})
+
+    def remove_members(self, set_id: UUID, member_ids: Collection[UUID]) -> None:
+        """See ``SetStore``."""
+        self._known()
+        for member_id in member_ids:
+            self._members.pop((set_id, member_id), None)
+
+    def set_members(self, set_id: UUID) -> Iterator[SetMember]:
+        """See ``SetStore``."""
+        self._known()
+        return iter([one for one in self._members.values() if one.set_id == set_id])
+
+    def members_of_images(self, image_ids: Sequence[UUID]) -> list[SetMember]:
+        """See ``SetStore``."""
+        self._known()
+        return [one for one in self._members.values() if one.image_id in image_ids]
+
+    def set_marks(self, marks: Mapping[UUID, Sequence[UUID]]) -> None:
+        """See ``SetStore``."""
+        self._known()
+        for key in marks.keys() & self._segments.keys():
+            stored = self._segments[key]
+            changed = replace(stored.record, sets=tuple(sorted(marks[key])))
+            self._segments[key] = replace(stored, record=changed)
+
+    def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
         """See ``IndexWriter``."""
         self._known()
         self._segments = {
-            key: stored for key, stored in self._segments.items() if stored.record.image_id != image_id
+            key: stored
+            for key, stored in self._segments.items()
+            if stored.record.image_id != image_id or key in keep
         }
 
     def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
@@ -237,6 +311,8 @@ def _matches(record: SegmentRecord, where: SegmentFilter) -> bool:
         and (where.min_depth is None or record.depth >= where.min_depth)
         and (not where.sources or not set(where.sources).isdisjoint(record.sources))
         and set(where.tags) <= set(record.tags)
+        and (not where.labels or any(one.name in where.labels for one in record.labels))
+        and (not where.sets or not set(where.sets).isdisjoint(record.sets))
         and (where.captured_from_s is None or record.captured_s >= where.captured_from_s)
         and (where.captured_until_s is None or record.captured_s < where.captured_until_s)
         and all(one.holds(record.colours) for one in where.colours)

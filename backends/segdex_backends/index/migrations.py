@@ -1,6 +1,6 @@
 """Migrations from a schema version to the next, without segmenting or embedding again.
 
-A migration fills new collections next to the collections in use and then switches to them. If the process
+A migration makes new collections next to the collections in use and then switches to them. If the process
 terminates meanwhile, the old index is intact. Payloads are changed as plain data, because the record classes
 have the form of the newest schema.
 
@@ -15,7 +15,15 @@ from dataclasses import replace
 from itertools import islice
 
 from segdex_backends.index.conditions import Equals
-from segdex_backends.index.layout import COLLECTIONS_KEY, IMAGES, REAL_NAMES, SEGMENTS, collections
+from segdex_backends.index.layout import (
+    COLLECTIONS_KEY,
+    IMAGES,
+    REAL_NAMES,
+    SEGMENTS,
+    SETS,
+    collections,
+    real_names,
+)
 from segdex_backends.index.payloads import (
     fingerprint_from_payload,
     fingerprint_to_payload,
@@ -68,10 +76,10 @@ def _name_vectors_by_embedder(store: PointStore, description: Mapping[str, objec
     store.open(description, former)
     new = replace(old, schema_version=4)
     added: Mapping[str, Mapping[str, object]] = {SEGMENTS: {}, IMAGES: {"revision": 1}}
-    for name, spec in collections(new).items():
-        real_name = REAL_NAMES[name]
+    for name, old_spec in former.items():
+        real_name, spec = REAL_NAMES[name], collections(new)[name]
         store.create(real_name, spec)
-        points = store.scroll(name, vector=former[name].vector)
+        points = store.scroll(name, vector=old_spec.vector)
         while some := list(islice(points, page)):
             changed = [
                 StoredPoint(
@@ -87,11 +95,24 @@ def _name_vectors_by_embedder(store: PointStore, description: Mapping[str, objec
             raise SegmentIndexError(
                 f"{store.location} cannot be migrated: {missing} points of {name} were not copied; try again"
             )
-    store.switch({**fingerprint_to_payload(new), COLLECTIONS_KEY: dict(REAL_NAMES)})
+    names = {name: REAL_NAMES[name] for name in former}
+    store.switch({**fingerprint_to_payload(new), COLLECTIONS_KEY: names})
     store.optimize()  # the copies have no graph yet
 
 
-MIGRATIONS: Mapping[int, _Migration] = {3: _name_vectors_by_embedder}
+def _add_sets(store: PointStore, description: Mapping[str, object], page: int) -> None:
+    """4 to 5: a collection for named sets. No stored point is touched: labels and marks may be absent."""
+    del page
+    old = fingerprint_from_payload(description, store.location)
+    specs = collections(old)
+    store.open(description, {name: specs[name] for name in (SEGMENTS, IMAGES)})
+    store.create(REAL_NAMES[SETS], specs[SETS])
+    names = {**real_names(description, store.location), SETS: REAL_NAMES[SETS]}
+    new = fingerprint_to_payload(replace(old, schema_version=5))
+    store.switch({**description, **new, COLLECTIONS_KEY: names})
+
+
+MIGRATIONS: Mapping[int, _Migration] = {3: _name_vectors_by_embedder, 4: _add_sets}
 """Migrations by the schema version that they start from."""
 
 _NOT_THERE = (Equals("schema_version", 3),)  # no point of a new collection meets it

@@ -6,13 +6,13 @@ which segdex reads. Qdrant Edge 0.9 returns numbers of more than 15 digits with 
 last place, so a record would differ from the record that was written.
 """
 
-from collections.abc import Mapping
-from typing import TypeVar
-from uuid import UUID
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, TypeVar
+from uuid import UUID, uuid5
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from segdex_backends.index.conditions import colour_level
 from segdex_backends.index.point_store import FieldKind, to_uuid
@@ -34,9 +34,11 @@ from segdex_core.records import (
     ImageRecord,
     ImageStatus,
     IndexFingerprint,
+    SegmentLabel,
     SegmentRecord,
     Vectors,
 )
+from segdex_core.sets import MemberKind, SegmentSet, SetMember
 
 FILTER_FIELDS: Mapping[str, FieldKind] = {
     "image_id": "uuid",
@@ -46,8 +48,16 @@ FILTER_FIELDS: Mapping[str, FieldKind] = {
     "depth": "float",
     "captured_s": "float",
     "colour_levels": "keyword",
+    "labels": "keyword",
+    "sets": "uuid",
 }
 """The fields of a segment's payload that ``SegmentFilter`` uses. Each has a payload index."""
+
+SET_FIELDS: Mapping[str, FieldKind] = {"kind": "keyword", "set_id": "uuid", "image_id": "uuid"}
+"""The fields of sets and their members that have a payload index."""
+
+POINT_SCHEMA_VERSION = 4
+"""Version of the form of a point. Schema 5 of an index only added fields that a point may lack."""
 
 _TEXT = "_text"  # suffix of a field that has a float, or a list of floats, as text
 _FINGERPRINT = TypeAdapter(IndexFingerprint)
@@ -58,7 +68,7 @@ class _Stored(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = POINT_SCHEMA_VERSION
 
     def to_payload(self) -> dict[str, object]:
         payload = self.model_dump(mode="json")
@@ -66,6 +76,15 @@ class _Stored(BaseModel):
 
 
 _StoredT = TypeVar("_StoredT", bound=_Stored)
+
+
+class _LabelPayload(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    name: str
+    author: str
+    score: float | None
+    labelled_s: float
 
 
 class _SegmentPayload(_Stored):
@@ -87,6 +106,24 @@ class _SegmentPayload(_Stored):
     captured_s: float
     colours: dict[ColourName, int] | None = None  # thousandths; the colours without any are left out
     colour_levels: tuple[str, ...] = ()  # what of ``colour_level`` it reaches, for filters
+    label_facts: Annotated[tuple[_LabelPayload, ...], Field(exclude=True)] = ()  # see labels_to_payload
+    sets: Annotated[tuple[UUID, ...], Field(exclude=True)] = ()  # see marks_to_payload
+
+
+class _SetPayload(_Stored):
+    kind: Literal["set"]
+    name: str
+    created_s: float
+
+
+class _MemberPayload(_Stored):
+    set_id: UUID
+    member_id: UUID
+    kind: MemberKind
+    image_id: UUID
+    image_sha256: str
+    mask_sha256: str | None
+    added_s: float
 
 
 class _FilePayload(BaseModel):
@@ -115,7 +152,7 @@ def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
     Raises:
         ValueError: If a number is not finite.
     """
-    return _SegmentPayload(
+    payload = _SegmentPayload(
         image_id=record.image_id,
         parent_id=record.parent_id,
         depth=record.depth,
@@ -135,6 +172,35 @@ def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
         colours=None if record.colours is None else _thousandths(record.colours),
         colour_levels=_colour_levels(record.colours),
     ).to_payload()
+    if record.labels:
+        payload |= labels_to_payload(record.labels)
+    if record.sets:
+        payload |= marks_to_payload(record.sets)
+    return payload
+
+
+def labels_to_payload(labels: Sequence[SegmentLabel]) -> dict[str, object]:
+    """Return the part of a segment's payload that its labels are; one that never had any lacks this part.
+
+    ``labels`` repeats the names, for filters and counts. The numbers have so few digits that an index reads
+    them back exactly.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
+    facts = [
+        _LabelPayload(name=one.name, author=one.author, score=one.score, labelled_s=one.labelled_s)
+        for one in labels
+    ]
+    return {
+        "labels": sorted({one.name for one in facts}),
+        "label_facts": [one.model_dump(mode="json") for one in facts],
+    }
+
+
+def marks_to_payload(sets: Sequence[UUID]) -> dict[str, object]:
+    """Return the part of a segment's payload that names its sets; one that never was in any lacks it."""
+    return {"sets": sorted(map(str, sets))}
 
 
 def segment_from_payload(point_id: object, payload: Mapping[str, object] | None, place: str) -> SegmentRecord:
@@ -163,6 +229,10 @@ def segment_from_payload(point_id: object, payload: Mapping[str, object] | None,
             tags=stored.tags,
             captured_s=stored.captured_s,
             colours=None if stored.colours is None else _shares(stored.colours),
+            labels=tuple(
+                SegmentLabel(one.name, one.author, one.score, one.labelled_s) for one in stored.label_facts
+            ),
+            sets=tuple(sorted(stored.sets)),
         )
     except ValueError as error:
         raise _unreadable(what, error) from error
@@ -217,6 +287,57 @@ def image_from_payload(point_id: object, payload: Mapping[str, object] | None, p
         )
     except ValueError as error:
         raise _unreadable(what, error) from error
+
+
+def set_to_payload(one: SegmentSet) -> dict[str, object]:
+    """Return what is stored of a set; its id is the id of the point."""
+    return _SetPayload(kind="set", name=one.name, created_s=one.created_s).to_payload()
+
+
+def set_from_payload(point_id: object, payload: Mapping[str, object] | None, place: str) -> SegmentSet:
+    """Return the set that was stored under ``point_id`` in the index at ``place``.
+
+    Raises:
+        SegmentIndexError: If it is no set of segdex.
+    """
+    stored = _parse(_SetPayload, payload, f"set {point_id} in {place}")
+    return SegmentSet(to_uuid(point_id), stored.name, stored.created_s)
+
+
+def member_point_id(set_id: UUID, member_id: UUID) -> UUID:
+    """Return the id of the point of a member: the same member of a set is one point."""
+    return uuid5(set_id, f"member:{member_id}")
+
+
+def member_to_payload(member: SetMember) -> dict[str, object]:
+    """Return what is stored of a member of a set."""
+    return _MemberPayload(
+        set_id=member.set_id,
+        member_id=member.member_id,
+        kind=member.kind,
+        image_id=member.image_id,
+        image_sha256=member.image_sha256,
+        mask_sha256=member.mask_sha256,
+        added_s=member.added_s,
+    ).to_payload()
+
+
+def member_from_payload(point_id: object, payload: Mapping[str, object] | None, place: str) -> SetMember:
+    """Return the member that was stored under ``point_id`` in the index at ``place``.
+
+    Raises:
+        SegmentIndexError: If it is no member of a set of segdex.
+    """
+    stored = _parse(_MemberPayload, payload, f"member {point_id} in {place}")
+    return SetMember(
+        set_id=stored.set_id,
+        member_id=stored.member_id,
+        kind=stored.kind,
+        image_id=stored.image_id,
+        image_sha256=stored.image_sha256,
+        mask_sha256=stored.mask_sha256,
+        added_s=stored.added_s,
+    )
 
 
 def with_exact_floats(payload: Mapping[str, object]) -> dict[str, object]:

@@ -16,6 +16,9 @@ from segdex_backends.index.conditions import Conditions
 from segdex_core.errors import SegmentIndexError
 from segdex_core.records import FusedSegment
 
+MAX_VALUES = 100_000
+"""Distinct values of a field that are counted."""
+
 FieldKind = Literal["uuid", "keyword", "float"]
 Row = npt.NDArray[np.float32]
 """(size,) float32: one stored vector."""
@@ -145,6 +148,10 @@ class PointStore(Protocol):
         """Set some fields of the payload of all matching points."""
         ...
 
+    def set_payloads(self, name: str, payloads: Mapping[UUID, Mapping[str, object]]) -> None:
+        """Set some fields of the payload of each of some points; a point that is not there is skipped."""
+        ...
+
     def overwrite_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:
         """Replace the whole payload of all matching points."""
         ...
@@ -201,6 +208,10 @@ class PointStore(Protocol):
 
     def count(self, name: str, where: Conditions = ()) -> int:
         """Return the exact number of matching points."""
+        ...
+
+    def count_values(self, name: str, field: str) -> Mapping[str, int]:
+        """Return the exact number of points by value of a keyword of the payload, up to ``MAX_VALUES``."""
         ...
 
     def optimize(self) -> None:

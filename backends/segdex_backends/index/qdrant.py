@@ -1,19 +1,29 @@
 """``SegmentIndex`` on Qdrant, which runs in this process or as a server."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
-from segdex_backends.index.conditions import Conditions, Equals, HasId, of_image, segment_conditions
-from segdex_backends.index.fusing import check_fused_query, join_query, join_rows, split_row
+from segdex_backends.index.conditions import (
+    AnyOf,
+    Conditions,
+    Equals,
+    HasId,
+    IsNot,
+    of_image,
+    segment_conditions,
+)
+from segdex_backends.index.fusing import check_fused_query, join_query, join_rows, split_row, split_rows
 from segdex_backends.index.layout import (
     COLLECTIONS_KEY,
     IMAGES,
     REAL_NAMES,
     SEGMENTS,
+    SETS,
     collections,
     image_vector,
     segment_vector,
@@ -29,10 +39,17 @@ from segdex_backends.index.payloads import (
     image_from_payload,
     image_to_payload,
     in_conflict,
+    labels_to_payload,
+    marks_to_payload,
+    member_from_payload,
+    member_point_id,
+    member_to_payload,
     missing_index,
     repeated_payload,
     segment_from_payload,
     segment_to_payload,
+    set_from_payload,
+    set_to_payload,
     unknown_picture,
 )
 from segdex_backends.index.point_store import PointStore, Row, StoredPoint
@@ -45,10 +62,18 @@ from segdex_core.records import (
     IndexCounts,
     IndexFingerprint,
     SegmentFilter,
+    SegmentLabel,
     SegmentRecord,
     Vectors,
     ViewedSegment,
 )
+from segdex_core.sets import SegmentSet, SetMember
+
+_NO_VECTOR = ""
+"""Of points that have none."""
+
+_BATCH = 512
+"""Segments that ``scroll_vectors`` yields at a time."""
 
 
 class QdrantIndex:
@@ -153,6 +178,14 @@ class QdrantIndex:
         self._known()
         return map(self._segment, self._store.scroll(SEGMENTS, segment_conditions(where)))
 
+    def scroll_vectors(self, where: SegmentFilter = EVERYTHING) -> Iterator[EmbeddedSegments]:
+        """See ``IndexReader``."""
+        known = self._known()
+        points = self._store.scroll(SEGMENTS, segment_conditions(where), vector=segment_vector(known))
+        while some := list(islice(points, _BATCH)):
+            rows = np.stack([point.row for point in some if point.row is not None])
+            yield EmbeddedSegments([self._segment(point) for point in some], split_rows(rows, known.views))
+
     def scroll_images(self) -> Iterator[ImageRecord]:
         """See ``IndexReader``."""
         self._known()
@@ -170,6 +203,11 @@ class QdrantIndex:
         """See ``IndexReader``."""
         self._known()
         return self._store.count(IMAGES, (Equals("status", status),))
+
+    def label_counts(self) -> Mapping[str, int]:
+        """See ``IndexReader``."""
+        self._known()
+        return dict(sorted(self._store.count_values(SEGMENTS, "labels").items()))
 
     def upsert_segments(self, segments: EmbeddedSegments) -> None:
         """See ``IndexWriter``."""
@@ -204,10 +242,72 @@ class QdrantIndex:
             self._store.overwrite_payload(IMAGES, payload, where)
         return self._accepted(record)
 
-    def delete_segments(self, image_id: UUID) -> None:
+    def set_labels(self, labels: Mapping[UUID, Sequence[SegmentLabel]]) -> None:
         """See ``IndexWriter``."""
         self._known()
-        self._store.delete(SEGMENTS, of_image(image_id))
+        payloads = {key: labels_to_payload(some) for key, some in labels.items()}
+        if payloads:
+            self._store.set_payloads(SEGMENTS, payloads)
+
+    def sets(self) -> list[SegmentSet]:
+        """See ``SetStore``."""
+        self._known()
+        points = self._store.scroll(SETS, (Equals("kind", "set"),))
+        found = [set_from_payload(point.id, point.payload, self.location) for point in points]
+        return sorted(found, key=lambda one: (one.name, one.created_s, one.set_id))
+
+    def put_set(self, one: SegmentSet) -> None:
+        """See ``SetStore``."""
+        self._known()
+        self._store.upsert(SETS, [StoredPoint(one.set_id, set_to_payload(one))], vector=_NO_VECTOR)
+
+    def delete_set(self, set_id: UUID) -> None:
+        """See ``SetStore``."""
+        self._known()
+        self._store.delete(SETS, (Equals("set_id", str(set_id)),))
+        self._store.delete(SETS, (HasId((set_id,)),))
+
+    def add_members(self, members: Sequence[SetMember]) -> None:
+        """See ``SetStore``."""
+        self._known()
+        points = [
+            StoredPoint(member_point_id(one.set_id, one.member_id), member_to_payload(one)) for one in members
+        ]
+        if points:
+            self._store.upsert(SETS, points, vector=_NO_VECTOR)
+
+    def remove_members(self, set_id: UUID, member_ids: Collection[UUID]) -> None:
+        """See ``SetStore``."""
+        self._known()
+        ids = tuple(member_point_id(set_id, member_id) for member_id in member_ids)
+        if ids:
+            self._store.delete(SETS, (HasId(ids),))
+
+    def set_members(self, set_id: UUID) -> Iterator[SetMember]:
+        """See ``SetStore``."""
+        self._known()
+        return map(self._member, self._store.scroll(SETS, (Equals("set_id", str(set_id)),)))
+
+    def members_of_images(self, image_ids: Sequence[UUID]) -> list[SetMember]:
+        """See ``SetStore``."""
+        self._known()
+        if not image_ids:
+            return []
+        where = (AnyOf("image_id", tuple(map(str, image_ids))),)
+        return list(map(self._member, self._store.scroll(SETS, where)))
+
+    def set_marks(self, marks: Mapping[UUID, Sequence[UUID]]) -> None:
+        """See ``SetStore``."""
+        self._known()
+        payloads = {key: marks_to_payload(sets) for key, sets in marks.items()}
+        if payloads:
+            self._store.set_payloads(SEGMENTS, payloads)
+
+    def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
+        """See ``IndexWriter``."""
+        self._known()
+        kept: Conditions = (IsNot(tuple(keep)),) if keep else ()
+        self._store.delete(SEGMENTS, (*of_image(image_id), *kept))
 
     def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
         """See ``IndexWriter``."""
@@ -279,6 +379,9 @@ class QdrantIndex:
 
     def _segment(self, point: StoredPoint) -> SegmentRecord:
         return segment_from_payload(point.id, point.payload, self.location)
+
+    def _member(self, point: StoredPoint) -> SetMember:
+        return member_from_payload(point.id, point.payload, self.location)
 
     def _image(self, point: StoredPoint) -> ImageRecord:
         return image_from_payload(point.id, point.payload, self.location)

@@ -11,11 +11,11 @@ from grpc import RpcError, StatusCode  # type: ignore[import-untyped]
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest
 
-from segdex_backends.index.conditions import Conditions
+from segdex_backends.index.conditions import Conditions, HasId
 from segdex_backends.index.fusing import FUSED_FIELDS, unreadable
 from segdex_backends.index.layout import REAL_NAMES, SEGMENTS, real_names
 from segdex_backends.index.payloads import missing_index
-from segdex_backends.index.point_store import CollectionSpec, Row, StoredPoint, stored_point
+from segdex_backends.index.point_store import MAX_VALUES, CollectionSpec, Row, StoredPoint, stored_point
 from segdex_backends.index.server_connection import ServerConnection
 from segdex_backends.index.server_messages import fused_request, scores_request, to_filter
 from segdex_core.errors import SegmentIndexError
@@ -38,7 +38,7 @@ _INDEX_TYPES = {
 class ServerStore:
     """A ``PointStore`` on a Qdrant server.
 
-    The aliases ``PREFIX-segments`` and ``PREFIX-images`` refer to its collections.
+    The aliases ``PREFIX-segments``, ``PREFIX-images`` and ``PREFIX-sets`` refer to its collections.
 
     Once the server has built its HNSW graph, segments are searched by 8-bit copies of their vectors, and the
     best segments are rescored with the full vectors; ``exact`` uses only the full vectors. Writes are retried
@@ -83,7 +83,7 @@ class ServerStore:
         return None
 
     def make(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
-        """See ``PointStore``. ``open`` creates the other collection and the aliases."""
+        """See ``PointStore``. ``open`` creates the other collections and the aliases."""
         # A server creates a collection once, so that one of several processes wins.
         self._create_collection(
             real_names(description, self.location)[SEGMENTS],
@@ -137,6 +137,18 @@ class ServerStore:
         self._server.write(
             lambda: self._client.set_payload(self._name(name), dict(payload), to_filter(where))
         )
+
+    def set_payloads(self, name: str, payloads: Mapping[UUID, Mapping[str, object]]) -> None:
+        """See ``PointStore``."""
+        changes = [
+            models.SetPayloadOperation(
+                set_payload=models.SetPayload(payload=dict(payload), filter=to_filter((HasId((key,)),)))
+            )
+            for key, payload in payloads.items()
+        ]
+        for start in range(0, len(changes), _BATCH):
+            batch = changes[start : start + _BATCH]
+            self._server.write(partial(self._client.batch_update_points, self._name(name), batch))
 
     def overwrite_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:
         """See ``PointStore``."""
@@ -213,6 +225,12 @@ class ServerStore:
         """See ``PointStore``."""
         with self._server.translated():
             return self._client.count(self._name(name), to_filter(where), exact=True).count
+
+    def count_values(self, name: str, field: str) -> Mapping[str, int]:
+        """See ``PointStore``."""
+        with self._server.translated():
+            found = self._client.facet(self._name(name), field, limit=MAX_VALUES, exact=True)
+        return {str(hit.value): hit.count for hit in found.hits if hit.count}  # former values too
 
     def optimize(self) -> None:
         """See ``IndexAdmin``. The server optimizes in the background, so this method does nothing."""

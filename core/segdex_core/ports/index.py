@@ -1,6 +1,6 @@
 """Protocols of an index: segments with their vectors, and the ledger of images."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -16,10 +16,12 @@ from segdex_core.records import (
     IndexCounts,
     IndexFingerprint,
     SegmentFilter,
+    SegmentLabel,
     SegmentRecord,
     Vectors,
     ViewedSegment,
 )
+from segdex_core.sets import SegmentSet, SetMember
 
 
 class IndexReader(Protocol):
@@ -84,6 +86,13 @@ class IndexReader(Protocol):
         """Yield all matching segments, ordered by id."""
         ...
 
+    def scroll_vectors(self, where: SegmentFilter = EVERYTHING) -> Iterator[EmbeddedSegments]:
+        """Yield all matching segments with their vectors in the order of their ids, some hundreds at a time.
+
+        Memory does not grow with the index. A batch has (n, dim) float32 rows by view, and is never empty.
+        """
+        ...
+
     def scroll_images(self) -> Iterator[ImageRecord]:
         """Yield all image records, ordered by id."""
         ...
@@ -94,6 +103,10 @@ class IndexReader(Protocol):
 
     def count_images(self, status: ImageStatus) -> int:
         """Return the exact number of images with a status."""
+        ...
+
+    def label_counts(self) -> Mapping[str, int]:
+        """Return the exact number of segments that carry each label, by its name, sorted by name."""
         ...
 
 
@@ -142,8 +155,12 @@ class IndexWriter(Protocol):
         """
         ...
 
-    def delete_segments(self, image_id: UUID) -> None:
-        """Delete all segments of an image."""
+    def set_labels(self, labels: Mapping[UUID, Sequence[SegmentLabel]]) -> None:
+        """Replace the labels of some segments; all else of them stays. A segment that is gone is skipped."""
+        ...
+
+    def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
+        """Delete the segments of an image, but none of ``keep``."""
         ...
 
     def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
@@ -159,6 +176,48 @@ class IndexWriter(Protocol):
         Raises:
             IndexConflictError: If the image has another revision.
         """
+        ...
+
+
+class SetStore(Protocol):
+    """The named sets of an index, and their members.
+
+    All writes are idempotent, and durable when they return.
+
+    Memberships stay when a segment or a picture is deleted. Segments carry the ids of their sets for filters;
+    whoever changes members, or writes segments, brings these marks in line (``set_marks``).
+    """
+
+    def sets(self) -> list[SegmentSet]:
+        """Return all sets, sorted by name."""
+        ...
+
+    def put_set(self, one: SegmentSet) -> None:
+        """Write a set, or replace that of the same id."""
+        ...
+
+    def delete_set(self, set_id: UUID) -> None:
+        """Delete a set and its members; marks of segments stay. No set of the id is deleted already."""
+        ...
+
+    def add_members(self, members: Sequence[SetMember]) -> None:
+        """Write members; the same one again overwrites."""
+        ...
+
+    def remove_members(self, set_id: UUID, member_ids: Collection[UUID]) -> None:
+        """Remove some members of a set; one that is not there is removed already."""
+        ...
+
+    def set_members(self, set_id: UUID) -> Iterator[SetMember]:
+        """Yield all members of a set, in no order that means anything."""
+        ...
+
+    def members_of_images(self, image_ids: Sequence[UUID]) -> list[SetMember]:
+        """Return the members, of any set, that are some pictures or segments of them."""
+        ...
+
+    def set_marks(self, marks: Mapping[UUID, Sequence[UUID]]) -> None:
+        """Replace the ids of the sets that some segments carry. A segment that is gone is skipped."""
         ...
 
 
@@ -191,5 +250,5 @@ class IndexAdmin(Protocol):
         ...
 
 
-class SegmentIndex(IndexReader, IndexWriter, IndexAdmin, Protocol):
+class SegmentIndex(IndexReader, IndexWriter, SetStore, IndexAdmin, Protocol):
     """An index of segments with a vector for each view, and the ledger of images."""

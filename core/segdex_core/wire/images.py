@@ -151,6 +151,7 @@ class Stats(Document):
     dimensions: Annotated[int, Field(description="Of a vector of a view.")]
     views: list[str]
     index_schema_version: int
+    labels: Annotated[dict[str, int], Field(description="How many segments carry each label.")] = {}
 
 
 class Health(BaseModel):

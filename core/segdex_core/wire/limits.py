@@ -43,6 +43,21 @@ DEFAULT_NEGATIVE_WEIGHT = 0.5
 DEFAULT_VIEW_WEIGHTS: Mapping[str, float] = MappingProxyType({"crop": 0.4, "mask": 0.6})
 """Share of each view in a score; measured with ``segdex eval search``, see docs/research/search.md."""
 
+MAX_LABELS = 2_000
+"""Labels that one pass over an index gives; LVIS has 1,203."""
+
+MAX_LABELLED = 1_000
+"""Segments that a person labels at once."""
+
+MAX_SET_CHARS = 100
+"""Longest name of a set."""
+
+MAX_SET_CHANGES = 10_000
+"""Members that one request adds to a set, or removes."""
+
+LabelAuthor = Literal["model", "concept", "person"]
+"""Kind of the author of a label."""
+
 Level = Literal["any", "whole", "part"]
 """What to find: ``any`` prefers whole objects as far as that pays on average, ``whole`` much more, and
 ``part`` only looks at what lies inside another segment, without a preference."""

@@ -19,6 +19,7 @@ from segdex_core.wire.fields import (
     Weight,
 )
 from segdex_core.wire.images import ImageOut
+from segdex_core.wire.labels import LabelName
 from segdex_core.wire.limits import (
     DEFAULT_NEGATIVE_WEIGHT,
     DEFAULT_VIEW_WEIGHTS,
@@ -28,6 +29,7 @@ from segdex_core.wire.limits import (
     Level,
 )
 from segdex_core.wire.segments import Rle, SegmentOut
+from segdex_core.wire.sets import SetName
 
 _INSTEAD = "Instead of `{}`: ISO 8601 date or time; UTC where it names no zone."
 
@@ -49,6 +51,14 @@ class Filter(StrictRequest):
             max_length=11,
             description="Each covers at least a quarter of the segment, as measured in its mask.",
         ),
+    ] = []
+    labels: Annotated[
+        list[LabelName],
+        Field(max_length=100, description="Labels that `segdex label` gave; any of them."),
+    ] = []
+    sets: Annotated[
+        list[SetName],
+        Field(max_length=100, description="Names of sets, see `/v1/sets`; in any of them."),
     ] = []
     min_area: Share | None = None
     max_area: Share | None = None

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from segdex_core.wire.document import Document
 from segdex_core.wire.fields import StrictRequest, Text, names_range
+from segdex_core.wire.labels import LabelOut
 from segdex_core.wire.limits import MAX_POINTS
 
 
@@ -31,6 +32,7 @@ class SegmentOut(BaseModel):
     touches_border: bool
     parent_id: UUID | None
     depth: int
+    labels: list[LabelOut] = []
     rle: Rle
     colors: Annotated[
         dict[str, float] | None,

@@ -21,6 +21,16 @@ ROUTES = {
     "image_segments": ["GET /v1/images/{image_id}/segments"],
     "pixels": ["GET /v1/images/{image_id}/pixels.png"],
     "stats": ["GET /v1/stats"],
+    "labels": ["GET /v1/labels"],
+    "label": ["POST /v1/labels"],
+    "clear_labels": ["DELETE /v1/labels"],
+    "sets": ["GET /v1/sets"],
+    "show_set": ["GET /v1/sets/{name}"],
+    "create_set": ["POST /v1/sets"],
+    "add_to_set": ["POST /v1/sets/{name}/add"],
+    "remove_from_set": ["POST /v1/sets/{name}/remove"],
+    "rename_set": ["PATCH /v1/sets/{name}"],
+    "delete_set": ["DELETE /v1/sets/{name}"],
     "ingest": ["POST /v1/images"],
     "upload": ["POST /v1/images"],
     "delete": ["DELETE /v1/images/{image_id}"],
@@ -54,7 +64,7 @@ def test_the_paths_of_a_verb_need_its_role(make: Make, verb: str, role: Role) ->
     client = make(tuple(kept for _, kept in keys.values()))
     for route in ROUTES[verb]:
         method, path = route.split(" ")
-        path = path.format(segment_id=uuid4(), image_id=uuid4(), job_id="none")
+        path = path.format(segment_id=uuid4(), image_id=uuid4(), job_id="none", name="none")
         for name, (key, _) in keys.items():
             answer = client.request(method, path, headers={"Authorization": f"Bearer {key}"})
 

@@ -107,7 +107,7 @@ def server_content(url: str, prefix: str) -> dict[str, object]:
 
     client = QdrantClient(url, check_compatibility=False)
     points: dict[str, Points] = {}
-    for name in ("segments", "images"):
+    for name in ("segments", "images", "sets"):
         found, _ = client.scroll(f"{prefix}-{name}", limit=10_000, with_vectors=True)
         points[name] = {UUID(str(point.id)): (point.payload or {}, dict(point.vector)) for point in found}  # type: ignore[arg-type]
     metadata = client.get_collection(f"{prefix}-segments").config.metadata or {}

@@ -213,7 +213,7 @@ def test_a_damaged_description_is_named_the_lock_is_released_and_nothing_is_remo
         assert not isinstance(caught.value, IndexLockedError)
         assert "\n" not in str(caught.value)
 
-    assert {path.name for path in home.iterdir() if path.is_dir()} == {"segments-4", "images-4"}
+    assert {path.name for path in home.iterdir() if path.is_dir()} == {"segments-4", "images-4", "sets-5"}
     (home / "segdex.json").write_text(whole)
     again = QdrantIndex(EdgeStore(home, create=False))
     assert list(again.scroll_segments()) == all_segments([make_picture(0, 3)])

@@ -21,7 +21,7 @@ from segdex_backends.index.payloads import (
     segment_to_payload,
 )
 from segdex_core.errors import IndexVersionError, SegmentIndexError
-from segdex_core.records import OLDEST_SCHEMA_VERSION, SCHEMA_VERSION, ImageFile
+from segdex_core.records import OLDEST_SCHEMA_VERSION, SCHEMA_VERSION, ImageFile, SegmentLabel
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(st.characters(codec="utf-8"))
@@ -95,7 +95,38 @@ def test_what_a_segment_repeats_of_its_picture_is_payload_of_the_segment() -> No
 
 
 def test_every_field_that_filters_ask_for_is_stored_under_its_name() -> None:
-    assert FILTER_FIELDS.keys() <= segment_to_payload(PICTURE.segments.records[0]).keys()
+    plain = PICTURE.segments.records[0]
+    marked = replace(plain, labels=(SegmentLabel("cat", "person:me", None, 1.0),), sets=(uuid4(),))
+
+    assert FILTER_FIELDS.keys() <= segment_to_payload(marked).keys()
+    assert FILTER_FIELDS.keys() - segment_to_payload(plain).keys() == {"labels", "sets"}
+
+
+def test_labels_and_sets_survive_a_payload() -> None:
+    labels = (
+        SegmentLabel("\u00fc cat", "model:a/1", 1 / 3, 1_795_458_600.123456),
+        SegmentLabel("cat", "person:me", None, 1.0),
+    )
+    record = replace(PICTURE.segments.records[0], labels=labels, sets=tuple(sorted((uuid4(), uuid4()))))
+    payload = json.loads(json.dumps(segment_to_payload(record)))
+
+    assert segment_from_payload(str(record.segment_id), payload, "here") == record
+
+
+@pytest.mark.parametrize(
+    ("name", "author"),
+    [
+        ("", "person:me"),
+        ("x" * 101, "person:me"),
+        ("a\nb", "person:me"),
+        ("a", "me"),
+        ("a", "robot:x"),
+        ("a", "model:"),
+    ],
+)
+def test_a_label_that_means_nothing_is_refused(name: str, author: str) -> None:
+    with pytest.raises(ValueError, match=r"label has|author must be"):
+        SegmentLabel(name, author, None, 1.0)
 
 
 def test_the_fingerprint_survives_json() -> None:

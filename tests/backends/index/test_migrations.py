@@ -51,7 +51,10 @@ def test_an_embedded_index_becomes_a_fresh_one_point_for_point(
     with caplog.at_level(logging.INFO):
         index = QdrantIndex(EdgeStore(home, create=False))
 
-    assert [one.getMessage() for one in caplog.records] == [f"migrating edge:{home} from schema 3 to 4"]
+    assert [one.getMessage() for one in caplog.records] == [
+        f"migrating edge:{home} from schema 3 to 4",
+        f"migrating edge:{home} from schema 4 to 5",
+    ]
     assert index.fingerprint() == FINGERPRINT
     other = QdrantIndex(EdgeStore(fresh, create=False))
     assert found_in(index) == found_in(other)
@@ -61,12 +64,13 @@ def test_an_embedded_index_becomes_a_fresh_one_point_for_point(
     assert edge_content(home) == edge_content(fresh)
 
 
-def test_an_index_of_this_schema_that_an_earlier_segdex_wrote_is_read_as_it_was_written(
+def test_an_index_of_schema_4_gets_a_collection_for_sets_and_no_point_is_touched(
     fast_folder: Path, fresh: Path
 ) -> None:
     home = fast_folder / str(uuid4())
     hits = unpack_edge(home, schema=4)
     before = edge_content(home)
+    files = segment_files(home)
     pictures = stored_pictures()
 
     with closing(QdrantIndex(EdgeStore(home, create=False))) as index:
@@ -84,9 +88,41 @@ def test_an_index_of_this_schema_that_an_earlier_segdex_wrote_is_read_as_it_was_
         written = all_vectors(pictures, view)
         assert stored.keys() == written.keys()
         assert all(np.array_equal(stored[key][view], row) for key, row in written.items())
+    assert files
+    assert segment_files(home).items() >= files.items()
     after = edge_content(home)
-    assert after == before
-    assert after["points"] == edge_content(fresh)["points"]
+    wanted = edge_content(fresh)
+    assert after["points"] == {**before["points"], "sets": {}} == wanted["points"]  # type: ignore[dict-item]
+    assert after["description"] == {**wanted["description"], "quality": "best"}  # type: ignore[dict-item]
+    assert after["files"] == wanted["files"]
+
+
+def segment_files(home: Path) -> dict[str, bytes]:
+    """The stored vectors, file by file."""
+    files = (home / "segments-4" / "segments").rglob("vector_storage*/**/*.mmap")
+    return {str(path.relative_to(home)): path.read_bytes() for path in files}
+
+
+@pytest.mark.slow
+def test_the_step_to_schema_5_may_be_killed_anywhere(fast_folder: Path, fresh: Path) -> None:
+    old = fast_folder / str(uuid4())
+    unpack_edge(old, schema=4)
+    wanted = edge_content(fresh)["points"]
+    changes = 0
+    while True:
+        changes += 1
+        broken = old.with_suffix(f".{changes}")
+        shutil.copytree(old, broken)
+        child = [sys.executable, "-m", migrating_child.__name__, str(broken), str(changes)]
+        ended = subprocess.run(child, cwd=ROOT, capture_output=True, text=True, check=False)
+        with closing(QdrantIndex(EdgeStore(broken, create=False))) as index:
+            assert index.sets() == []
+        assert edge_content(broken)["points"] == wanted, f"killed at change {changes}"
+        shutil.rmtree(broken)
+        if ended.stdout == "whole\n":
+            break
+        assert ended.returncode == 9, ended.stderr
+    assert changes > 3  # a shard made, the description replaced
 
 
 def test_a_migrated_index_is_written_to_as_any_other(home: Path, fresh: Path) -> None:

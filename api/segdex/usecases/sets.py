@@ -1,0 +1,221 @@
+"""Named sets: make, fill, rename, show and delete them.
+
+Members are written before the marks of their segments, and removed with their set only after these marks, so
+that what is interrupted is completed by doing it again.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from segdex_core.errors import NotFoundError, UsageError
+from segdex_core.ports.index import SegmentIndex
+from segdex_core.records import SegmentFilter
+from segdex_core.sets import SegmentSet, SetMember, sets_by_member, sets_of
+from segdex_core.wire.document import utc_text
+from segdex_core.wire.sets import SetChanged, SetDetails, SetMemberOut, SetOut, SetsOut, SetSummary
+from segdex_search.answer import require_filled
+
+T = TypeVar("T")
+
+_IMAGES_AT_ONCE = 64
+
+
+class Sets:
+    """The named sets of an index.
+
+    Args:
+        index: Holds them.
+        writing: Held while they change.
+    """
+
+    def __init__(self, index: SegmentIndex, writing: AbstractContextManager[object]) -> None:
+        require_filled(index)
+        self._index = index
+        self._writing = writing
+
+    def all(self) -> SetsOut:
+        """Return all sets."""
+        return SetsOut(sets=[SetSummary(**self._values(one)) for one in self._index.sets()])
+
+    def create(self, name: str) -> SetOut:
+        """Make a set.
+
+        Raises:
+            UsageError: If there is one of this name.
+        """
+        with self._writing:
+            return self._shown(self._create(name))
+
+    def rename(self, name: str, new_name: str) -> SetOut:
+        """Give a set another name.
+
+        Raises:
+            NotFoundError: If there is no set of the name.
+            UsageError: If there is one of the new name.
+        """
+        with self._writing:
+            found = find_set(self._index, name)
+            if new_name != found.name:
+                self._refuse_taken(new_name)
+                found = SegmentSet(found.set_id, new_name, found.created_s)
+                self._index.put_set(found)
+            return self._shown(found)
+
+    def delete(self, name: str) -> SetOut:
+        """Delete a set; segments and pictures stay. Return what it was.
+
+        Raises:
+            NotFoundError: If there is no set of the name.
+        """
+        with self._writing:
+            found = find_set(self._index, name)
+            shown = self._shown(found)
+            marked = self._index.scroll_segments(SegmentFilter(sets=(found.set_id,)))
+            # read to the end before anything is written: what is written no longer matches
+            marks = {one.segment_id: [key for key in one.sets if key != found.set_id] for one in marked}
+            self._index.set_marks(marks)
+            self._index.delete_set(found.set_id)
+            return shown
+
+    def add(self, name: str, ids: Sequence[UUID]) -> SetChanged:
+        """Add segments and pictures to a set, which is made if there is none of the name.
+
+        Raises:
+            NotFoundError: If an id is none of the index; then nothing is added.
+        """
+        with self._writing:
+            found = next((one for one in self._index.sets() if one.name == name), None)
+            now_s = time.time()
+            set_id = uuid4() if found is None else found.set_id
+            members = self._members_of(list(dict.fromkeys(ids)), set_id=set_id, added_s=now_s)
+            if found is None:
+                found = self._create(name, set_id)
+            known = {one.member_id for one in self._index.set_members(found.set_id)}
+            added = [one for one in members if one.member_id not in known]
+            self._index.add_members(added)
+            self._mark({one.image_id for one in members})  # those too that were in it: their marks may lack
+            return self._changed(found, len(added))
+
+    def remove(self, name: str, ids: Sequence[UUID]) -> SetChanged:
+        """Remove segments and pictures from a set; what is not in it is removed already.
+
+        Raises:
+            NotFoundError: If there is no set of the name.
+        """
+        with self._writing:
+            found = find_set(self._index, name)
+            asked = set(ids)
+            gone = [one for one in self._index.set_members(found.set_id) if one.member_id in asked]
+            self._index.remove_members(found.set_id, [one.member_id for one in gone])
+            # pictures of segments that an interrupted call removed are found by the segments
+            present = self._index.get_segments(list(asked))
+            images = {one.image_id for one in gone} | {one.image_id for one in present} | asked
+            self._mark(images)
+            return self._changed(found, len(gone))
+
+    def show(self, name: str) -> SetDetails:
+        """Return a set with its members.
+
+        Raises:
+            NotFoundError: If there is no set of the name.
+        """
+        found = find_set(self._index, name)
+        members = sorted(self._index.set_members(found.set_id), key=lambda one: (one.added_s, one.member_id))
+        ids = {kind: [one.member_id for one in members if one.kind == kind] for kind in ("segment", "image")}
+        index = self._index
+        present = {one.segment_id for some in _parts(ids["segment"]) for one in index.get_segments(some)}
+        present |= {one.image_id for some in _parts(ids["image"]) for one in index.get_images(some)}
+        return SetDetails(
+            **self._values(found, members),
+            members=[
+                SetMemberOut(
+                    id=one.member_id,
+                    kind=one.kind,
+                    image_id=one.image_id,
+                    is_present=one.member_id in present,
+                    added_at=utc_text(one.added_s),
+                )
+                for one in members
+            ],
+        )
+
+    def _create(self, name: str, set_id: UUID | None = None) -> SegmentSet:
+        self._refuse_taken(name)
+        made = SegmentSet(set_id or uuid4(), name, time.time())
+        self._index.put_set(made)
+        first = find_set(self._index, name)
+        if first != made:  # another process was faster
+            self._index.delete_set(made.set_id)
+            raise _taken(name)
+        return made
+
+    def _refuse_taken(self, name: str) -> None:
+        if any(one.name == name for one in self._index.sets()):
+            raise _taken(name)
+
+    def _members_of(self, ids: Sequence[UUID], *, set_id: UUID, added_s: float) -> list[SetMember]:
+        segments = {one.segment_id: one for some in _parts(ids) for one in self._index.get_segments(some)}
+        image_ids = list({one.image_id for one in segments.values()} | (set(ids) - segments.keys()))
+        images = {one.image_id: one for some in _parts(image_ids) for one in self._index.get_images(some)}
+        members: list[SetMember] = []
+        for key in ids:
+            if key in segments and segments[key].image_id in images:
+                image = images[segments[key].image_id]
+                members.append(SetMember.of_segment(segments[key], image, set_id=set_id, added_s=added_s))
+            elif key in images:
+                members.append(SetMember.of_image(images[key], set_id=set_id, added_s=added_s))
+            else:
+                raise NotFoundError(f"there is no segment or picture {key} in {self._index.location}")
+        return members
+
+    def _mark(self, image_ids: set[UUID]) -> None:
+        """Let the segments of some pictures carry exactly the sets that they are in."""
+        for some in _parts(sorted(image_ids), _IMAGES_AT_ONCE):
+            by_member = sets_by_member(self._index.members_of_images(some))
+            marks = {
+                one.segment_id: sets_of(one, by_member)
+                for one in self._index.scroll_segments(SegmentFilter(image_ids=tuple(some)))
+                if one.sets != sets_of(one, by_member)
+            }
+            self._index.set_marks(marks)
+
+    def _shown(self, one: SegmentSet) -> SetOut:
+        return SetOut(**self._values(one))
+
+    def _values(self, one: SegmentSet, members: Sequence[SetMember] | None = None) -> dict[str, Any]:
+        if members is None:
+            members = list(self._index.set_members(one.set_id))
+        segments = sum(member.kind == "segment" for member in members)
+        return {
+            "name": one.name,
+            "segments": segments,
+            "images": len(members) - segments,
+            "created_at": utc_text(one.created_s),
+        }
+
+    def _changed(self, one: SegmentSet, changed: int) -> SetChanged:
+        shown = self._shown(one)
+        return SetChanged(name=one.name, changed=changed, segments=shown.segments, images=shown.images)
+
+
+def find_set(index: SegmentIndex, name: str) -> SegmentSet:
+    """Return the set of a name.
+
+    Raises:
+        NotFoundError: If there is none.
+    """
+    for one in index.sets():
+        if one.name == name:
+            return one
+    raise NotFoundError(f"there is no set {name!r} in {index.location}; `segdex set list` names all")
+
+
+def _taken(name: str) -> UsageError:
+    return UsageError(f"there is a set {name!r} already; choose another name")
+
+
+def _parts(values: Sequence[T], size: int = 1_000) -> Iterator[Sequence[T]]:
+    return (values[start : start + size] for start in range(0, len(values), size))

@@ -1,0 +1,239 @@
+"""Label all segments of an index with words: one pass over the stored vectors, no picture is read.
+
+A word scores a segment by how many standard deviations it lies above other words, the distractors of the
+presence score and all words that were given, times how likely the segment is one whole object. Below a
+threshold, which belongs to the embedder, nothing fits. docs/research/search.md has the figures.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from segdex_core.ports.index import IndexReader, IndexWriter
+from segdex_core.records import (
+    EVERYTHING,
+    EmbeddedSegments,
+    SegmentFilter,
+    SegmentLabel,
+    SegmentRecord,
+    Vectors,
+)
+from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS
+from segdex_search.counting import distinct
+from segdex_search.presence import STD_FLOOR
+
+T = TypeVar("T")
+
+_PICTURES_PER_BATCH = 64
+"""Pictures whose masks are in memory at once."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelScorer:
+    """Scores segments for words.
+
+    Attributes:
+        names: k labels.
+        texts: (k, dim) unit rows of ``names``.
+        others: (m, dim) unit rows of other words.
+    """
+
+    names: Sequence[str]
+    texts: Vectors
+    others: Vectors
+
+    def scores(self, segments: EmbeddedSegments) -> npt.NDArray[np.float32]:
+        """Return (n, k) the score of each label for each segment: 0 or more, mostly below 10."""
+        words = np.concatenate([self.others, self.texts])
+        weights = {view: DEFAULT_VIEW_WEIGHTS[view] for view in segments.vectors}
+        total = sum(weights.values())
+        cosines = sum(weight * (segments.vectors[view] @ words.T) for view, weight in weights.items()) / total
+        spread = np.maximum(cosines.std(axis=1, keepdims=True), STD_FLOOR)
+        above = (cosines[:, len(self.others) :] - cosines.mean(axis=1, keepdims=True)) / spread
+        whole = np.array([[record.object_score] for record in segments.records], np.float32)
+        scores: npt.NDArray[np.float32] = (np.maximum(above, 0) * whole).astype(np.float32)
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLabel:
+    """A label that fits a segment.
+
+    Attributes:
+        name: The label.
+        score: See ``LabelScorer``.
+    """
+
+    name: str
+    score: float
+
+
+@dataclass(slots=True)
+class FoundLabels:
+    """What a pass over an index found.
+
+    Attributes:
+        by_segment: The labels of each segment that has any, best first.
+        segments: How many segments were looked at.
+        labelled: Segments that have carried labels before, whoever wrote them.
+    """
+
+    by_segment: dict[UUID, list[FoundLabel]] = field(default_factory=dict)
+    segments: int = 0
+    labelled: list[UUID] = field(default_factory=list)
+
+    def counts(self, names: Sequence[str]) -> dict[str, int]:
+        """Return the number of objects with each label, in the order of the names."""
+        counts = dict.fromkeys(names, 0)
+        for found in self.by_segment.values():
+            for one in found:
+                counts[one.name] += 1
+        return counts
+
+
+def find_labels(
+    index: IndexReader,
+    scorer: LabelScorer,
+    *,
+    min_score: float,
+    several: bool = False,
+    where: SegmentFilter = EVERYTHING,
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> FoundLabels:
+    """Return the labels that fit the segments of an index; nothing is written.
+
+    Of the masks of one object, those that overlap a better one with the same label, only the best one gets
+    the label.
+
+    Args:
+        index: Where the segments are.
+        scorer: Scores them.
+        min_score: Lowest score of a label that fits.
+        several: Give a segment every label that fits, not only the best one.
+        where: Conditions on the segments.
+        on_batch: Called with the number of segments after each batch.
+    """
+    found = FoundLabels()
+    by_image: dict[UUID, list[tuple[UUID, int, float]]] = {}
+    for batch in index.scroll_vectors(where):
+        scores = scorer.scores(batch)
+        if several:
+            rows, columns = np.nonzero(scores >= min_score)
+        else:
+            columns = scores.argmax(axis=1)
+            rows = np.flatnonzero(scores.max(axis=1) >= min_score)
+            columns = columns[rows]
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            record = batch.records[row]
+            candidate = (record.segment_id, column, float(scores[row, column]))
+            by_image.setdefault(record.image_id, []).append(candidate)
+        found.labelled += [record.segment_id for record in batch.records if record.labels]
+        found.segments += len(batch.records)
+        on_batch(len(batch.records))
+    for some in _parts(list(by_image.values()), _PICTURES_PER_BATCH):
+        ids = {segment_id for candidates in some for segment_id, _, _ in candidates}
+        records = {record.segment_id: record for record in index.get_segments(list(ids))}
+        for candidates in some:
+            _add_objects(found, candidates, records, scorer.names)
+    return found
+
+
+def _add_objects(
+    found: FoundLabels,
+    candidates: Sequence[tuple[UUID, int, float]],
+    records: Mapping[UUID, SegmentRecord],
+    names: Sequence[str],
+) -> None:
+    """Add the labels of one picture, each once for each object."""
+    by_label: dict[int, list[tuple[float, UUID]]] = {}
+    for segment_id, column, score in candidates:
+        if segment_id in records:  # not deleted in the meantime
+            by_label.setdefault(column, []).append((score, segment_id))
+    for column, scored in by_label.items():
+        scored.sort(key=lambda one: (-one[0], one[1]))
+        for position in distinct([records[segment_id].mask for _, segment_id in scored]):
+            score, segment_id = scored[position]
+            labels = found.by_segment.setdefault(segment_id, [])
+            labels.append(FoundLabel(names[column], round(score, 4)))
+            labels.sort(key=lambda one: (-one.score, one.name))
+
+
+_WRITTEN_AT_ONCE = 512
+
+
+def write_labels(
+    found: FoundLabels, index: IndexReader, writer: IndexWriter, *, author: str, now_s: float
+) -> None:
+    """Replace the labels of one author by what was found; see ``replace_labels``.
+
+    Writing again changes nothing.
+
+    Args:
+        found: From ``find_labels``.
+        index: Where the segments are.
+        writer: The same index.
+        author: See ``SegmentLabel``.
+        now_s: The time, seconds since 1970 UTC.
+    """
+    ids = list(dict.fromkeys([*found.by_segment, *found.labelled]))
+    for some in _parts(ids, _WRITTEN_AT_ONCE):
+        changed: dict[UUID, tuple[SegmentLabel, ...]] = {}
+        for record in index.get_segments(some):
+            said = [
+                SegmentLabel(one.name, author, one.score, now_s)
+                for one in found.by_segment.get(record.segment_id, ())
+            ]
+            labels = replace_labels(record, said, author=author)
+            if labels != record.labels:
+                changed[record.segment_id] = labels
+        writer.set_labels(changed)
+
+
+def replace_labels(
+    record: SegmentRecord, said: Sequence[SegmentLabel], *, author: str
+) -> tuple[SegmentLabel, ...]:
+    """Return the labels of a segment with those of one author replaced.
+
+    A label that the author gave before with the same score keeps its time.
+    """
+    before = {(one.name, one.score): one for one in record.labels if one.author == author}
+    others = [one for one in record.labels if one.author != author]
+    return (*others, *(before.get((one.name, one.score), one) for one in said))
+
+
+def clear_labels(
+    index: IndexReader, writer: IndexWriter, *, names: Sequence[str], authors: Sequence[str]
+) -> dict[str, int]:
+    """Remove labels, and return how many segments lost each, by name.
+
+    Args:
+        index: Where the segments are.
+        writer: The same index.
+        names: These alone; none of them means all names.
+        authors: Kinds of authors whose labels go, see ``LABEL_AUTHORS``.
+    """
+    known = tuple(name for name in index.label_counts() if not names or name in names)
+    if not known:
+        return {}
+    removed: dict[str, int] = {}
+    held = index.scroll_segments(SegmentFilter(labels=known))
+    # read to the end before anything is written: what is written no longer matches
+    labelled = [(record.segment_id, record.labels) for record in held]
+    for some in _parts(labelled, _WRITTEN_AT_ONCE):
+        changed: dict[UUID, tuple[SegmentLabel, ...]] = {}
+        for segment_id, labels in some:
+            gone = [one for one in labels if one.name in known and one.author.partition(":")[0] in authors]
+            if gone:
+                changed[segment_id] = tuple(one for one in labels if one not in gone)
+            for name in {one.name for one in gone}:
+                removed[name] = removed.get(name, 0) + 1
+        writer.set_labels(changed)
+    return dict(sorted(removed.items()))
+
+
+def _parts(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (values[start : start + size] for start in range(0, len(values), size))
