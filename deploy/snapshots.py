@@ -23,7 +23,7 @@ PREFIX = os.environ.get("SEGDEX_INDEX_COLLECTION", "segdex")
 COLLECTIONS = (f"{PREFIX}-images", f"{PREFIX}-segments", f"{PREFIX}-sets")
 
 
-def ask(method: str, path: str, body: dict[str, str] | None = None) -> object:
+def ask(method: str, path: str, body: dict[str, object] | None = None) -> object:
     """Return the result of a request, or end with what the server says."""
     request = urllib.request.Request(  # noqa: S310 - the address is the operator's own
         f"{INDEX}/collections/{path}",
@@ -54,6 +54,10 @@ match sys.argv[1:]:
             real = name.rsplit("-", 7)[0]  # NAME-PEER-YEAR-MONTH-DAY-HOUR-MINUTE-SECOND.snapshot
             location = f"file:///qdrant/snapshots/{real}/{name}"
             ask("PUT", f"{real}/snapshots/recover", {"location": location, "priority": "snapshot"})
+            # a re-embedding may have replaced this collection since the snapshot
+            alias = {"collection_name": real, "alias_name": collection}
+            ask("POST", "aliases", {"actions": [{"create_alias": alias}]})
+            ask("PATCH", real, {"metadata": {"segdex_fence": False}})
             sys.stdout.write(f"recovered {collection}\n")
     case _:
         sys.exit("usage: snapshots.py take | recover IMAGES.snapshot SEGMENTS.snapshot SETS.snapshot")

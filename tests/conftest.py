@@ -31,6 +31,7 @@ _MARKERS = {
     _TESTS / "e2e": "e2e",
     _TESTS / "gpu": "models",
     _TESTS / "ingest" / "test_ahead.py": "pipeline",
+    _TESTS / "ingest" / "test_reembed.py": "pipeline",
     _TESTS / "ingest" / "test_run.py": "pipeline",
     _TESTS / "search" / "test_conditions.py": "pipeline",
     _TESTS / "web": "browser",

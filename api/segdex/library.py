@@ -64,6 +64,7 @@ from segdex.usecases.ingest import (
 from segdex.usecases.manage import delete_images, sync_index
 from segdex.usecases.models import Models
 from segdex.usecases.opening import Lazy, LazyIndex
+from segdex.usecases.reembed import reembed, rehearse
 from segdex.usecases.search import SentImage, answer_search, part_of
 from segdex.usecases.sets import Sets
 from segdex.usecases.uploads import keep_picture
@@ -73,7 +74,16 @@ from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import Listing, Source
 from segdex_core.records import RGBImage
 from segdex_core.settings import Settings
-from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats, Synced
+from segdex_core.wire.images import (
+    Deleted,
+    DroppedVectors,
+    ImageOut,
+    Ingested,
+    IngestReportOut,
+    Reembedded,
+    Stats,
+    Synced,
+)
 from segdex_core.wire.jobs import Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelRequest, LabelsCleared
 from segdex_core.wire.limits import DEFAULT_REFINED, LabelAuthor
@@ -86,8 +96,9 @@ from segdex_core.wire.search import (
 )
 from segdex_core.wire.segments import MasksOut, PromptOptions
 from segdex_core.wire.sets import SetChanged, SetDetails, SetOut, SetsOut
-from segdex_ingest.analyse import RecipeSource
+from segdex_ingest.analyse import Embedding, RecipeSource
 from segdex_ingest.masks.generate import preset
+from segdex_ingest.reembed import ReembedOptions
 from segdex_ingest.report import IngestReport
 from segdex_ingest.run import IngestOptions, ingest_into
 from segdex_search.answer import require_filled
@@ -630,6 +641,58 @@ class Library:
             NotFoundError: If there is no set of the name.
         """
         return self._sets.delete(set_request(name).name)
+
+    def reembed(
+        self, *, skip_missing: bool = False, dry_run: bool = False, progress: IngestProgress | None = None
+    ) -> Reembedded:
+        """Embed all images again with the embedder and views of the settings, without segmenting again.
+
+        Searches continue meanwhile, and the new vectors replace the old ones in one step. A run that was
+        stopped is resumed by the next one. Other open libraries and services then refuse writes, and have to
+        be opened again; they search the old vectors until ``drop_old_vectors`` deletes these.
+
+        Args:
+            skip_missing: Leave images whose files are gone or have changed out of the new vectors. By
+                default, the old vectors stay in use if there is such an image.
+            dry_run: Only report how many images would be embedded, and how long it takes. This loads the
+                embedder and embeds a few images.
+            progress: Callbacks that report the progress.
+
+        Raises:
+            IndexMissingError: If nothing was ingested yet.
+            UsageError: If no image can be read.
+            ModelError: If the embedder cannot be fetched or loaded.
+        """
+        index, progress = self.index, progress or IngestProgress()
+        require_filled(index)
+        progress.on_note("loading the embedder")
+        embedding, profile = Embedding(self.models.embedder, self.settings.views), self.models.profile
+        progress.on_note("")
+        options = ReembedOptions(
+            max_pixels=self.settings.max_pixels,
+            decode_threads=self.settings.decode_threads,
+            skip_missing=skip_missing,
+        )
+        if dry_run:
+            return rehearse(index, embedding, source=self.source, profile=profile, options=options)
+        return reembed(
+            index,
+            embedding,
+            source=self.source,
+            profile=profile,
+            options=options,
+            replaced=self._index.replace,
+            progress=progress,
+        )
+
+    def drop_old_vectors(self) -> DroppedVectors:
+        """Delete vectors that are not in use: those before a re-embedding, and those of an unfinished one.
+
+        Raises:
+            IndexMissingError: If nothing was ingested yet.
+        """
+        require_filled(self.index)
+        return DroppedVectors(sets=self.index.drop_unused())
 
     # Jobs.
 

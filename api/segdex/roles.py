@@ -38,6 +38,8 @@ ROLES: Mapping[str, Role | None] = MappingProxyType(
         "add_job": "write",
         "stop_job": "write",
         "sync": None,
+        "reembed": None,
+        "drop_old_vectors": None,
     }
 )
 """Methods of ``Library``, and the role that a service requires.

@@ -281,6 +281,21 @@ class IndexFingerprint:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskRecipe:
+    """What made the masks of an image; together with an embedder and its views, it is a recipe.
+
+    Attributes:
+        segmenter: ``Segmenter.fingerprint``.
+        generator: Fingerprint of the settings of the mask generator.
+        ranker: Fingerprint of the ranker of the masks.
+    """
+
+    segmenter: str
+    generator: str
+    ranker: str
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentFilter:
     """Conditions that must all hold. None or an empty tuple means no condition.
 

@@ -1,10 +1,11 @@
-"""Analyse images in threads ahead of the thread that writes them, each image once."""
+"""Work in threads ahead of the thread that writes: read files, and analyse each image once."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, Lock
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 from uuid import UUID
 
 from segdex_ingest.analyse import AnalysedImage
@@ -90,3 +91,29 @@ class Analyses:
 
 class StoppedError(Exception):
     """The run has ended, and the result is no longer needed."""
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def results_ahead(
+    items: Iterable[Item], call: Callable[[Item], Result], *, threads: int, ahead: int
+) -> Generator[tuple[Item, Result]]:
+    """Yield each item with the result of a call, in order; threads work on at most ``ahead`` items ahead."""
+    remaining = iter(items)
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="segdex-read")
+    try:
+        while True:
+            while len(waiting) <= ahead:
+                item = next(remaining, None)
+                if item is None:
+                    break
+                waiting.append((item, pool.submit(call, item)))
+            if not waiting:
+                return
+            item, future = waiting.popleft()
+            yield item, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

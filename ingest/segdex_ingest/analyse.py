@@ -17,6 +17,7 @@ from segdex_core.ports.segmenter import Segmenter, decoder_id_of
 from segdex_core.records import (
     EmbeddedSegments,
     ImageRecord,
+    MaskRecipe,
     RGBImage,
     Segment,
     SegmentRecord,
@@ -35,6 +36,49 @@ from segdex_ingest.views import (
     region_vectors,
     segment_views,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """An embedder and the views of a segment that it embeds: the part of a recipe that makes vectors.
+
+    Attributes:
+        embedder: Model that embeds the image and its segments.
+        views: See ``Recipe``.
+
+    Raises:
+        UsageError: If ``views`` is ``pooled`` and the embedder has no regions.
+    """
+
+    embedder: Embedder
+    views: ViewMode = "crops"
+
+    def __post_init__(self) -> None:
+        if self.views == "pooled" and not can_pool(self.embedder):
+            raise UsageError(
+                f"views cannot be pooled with {self.embedder.name}: it has no map of a whole picture; "
+                "use --views crops"
+            )
+
+    def key(self) -> str:
+        """Return 12 hexadecimal digits that differ whenever a vector of the same mask can differ."""
+        return sha256(f"{self.embedder.fingerprint}|{self._views()}".encode()).hexdigest()[:12]
+
+    def recipe_of(self, masks: MaskRecipe) -> str:
+        """Return ``Recipe.fingerprint`` of masks that are embedded in this way."""
+        return recipe_fingerprint(masks, self.embedder.fingerprint, self._views())
+
+    def _views(self) -> str:
+        numbers = ViewNumbers()
+        if self.views == "pooled":
+            return numbers.pooled_fingerprint()
+        return numbers.fingerprint(region_share=region_share(self.embedder))
+
+
+def recipe_fingerprint(masks: MaskRecipe, embedder: str, views: str) -> str:
+    """Return 16 hexadecimal digits for what made masks, the fingerprint of an embedder, and its views."""
+    parts = (masks.segmenter, embedder, masks.generator, masks.ranker, views)
+    return sha256("|".join(parts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +102,29 @@ class Recipe:
     views: ViewMode = "crops"
 
     def __post_init__(self) -> None:
-        if self.views == "pooled" and not can_pool(self.embedder):
-            raise UsageError(
-                f"views cannot be pooled with {self.embedder.name}: it has no map of a whole picture; "
-                "use --views crops"
-            )
+        Embedding(self.embedder, self.views)  # checks that they go together
 
     def load(self) -> "Recipe":
         """Return the recipe itself, whose models are already loaded; see ``RecipeSource``."""
         return self
 
+    @property
+    def embedding(self) -> Embedding:
+        """The part of the recipe that makes vectors."""
+        return Embedding(self.embedder, self.views)
+
+    @property
+    def masks(self) -> MaskRecipe:
+        """Fingerprints of the part of the recipe that makes masks."""
+        return MaskRecipe(
+            segmenter=self.segmenter.fingerprint,
+            generator=self.generator.fingerprint(),
+            ranker=f"ranker({ranker_fingerprint(decoder_id_of(self.segmenter))})",
+        )
+
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that differ whenever a stored mask or vector can differ."""
-        numbers = ViewNumbers()
-        views = (
-            numbers.pooled_fingerprint()
-            if self.views == "pooled"
-            else numbers.fingerprint(region_share=region_share(self.embedder))
-        )
-        ranker = f"ranker({ranker_fingerprint(decoder_id_of(self.segmenter))})"
-        generator = self.generator.fingerprint()
-        parts = (self.segmenter.fingerprint, self.embedder.fingerprint, generator, ranker, views)
-        return sha256("|".join(parts).encode()).hexdigest()[:16]
+        return self.embedding.recipe_of(self.masks)
 
 
 class RecipeSource(Protocol):
@@ -157,7 +202,7 @@ def analyse(
     image = decode_image(data, name=name, max_pixels=max_pixels)
     pixels, recipe = image.pixels, models.load()
     segments = with_colours(pixels, segment_image(pixels, recipe, checkpoint=checkpoint))
-    image_vector, segment_vectors = embed_image(pixels, segments, recipe, checkpoint=checkpoint)
+    image_vector, segment_vectors = embed_image(pixels, segments, recipe.embedding, checkpoint=checkpoint)
     return AnalysedImage(
         sha256=sha256_hex(data),
         size_bytes=len(data),
@@ -181,7 +226,7 @@ def segment_image(
 def embed_image(
     image: RGBImage,
     segments: Sequence[Segment],
-    recipe: Recipe,
+    embedding: Embedding,
     *,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> tuple[Vectors, dict[str, Vectors]]:
@@ -190,15 +235,15 @@ def embed_image(
     Args:
         image: (H, W, 3) uint8.
         segments: n segments with masks of the image's size.
-        recipe: Recipe with the embedder and the view mode.
+        embedding: Embedder and views.
         checkpoint: Called at the start and before each batch of crops.
 
     Returns:
         (1, dim) unit row of the image, and view name to (n, dim) unit rows.
     """
-    embedder, count = recipe.embedder, len(segments)
+    embedder, count = embedding.embedder, len(segments)
     checkpoint()
-    if recipe.views == "pooled" and isinstance(embedder, RegionEmbedder):
+    if embedding.views == "pooled" and isinstance(embedder, RegionEmbedder):
         regions = pooled_views(image, segments, embedder)
         return embedder.embed_images([image]), {"crop": regions[:count], "mask": regions[count:]}
     in_masks = region_vectors(image, segments, embedder)

@@ -1,9 +1,7 @@
 """Ingest many files: plan, read and analyse ahead, write in order, and report."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -18,7 +16,7 @@ from segdex_core.media.uris import display_path
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import ListingProblem, Source
 from segdex_core.records import SEGMENT_VIEWS, ImageFile, IndexFingerprint
-from segdex_ingest.ahead import Analyse, Analyses
+from segdex_ingest.ahead import Analyse, Analyses, results_ahead
 from segdex_ingest.analyse import AnalysedImage, Recipe, RecipeSource, analyse
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.plan import IngestPlan, PlannedFile, plan_ingest
@@ -210,6 +208,7 @@ class _RecipesOf:
             if self._loaded is None:
                 recipe = self._recipes.load()
                 prepare_index(self._index, recipe, profile=self._profile)
+                self._index.note_recipe(recipe.fingerprint(), recipe.masks)  # for `segdex reembed`
                 self._loaded = recipe
         if self._planned not in (None, self._loaded.fingerprint()):
             raise _OtherRecipeError
@@ -266,7 +265,7 @@ def carry_out(
             )
             files_ahead = options.decode_threads + 2 * options.analysis_threads
             with closing(
-                _read_ahead(plan.files, run.read, threads=options.decode_threads, ahead=files_ahead)
+                results_ahead(plan.files, run.read, threads=options.decode_threads, ahead=files_ahead)
             ) as reads:
                 for file, read in reads:
                     outcome = run.handle(file, read)
@@ -377,29 +376,3 @@ def _refusal_outcome(refusal: ImageError) -> Outcome:
     if isinstance(refusal, NotAnImageError):
         return Outcome.NOT_AN_IMAGE
     return Outcome.UNREADABLE
-
-
-def _read_ahead(
-    files: Iterable[PlannedFile],
-    read: Callable[[PlannedFile], _Read | ImageError],
-    *,
-    threads: int,
-    ahead: int,
-) -> Generator[tuple[PlannedFile, _Read | ImageError]]:
-    """Yield each file with its read result, in order; threads read at most ``ahead`` files ahead."""
-    remaining = iter(files)
-    waiting: deque[tuple[PlannedFile, Future[_Read | ImageError]]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="segdex-read")
-    try:
-        while True:
-            while len(waiting) <= ahead:
-                file = next(remaining, None)
-                if file is None:
-                    break
-                waiting.append((file, pool.submit(read, file)))
-            if not waiting:
-                return
-            file, future = waiting.popleft()
-            yield file, future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

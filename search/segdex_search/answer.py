@@ -69,8 +69,8 @@ def check_embedder(index: IndexReader, embedder: Embedder) -> None:
     if found.embedder != embedder.fingerprint:
         raise IndexMismatchError(
             f"{index.location} was filled by {found.embedder!r} (profile {found.profile}), but the query "
-            f"would be embedded by {embedder.fingerprint!r}; use --profile {found.profile} without "
-            f"--embedder, another --index, or ingest again into a new index"
+            f"would be embedded by {embedder.fingerprint!r}; name its --embedder or --profile, another "
+            "--index, or change its vectors with `segdex reembed`"
         )
 
 

@@ -64,7 +64,7 @@ def run_ours(
     segmenter = load_onnx_weights(*onnx_sam2_files(), precision=fastest_precision("cpu"))
     recipe = Recipe(segmenter, make_embedder(embedder, folder), settings)
     torch.set_num_threads(max((os.cpu_count() or 1) // workers, 1))
-    embed_image(_small_picture(), segment_image(_small_picture(), recipe), recipe)
+    embed_image(_small_picture(), segment_image(_small_picture(), recipe), recipe.embedding)
     index = QdrantIndex(EdgeStore(folder / "index", create=True))
     cpu, wall = time.process_time(), time.perf_counter()
     report = ingest_into(

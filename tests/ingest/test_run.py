@@ -108,11 +108,11 @@ class CrashingIndex(MemoryIndex):
 
     def update_image(self, record: ImageRecord) -> ImageRecord:
         self._write()
-        before = self._images[record.image_id]
+        before = self._held.images[record.image_id]
         stored = super().update_image(record)
-        after, self._images[record.image_id] = self._images[record.image_id], before
+        after, self._held.images[record.image_id] = self._held.images[record.image_id], before
         self._write()
-        self._images[record.image_id] = after
+        self._held.images[record.image_id] = after
         return stored
 
     def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
@@ -121,8 +121,8 @@ class CrashingIndex(MemoryIndex):
 
     def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
         self._write()
-        assert revision in (None, self._images[image_id].record.revision)
-        del self._images[image_id]
+        assert revision in (None, self._held.images[image_id].record.revision)
+        del self._held.images[image_id]
         self.failed_in_deletion = self.writes + 1 == self.fails_at
         self.delete_segments(image_id)
 

@@ -48,6 +48,10 @@ COMMANDS: Mapping[str, Listed] = {
         "segdex.cli.manage",
         "Remove pictures whose files are missing, and leftovers of an interrupted ingest.",
     ),
+    "reembed": Listed(
+        "segdex.cli.reembed",
+        "Change the embedder or the views of an index without segmenting again.",
+    ),
     "jobs": Listed("segdex.cli.jobs", "Manage ingests of folders on the machine of a service."),
     "models": Listed("segdex.cli.models", "List and download models."),
     "eval": Listed("segdex.cli.evaluate", "Measure segdex on labeled pictures."),

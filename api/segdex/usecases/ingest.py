@@ -15,6 +15,7 @@ from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.ports.source import Listing, Source
 from segdex_core.records import ImageRecord
 from segdex_ingest.analyse import Recipe, RecipeSource
+from segdex_ingest.earlier import count_other_views
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.masks.generate import GeneratorSettings, meta_settings, preset
 from segdex_ingest.plan import IngestPlan, plan_ingest
@@ -106,12 +107,18 @@ def ingest_listing(
     """Bring an index up to date with the files of a listing.
 
     Raises:
-        UsageError: If images would be segmented again without permission.
+        UsageError: If images would be segmented again without permission, or only because of other views.
         KeyboardInterrupt: If the user declined to segment images again.
     """
     rates = recipes if isinstance(recipes, Remembers) else None
 
     def approve(plan: IngestPlan) -> None:
+        other_views = count_other_views(plan, index)
+        if other_views:
+            raise UsageError(
+                f"{other_views:,} pictures have these masks, but vectors of other views: change them with "
+                "`segdex reembed`, which does not segment again, or name the views of the index with --views"
+            )
         if plan.outdated and not redo_outdated:
             what = plan.describe_outdated(None if rates is None else rates.image_s())
             if progress.confirm is None:

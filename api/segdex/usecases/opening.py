@@ -72,5 +72,10 @@ class LazyIndex(Lazy[SegmentIndex]):
         """
         return self._get(lambda: self._open_index(create))
 
+    def replace(self, index: SegmentIndex) -> None:
+        """Return another index from now on, which shares what the former one has opened."""
+        with self._lock:
+            self._opened = index
+
 
 NO_INDEX = "this needs an index: open one with segdex.open, or name it with --index"

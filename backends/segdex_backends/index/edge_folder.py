@@ -4,6 +4,7 @@
 
     PATH/lock         held by the one process that has the index open
     PATH/segdex.json  the description; it marks the folder as an index of segdex
+    PATH/notes.json   notes next to the description, by the name of the shard of segments
     PATH/segments-4/  Qdrant Edge shard of the segments
     PATH/images-4/    Qdrant Edge shard of the ledger of images
     PATH/sets-5/      Qdrant Edge shard of the named sets
@@ -40,8 +41,10 @@ OPEN_FREE_BYTES = 64 << 20
 into sparse files."""
 
 _MARKER = "segdex.json"
+_NOTES = "notes.json"
 _LOCK = "lock"
 _NEW = ".new"  # suffix of an incomplete file or shard, which is renamed when it is complete
+_GONE = ".gone"  # suffix of a shard that is being removed
 _LOG_IN_THE_MAKING = "tmp-"
 _STORAGE_SIGNS = (
     "No space left", "Disk quota", "Permission denied", "Read-only file", "Not a directory", "File too large",
@@ -84,7 +87,14 @@ class EdgeFolder:
 
     def read_description(self) -> Mapping[str, object] | None:
         """Return the description of the index, or None if there is none yet."""
-        marker = self.path / _MARKER
+        return self._read(_MARKER)
+
+    def read_notes(self) -> Mapping[str, object]:
+        """Return the notes next to the description."""
+        return self._read(_NOTES) or {}
+
+    def _read(self, name: str) -> Mapping[str, object] | None:
+        marker = self.path / name
         with self.translated():
             if not marker.exists():
                 return None
@@ -100,14 +110,21 @@ class EdgeFolder:
 
     def write_description(self, description: Mapping[str, object]) -> None:
         """Write or replace the description atomically, which makes the folder an index."""
+        self._write(_MARKER, description)
+
+    def write_notes(self, notes: Mapping[str, object]) -> None:
+        """Replace the notes atomically."""
+        self._write(_NOTES, notes)
+
+    def _write(self, name: str, content: Mapping[str, object]) -> None:
         self.check_free(WRITE_FREE_BYTES)
-        part = self.path / f"{_MARKER}{_NEW}"
+        part = self.path / f"{name}{_NEW}"
         with self.translated():
             with part.open("w", encoding="ascii") as file:
-                json.dump(dict(description), file, indent=2)
+                json.dump(dict(content), file, indent=2)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(self.path / _MARKER)
+            part.replace(self.path / name)
             _sync(self.path)
 
     def folder_names(self) -> set[str]:
@@ -116,9 +133,16 @@ class EdgeFolder:
             return {file.name for file in self.path.iterdir() if file.is_dir()}
 
     def remove_shard(self, name: str) -> None:
-        """Remove a shard that is not in use."""
+        """Remove a shard that is not in use; a removal that is stopped leaves no part under its name."""
+        gone = self.path / f"{name}{_GONE}"
         with self.translated():
-            shutil.rmtree(self.path / name)
+            if not name.endswith((_NEW, _GONE)):
+                if gone.exists():
+                    shutil.rmtree(gone)
+                (self.path / name).rename(gone)
+                shutil.rmtree(gone)
+            else:
+                shutil.rmtree(self.path / name)
 
     def open_shard(self, name: str, make: Callable[[str], EdgeShard]) -> EdgeShard:
         """Open a shard of the index. A missing shard is created by ``make(path)``."""

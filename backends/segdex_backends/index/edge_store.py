@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from uuid import UUID
 
 from qdrant_edge import (
@@ -32,7 +33,8 @@ from qdrant_edge import (
 from segdex_backends.index.conditions import AnyOf, Between, Conditions, Equals, HasId, IsNot
 from segdex_backends.index.edge_folder import WRITE_FREE_BYTES, EdgeFolder
 from segdex_backends.index.fusing import FUSED_FIELDS, SEARCH_EF, unreadable
-from segdex_backends.index.layout import is_collection, real_names
+from segdex_backends.index.layout import is_collection, is_of_this_schema, real_names
+from segdex_backends.index.payloads import missing_index
 from segdex_backends.index.point_store import (
     MAX_VALUES,
     CollectionSpec,
@@ -77,9 +79,10 @@ class EdgeStore:
 
     def __init__(self, path: Path, *, create: bool) -> None:
         self._folder = EdgeFolder(path, create=create)
-        self._names: Mapping[str, str] = {}
         self._shards: dict[str, EdgeShard] = {}  # by real name
         self._writes = 0
+        self._fenced: frozenset[str] = frozenset()  # no other process has the index open, so memory will do
+        self._noting = Lock()
 
     @property
     def location(self) -> str:
@@ -98,10 +101,10 @@ class EdgeStore:
 
     def open(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
         """See ``PointStore``."""
-        self._names = real_names(description, self.location)
-        self._drop_former()
+        names = real_names(description, self.location)
+        self._drop_former(names)
         for name, spec in collections.items():
-            self.create(self._names[name], spec)
+            self.create(names[name], spec)
 
     def describe(self, description: Mapping[str, object]) -> None:
         """See ``PointStore``."""
@@ -121,8 +124,41 @@ class EdgeStore:
             for shard in self._shards.values():
                 shard.flush()
         self.describe(description)
-        self._names = real_names(description, self.location)
-        self._drop_former()
+        self._drop_former(real_names(description, self.location))
+
+    def present(self) -> frozenset[str]:
+        """See ``PointStore``."""
+        return frozenset(filter(is_of_this_schema, self._folder.folder_names()))
+
+    def drop(self, real_name: str) -> None:
+        """See ``PointStore``."""
+        with self._noting:
+            notes = self._folder.read_notes()
+            if real_name in notes:
+                self._folder.write_notes({key: value for key, value in notes.items() if key != real_name})
+        if real_name in self._folder.folder_names():
+            self._remove(real_name)
+
+    def fence(self, real_name: str, *, up: bool) -> None:
+        """See ``PointStore``."""
+        self._fenced = self._fenced | {real_name} if up else self._fenced - {real_name}
+
+    def is_fenced(self, real_name: str) -> bool:
+        """See ``PointStore``."""
+        self._shard(real_name)
+        return real_name in self._fenced
+
+    def notes(self, real_name: str) -> Mapping[str, object]:
+        """See ``PointStore``."""
+        found = self._folder.read_notes().get(real_name)
+        return found if isinstance(found, Mapping) else {}
+
+    def note(self, real_name: str, notes: Mapping[str, object]) -> None:
+        """See ``PointStore``."""
+        with self._noting:
+            self._folder.write_notes(
+                {**self._folder.read_notes(), real_name: {**self.notes(real_name), **notes}}
+            )
 
     def upsert(self, name: str, points: Sequence[StoredPoint], *, vector: str, over: Conditions = ()) -> None:
         """See ``PointStore``."""
@@ -268,10 +304,12 @@ class EdgeStore:
             self._folder.close()
 
     def _shard(self, name: str) -> EdgeShard:
-        real_name = self._names.get(name, name)
-        if real_name not in self._shards:
+        shard = self._shards.get(name)
+        if shard is None and self._shards:
+            raise missing_index(self.location)
+        if shard is None:
             raise ValueError(f"the index {self.location} is closed")
-        return self._shards[real_name]
+        return shard
 
     def _present(self, name: str, ids: Sequence[UUID]) -> list[UUID]:
         """Return those of some ids that have a point."""
@@ -292,17 +330,20 @@ class EdgeStore:
             if self._writes % WRITES_PER_FLUSH == 0:
                 for each in self._shards.values():
                     each.flush()
-        self._folder.sync_log(self._names.get(name, name))
+        self._folder.sync_log(name)
 
-    def _drop_former(self) -> None:
-        """Remove the shards that the description does not name: former and incomplete shards."""
-        for real_name in self._folder.folder_names() - set(self._names.values()):
-            if is_collection(real_name):
-                shard = self._shards.pop(real_name, None)
-                if shard is not None:
-                    with self._folder.translated():
-                        shard.close()
-                self._folder.remove_shard(real_name)
+    def _drop_former(self, names: Mapping[str, str]) -> None:
+        """Remove the shards of an older schema that the description does not name, and incomplete shards."""
+        for real_name in self._folder.folder_names() - set(names.values()):
+            if is_collection(real_name) and not is_of_this_schema(real_name):
+                self._remove(real_name)
+
+    def _remove(self, real_name: str) -> None:
+        shard = self._shards.pop(real_name, None)
+        if shard is not None:
+            with self._folder.translated():
+                shard.close()
+        self._folder.remove_shard(real_name)
 
     def _fused(self, point: ScoredPoint) -> FusedSegment:
         payload = point.payload or {}

@@ -4,7 +4,8 @@
 ``sets`` has one point for each named set and for each member of one; its points have no vectors. The
 names refer to real collections, ``segments-4``, ``images-4`` and ``sets-5``, which the description of the
 index lists under ``collections``. A new collection can therefore be filled next to the collection in use,
-and replace it in one step.
+and replace it in one step. The segments and images of a re-embedding are in ``segments-4-KEY``
+and ``images-4-KEY``, where KEY is a hash of the embedder and its views.
 
 A vector is named after embedder and views, such as ``0123456789ab-crop+mask`` and ``0123456789ab-image``, so
 that vectors of another embedder can be added next to it.
@@ -12,6 +13,7 @@ that vectors of another embedder can be added next to it.
 Payloads have room for tracks and calibration: readers ignore unknown keys, and migrations keep them.
 """
 
+import re
 from collections.abc import Mapping
 from hashlib import sha256
 from types import MappingProxyType
@@ -55,6 +57,32 @@ def real_names(description: Mapping[str, object], place: str) -> Mapping[str, st
 def is_collection(real_name: str) -> bool:
     """Return whether a real name is that of a current or former collection of an index."""
     return real_name.partition("-")[0] in REAL_NAMES
+
+
+EMBEDDED = (SEGMENTS, IMAGES)
+"""Names of the collections with vectors of an embedder, which a re-embedding replaces."""
+
+
+def names_beside(in_use: Mapping[str, str], key: str) -> Mapping[str, str]:
+    """Return the real names of an index after a re-embedding, by name.
+
+    Args:
+        in_use: Real names of the collections in use, by name.
+        key: Hexadecimal digits, a hash of the embedder and its views.
+    """
+    names = {**in_use, **{name: f"{REAL_NAMES[name]}-{key}" for name in EMBEDDED}}
+    return names_beside(in_use, f"{key}0") if names == in_use else names
+
+
+def is_of_this_schema(real_name: str) -> bool:
+    """Return whether a real name is one of ``REAL_NAMES`` or the name of a re-embedding.
+
+    The whole name is compared, so collections of another index on the same server do not match.
+    """
+    return _OF_THIS_SCHEMA.fullmatch(real_name) is not None
+
+
+_OF_THIS_SCHEMA = re.compile("|".join(f"{name}(-[0-9a-f]+)?" for name in REAL_NAMES.values()))
 
 
 def segment_vector(fingerprint: IndexFingerprint) -> str:

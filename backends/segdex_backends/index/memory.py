@@ -1,8 +1,9 @@
 """An exact index in memory, which tests use as the reference for other indexes."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import numpy as np
@@ -15,9 +16,11 @@ from segdex_backends.index.payloads import (
     check_segments,
     check_vectors,
     in_conflict,
+    superseded,
     unknown_picture,
 )
 from segdex_core.errors import IndexMissingError
+from segdex_core.ports.index import VectorCopy
 from segdex_core.records import (
     EVERYTHING,
     EmbeddedSegments,
@@ -26,6 +29,7 @@ from segdex_core.records import (
     ImageStatus,
     IndexCounts,
     IndexFingerprint,
+    MaskRecipe,
     SegmentFilter,
     SegmentLabel,
     SegmentRecord,
@@ -47,18 +51,31 @@ class _StoredImage:
     vector: npt.NDArray[np.float32]
 
 
+@dataclass(slots=True)
+class Held:
+    """What a ``MemoryIndex`` holds."""
+
+    fingerprint: IndexFingerprint | None = None
+    segments: dict[UUID, _StoredSegment] = field(default_factory=dict)
+    images: dict[UUID, _StoredImage] = field(default_factory=dict)
+    sets: dict[UUID, SegmentSet] = field(default_factory=dict)
+    members: dict[tuple[UUID, UUID], SetMember] = field(default_factory=dict)
+    recipes: dict[str, MaskRecipe] = field(default_factory=dict)
+    copies: dict[str, "Held"] = field(default_factory=dict)
+    former: list["Held"] = field(default_factory=list)
+    is_fenced: bool = False
+    is_replaced: bool = False
+    is_dropped: bool = False
+
+
 class MemoryIndex:
     """A ``SegmentIndex`` that holds everything in memory and always compares with every vector.
 
     Segments with equal scores are ordered by id. The index is not thread-safe.
     """
 
-    def __init__(self) -> None:
-        self._fingerprint: IndexFingerprint | None = None
-        self._segments: dict[UUID, _StoredSegment] = {}
-        self._images: dict[UUID, _StoredImage] = {}
-        self._sets: dict[UUID, SegmentSet] = {}
-        self._members: dict[tuple[UUID, UUID], SetMember] = {}
+    def __init__(self, held: Held | None = None) -> None:
+        self._held = Held() if held is None else held
 
     @property
     def location(self) -> str:
@@ -67,45 +84,48 @@ class MemoryIndex:
 
     def fingerprint(self) -> IndexFingerprint | None:
         """See ``IndexReader``."""
-        return self._fingerprint
+        return self._held.fingerprint
 
     def ensure(self, wanted: IndexFingerprint) -> None:
         """See ``IndexAdmin``."""
-        if self._fingerprint is None:
-            self._fingerprint = wanted
-        check_fingerprint(self._fingerprint, wanted, self.location)
+        if self._held.fingerprint is None:
+            self._held.fingerprint = wanted
+        check_fingerprint(self._held.fingerprint, wanted, self.location)
 
     def upsert_segments(self, segments: EmbeddedSegments) -> None:
         """See ``IndexWriter``."""
+        self._refuse_if_fenced()
         check_segments(segments, self._known())
         for row, record in enumerate(segments.records):
             vectors = {view: np.array(rows[row], np.float32) for view, rows in segments.vectors.items()}
-            self._segments[record.segment_id] = _StoredSegment(record, vectors)
+            self._held.segments[record.segment_id] = _StoredSegment(record, vectors)
 
     def upsert_image(self, record: ImageRecord, vector: Vectors) -> ImageRecord:
         """See ``IndexWriter``."""
+        self._refuse_if_fenced()
         check_vectors(vector, (1, self._known().dim), "the vector of a picture")
-        held = self._images.get(record.image_id)
+        held = self._held.images.get(record.image_id)
         if held is None or held.record.revision == record.revision:
             accepted = replace(record, revision=record.revision + 1)
-            self._images[record.image_id] = _StoredImage(accepted, np.array(vector[0], np.float32))
+            self._held.images[record.image_id] = _StoredImage(accepted, np.array(vector[0], np.float32))
         return self._accepted(record)
 
     def update_image(self, record: ImageRecord) -> ImageRecord:
         """See ``IndexWriter``."""
+        self._refuse_if_fenced()
         self._known()
-        if record.image_id not in self._images:
+        if record.image_id not in self._held.images:
             raise unknown_picture(record.image_id, self.location)
-        held = self._images[record.image_id]
+        held = self._held.images[record.image_id]
         if held.record.revision == record.revision:
-            for segment_id, stored in self._segments.items():
+            for segment_id, stored in self._held.segments.items():
                 if stored.record.image_id == record.image_id:
                     changed = replace(
                         stored.record, sources=record.sources, tags=record.tags, captured_s=record.captured_s
                     )
-                    self._segments[segment_id] = replace(stored, record=changed)
+                    self._held.segments[segment_id] = replace(stored, record=changed)
             accepted = replace(record, revision=record.revision + 1)
-            self._images[record.image_id] = replace(held, record=accepted)
+            self._held.images[record.image_id] = replace(held, record=accepted)
         return self._accepted(record)
 
     def query_fused(
@@ -128,7 +148,7 @@ class MemoryIndex:
                 score=sum(share * float(stored.vectors[v] @ vectors[v]) for v, share in shares.items())
                 + object_weight * stored.record.object_score,
             )
-            for stored in self._segments.values()
+            for stored in self._held.segments.values()
             if _matches(stored.record, where)
         ]
         return sorted(found, key=lambda hit: (-hit.score, hit.segment_key))[:limit]
@@ -139,7 +159,7 @@ class MemoryIndex:
         """See ``IndexReader``."""
         for view, vector in vectors.items():
             check_query(vector, self._known(), view)
-        found = [self._segments[key] for key in segment_ids if key in self._segments]
+        found = [self._held.segments[key] for key in segment_ids if key in self._held.segments]
         return {
             stored.record.segment_id: ViewedSegment(
                 stored.record, {view: float(stored.vectors[view] @ vectors[view]) for view in vectors}
@@ -150,139 +170,178 @@ class MemoryIndex:
     def get_segments(self, segment_ids: Sequence[UUID]) -> list[SegmentRecord]:
         """See ``IndexReader``."""
         self._known()
-        return [self._segments[key].record for key in segment_ids if key in self._segments]
+        return [self._held.segments[key].record for key in segment_ids if key in self._held.segments]
 
     def get_vectors(
         self, segment_ids: Sequence[UUID]
     ) -> Mapping[UUID, Mapping[str, npt.NDArray[np.float32]]]:
         """See ``IndexReader``."""
         self._known()
-        return {key: self._segments[key].vectors for key in segment_ids if key in self._segments}
+        return {key: self._held.segments[key].vectors for key in segment_ids if key in self._held.segments}
 
     def get_images(self, image_ids: Sequence[UUID]) -> list[ImageRecord]:
         """See ``IndexReader``."""
         self._known()
-        return [self._images[key].record for key in image_ids if key in self._images]
+        return [self._held.images[key].record for key in image_ids if key in self._held.images]
 
     def get_image_vectors(self, image_ids: Sequence[UUID]) -> Mapping[UUID, npt.NDArray[np.float32]]:
         """See ``IndexReader``."""
         self._known()
-        return {key: self._images[key].vector for key in image_ids if key in self._images}
+        return {key: self._held.images[key].vector for key in image_ids if key in self._held.images}
 
     def scroll_segments(self, where: SegmentFilter = EVERYTHING) -> Iterator[SegmentRecord]:
         """See ``IndexReader``."""
         self._known()
-        for key in sorted(self._segments):
-            if key in self._segments and _matches(self._segments[key].record, where):
-                yield self._segments[key].record
+        for key in sorted(self._held.segments):
+            if key in self._held.segments and _matches(self._held.segments[key].record, where):
+                yield self._held.segments[key].record
 
     def scroll_vectors(self, where: SegmentFilter = EVERYTHING) -> Iterator[EmbeddedSegments]:
         """See ``IndexReader``."""
         for record in self.scroll_segments(where):
-            vectors = self._segments[record.segment_id].vectors
+            vectors = self._held.segments[record.segment_id].vectors
             yield EmbeddedSegments([record], {view: row[None] for view, row in vectors.items()})
 
     def scroll_images(self) -> Iterator[ImageRecord]:
         """See ``IndexReader``."""
         self._known()
-        for key in sorted(self._images):
-            if key in self._images:
-                yield self._images[key].record
+        for key in sorted(self._held.images):
+            if key in self._held.images:
+                yield self._held.images[key].record
 
     def set_labels(self, labels: Mapping[UUID, Sequence[SegmentLabel]]) -> None:
         """See ``IndexWriter``."""
+        self._refuse_if_fenced()
         self._known()
-        for key in labels.keys() & self._segments.keys():
-            stored = self._segments[key]
+        for key in labels.keys() & self._held.segments.keys():
+            stored = self._held.segments[key]
             changed = replace(stored.record, labels=tuple(labels[key]))
-            self._segments[key] = replace(stored, record=changed)
+            self._held.segments[key] = replace(stored, record=changed)
 
     def label_counts(self) -> Mapping[str, int]:
         """See ``IndexReader``."""
         self._known()
         names = Counter(
-            name for stored in self._segments.values() for name in {one.name for one in stored.record.labels}
+            name
+            for stored in self._held.segments.values()
+            for name in {one.name for one in stored.record.labels}
         )
         return dict(sorted(names.items()))
 
     def sets(self) -> list[SegmentSet]:
         """See ``SetStore``."""
         self._known()
-        return sorted(self._sets.values(), key=lambda one: (one.name, one.created_s, one.set_id))
+        return sorted(self._held.sets.values(), key=lambda one: (one.name, one.created_s, one.set_id))
 
     def put_set(self, one: SegmentSet) -> None:
         """See ``SetStore``."""
+        self._refuse_if_fenced()
         self._known()
-        self._sets[one.set_id] = one
+        self._held.sets[one.set_id] = one
 
     def delete_set(self, set_id: UUID) -> None:
         """See ``SetStore``."""
+        self._refuse_if_fenced()
         self._known()
-        self._members = {key: one for key, one in self._members.items() if one.set_id != set_id}
-        self._sets.pop(set_id, None)
+        self._held.members = {key: one for key, one in self._held.members.items() if one.set_id != set_id}
+        self._held.sets.pop(set_id, None)
 
     def add_members(self, members: Sequence[SetMember]) -> None:
         """See ``SetStore``."""
+        self._refuse_if_fenced()
         self._known()
-        self._members.update({(one.set_id, one.member_id): one for one in members})
+        self._held.members.update({(one.set_id, one.member_id): one for one in members})
 
     def remove_members(self, set_id: UUID, member_ids: Collection[UUID]) -> None:
         """See ``SetStore``."""
+        self._refuse_if_fenced()
         self._known()
         for member_id in member_ids:
-            self._members.pop((set_id, member_id), None)
+            self._held.members.pop((set_id, member_id), None)
 
     def set_members(self, set_id: UUID) -> Iterator[SetMember]:
         """See ``SetStore``."""
         self._known()
-        return iter([one for one in self._members.values() if one.set_id == set_id])
+        return iter([one for one in self._held.members.values() if one.set_id == set_id])
 
     def members_of_images(self, image_ids: Sequence[UUID]) -> list[SetMember]:
         """See ``SetStore``."""
         self._known()
-        return [one for one in self._members.values() if one.image_id in image_ids]
+        return [one for one in self._held.members.values() if one.image_id in image_ids]
 
     def set_marks(self, marks: Mapping[UUID, Sequence[UUID]]) -> None:
         """See ``SetStore``."""
+        self._refuse_if_fenced()
         self._known()
-        for key in marks.keys() & self._segments.keys():
-            stored = self._segments[key]
+        for key in marks.keys() & self._held.segments.keys():
+            stored = self._held.segments[key]
             changed = replace(stored.record, sets=tuple(sorted(marks[key])))
-            self._segments[key] = replace(stored, record=changed)
+            self._held.segments[key] = replace(stored, record=changed)
 
     def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
         """See ``IndexWriter``."""
+        self._refuse_if_fenced()
         self._known()
-        self._segments = {
+        self._held.segments = {
             key: stored
-            for key, stored in self._segments.items()
+            for key, stored in self._held.segments.items()
             if stored.record.image_id != image_id or key in keep
         }
 
     def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
         """See ``IndexWriter``."""
+        self._refuse_if_fenced()
         self._known()
-        held = self._images.get(image_id)
+        held = self._held.images.get(image_id)
         if held is not None and revision not in (None, held.record.revision):
             raise in_conflict(image_id, self.location)
-        self._images.pop(image_id, None)
+        self._held.images.pop(image_id, None)
         self.delete_segments(image_id)
 
     def counts(self, where: SegmentFilter = EVERYTHING) -> IndexCounts:
         """See ``IndexReader``."""
         self._known()
-        matching = sum(_matches(stored.record, where) for stored in self._segments.values())
-        return IndexCounts(images=len(self._images), segments=matching)
+        matching = sum(_matches(stored.record, where) for stored in self._held.segments.values())
+        return IndexCounts(images=len(self._held.images), segments=matching)
 
     def count_images(self, status: ImageStatus) -> int:
         """See ``IndexReader``."""
         self._known()
-        return sum(stored.record.status == status for stored in self._images.values())
+        return sum(stored.record.status == status for stored in self._held.images.values())
 
     def remember(self, fingerprint: IndexFingerprint) -> None:
         """See ``IndexAdmin``."""
         check_fingerprint(self._known(), fingerprint, self.location)
-        self._fingerprint = fingerprint
+        self._held.fingerprint = fingerprint
+
+    def note_recipe(self, recipe: str, made: MaskRecipe) -> None:
+        """See ``IndexAdmin``."""
+        self._held.recipes[recipe] = made
+
+    def recipes(self) -> Mapping[str, MaskRecipe]:
+        """See ``IndexAdmin``."""
+        return dict(self._held.recipes)
+
+    def vector_copy(
+        self, wanted: IndexFingerprint, *, key: str, update: Callable[[ImageRecord], ImageRecord]
+    ) -> VectorCopy:
+        """See ``IndexAdmin``."""
+        if self._held.is_fenced:
+            raise superseded(self.location)
+        target = self._held.copies.setdefault(key, Held(fingerprint=wanted))
+        return _MemoryCopy(self._held, target, update)
+
+    def has_copy(self, key: str) -> bool:
+        """See ``IndexAdmin``."""
+        return key in self._held.copies
+
+    def drop_unused(self) -> int:
+        """See ``IndexAdmin``."""
+        dropped = len(self._held.copies) + len(self._held.former)
+        for former in self._held.former:
+            former.is_dropped = True
+        self._held.copies, self._held.former = {}, []
+        return dropped
 
     def optimize(self) -> None:
         """See ``IndexAdmin``; there is nothing to build."""
@@ -292,15 +351,76 @@ class MemoryIndex:
 
     def _accepted(self, record: ImageRecord) -> ImageRecord:
         """Return the stored record of an image if it is equal to ``record``."""
-        held = self._images.get(record.image_id)
+        held = self._held.images.get(record.image_id)
         if held is None or held.record != record:
             raise in_conflict(record.image_id, self.location)
         return held.record
 
+    def _refuse_if_fenced(self) -> None:
+        if self._held.is_fenced:
+            raise superseded(self.location)
+
     def _known(self) -> IndexFingerprint:
-        if self._fingerprint is None:
+        if self._held.fingerprint is None:
             raise IndexMissingError("the index in memory was not made yet")
-        return self._fingerprint
+        if self._held.is_dropped:
+            raise superseded(self.location)
+        return self._held.fingerprint
+
+
+class _MemoryCopy:
+    """A ``VectorCopy`` in another ``MemoryIndex``."""
+
+    def __init__(self, source: Held, target: Held, update: Callable[[ImageRecord], ImageRecord]) -> None:
+        self._source = source
+        self._target = target
+        self._update = update
+
+    def behind(self) -> list[ImageRecord]:
+        """See ``VectorCopy``."""
+        source, target = self._source, self._target
+        images, segments = source.images, source.segments
+        finished = {key: stored for key, stored in segments.items() if stored.record.image_id in images}
+        target.images = {
+            key: replace(copied, record=self._update(images[key].record))
+            for key, copied in target.images.items()
+            if key in images
+        }
+        target.segments = {
+            key: replace(copied, record=segments[key].record)
+            for key, copied in target.segments.items()
+            if key in finished
+        }
+        behind = images.keys() - target.images.keys()
+        behind |= {finished[key].record.image_id for key in finished.keys() - target.segments.keys()}
+        return [images[key].record for key in sorted(behind)]
+
+    def write(self, record: ImageRecord, segments: EmbeddedSegments, vector: Vectors) -> None:
+        """See ``VectorCopy``."""
+        MemoryIndex(self._target).upsert_segments(segments)
+        copied = _StoredImage(self._update(record), np.array(vector[0], np.float32))
+        self._target.images[record.image_id] = copied
+
+    @contextmanager
+    def fenced(self) -> Iterator[None]:
+        """See ``VectorCopy``."""
+        self._source.is_fenced = True
+        try:
+            yield
+        finally:
+            self._source.is_fenced = self._source.is_replaced
+
+    def switch(self, recipes: Mapping[str, MaskRecipe], *, left_out: Sequence[UUID] = ()) -> MemoryIndex:
+        """See ``VectorCopy``."""
+        source, target = self._source, self._target
+        for image_id in left_out:
+            MemoryIndex(target).delete_image(image_id)
+        target.recipes = dict(recipes)
+        target.sets, target.members = source.sets, source.members
+        source.copies = {key: other for key, other in source.copies.items() if other is not target}
+        source.is_replaced = True
+        target.former = [*source.former, source]
+        return MemoryIndex(target)
 
 
 def _matches(record: SegmentRecord, where: SegmentFilter) -> bool:

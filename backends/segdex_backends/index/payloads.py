@@ -34,6 +34,7 @@ from segdex_core.records import (
     ImageRecord,
     ImageStatus,
     IndexFingerprint,
+    MaskRecipe,
     SegmentLabel,
     SegmentRecord,
     Vectors,
@@ -61,6 +62,8 @@ POINT_SCHEMA_VERSION = 4
 
 _TEXT = "_text"  # suffix of a field that has a float, or a list of floats, as text
 _FINGERPRINT = TypeAdapter(IndexFingerprint)
+_MASK_RECIPE = TypeAdapter(MaskRecipe)
+_RECIPE_NOTE = "recipe_"  # start of the key of a note
 
 
 class _Stored(BaseModel):
@@ -364,6 +367,24 @@ def repeated_payload(record: ImageRecord) -> dict[str, object]:
     return payload | _float_texts(payload)
 
 
+def masks_to_payload(recipes: Mapping[str, MaskRecipe]) -> dict[str, object]:
+    """Return what made the masks of each recipe as JSON data, by keys of notes."""
+    return {f"{_RECIPE_NOTE}{recipe}": _MASK_RECIPE.dump_python(made) for recipe, made in recipes.items()}
+
+
+def masks_from_payload(notes: Mapping[str, object]) -> dict[str, MaskRecipe]:
+    """Return what made the masks, by recipe. Other notes are ignored.
+
+    Raises:
+        ValueError: If a note is damaged.
+    """
+    return {
+        key.removeprefix(_RECIPE_NOTE): _MASK_RECIPE.validate_python(value)
+        for key, value in notes.items()
+        if key.startswith(_RECIPE_NOTE)
+    }
+
+
 def fingerprint_to_payload(fingerprint: IndexFingerprint) -> dict[str, object]:
     """Return the fingerprint as JSON data."""
     payload: dict[str, object] = _FINGERPRINT.dump_python(fingerprint, mode="json")
@@ -401,9 +422,18 @@ def check_fingerprint(stored: IndexFingerprint, wanted: IndexFingerprint, place:
     reason = stored.describe_mismatch(wanted)
     if reason is not None:
         raise IndexMismatchError(
-            f"{place} was filled by other models: {reason}; use --profile {stored.profile} with it, "
-            "without --embedder, or ingest the pictures again into a new index with another --index"
+            f"{place} was filled by other models: {reason}; use --profile {stored.profile} with it, another "
+            "--index, or change its vectors with `segdex reembed`, which does not segment again"
         )
+
+
+def superseded(place: str) -> IndexMismatchError:
+    """Return the error for an index whose vectors a re-embedding replaces or has replaced."""
+    return IndexMismatchError(
+        f"the vectors of {place} have been or are being replaced by `segdex reembed`: run the command again, "
+        "or restart the service, with the new --embedder and --views; if that `segdex reembed` was stopped, "
+        "run it again, or give it up with `segdex reembed --drop-old`"
+    )
 
 
 def missing_index(place: str) -> IndexMissingError:

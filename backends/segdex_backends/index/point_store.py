@@ -95,9 +95,8 @@ def stored_point(point: FoundPoint, vector: str | None, place: str) -> StoredPoi
 class PointStore(Protocol):
     """Collections of points and one description. All writes are idempotent, and durable when they return.
 
-    Methods take the name of a collection, which the description maps to a real collection (see ``layout``). A
-    collection that is not in use yet is addressed by its real name. Errors are ``SegmentIndexError`` and its
-    subclasses.
+    Methods take the real name of a collection (see ``layout``); ``InUse`` maps names to them. Errors are
+    ``SegmentIndexError`` and its subclasses. ``IndexMissingError`` means that the collection was dropped.
     """
 
     @property
@@ -133,11 +132,39 @@ class PointStore(Protocol):
         ...
 
     def switch(self, description: Mapping[str, object]) -> None:
-        """Replace the description with one that names other real collections, and remove the former ones.
+        """Replace the description atomically with one that names other real collections.
 
-        If the process terminates meanwhile, the index is the old one, or the new one with work left for
-        ``open``.
+        Collections of an older schema are removed. If the process terminates meanwhile, the index is the old
+        one, or the new one with work left for ``open``.
         """
+        ...
+
+    def present(self) -> frozenset[str]:
+        """Return the real names of all collections of this schema, whether or not they are in use."""
+        ...
+
+    def drop(self, real_name: str) -> None:
+        """Remove a collection that is not in use. A missing collection is ignored."""
+        ...
+
+    def fence(self, real_name: str, *, up: bool) -> None:
+        """Raise or lift the fence of a collection of segments: the mark that another one replaces it."""
+        ...
+
+    def is_fenced(self, real_name: str) -> bool:
+        """Return whether the fence of a collection of segments is up.
+
+        Raises:
+            IndexMissingError: If the collection was dropped.
+        """
+        ...
+
+    def notes(self, real_name: str) -> Mapping[str, object]:
+        """Return the notes of a collection of segments, by key."""
+        ...
+
+    def note(self, real_name: str, notes: Mapping[str, object]) -> None:
+        """Add or replace notes. Several processes may add notes at the same time."""
         ...
 
     def upsert(self, name: str, points: Sequence[StoredPoint], *, vector: str, over: Conditions = ()) -> None:

@@ -1,6 +1,6 @@
 """``SegmentIndex`` on Qdrant, which runs in this process or as a server."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from uuid import UUID
@@ -17,7 +17,9 @@ from segdex_backends.index.conditions import (
     of_image,
     segment_conditions,
 )
+from segdex_backends.index.copying import WAS_IN_USE, QdrantCopy
 from segdex_backends.index.fusing import check_fused_query, join_query, join_rows, split_row, split_rows
+from segdex_backends.index.in_use import InUse
 from segdex_backends.index.layout import (
     COLLECTIONS_KEY,
     IMAGES,
@@ -26,6 +28,8 @@ from segdex_backends.index.layout import (
     SETS,
     collections,
     image_vector,
+    names_beside,
+    real_names,
     segment_vector,
 )
 from segdex_backends.index.migrations import migrate
@@ -41,6 +45,8 @@ from segdex_backends.index.payloads import (
     in_conflict,
     labels_to_payload,
     marks_to_payload,
+    masks_from_payload,
+    masks_to_payload,
     member_from_payload,
     member_point_id,
     member_to_payload,
@@ -50,9 +56,11 @@ from segdex_backends.index.payloads import (
     segment_to_payload,
     set_from_payload,
     set_to_payload,
+    superseded,
     unknown_picture,
 )
 from segdex_backends.index.point_store import PointStore, Row, StoredPoint
+from segdex_core.ports.index import VectorCopy
 from segdex_core.records import (
     EVERYTHING,
     EmbeddedSegments,
@@ -61,6 +69,7 @@ from segdex_core.records import (
     ImageStatus,
     IndexCounts,
     IndexFingerprint,
+    MaskRecipe,
     SegmentFilter,
     SegmentLabel,
     SegmentRecord,
@@ -93,7 +102,8 @@ class QdrantIndex:
     """
 
     def __init__(self, store: PointStore) -> None:
-        self._store = store
+        self._place = store
+        self._store = InUse(store, {})
         self._fingerprint: IndexFingerprint | None = None
         try:
             description = migrate(store)
@@ -106,7 +116,7 @@ class QdrantIndex:
     @property
     def location(self) -> str:
         """See ``IndexReader``."""
-        return self._store.location
+        return self._place.location
 
     def fingerprint(self) -> IndexFingerprint | None:
         """See ``IndexReader``."""
@@ -324,34 +334,90 @@ class QdrantIndex:
         """See ``IndexAdmin``."""
         if self._fingerprint is None:
             description = {**fingerprint_to_payload(wanted), COLLECTIONS_KEY: dict(REAL_NAMES)}
-            self._store.make(description, collections(wanted))
-        known = self._open(self._description())
+            self._place.make(description, collections(wanted))
+            known = self._open(self._description())
+        else:
+            known = self._open(self._description_in_use())
         check_fingerprint(known, wanted, self.location)
 
     def remember(self, fingerprint: IndexFingerprint) -> None:
         """See ``IndexAdmin``."""
         check_fingerprint(self._known(), fingerprint, self.location)
-        self._store.describe({**self._description(), **fingerprint_to_payload(fingerprint)})
+        self._place.describe({**self._description_in_use(), **fingerprint_to_payload(fingerprint)})
         self._fingerprint = fingerprint
+
+    def note_recipe(self, recipe: str, made: MaskRecipe) -> None:
+        """See ``IndexAdmin``."""
+        self._known()
+        self._place.note(self._store.names[SEGMENTS], masks_to_payload({recipe: made}))
+
+    def recipes(self) -> Mapping[str, MaskRecipe]:
+        """See ``IndexAdmin``."""
+        self._known()
+        return masks_from_payload(self._place.notes(self._store.names[SEGMENTS]))
+
+    def vector_copy(
+        self, wanted: IndexFingerprint, *, key: str, update: Callable[[ImageRecord], ImageRecord]
+    ) -> VectorCopy:
+        """See ``IndexAdmin``."""
+        self._known()
+        self._description_in_use()
+        return QdrantCopy(
+            self._place,
+            self._store,
+            wanted,
+            key=key,
+            update=update,
+            reopen=lambda: QdrantIndex(self._place),
+        )
+
+    def has_copy(self, key: str) -> bool:
+        """See ``IndexAdmin``."""
+        self._known()
+        copied = names_beside(self._store.names, key)[SEGMENTS]
+        return copied in self._place.present() and WAS_IN_USE not in self._place.notes(copied)
+
+    def drop_unused(self) -> int:
+        """See ``IndexAdmin``."""
+        self._known()
+        names = self._store.names
+        self._description_in_use()
+        unused = self._place.present() - set(names.values())
+        for real_name in sorted(unused):
+            self._place.drop(real_name)
+        self._place.fence(names[SEGMENTS], up=False)  # by a re-embedding that was stopped while it switched
+        return len({real_name.partition("-")[2] for real_name in unused})
 
     def optimize(self) -> None:
         """See ``IndexAdmin``."""
         self._known()
-        self._store.optimize()
+        self._place.optimize()
 
     def close(self) -> None:
         """See ``IndexAdmin``."""
-        self._store.close()
+        self._place.close()
 
     def _description(self) -> Mapping[str, object]:
-        description = self._store.description()
+        description = self._place.description()
         if description is None:
             raise missing_index(self.location)
         return description
 
+    def _description_in_use(self) -> Mapping[str, object]:
+        """Return the description of the collections that this index has opened.
+
+        Raises:
+            IndexMismatchError: If a re-embedding has replaced them.
+        """
+        description = self._description()
+        if real_names(description, self.location) != self._store.names:
+            raise superseded(self.location)
+        return description
+
     def _open(self, description: Mapping[str, object]) -> IndexFingerprint:
         self._fingerprint = fingerprint_from_payload(description, self.location)
-        self._store.open(description, collections(self._fingerprint))
+        self._place.open(description, collections(self._fingerprint))
+        self._store = InUse(self._place, real_names(description, self.location))
         return self._fingerprint
 
     def _known(self) -> IndexFingerprint:

@@ -13,7 +13,7 @@ from qdrant_client.conversions.conversion import GrpcToRest
 
 from segdex_backends.index.conditions import Conditions, HasId
 from segdex_backends.index.fusing import FUSED_FIELDS, unreadable
-from segdex_backends.index.layout import REAL_NAMES, SEGMENTS, real_names
+from segdex_backends.index.layout import REAL_NAMES, SEGMENTS, is_of_this_schema, real_names
 from segdex_backends.index.payloads import missing_index
 from segdex_backends.index.point_store import MAX_VALUES, CollectionSpec, Row, StoredPoint, stored_point
 from segdex_backends.index.server_connection import ServerConnection
@@ -22,6 +22,8 @@ from segdex_core.errors import SegmentIndexError
 from segdex_core.records import FusedSegment
 
 _METADATA_KEY = "segdex"  # key of the description in the metadata of the segments collection
+_FENCE_KEY = "segdex_fence"  # key of the fence in the same metadata
+_NOTE_PREFIX = "segdex_note_"  # a server merges metadata key by key, so two processes can both add notes
 _BATCH = 128  # points per upsert: Qdrant advises 64 to 256
 _PAGE = 256  # points per request that reads by id or scrolls
 
@@ -100,9 +102,8 @@ class ServerStore:
 
     def describe(self, description: Mapping[str, object]) -> None:
         """See ``PointStore``."""
-        full_name = self._name(real_names(description, self.location)[SEGMENTS])
-        metadata = {_METADATA_KEY: dict(description)}
-        self._server.write(lambda: self._client.update_collection(full_name, metadata=metadata))
+        real_name = real_names(description, self.location)[SEGMENTS]
+        self._add_metadata(real_name, {_METADATA_KEY: dict(description)})
 
     def create(self, real_name: str, spec: CollectionSpec) -> None:
         """See ``PointStore``."""
@@ -113,7 +114,50 @@ class ServerStore:
     def switch(self, description: Mapping[str, object]) -> None:
         """See ``PointStore``."""
         self.describe(description)
-        self._alias(real_names(description, self.location))
+        names = real_names(description, self.location)
+        present = self._aliases()
+        changes: list[models.AliasOperations] = []
+        for name, real_name in names.items():
+            alias = self._name(name)
+            if alias in present:
+                changes.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)))
+                changes.append(self._alias_operation(name, real_name))
+        if changes:  # one request, which a server carries out as a whole
+            self._server.write(lambda: self._client.update_collection_aliases(changes))
+        self._alias(names)
+
+    def present(self) -> frozenset[str]:
+        """See ``PointStore``."""
+        with self._server.translated():
+            found = [one.name for one in self._client.get_collections().collections]
+        start = self._name("")
+        ours = (name.removeprefix(start) for name in found if name.startswith(start))
+        return frozenset(filter(is_of_this_schema, ours))
+
+    def drop(self, real_name: str) -> None:
+        """See ``PointStore``."""
+        self._server.write(partial(self._client.delete_collection, self._name(real_name)))
+
+    def fence(self, real_name: str, *, up: bool) -> None:
+        """See ``PointStore``."""
+        self._add_metadata(real_name, {_FENCE_KEY: up})
+
+    def is_fenced(self, real_name: str) -> bool:
+        """See ``PointStore``."""
+        return bool(self._all_metadata(self._name(real_name)).get(_FENCE_KEY))
+
+    def notes(self, real_name: str) -> Mapping[str, object]:
+        """See ``PointStore``."""
+        found = self._all_metadata(self._name(real_name))
+        return {
+            key.removeprefix(_NOTE_PREFIX): value
+            for key, value in found.items()
+            if key.startswith(_NOTE_PREFIX)
+        }
+
+    def note(self, real_name: str, notes: Mapping[str, object]) -> None:
+        """See ``PointStore``."""
+        self._add_metadata(real_name, {f"{_NOTE_PREFIX}{key}": value for key, value in notes.items()})
 
     def upsert(self, name: str, points: Sequence[StoredPoint], *, vector: str, over: Conditions = ()) -> None:
         """See ``PointStore``."""
@@ -246,10 +290,16 @@ class ServerStore:
         with self._server.translated():
             return self._client.collection_exists(full_name)
 
-    def _metadata(self, full_name: str) -> Mapping[str, object]:
+    def _add_metadata(self, real_name: str, metadata: Mapping[str, object]) -> None:
+        full_name, added = self._name(real_name), dict(metadata)
+        self._server.write(lambda: self._client.update_collection(full_name, metadata=added))
+
+    def _all_metadata(self, full_name: str) -> Mapping[str, object]:
         with self._server.translated():
-            metadata = self._client.get_collection(full_name).config.metadata
-        found = (metadata or {}).get(_METADATA_KEY)
+            return self._client.get_collection(full_name).config.metadata or {}
+
+    def _metadata(self, full_name: str) -> Mapping[str, object]:
+        found = self._all_metadata(full_name).get(_METADATA_KEY)
         if not isinstance(found, dict):
             raise SegmentIndexError(
                 f"collection {full_name!r} of {self.location} was not made by segdex; "
@@ -257,27 +307,38 @@ class ServerStore:
             )
         return found
 
+    def _aliases(self) -> set[str]:
+        with self._server.translated():
+            return {each.alias_name for each in self._client.get_aliases().aliases}
+
     def _alias(self, names: Mapping[str, str]) -> None:
-        """Point the aliases to the collections. A collection with the name of an alias is removed first."""
+        """Point the aliases to the collections. A collection with the name of an alias is removed first.
+
+        An existing alias is not changed, because another process may have switched it in the meantime.
+        """
+        present = self._aliases()
         for name, real_name in names.items():
-            with self._server.translated():
-                present = self._client.get_collection_aliases(self._name(real_name)).aliases
             alias = self._name(name)
-            if alias == self._name(real_name) or alias in (each.alias_name for each in present):
+            if alias == self._name(real_name) or alias in present:
                 continue
-            if not self._create_alias(alias, real_name):
+            if not self._create_alias(name, real_name):
                 self._metadata(alias)  # raises if it is not ours
                 self._server.write(partial(self._client.delete_collection, alias))
-                if not self._create_alias(alias, real_name):
+                if not self._create_alias(name, real_name):
                     raise SegmentIndexError(
                         f"another process made collection {alias!r} of {self.location} meanwhile; try again"
                     )
 
-    def _create_alias(self, alias: str, real_name: str) -> bool:
-        """Point an alias to a collection; return False if a collection has the name of the alias."""
-        create = models.CreateAliasOperation(
-            create_alias=models.CreateAlias(collection_name=self._name(real_name), alias_name=alias)
+    def _alias_operation(self, name: str, real_name: str) -> models.CreateAliasOperation:
+        return models.CreateAliasOperation(
+            create_alias=models.CreateAlias(
+                collection_name=self._name(real_name), alias_name=self._name(name)
+            )
         )
+
+    def _create_alias(self, name: str, real_name: str) -> bool:
+        """Point an alias to a collection; return False if a collection has the name of the alias."""
+        create = self._alias_operation(name, real_name)
         made = True
 
         def write() -> None:

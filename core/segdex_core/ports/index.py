@@ -1,6 +1,7 @@
 """Protocols of an index: segments with their vectors, and the ledger of images."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from segdex_core.records import (
     ImageStatus,
     IndexCounts,
     IndexFingerprint,
+    MaskRecipe,
     SegmentFilter,
     SegmentLabel,
     SegmentRecord,
@@ -221,6 +223,60 @@ class SetStore(Protocol):
         ...
 
 
+class VectorCopy(Protocol):
+    """New vectors of another embedder or other views, next to the vectors that are in use.
+
+    Masks and everything else that is stored of images and segments are copied unchanged, with fields that
+    this version does not know. A copy is persistent: after a crash, a copy for the same embedder and views
+    continues with what is already there.
+    """
+
+    def behind(self) -> list[ImageRecord]:
+        """Return the images that have to be embedded for the copy, in the order of their ids.
+
+        Everything else is brought up to date: images and segments that were deleted are deleted in the copy,
+        and changed fields are copied. Segments whose image has no record are not copied.
+        """
+        ...
+
+    def write(self, record: ImageRecord, segments: EmbeddedSegments, vector: Vectors) -> None:
+        """Copy an image with new vectors, segments first.
+
+        Args:
+            record: Record of the image.
+            segments: All segments of the image with their new vectors.
+            vector: (1, dim) vector of the whole image.
+        """
+        ...
+
+    def fenced(self) -> AbstractContextManager[None]:
+        """Refuse writes to the vectors in use, in all processes, until the block ends or for good.
+
+        Every write to the index that succeeds was made before the block, and ``behind`` in the block sees it.
+        A write that raises ``IndexMismatchError`` may be missing in the copy, and has to be repeated after
+        the switch.
+        """
+        ...
+
+    def switch(self, recipes: Mapping[str, MaskRecipe], *, left_out: Sequence[UUID] = ()) -> "SegmentIndex":
+        """Replace the vectors in use by the copy in one step, inside ``fenced``.
+
+        Open indexes continue to read the old vectors, which are kept until ``IndexAdmin.drop_unused``, and
+        refuse writes.
+
+        Args:
+            recipes: What made the masks, by recipe of the new index.
+            left_out: Images that the new vectors do not contain.
+
+        Returns:
+            The index with the new vectors. It shares the store of the old one, so closing either closes both.
+
+        Raises:
+            IndexMismatchError: If another re-embedding has replaced the vectors in the meantime.
+        """
+        ...
+
+
 class IndexAdmin(Protocol):
     """Operations on a whole index. An index with an older schema is migrated when it is opened."""
 
@@ -238,6 +294,38 @@ class IndexAdmin(Protocol):
 
         Raises:
             IndexMismatchError: If ``fingerprint`` has another embedder, dimension or views.
+        """
+        ...
+
+    def note_recipe(self, recipe: str, made: MaskRecipe) -> None:
+        """Remember what made the masks of the images with a recipe."""
+        ...
+
+    def recipes(self) -> Mapping[str, MaskRecipe]:
+        """Return what made the masks, by recipe, as far as it was noted."""
+        ...
+
+    def vector_copy(
+        self, wanted: IndexFingerprint, *, key: str, update: Callable[[ImageRecord], ImageRecord]
+    ) -> VectorCopy:
+        """Return the copy of this index for other vectors; it is created if there is none.
+
+        Args:
+            wanted: Fingerprint of the index with the new vectors.
+            key: 12 hexadecimal digits, a hash of the embedder and the views.
+            update: Returns the record of an image with its recipe in the new index.
+        """
+        ...
+
+    def has_copy(self, key: str) -> bool:
+        """Return whether there is an unfinished copy for a key."""
+        ...
+
+    def drop_unused(self) -> int:
+        """Delete the vectors that are not in use: former vectors and unfinished copies.
+
+        Returns:
+            Number of sets of vectors that were deleted.
         """
         ...
 

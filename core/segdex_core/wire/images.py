@@ -138,6 +138,41 @@ class Synced(Document):
     dry_run: bool
 
 
+class MissingPicture(BaseModel):
+    """A picture that could not be embedded again."""
+
+    id: UUID
+    path: str
+    reason: str
+
+
+class Reembedded(Document):
+    """What became of a re-embedding."""
+
+    former: Annotated[str, Field(description="Fingerprint of the embedder before.")]
+    embedder: Annotated[str, Field(description="Fingerprint of the new embedder.")]
+    images: Annotated[int, Field(description="How many pictures the index held.")]
+    embedded: Annotated[int, Field(description="How many pictures this run embedded.")]
+    segments: Annotated[int, Field(description="How many segments they have.")]
+    missing: Annotated[list[MissingPicture], Field(description="Pictures that could not be embedded.")]
+    unknown: Annotated[
+        int, Field(description="Pictures whose masks were made by settings that are not known any more.")
+    ]
+    switched: Annotated[bool, Field(description="Whether the new vectors are in use.")]
+    nothing_to_do: Annotated[bool, Field(description="Whether the index had these vectors already.")]
+    interrupted: bool
+    elapsed_s: float
+    dry_run: bool
+    to_embed: Annotated[int | None, Field(description="Of a dry run: how many pictures are left.")] = None
+    estimated_s: Annotated[float | None, Field(description="Of a dry run: wall seconds for them.")] = None
+
+
+class DroppedVectors(Document):
+    """Vectors that were not in use, and were deleted."""
+
+    sets: Annotated[int, Field(description="How many sets of vectors, each of a whole index.")]
+
+
 class Stats(Document):
     """How much the index holds, and what filled it."""
 

@@ -49,6 +49,12 @@ def ranker_file(name: str) -> bytes | None:
     return file.read_bytes() if file.is_file() else None
 
 
+def shipped_decoders() -> list[str]:
+    """Return the ids of the decoders that have a shipped ranker."""
+    files = (resources.files("segdex_ingest.masks") / _FOLDER).iterdir()
+    return sorted({file.name.partition(".")[0].partition("-")[0] for file in files})
+
+
 @cache
 def ranker_fingerprint(decoder_id: str | None, *, read: Callable[[str], bytes | None] = ranker_file) -> str:
     """Return 16 hexadecimal digits that change with the shipped rankers of a decoder, or ``none``.

@@ -1,0 +1,453 @@
+"""A re-embedding makes the vectors that an ingest with the new embedder makes, whatever happens meanwhile."""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.backends.index.stored_indexes import edge_content
+from tests.fakes.embedder import ColourEmbedder, PoolingEmbedder
+from tests.fakes.segmenter import SMALL_FRAME, FloodSegmenter
+from tests.qdrant_server import QdrantServer
+
+from segdex_backends.index.conditions import Conditions
+from segdex_backends.index.edge_store import EdgeStore
+from segdex_backends.index.memory import MemoryIndex
+from segdex_backends.index.point_store import CollectionSpec, StoredPoint
+from segdex_backends.index.qdrant import QdrantIndex
+from segdex_backends.sources.files import FileSource
+from segdex_core.errors import IndexMismatchError, IndexUnavailableError, UsageError
+from segdex_core.media.uris import canonical_uri
+from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures
+from segdex_core.records import ImageRecord, RGBImage
+from segdex_ingest.analyse import Embedding, Recipe
+from segdex_ingest.reembed import ReembedOptions, ReembedReport, reembed_index, rehearse_reembedding
+from segdex_ingest.run import IngestOptions, ingest_into, prepare_index
+from segdex_search.answer import search
+from segdex_search.queries import SearchQuery, TextTerm
+
+SOURCE = FileSource()
+OLD, NEW = ColourEmbedder(), ColourEmbedder(samples_per_side=3)
+SETTINGS = replace(SMALL_FRAME, points_per_side=2, crop_layers=0, segments_per_image=7)  # of no preset
+COLOURS = {"red": (220, 30, 30), "green": (30, 160, 60), "blue": (30, 60, 220), "pink": (250, 160, 190)}
+
+
+class NoSegmenter(FloodSegmenter):
+    """Knows its name, and fails when it is used."""
+
+    def encode(self, images: Sequence[RGBImage], *, frame_px: int = FRAME_PX) -> list[ImageFeatures]:
+        raise AssertionError("a picture was segmented")
+
+
+class Library:
+    """A folder of pictures, and how it is ingested and embedded again."""
+
+    def __init__(self, root: Path, index: SegmentIndex) -> None:
+        self.root = root
+        self.index = index
+        root.mkdir(exist_ok=True)
+
+    def draw(self, name: str, colour: str, *, width: int = 48) -> Path:
+        image = np.full((40, width, 3), 255, np.uint8)
+        image[4:30, 4:30] = COLOURS[colour]
+        image[8:12, 33:40] = COLOURS["red"]
+        path = self.root / name
+        Image.fromarray(image).save(path)
+        os.utime(path, ns=(width * 10**9, width * 10**9))
+        return path
+
+    def ingest(self, recipe: Recipe | None = None, *, tags: tuple[str, ...] = ()) -> dict[str, int]:
+        report = ingest_into(
+            self.index,
+            recipe or Recipe(FloodSegmenter(), OLD, SETTINGS),
+            [canonical_uri(path) for path in sorted(self.root.iterdir())],
+            source=SOURCE,
+            profile="test",
+            options=IngestOptions(max_pixels=10_000, max_bytes=1_000_000, tags=tags),
+        )
+        return {outcome.value: count for outcome, count in report.counts.items() if count}
+
+    def reembed(
+        self,
+        embedding: Embedding | None = None,
+        *,
+        skip_missing: bool = False,
+        on_image: Callable[[ImageRecord, str], None] = lambda *_: None,
+    ) -> ReembedReport:
+        report = reembed_index(
+            self.index,
+            embedding or Embedding(NEW),
+            source=SOURCE,
+            profile="test",
+            options=ReembedOptions(max_pixels=10_000, skip_missing=skip_missing),
+            on_image=on_image,
+        )
+        if report.index is not None:
+            self.index = report.index
+        return report
+
+
+def content(index: SegmentIndex) -> dict[str, object]:
+    """Return every record and every vector of an index."""
+    segments = {one.segment_id: one for one in index.scroll_segments()}
+    images = {one.image_id: one for one in index.scroll_images()}
+    vectors = index.get_vectors(list(segments))
+    wholes = index.get_image_vectors(list(images))
+    return {
+        "segments": segments,
+        "images": images,
+        "vectors": {
+            key: {view: row.tolist() for view, row in sorted(vectors[key].items())} for key in segments
+        },
+        "wholes": {key: wholes[key].tolist() for key in images},
+    }
+
+
+@pytest.fixture(params=["memory", "edge", pytest.param("server", marks=pytest.mark.qdrant)])
+def library(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Library]:
+    index: SegmentIndex = MemoryIndex()
+    if request.param == "edge":
+        index = QdrantIndex(EdgeStore(tmp_path / "index", create=True))
+    if request.param == "server":
+        index = on_server(request.getfixturevalue("qdrant_server"), f"test-{uuid4()}")
+    library = Library(tmp_path / "pictures", index)
+    for name, colour in (("a.png", "red"), ("b.png", "green"), ("c.png", "blue")):
+        library.draw(name, colour)
+    yield library
+    index.close()
+
+
+def on_server(server: QdrantServer, prefix: str) -> QdrantIndex:
+    from segdex_backends.index.server_connection import ServerConnection
+    from segdex_backends.index.server_store import ServerStore
+
+    return QdrantIndex(
+        ServerStore(ServerConnection(server.url, timeout_s=20), create=True, collection_prefix=prefix)
+    )
+
+
+def fresh_content(library: Library, recipe: Recipe, *, tags: tuple[str, ...] = ()) -> dict[str, object]:
+    """Return what an ingest of the folder into a new index stores."""
+    other = Library(library.root, MemoryIndex())
+    other.ingest(recipe, tags=tags)
+    return content(other.index)
+
+
+NEW_RECIPE = Recipe(FloodSegmenter(), NEW, SETTINGS)
+POOLED_RECIPE = Recipe(FloodSegmenter(), PoolingEmbedder(), SETTINGS, "pooled")
+
+
+@pytest.mark.parametrize("recipe", [NEW_RECIPE, POOLED_RECIPE], ids=["other embedder", "other views"])
+def test_the_vectors_are_those_of_an_ingest_and_the_next_ingest_finds_nothing_to_do(
+    library: Library, recipe: Recipe
+) -> None:
+    library.ingest(replace(recipe, embedder=OLD, views="crops") if recipe is NEW_RECIPE else _crops(recipe))
+
+    report = library.reembed(recipe.embedding)
+
+    assert (report.images, report.embedded, list(report.missing), report.unknown) == (3, 3, [], 0)
+    assert content(library.index) == fresh_content(library, recipe)
+    again = replace(recipe, segmenter=NoSegmenter())
+    assert library.ingest(again) == {"unchanged": 3}
+    assert library.reembed(recipe.embedding).nothing_to_do
+
+
+def _crops(recipe: Recipe) -> Recipe:
+    return replace(recipe, views="crops")
+
+
+def test_pictures_that_were_added_changed_deleted_and_tagged_meanwhile_are_as_the_ledger_says(
+    library: Library,
+) -> None:
+    library.ingest()
+    changes = iter([1, 2, 3])
+
+    def meanwhile(record: ImageRecord, problem: str) -> None:
+        match next(changes, None):
+            case 1:
+                library.draw("d.png", "pink")
+                library.draw("a.png", "pink", width=52)
+                library.ingest()
+            case 2:
+                (library.root / "b.png").rename(library.root / "bb.png")
+                library.ingest(tags=("new",))
+            case 3:
+                [deleted] = [one for one in library.index.scroll_images() if "c.png" in one.files[0].uri]
+                library.index.delete_image(deleted.image_id)
+                (library.root / "c.png").unlink()
+
+    library.reembed(on_image=meanwhile)
+
+    assert content(library.index) == fresh_content(library, NEW_RECIPE, tags=("new",))
+
+
+def found_by(index: SegmentIndex, embedder: ColourEmbedder) -> list[tuple[str, float]]:
+    """Return what a search finds, with the scores."""
+    answer = search(SearchQuery(terms=(TextTerm("red"),), limit=10), index=index, embedder=embedder)
+    return [(str(one.segment_id), one.score) for hit in answer.hits for one in hit.segments]
+
+
+def test_an_open_index_answers_from_the_old_vectors_until_they_are_dropped_and_refuses_writes(
+    library: Library,
+) -> None:
+    library.ingest()
+    opened, before = library.index, found_by(library.index, OLD)
+    stored = content(opened)
+    seen: list[list[tuple[str, float]]] = []
+
+    library.reembed(on_image=lambda *_: seen.append(found_by(opened, OLD)))
+
+    assert seen == [before] * 3
+    assert found_by(opened, OLD) == before
+    assert content(opened) == stored
+    assert found_by(library.index, NEW) != before
+    for index, embedder in ((opened, NEW), (library.index, OLD)):
+        with pytest.raises(IndexMismatchError, match="reembed"):
+            found_by(index, embedder)
+    record = next(opened.scroll_images())
+    for write in (
+        lambda: opened.delete_image(record.image_id),
+        lambda: opened.delete_segments(record.image_id),
+        lambda: opened.update_image(replace(record, tags=("x",))),
+    ):
+        with pytest.raises(IndexMismatchError, match="reembed"):
+            write()
+    assert len(list(library.index.scroll_images())) == 3
+    assert library.index.drop_unused() == 1
+    with pytest.raises(IndexMismatchError, match="reembed"):
+        found_by(opened, OLD)
+    assert found_by(library.index, NEW)
+
+
+def test_searches_in_other_threads_get_whole_answers_of_one_embedder(tmp_path: Path) -> None:
+    with closing(QdrantIndex(EdgeStore(tmp_path / "index", create=True))) as index:
+        library = Library(tmp_path / "pictures", index)
+        for number in range(12):
+            library.draw(f"{number}.png", "green", width=41 + number)
+        library.ingest()
+        allowed = [found_by(library.index, OLD)]
+        answers: list[list[tuple[str, float]]] = []
+        stopped = threading.Event()
+
+        def ask() -> None:
+            while not stopped.is_set():
+                now = library.index
+                answers.append(found_by(now, OLD if now is index else NEW))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        try:
+            library.reembed()
+            allowed.append(found_by(library.index, NEW))
+            while allowed[1] not in answers:
+                assert asking.is_alive()
+        finally:
+            stopped.set()
+            asking.join()
+
+        assert allowed[0] != allowed[1]
+        assert all(answer in allowed for answer in answers)
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def changed(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1  # as long as before
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("lose", [gone, changed])
+def test_a_picture_that_cannot_be_read_keeps_the_old_vectors_in_use_unless_it_may_be_left_out(
+    library: Library, lose: Callable[[Path], None]
+) -> None:
+    library.ingest()
+    kept = (library.root / "b.png").read_bytes()
+    lose(library.root / "b.png")
+    before = content(library.index)
+
+    report = library.reembed()
+
+    assert [one.record.files[0].uri.rpartition("/")[2] for one in report.missing] == ["b.png"]
+    assert (report.embedded, report.index) == (2, None)
+    assert content(library.index) == before
+    library.index.delete_segments(report.missing[0].record.image_id)  # writes are not refused any more
+
+    without = library.reembed(skip_missing=True)
+
+    assert (without.embedded, len(without.missing)) == (0, 1)
+    assert without.index is library.index
+    (library.root / "b.png").unlink(missing_ok=True)
+    assert content(library.index) == fresh_content(library, NEW_RECIPE)
+    (library.root / "b.png").write_bytes(kept)
+    assert library.ingest(NEW_RECIPE) == {"added": 1, "unchanged": 2}
+
+
+def test_when_every_picture_is_missing_nothing_is_left_out(library: Library) -> None:
+    library.ingest()
+    before = content(library.index)
+    for path in library.root.iterdir():
+        path.unlink()
+
+    with pytest.raises(UsageError, match="is a disk not mounted"):
+        library.reembed(skip_missing=True)
+    assert content(library.index) == before
+
+
+def test_ctrl_c_keeps_what_is_embedded_and_the_next_run_goes_on(library: Library) -> None:
+    library.ingest()
+
+    def stop(record: ImageRecord, problem: str) -> None:
+        raise KeyboardInterrupt
+
+    report = library.reembed(on_image=stop)
+
+    assert report.interrupted
+    assert report.index is None
+    assert library.ingest() == {"unchanged": 3}
+    assert library.reembed().embedded == 2
+
+
+def test_a_rehearsal_counts_and_times_and_writes_nothing(library: Library, tmp_path: Path) -> None:
+    library.ingest()
+    (library.root / "c.png").unlink()
+    folders = sorted(tmp_path.rglob("segments*"))
+    told: list[int] = []
+
+    for _ in range(2):
+        found = rehearse_reembedding(
+            library.index,
+            Embedding(NEW),
+            source=SOURCE,
+            profile="test",
+            options=ReembedOptions(max_pixels=10_000),
+        )
+        told.append(found.to_embed)
+        assert (found.images, len(found.missing)) == (3, 1)
+        assert found.image_s is not None
+        assert found.image_s > 0
+        assert sorted(tmp_path.rglob("segments*")) == folders
+    library.reembed()  # does not switch
+    found = rehearse_reembedding(
+        library.index,
+        Embedding(NEW),
+        source=SOURCE,
+        profile="test",
+        options=ReembedOptions(max_pixels=10_000),
+    )
+
+    assert told == [2, 2]
+    assert (found.to_embed, len(found.missing)) == (0, 1)
+
+
+def test_pictures_of_settings_that_nobody_knows_are_counted_and_asked_about_by_the_next_ingest(
+    library: Library,
+) -> None:
+    """As those of a segdex that did not note its recipes, with options of their own."""
+    library.ingest()
+    unnoted = Library(library.root, MemoryIndex())
+    prepare_index(unnoted.index, Recipe(FloodSegmenter(), OLD), profile="test")
+    for record in library.index.scroll_images():
+        unnoted.index.upsert_image(replace(record, revision=0), np.ones((1, OLD.dim), np.float32))
+
+    report = unnoted.reembed()
+
+    assert report.unknown == 3
+    assert {one.recipe for one in unnoted.index.scroll_images()} == {
+        one.recipe for one in library.index.scroll_images()
+    }
+
+
+class StoppingStore(EdgeStore):
+    """Stops at a chosen change, and at every later one."""
+
+    def __init__(self, path: Path, *, stops_at: int | None) -> None:
+        super().__init__(path, create=False)
+        self.changes = 0
+        self._stops_at = stops_at
+
+    def _step(self) -> None:
+        self.changes += 1
+        if self._stops_at is not None and self.changes >= self._stops_at:
+            raise IndexUnavailableError("stopped")
+
+    def create(self, real_name: str, spec: CollectionSpec) -> None:
+        self._step()
+        super().create(real_name, spec)
+
+    def upsert(self, name: str, points: Sequence[StoredPoint], *, vector: str, over: Conditions = ()) -> None:
+        self._step()
+        super().upsert(name, points[:1], vector=vector, over=over)  # a write may be done by half
+        self._step()
+        super().upsert(name, points, vector=vector, over=over)
+
+    def overwrite_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:
+        self._step()
+        super().overwrite_payload(name, payload, where)
+
+    def delete(self, name: str, where: Conditions) -> None:
+        self._step()
+        super().delete(name, where)
+
+    def describe(self, description: Mapping[str, object]) -> None:
+        self._step()
+        super().describe(description)
+
+    def note(self, real_name: str, notes: Mapping[str, object]) -> None:
+        self._step()
+        super().note(real_name, notes)
+
+    def drop(self, real_name: str) -> None:
+        self._step()
+        super().drop(real_name)
+
+
+def reembed_at(home: Path, pictures: Path, *, stops_at: int | None = None) -> int:
+    """Re-embed an index in a folder as a new process does; return the number of changes."""
+    store = StoppingStore(home, stops_at=stops_at)
+    with suppress(IndexUnavailableError), closing(QdrantIndex(store)) as index:
+        library = Library(pictures, index)
+        library.reembed()
+        library.index.drop_unused()
+    return store.changes
+
+
+@pytest.mark.slow
+def test_stopped_at_any_write_the_next_run_ends_with_what_an_undisturbed_one_makes(tmp_path: Path) -> None:
+    home = tmp_path / "index"
+    with closing(QdrantIndex(EdgeStore(home, create=True))) as index:
+        library = Library(tmp_path / "pictures", index)
+        for name, colour in (("a.png", "red"), ("b.png", "green")):
+            library.draw(name, colour)
+        library.ingest()
+    store = EdgeStore(home, create=False)
+    with closing(QdrantIndex(store)):  # what later versions add, and others write
+        store.set_payload("segments-4", {"labels": ["toy"], "colours_text": ["0.1"], "colours": [0.1]}, ())
+        store.set_payload("images-4", {"sets": ["mine"]}, ())
+    whole = tmp_path / "whole"
+    shutil.copytree(home, whole)
+    changes = reembed_at(whole, library.root)
+    wanted = edge_content(whole)
+
+    assert changes > 12
+    points = wanted["points"]
+    assert isinstance(points, dict)
+    assert all(payload["labels"] == ["toy"] for payload, _ in points["segments"].values())
+    assert all(payload["sets"] == ["mine"] for payload, _ in points["images"].values())
+    for stops_at in range(1, changes + 1):
+        broken = tmp_path / f"stopped-{stops_at}"
+        shutil.copytree(home, broken)
+        reembed_at(broken, library.root, stops_at=stops_at)
+        reembed_at(broken, library.root)
+        assert edge_content(broken) == wanted, f"after a stop at change {stops_at} of {changes}"
+        shutil.rmtree(broken)
