@@ -55,14 +55,14 @@ class Calibration:
         return self.threshold + self.growth * math.log(max(pictures, 1))
 
 
-UNKNOWN = Calibration(object_weight=0.05, threshold=1.2, growth=0.15, colour_weight=0.08)
+UNKNOWN = Calibration(object_weight=0.05, threshold=1.2, growth=0.15, colour_weight=0.1)
 """Chosen, not measured: small weights for a narrow cone of cosines, thresholds that lose few matches, and
 labels where a word is 3 standard deviations above others on what is two thirds likely to be an object."""
 
 _SHIPPED: Mapping[str, Calibration] = MappingProxyType(
     {
         "conse": Calibration(
-            object_weight=0.085, threshold=0.0, growth=0.55, colour_weight=0.15, label_threshold=5.0
+            object_weight=0.085, threshold=0.0, growth=0.55, colour_weight=0.2, label_threshold=5.0
         )
     }
 )

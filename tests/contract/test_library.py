@@ -218,6 +218,11 @@ SEARCHES: dict[str, Case] = {
     "a picture of the index": lambda at: at.library.search(
         "red", filter=Filter(image_ids=[at.image_id("b.png")])
     ),
+    "a colour": lambda at: at.library.search("green", filter=Filter(colors=["blue"])),
+    "a colour in the text": lambda at: at.library.search("green color:blue"),
+    "a colour and its synonym": lambda at: at.library.search(
+        "green", filter=Filter.model_validate({"colors": ["gray"]})
+    ),
     "no such tag": lambda at: at.library.search("red", filter=Filter(tags=["none"])),
     "limit": lambda at: at.library.search("red", limit=1),
     "per_image": lambda at: at.library.search("red", per_image=1),
@@ -734,6 +739,15 @@ def test_an_ingest_tells_of_each_file_and_skips_what_it_has(new_place: Place) ->
     assert new_place.library.search("orange", filter=Filter(tags=["new"]))[0].is_match
 
 
+def test_a_colour_filter_returns_segments_in_that_colour_alone(place: Place) -> None:
+    by_field = place.library.search("green", filter=Filter(colors=["blue"]), per_image=9)
+    by_text = place.library.search("green colour:BLUE", per_image=9)
+
+    assert [hit.id for hit in by_field] == [hit.id for hit in by_text]
+    assert len(by_field) > 0
+    assert all(hit.colors is not None and hit.colors["blue"] >= 0.25 for hit in by_field)
+
+
 def test_what_is_deleted_is_found_no_more(new_place: Place) -> None:
     library, red = new_place.library, new_place.hit("red")
     with pytest.raises(UsageError, match="no picture"):
@@ -801,6 +815,9 @@ WRONG: dict[str, tuple[Case, str]] = {
     "cursor": (search(cursor="abc"), "cursor"),
     "an unknown field": (search(colour="red"), "colour"),
     "a filter": (search(filter={"max_area": 2}), "max_area"),
+    "an unknown colour": (search(filter={"colors": ["teal"]}), "colors"),
+    "an unknown colour in the text": (lambda at: at.library.search("car color:teal"), "one of black, white"),
+    "a colour and nothing else": (lambda at: at.library.search("color:red"), "to look for"),
     "a relative source": (search(filter=Filter(sources=["a"])), "source"),
     "an unknown segment": (search(segments=["x"]), "segments"),
     "a segment that is not there": (lambda at: at.library.similar(NOBODY), str(NOBODY)),

@@ -218,6 +218,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--index", required=True, help="An index of the pictures, with measured colours.")
+    parser.add_argument(
+        "--weights", type=float, nargs="+", default=WEIGHTS, help="Colour weights to compare."
+    )
     arguments = parser.parse_args()
     dataset = load_dataset(arguments.data)
     colours = true_colours(dataset)
@@ -231,7 +234,7 @@ def main() -> None:
         questions = list(colour_questions(dataset, colours))
         shipped = shipped_calibration(embedder.fingerprint)
         reports = {}
-        for weight in WEIGHTS:
+        for weight in arguments.weights:
             calibration = replace(shipped, colour_weight=weight)
             reports[weight] = ask(
                 questions, index=index, embedder=embedder, calibration=calibration, names=names

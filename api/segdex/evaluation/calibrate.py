@@ -24,7 +24,7 @@ from segdex_search.queries import SearchQuery, TextTerm
 WEIGHT_STEPS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
 """Object weights to try, in standard deviations of the scores of all segments."""
 
-COLOUR_SPREADS = 5.5
+COLOUR_SPREADS = 7.5
 """Colour weight, in standard deviations of the scores of all segments; see docs/research/search.md."""
 
 SMALL_COLLECTION = 8

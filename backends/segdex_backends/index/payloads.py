@@ -152,6 +152,8 @@ class _ImagePayload(_Stored):
 def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
     """Return the payload of a segment. The id of the segment is the id of the point.
 
+    A segment without measured colours has the payload that an earlier segdex wrote.
+
     Raises:
         ValueError: If a number is not finite.
     """
@@ -175,6 +177,8 @@ def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
         colours=None if record.colours is None else _thousandths(record.colours),
         colour_levels=_colour_levels(record.colours),
     ).to_payload()
+    if record.colours is None:
+        del payload["colours"], payload["colour_levels"]
     if record.labels:
         payload |= labels_to_payload(record.labels)
     if record.sets:

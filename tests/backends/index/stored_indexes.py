@@ -13,7 +13,14 @@ from uuid import UUID
 
 import numpy as np
 from qdrant_edge import EdgeShard, ScrollRequest
-from tests.backends.index.stored_samples import DIM, FINGERPRINT, VIEWS, Picture, make_picture
+from tests.backends.index.stored_samples import (
+    DIM,
+    FINGERPRINT,
+    VIEWS,
+    Picture,
+    make_picture,
+    without_colours,
+)
 
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import FusedSegment
@@ -25,8 +32,11 @@ Points = dict[UUID, tuple[Mapping[str, object], dict[str, list[float]]]]
 
 
 def stored_pictures() -> list[Picture]:
-    """Return what the index holds."""
-    return [make_picture(number, count) for number, count in ((1, 40), (2, 0), (3, 1), (4, 3), (5, 4))]
+    """Return what the index holds: its segments are older than colours."""
+    return [
+        without_colours(make_picture(number, count))
+        for number, count in ((1, 40), (2, 0), (3, 1), (4, 3), (5, 4))
+    ]
 
 
 def fill(index: SegmentIndex) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import numpy as np
@@ -102,6 +102,12 @@ def _colours(n: int, *, seed: tuple[int, int]) -> ColourShares | None:
     rng = np.random.default_rng((*seed, n))
     counts = rng.multinomial(20, rng.dirichlet(np.full(len(COLOUR_NAMES), 0.15)))
     return ColourShares(tuple((counts * 50).tolist()))
+
+
+def without_colours(picture: Picture) -> Picture:
+    """Return a picture as a segdex wrote it that measured no colours."""
+    records = [replace(record, colours=None) for record in picture.segments.records]
+    return replace(picture, segments=replace(picture.segments, records=records))
 
 
 def make_pictures(*, seed: int = 0) -> list[Picture]:

@@ -277,7 +277,7 @@ def test_a_disk_that_fills_up_ends_in_an_error_and_not_in_the_death_of_the_proce
     disk.mkdir()
     # A namespace of its own: needs no rights, and the mount is gone with the process.
     own_mounts = ("unshare", "--map-root-user", "--mount", "sh", "-c")
-    mount = f'mount -t tmpfs -o size=170m tmpfs "{disk}"'
+    mount = f'mount -t tmpfs -o size=190m tmpfs "{disk}"'
     if shutil.which("unshare") is None or subprocess.run([*own_mounts, mount], check=False).returncode:
         missing("a user namespace that may mount a tmpfs", required=False)
 
