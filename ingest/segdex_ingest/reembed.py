@@ -194,8 +194,13 @@ def rehearse_reembedding(
         return Rehearsal(images, 0, (), None, nothing_to_do=True)
     # without a copy, none is made: that would be a write
     records = run.behind(run.copy()) if index.has_copy(embedding.key()) else list(index.scroll_images())
-    there = [record for record in records if any(source.exists(file.uri) for file in record.files)]
-    missing = [MissingImage(record, _gone(record)) for record in records if record not in there]
+    there: list[ImageRecord] = []
+    missing: list[MissingImage] = []
+    for record in records:
+        if any(source.exists(file.uri) for file in record.files):
+            there.append(record)
+        else:
+            missing.append(MissingImage(record, _gone(record)))
     times: list[float] = []
     for record in there[:: max(len(there) // TIMED_IMAGES, 1)][: TIMED_IMAGES + 1]:
         started = time.perf_counter()
