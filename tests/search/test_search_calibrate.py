@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -78,15 +79,15 @@ def test_a_damaged_file_is_named_with_the_command_that_makes_it_anew(tmp_path: P
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_of_an_earlier_segdex_has_the_shipped_threshold_of_labels(tmp_path: Path) -> None:
+def test_a_file_of_an_earlier_segdex_has_the_shipped_numbers_that_it_lacks(tmp_path: Path) -> None:
     for embedder in ("clip/1", "conse/2"):
         path = calibration_file(tmp_path, embedder)
         path.write_text('{"object_weight": 0.1, "threshold": 1, "growth": 0}')
 
         found = load_calibration(tmp_path, embedder)
 
-        shipped = shipped_calibration(embedder).label_threshold
-        assert found == Calibration(0.1, 1.0, 0.0, label_threshold=shipped)
+        shipped = shipped_calibration(embedder)
+        assert found == replace(shipped, object_weight=0.1, threshold=1.0, growth=0.0)
 
 
 def test_an_embedder_that_nobody_calibrated_takes_the_cautious_one_and_the_offline_one_its_own() -> None:
@@ -102,8 +103,10 @@ def test_an_embedder_that_nobody_calibrated_takes_the_cautious_one_and_the_offli
         (math.nan, 1.0, 0.0),
         (0.1, math.inf, 0.0),
         (0.1, 1.0, math.nan),
-        (0.1, 1.0, 0.0, 0.0),
+        (0.1, 1.0, 0.0, -0.1),
+        (0.1, 1.0, 0.0, 0.1, 0.0),
         (0.1, 1.0, 0.0, math.inf),
+        (0.1, 1.0, 0.0, 0.1, math.inf),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(numbers: tuple[float, ...]) -> None:

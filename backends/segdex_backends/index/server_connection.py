@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from grpc import RpcError, StatusCode  # type: ignore[import-untyped]
@@ -24,6 +25,8 @@ MIN_SERVER_VERSION = (1, 16)
 """First Qdrant version with collection metadata, where the fingerprint is stored."""
 
 _DEFAULT_PORT = 6333  # of Qdrant; gRPC listens on the next port
+T = TypeVar("T")
+
 _PROBE_TIMEOUT_S = 3  # limits the wait if there is no server
 _WRITE_ATTEMPTS = 5  # with pauses of 0.5, 1, 2 and 4 s, enough for a server to restart
 _TRANSIENT = (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED)
@@ -71,6 +74,10 @@ class ServerConnection:
 
     def write(self, call: Callable[[], object]) -> None:
         """Run an idempotent write, with retries after transient errors."""
+        self.retried(call)
+
+    def retried(self, call: Callable[[], T]) -> T:
+        """Return the result of an idempotent call, with retries after transient errors."""
         retrying = Retrying(
             retry=retry_if_exception(_is_transient),
             stop=stop_after_attempt(_WRITE_ATTEMPTS) | stop_after_delay(self._timeout_s),
@@ -78,7 +85,7 @@ class ServerConnection:
             reraise=True,
         )
         with self.translated():
-            retrying(call)
+            return retrying(call)
 
     @contextmanager
     def translated(self) -> Iterator[None]:

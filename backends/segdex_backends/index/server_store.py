@@ -144,7 +144,9 @@ class ServerStore:
 
     def is_fenced(self, real_name: str) -> bool:
         """See ``PointStore``."""
-        return bool(self._all_metadata(self._name(real_name)).get(_FENCE_KEY))
+        # a part of every write, which waits for a server that restarts
+        found = self._server.retried(lambda: self._client.get_collection(self._name(real_name)))
+        return bool((found.config.metadata or {}).get(_FENCE_KEY))
 
     def notes(self, real_name: str) -> Mapping[str, object]:
         """See ``PointStore``."""
