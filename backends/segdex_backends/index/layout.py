@@ -56,7 +56,7 @@ def real_names(description: Mapping[str, object], place: str) -> Mapping[str, st
 
 def is_collection(real_name: str) -> bool:
     """Return whether a real name is that of a current or former collection of an index."""
-    return real_name.partition("-")[0] in REAL_NAMES
+    return re.split("[-.]", real_name)[0] in REAL_NAMES  # an embedded index has names with suffixes too
 
 
 EMBEDDED = (SEGMENTS, IMAGES)
