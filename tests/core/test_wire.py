@@ -263,6 +263,8 @@ def test_whole_documents_say_their_version() -> None:
     documents = [answer for answer in ANSWERS if isinstance(answer, Document)]
 
     assert {type(each) for each in documents} == {
+        Reembedded,
+        DroppedVectors,
         SearchResponse,
         Refinements,
         MasksOut,
