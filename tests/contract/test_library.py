@@ -928,3 +928,14 @@ def test_a_place_that_is_no_file_is_an_error_of_a_picture(place: Place) -> None:
     for verb in (place.library.upload, lambda path: place.library.search(image=path)):
         with pytest.raises(ImageError, match="images"):
             verb(place.folder / "set" / "images")
+
+
+def test_a_color_that_nothing_has_is_explained(place: Place) -> None:
+    found = place.library.search("red", filter=Filter(colors=["pink"])).response
+    plain = place.library.search("red", filter=Filter(colors=["red"])).response
+
+    assert found.hits == []
+    [hint] = found.hints
+    assert "measured" in hint
+    assert plain.hits
+    assert plain.hints == []

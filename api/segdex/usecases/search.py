@@ -124,8 +124,15 @@ def answer_search(
             hit_out(hit, rank=rank, terms=explained) for rank, hit in enumerate(answer.hits, start=offset + 1)
         ],
         next_cursor=make_cursor(offset, options.limit, asked) if answer.more else None,
-        hints=[*asked_for.hints, *answer.hints],
+        hints=[*asked_for.hints, *answer.hints, *_colour_hints(query.where, answer)],
     )
+
+
+def _colour_hints(where: SegmentFilter, answer: SearchAnswer) -> tuple[str, ...]:
+    """Return why a filter by color may find nothing in an index that an earlier version filled."""
+    if answer.hits or not where.colours:
+        return ()
+    return ("pictures that were ingested before colors were measured match no color; ingest them again",)
 
 
 @dataclass(frozen=True, slots=True)
