@@ -100,7 +100,7 @@ def test_named_colours_that_nothing_was_fitted_on_have_the_name_that_they_contai
             right += largest(patch((colour[0], colour[1], colour[2]))) in terms
 
     assert asked > 70
-    assert right / asked >= 0.75  # .78 in November 2026
+    assert right / asked >= 0.75  # .77 in November 2026
 
 
 def test_every_colour_is_shared_among_the_names() -> None:
