@@ -8,7 +8,7 @@ A colour word counts where it describes what is looked for:
 - before a noun: ``red umbrella``, ``dark blue car``, ``red and white flag``; or alone: ``dark red``;
 - before the first preposition, verb or ``and``: in ``man in a red shirt`` no colour is that of the man;
 - not in the name of a kind, which the embedder knows: ``orange juice``, ``brown bear``, ``red wine``;
-- not alone where it is a thing too: ``orange``, ``violet``;
+- not last where it is a thing too: ``an orange``, ``yellow orange``, ``violet``, but ``dark orange``;
 - not after a ``not`` or ``no``.
 """
 
@@ -177,7 +177,7 @@ def asked_colours(text: str) -> tuple[ColourName, ...]:
         if place + 1 < len(head):
             counts = head[place + 1] not in _KINDS.get(name, ())
         else:
-            counts = is_alone and (word not in _THINGS or len(head) > 1)
+            counts = is_alone and (word not in _THINGS or (place > 0 and head[place - 1] in _SHADES))
         if counts:
             found[name] = None
     return tuple(found)

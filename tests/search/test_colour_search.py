@@ -39,6 +39,7 @@ from segdex_search.queries import Related, SearchQuery, SegmentTerm, TextTerm
         ("umbrella", ()),
         ("orange juice", ()),
         ("an orange", ()),
+        ("yellow orange", ("yellow",)),
         ("oranges", ()),
         ("rose", ()),
         ("brown bear", ()),
