@@ -365,9 +365,11 @@ def check_authors(authors: Sequence[str]) -> tuple[LabelAuthor, ...]:
     """Return kinds of authors of labels.
 
     Raises:
-        ArgumentError: If one is none.
+        ArgumentError: If one is not known, or there are none.
     """
     allowed = get_args(LabelAuthor)
+    if not authors:
+        raise ArgumentError("authors", f"must be some of {', '.join(allowed)}, but there are none")
     for author in authors:
         if author not in allowed:
             raise ArgumentError("authors", f"must be some of {', '.join(allowed)}, but got {author!r}")

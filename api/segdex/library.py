@@ -57,6 +57,7 @@ from segdex.usecases.ingest import (
     build_graph,
     generator_of,
     ingest_listing,
+    noted,
     quality_of,
     rehearse_listing,
     require_outside,
@@ -424,14 +425,15 @@ class Library:
             authors: Kinds of authors whose labels go: ``model``, ``concept``, ``person``.
 
         Raises:
-            QueryError: If a kind is not known.
+            QueryError: If a label has no word, or a kind is not known.
         """
         from segdex_search.labels import clear_labels
+        from segdex_search.queries import clean_labels
 
-        kinds = check_authors(authors)
+        names, kinds = clean_labels(labels), check_authors(authors)
         require_filled(self.index)
         with self._writing:
-            return LabelsCleared(counts=clear_labels(self.index, self.index, names=labels, authors=kinds))
+            return LabelsCleared(counts=clear_labels(self.index, self.index, names=names, authors=kinds))
 
     def ingest(
         self,
@@ -497,7 +499,8 @@ class Library:
             redo_outdated=redo_outdated,
             progress=progress,
         )
-        build_graph(self.index, report, progress)
+        if report.segments and not report.interrupted:
+            build_graph(self.index, progress)
         return report.to_document()
 
     def ingest_files(
@@ -665,9 +668,8 @@ class Library:
         """
         index, progress = self.index, progress or IngestProgress()
         require_filled(index)
-        progress.on_note("loading the embedder")
-        embedding, profile = Embedding(self.models.embedder, self.settings.views), self.models.profile
-        progress.on_note("")
+        with noted("loading the embedder", progress.on_note):
+            embedding, profile = Embedding(self.models.embedder, self.settings.views), self.models.profile
         options = ReembedOptions(
             max_pixels=self.settings.max_pixels,
             decode_threads=self.settings.decode_threads,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 from uuid import UUID
 
 import numpy as np
@@ -14,6 +14,7 @@ from segdex_core.geometry import BoxXYXY
 from segdex_core.ids import make_image_id
 from segdex_core.masks import MaskRLE
 from segdex_core.media.uris import uri_sources
+from segdex_core.wire.limits import LabelAuthor
 
 RGBImage = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, RGB, rows first, EXIF orientation already applied."""
@@ -77,7 +78,7 @@ class Segment:
             raise ValueError(f"the box {self.box} is smaller than the mask, {self.area_px} pixels")
 
 
-LABEL_AUTHORS = ("model", "concept", "person")
+LABEL_AUTHORS = get_args(LabelAuthor)
 """Kinds of authors of a label."""
 
 MAX_LABEL_CHARS = 100

@@ -5,11 +5,9 @@ A membership stays when its segment is deleted. It holds again when the same mas
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Literal
 from uuid import UUID
 
-from segdex_core.masks import MaskRLE
 from segdex_core.records import ImageRecord, SegmentRecord
 
 MemberKind = Literal["segment", "image"]
@@ -42,8 +40,6 @@ class SetMember:
         member_id: Id of the segment or the picture; both are derived from content.
         kind: What it is. A picture stands for all its segments.
         image_id: The picture of the segment, or the picture itself.
-        image_sha256: SHA-256 of the bytes of the picture, 64 hexadecimal digits.
-        mask_sha256: ``mask_digest`` of the segment; None of a picture.
         added_s: Seconds since 1970 UTC; stored with 3 decimal places.
     """
 
@@ -51,31 +47,20 @@ class SetMember:
     member_id: UUID
     kind: MemberKind
     image_id: UUID
-    image_sha256: str
-    mask_sha256: str | None
     added_s: float
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "added_s", round(self.added_s, 3))
 
     @classmethod
-    def of_segment(
-        cls, record: SegmentRecord, image: ImageRecord, *, set_id: UUID, added_s: float
-    ) -> "SetMember":
+    def of_segment(cls, record: SegmentRecord, *, set_id: UUID, added_s: float) -> "SetMember":
         """Return the membership of a segment."""
-        digest = mask_digest(record.mask)
-        return cls(set_id, record.segment_id, "segment", image.image_id, image.sha256, digest, added_s)
+        return cls(set_id, record.segment_id, "segment", record.image_id, added_s)
 
     @classmethod
     def of_image(cls, image: ImageRecord, *, set_id: UUID, added_s: float) -> "SetMember":
         """Return the membership of a picture."""
-        return cls(set_id, image.image_id, "image", image.image_id, image.sha256, None, added_s)
-
-
-def mask_digest(mask: MaskRLE) -> str:
-    """Return the SHA-256 of a mask's size and run lengths, 64 hexadecimal digits."""
-    height, width = mask.size_hw
-    return sha256(f"{height}x{width}:{mask.counts}".encode()).hexdigest()
+        return cls(set_id, image.image_id, "image", image.image_id, added_s)
 
 
 def sets_by_member(members: Iterable[SetMember]) -> Mapping[UUID, frozenset[UUID]]:

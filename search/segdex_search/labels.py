@@ -2,12 +2,11 @@
 
 A word scores a segment by how many standard deviations it lies above other words, the distractors of the
 presence score and all words that were given, times how likely the segment is one whole object. Below a
-threshold, which belongs to the embedder, nothing fits. docs/research/search.md has the figures.
+threshold, which belongs to the embedder, nothing fits. docs/labels.md has the figures.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -22,11 +21,13 @@ from segdex_core.records import (
     SegmentRecord,
     Vectors,
 )
+from segdex_core.slices import slices
 from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS
 from segdex_search.counting import distinct
 from segdex_search.presence import STD_FLOOR
 
-T = TypeVar("T")
+MAX_LABELS_EACH = 16
+"""Labels that one pass gives a segment at most."""
 
 _PICTURES_PER_BATCH = 64
 """Pictures whose masks are in memory at once."""
@@ -79,12 +80,10 @@ class FoundLabels:
     Attributes:
         by_segment: The labels of each segment that has any, best first.
         segments: How many segments were looked at.
-        labelled: Segments that have carried labels before, whoever wrote them.
     """
 
     by_segment: dict[UUID, list[FoundLabel]] = field(default_factory=dict)
     segments: int = 0
-    labelled: list[UUID] = field(default_factory=list)
 
     def counts(self, names: Sequence[str]) -> dict[str, int]:
         """Return the number of objects with each label, in the order of the names."""
@@ -113,7 +112,7 @@ def find_labels(
         index: Where the segments are.
         scorer: Scores them.
         min_score: Lowest score of a label that fits.
-        several: Give a segment every label that fits, not only the best one.
+        several: Give a segment the best ``MAX_LABELS_EACH`` labels that fit, not only the best one.
         where: Conditions on the segments.
         on_batch: Called with the number of segments after each batch.
     """
@@ -121,20 +120,16 @@ def find_labels(
     by_image: dict[UUID, list[tuple[UUID, int, float]]] = {}
     for batch in index.scroll_vectors(where):
         scores = scorer.scores(batch)
-        if several:
-            rows, columns = np.nonzero(scores >= min_score)
-        else:
-            columns = scores.argmax(axis=1)
-            rows = np.flatnonzero(scores.max(axis=1) >= min_score)
-            columns = columns[rows]
+        best = np.argsort(-scores, axis=1, kind="stable")[:, : MAX_LABELS_EACH if several else 1]
+        rows, places = np.nonzero(np.take_along_axis(scores, best, axis=1) >= min_score)
+        columns = best[rows, places]
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             record = batch.records[row]
             candidate = (record.segment_id, column, float(scores[row, column]))
             by_image.setdefault(record.image_id, []).append(candidate)
-        found.labelled += [record.segment_id for record in batch.records if record.labels]
         found.segments += len(batch.records)
         on_batch(len(batch.records))
-    for some in _parts(list(by_image.values()), _PICTURES_PER_BATCH):
+    for some in slices(list(by_image.values()), _PICTURES_PER_BATCH):
         ids = {segment_id for candidates in some for segment_id, _, _ in candidates}
         records = {record.segment_id: record for record in index.get_segments(list(ids))}
         for candidates in some:
@@ -170,7 +165,8 @@ def write_labels(
 ) -> None:
     """Replace the labels of one author by what was found; see ``replace_labels``.
 
-    Writing again changes nothing.
+    Which segments have labels is read here, so that of two passes one after the other is left. Writing again
+    changes nothing.
 
     Args:
         found: From ``find_labels``.
@@ -179,8 +175,10 @@ def write_labels(
         author: See ``SegmentLabel``.
         now_s: The time, seconds since 1970 UTC.
     """
-    ids = list(dict.fromkeys([*found.by_segment, *found.labelled]))
-    for some in _parts(ids, _WRITTEN_AT_ONCE):
+    known = tuple(index.label_counts())
+    held = index.scroll_segments(SegmentFilter(labels=known)) if known else ()
+    ids = list(dict.fromkeys([*found.by_segment, *(record.segment_id for record in held)]))
+    for some in slices(ids, _WRITTEN_AT_ONCE):
         changed: dict[UUID, tuple[SegmentLabel, ...]] = {}
         for record in index.get_segments(some):
             said = [
@@ -223,7 +221,7 @@ def clear_labels(
     held = index.scroll_segments(SegmentFilter(labels=known))
     # read to the end before anything is written: what is written no longer matches
     labelled = [(record.segment_id, record.labels) for record in held]
-    for some in _parts(labelled, _WRITTEN_AT_ONCE):
+    for some in slices(labelled, _WRITTEN_AT_ONCE):
         changed: dict[UUID, tuple[SegmentLabel, ...]] = {}
         for segment_id, labels in some:
             gone = [one for one in labels if one.name in known and one.author.partition(":")[0] in authors]
@@ -233,7 +231,3 @@ def clear_labels(
                 removed[name] = removed.get(name, 0) + 1
         writer.set_labels(changed)
     return dict(sorted(removed.items()))
-
-
-def _parts(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (values[start : start + size] for start in range(0, len(values), size))

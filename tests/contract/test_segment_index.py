@@ -643,10 +643,7 @@ def members_of(picture: Picture, one: SegmentSet, *, count: int) -> list[SetMemb
     records = picture.segments.records[:count]
     return [
         SetMember.of_image(picture.record, set_id=one.set_id, added_s=3.25),
-        *(
-            SetMember.of_segment(record, picture.record, set_id=one.set_id, added_s=4.125)
-            for record in records
-        ),
+        *(SetMember.of_segment(record, set_id=one.set_id, added_s=4.125) for record in records),
     ]
 
 

@@ -432,8 +432,8 @@ def test_stopped_at_any_write_the_next_run_ends_with_what_an_undisturbed_one_mak
         library.ingest()
     store = EdgeStore(home, create=False)
     with closing(QdrantIndex(store)):  # what later versions add, and others write
-        store.set_payload("segments-4", {"labels": ["toy"], "colours_text": ["0.1"], "colours": [0.1]}, ())
-        store.set_payload("images-4", {"sets": ["mine"]}, ())
+        store.set_payload("segments-4", {"toys": ["bear"], "weights_text": ["0.1"], "weights": [0.1]}, ())
+        store.set_payload("images-4", {"owners": ["me"]}, ())
     whole = tmp_path / "whole"
     shutil.copytree(home, whole)
     changes = reembed_at(whole, library.root)
@@ -442,8 +442,8 @@ def test_stopped_at_any_write_the_next_run_ends_with_what_an_undisturbed_one_mak
     assert changes > 12
     points = wanted["points"]
     assert isinstance(points, dict)
-    assert all(payload["labels"] == ["toy"] for payload, _ in points["segments"].values())
-    assert all(payload["sets"] == ["mine"] for payload, _ in points["images"].values())
+    assert all(payload["toys"] == ["bear"] for payload, _ in points["segments"].values())
+    assert all(payload["owners"] == ["me"] for payload, _ in points["images"].values())
     for stops_at in range(1, changes + 1):
         broken = tmp_path / f"stopped-{stops_at}"
         shutil.copytree(home, broken)

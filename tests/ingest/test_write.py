@@ -81,7 +81,7 @@ def test_segments_are_written_with_the_sets_that_they_and_their_picture_are_in(i
     first, second = sorted(uuid4() for _ in range(2))
     index.add_members(
         [
-            SetMember.of_segment(small, image, set_id=first, added_s=1),
+            SetMember.of_segment(small, set_id=first, added_s=1),
             SetMember.of_image(image, set_id=second, added_s=1),
         ]
     )

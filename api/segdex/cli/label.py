@@ -51,7 +51,7 @@ def label_command(
         list[str] | None,
         typer.Option("--segment", help="Label this segment alone, as a person; repeatable."),
     ] = None,
-    by: Annotated[str, typer.Option("--by", help="Name of that person.")] = "me",
+    by: Annotated[str | None, typer.Option("--by", help="Name of that person. [default: me]")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and write nothing.")] = False,
     list_labels: Annotated[
         bool, typer.Option("--list", help="Only say how many segments carry each label.")
@@ -76,10 +76,21 @@ def label_command(
 ) -> int:
     """Label all segments of the index with words, so that searches can filter by them."""
     from segdex.arguments import check_authors, label_request
-    from segdex_search.queries import clean_labels
 
-    words = clean_labels([*(labels or []), *(_read_labels(from_file) if from_file is not None else [])])
+    words = [*(labels or []), *(_read_labels(from_file) if from_file is not None else [])]
     _check_together(words, list_labels=list_labels, clear=clear, author=author)
+    if list_labels or clear:
+        given = {
+            "--several": several,
+            "--min-score": min_score is not None,
+            "--segment": segment,
+            "--by": by is not None,
+            "--dry-run": dry_run,
+        }
+        for option in (name for name, is_given in given.items() if is_given):
+            raise UsageError(f"{option} does not go with {'--clear' if clear else '--list'}: leave it out")
+    if by is not None and not segment:
+        raise UsageError("--by goes with --segment: a person labels the segments that are named")
     authors = check_authors(author or ["model"])
     settings = settings_from(
         context, profile=profile, index=index, server=server, device=device, embedder=embedder
@@ -95,7 +106,7 @@ def label_command(
             _print_counts(found.counts, "segments lost the label" if clear else "segments")
         return 0
     request = label_request(
-        words, several=several, min_score=min_score, segments=segment or [], by=by, dry_run=dry_run
+        words, several=several, min_score=min_score, segments=segment or [], by=by or "me", dry_run=dry_run
     )
     with opened(context, settings) as library:
         report = _labelled(library, request)
@@ -142,11 +153,14 @@ def _check_together(words: list[str], *, list_labels: bool, clear: bool, author:
 
 def _read_labels(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise UsageError(f"--from {path}: cannot be read: {reason}") from error
-    return [line.strip() for line in lines if line.strip()]
+    labels = [line.strip() for line in lines if line.strip()]
+    if not labels:
+        raise UsageError(f"--from {path}: there is no label in it; write one a line")
+    return labels
 
 
 def _print_counts(counts: dict[str, int], what: str) -> None:

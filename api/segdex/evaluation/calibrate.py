@@ -10,11 +10,10 @@ import numpy as np
 from segdex.evaluation.dataset import EvalDataset
 from segdex.evaluation.labels import judge_labels
 from segdex.evaluation.metrics import ImageTruth
-from segdex.evaluation.search import JUDGED_PICTURES, class_truth, evaluate_search
+from segdex.evaluation.search import JUDGED_PICTURES, class_truth, evaluate_search, only_images
 from segdex_core.errors import QueryError, UsageError
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
-from segdex_core.records import EVERYTHING, SegmentFilter
 from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS, MAX_LIMIT
 from segdex_search.answer import search
 from segdex_search.calibrate import Calibration
@@ -213,7 +212,7 @@ def presence_scores(
 ) -> PresenceScores:
     """Return the presence score of every class name in every image that counts for it."""
     names = {image_id_by_name[image.name]: image.name for image in dataset.images}
-    others = index.counts().images > len(names)
+    where = only_images(index, names)
     order: dict[str, list[str]] = {}
     scores: dict[str, dict[str, float]] = {}
     shows: dict[str, frozenset[str]] = {}
@@ -221,7 +220,7 @@ def presence_scores(
         truth = class_truth(dataset, text)
         query = SearchQuery(
             terms=(TextTerm(text),),
-            where=SegmentFilter(image_ids=tuple(sorted(names))) if others else EVERYTHING,
+            where=where,
             limit=min(len(names), MAX_LIMIT),
             per_image=BEST_SEGMENTS,
         )

@@ -9,12 +9,12 @@ import numpy as np
 
 from segdex.evaluation.dataset import EvalDataset
 from segdex.evaluation.metrics import Floats, FoundMask, judge_each
-from segdex.evaluation.search import class_truth
+from segdex.evaluation.search import class_truth, only_images
 from segdex.evaluation.search_report import RESAMPLES
 from segdex_core.errors import QueryError
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
-from segdex_core.records import EVERYTHING, SegmentFilter, Vectors
+from segdex_core.records import Vectors
 from segdex_search.labels import LabelScorer, find_labels
 
 FOLDS = 5
@@ -155,12 +155,11 @@ def judge_labels(
             continue
     names = tuple(rows)
     pictures = {image_id_by_name[image.name]: image.name for image in dataset.images}
-    everything = index.counts().images == len(pictures)
     found = find_labels(
         index,
         LabelScorer(names, np.concatenate(list(rows.values())), others),
         min_score=_LEAST_SCORE,
-        where=EVERYTHING if everything else SegmentFilter(image_ids=tuple(sorted(pictures))),
+        where=only_images(index, pictures),
     )
     records = {one.segment_id: one for one in index.get_segments(list(found.by_segment))}
     judged: list[JudgedLabel] = []

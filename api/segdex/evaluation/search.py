@@ -1,7 +1,7 @@
 """``segdex eval search``: how well class names find instances, and texts and images find one image."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -32,6 +32,12 @@ from segdex_search.rank import SearchHit
 
 MAX_HITS = 1_000
 """Length of the ranked list that is judged."""
+
+
+def only_images(index: IndexReader, image_ids: Iterable[UUID]) -> SegmentFilter:
+    """Return the filter of the segments of some images; it has no condition if there are no others."""
+    wanted = tuple(sorted(set(image_ids)))
+    return SegmentFilter(image_ids=wanted) if index.counts().images > len(wanted) else EVERYTHING
 
 
 def ingest_dataset(
@@ -121,13 +127,11 @@ def evaluate_search(
         IndexMismatchError: If another embedder filled the index.
     """
     check_embedder(index, embedder)
-    image_ids = tuple(sorted({image_id_by_name[image.name] for image in dataset.images}))
-    others = index.counts().images > len(image_ids)
     asker = _Asker(
         index=index,
         embedder=embedder,
         judge=judge,
-        where=SegmentFilter(image_ids=image_ids) if others else EVERYTHING,
+        where=only_images(index, [image_id_by_name[image.name] for image in dataset.images]),
         names={image_id_by_name[image.name]: image.name for image in reversed(dataset.images)},
         options={"view_weights": view_weights, "nms": nms, "exact": exact},
     )

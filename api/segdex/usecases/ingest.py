@@ -151,16 +151,15 @@ def ingest_listing(
     return report
 
 
-def build_graph(index: SegmentIndex, report: IngestReport, progress: IngestProgress) -> None:
-    """Build the search graph of an index that an ingest made large; all threads of the process wait for it.
+def build_graph(index: SegmentIndex, progress: IngestProgress) -> None:
+    """Build the search graph of an index if it is large; all threads of the process wait for it.
 
     Args:
         index: Index that was filled.
-        report: Report of the ingest.
         progress: Callbacks that report the progress.
     """
-    if report.segments and not report.interrupted and index.counts().segments >= GRAPH_FROM_SEGMENTS:
-        with _noted("building the search graph", progress.on_note):
+    if index.counts().segments >= GRAPH_FROM_SEGMENTS:
+        with noted("building the search graph", progress.on_note):
             index.optimize()
 
 
@@ -223,17 +222,18 @@ class _NotedRecipes:
 
     def fingerprint(self) -> str:
         """See ``RecipeSource``."""
-        with _noted("loading the models", self._on_note):  # unless it is cached
+        with noted("loading the models", self._on_note):  # unless it is cached
             return self._recipes.fingerprint()
 
     def load(self) -> Recipe:
         """See ``RecipeSource``."""
-        with _noted("loading the models", self._on_note):
+        with noted("loading the models", self._on_note):
             return self._recipes.load()
 
 
 @contextmanager
-def _noted(note: str, on_note: Callable[[str], None]) -> Iterator[None]:
+def noted(note: str, on_note: Callable[[str], None]) -> Iterator[None]:
+    """Report what takes long while a block runs, and "" when it ends in any way."""
     on_note(note)
     try:
         yield

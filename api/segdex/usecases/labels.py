@@ -4,14 +4,19 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+import numpy as np
+
 from segdex.usecases.models import Models
 from segdex_core.errors import NotFoundError
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import SegmentLabel
+from segdex_core.slices import slices
 from segdex_core.wire.labels import LabelReport, LabelRequest
 from segdex_search.answer import check_embedder
 from segdex_search.labels import LabelScorer, find_labels, replace_labels, write_labels
 from segdex_search.queries import clean_labels
+
+_WORDS_AT_ONCE = 64
 
 
 def label_index(
@@ -42,7 +47,9 @@ def label_index(
         return _label_some(request, names, index=index, writing=writing, started_s=started_s)
     embedder, judge = models.embedder, models.judge
     check_embedder(index, embedder)
-    scorer = LabelScorer(names, embedder.embed_texts(names), judge.distractors)
+    # a service embeds the texts of searches between the slices
+    texts = np.concatenate([embedder.embed_texts(some) for some in slices(names, _WORDS_AT_ONCE)])
+    scorer = LabelScorer(names, texts, judge.distractors)
     min_score = judge.calibration.label_threshold if request.min_score is None else request.min_score
     author = f"model:{embedder.fingerprint}"
     found = find_labels(index, scorer, min_score=min_score, several=request.several, on_batch=on_batch)

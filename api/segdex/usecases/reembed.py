@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from segdex.arguments import IngestProgress
-from segdex.usecases.ingest import GRAPH_FROM_SEGMENTS
+from segdex.usecases.ingest import build_graph
 from segdex_core.choices import ProfileName
 from segdex_core.media.uris import display_path
 from segdex_core.ports.index import SegmentIndex
@@ -12,6 +12,7 @@ from segdex_core.records import ImageRecord
 from segdex_core.wire.images import IngestedFile, MissingPicture, Outcome, Reembedded
 from segdex_ingest.analyse import Embedding
 from segdex_ingest.reembed import MissingImage, ReembedOptions, reembed_index, rehearse_reembedding
+from segdex_search.answer import require_filled
 
 
 def reembed(
@@ -38,7 +39,7 @@ def reembed(
     Raises:
         UsageError: If no image can be read at all.
     """
-    former = index.fingerprint()
+    former = require_filled(index).embedder
 
     def on_image(record: ImageRecord, problem: str) -> None:
         uri = record.files[0].uri
@@ -64,12 +65,9 @@ def reembed(
     )
     if report.index is not None:
         replaced(report.index)
-        if report.index.counts().segments >= GRAPH_FROM_SEGMENTS:
-            progress.on_note("building the search graph")
-            report.index.optimize()
-            progress.on_note("")
+        build_graph(report.index, progress)
     return Reembedded(
-        former="" if former is None else former.embedder,
+        former=former,
         embedder=embedding.embedder.fingerprint,
         images=report.images,
         embedded=report.embedded,
@@ -101,10 +99,10 @@ def rehearse(
         profile: Profile of the new embedder.
         options: Limits and threads.
     """
-    former = index.fingerprint()
+    former = require_filled(index).embedder
     found = rehearse_reembedding(index, embedding, source=source, profile=profile, options=options)
     return Reembedded(
-        former="" if former is None else former.embedder,
+        former=former,
         embedder=embedding.embedder.fingerprint,
         images=found.images,
         embedded=0,

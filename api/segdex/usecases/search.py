@@ -37,6 +37,7 @@ from segdex_search.queries import (
     SegmentTerm,
     Term,
     TextTerm,
+    clean_labels,
     has_text,
 )
 
@@ -203,7 +204,7 @@ def to_filter(conditions: Filter, index: SegmentIndex) -> SegmentFilter:
         max_area_fraction=conditions.max_area,
         sources=tuple(uri for source in conditions.sources for uri in _source_uris(source)),
         tags=tuple(conditions.tags),
-        labels=tuple(conditions.labels),
+        labels=tuple(clean_labels(conditions.labels)),
         sets=tuple(find_set(index, name).set_id for name in conditions.sets),
         captured_from_s=captured_from_s,
         captured_until_s=captured_until_s,

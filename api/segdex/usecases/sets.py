@@ -5,21 +5,21 @@ that what is interrupted is completed by doing it again.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID, uuid4
 
 from segdex_core.errors import NotFoundError, UsageError
 from segdex_core.ports.index import SegmentIndex
-from segdex_core.records import SegmentFilter
+from segdex_core.records import ImageRecord, SegmentFilter, SegmentRecord
 from segdex_core.sets import SegmentSet, SetMember, sets_by_member, sets_of
+from segdex_core.slices import slices
 from segdex_core.wire.document import utc_text
 from segdex_core.wire.sets import SetChanged, SetDetails, SetMemberOut, SetOut, SetsOut, SetSummary
 from segdex_search.answer import require_filled
 
-T = TypeVar("T")
-
+_IDS_AT_ONCE = 1_000
 _IMAGES_AT_ONCE = 64
 
 
@@ -111,7 +111,7 @@ class Sets:
             gone = [one for one in self._index.set_members(found.set_id) if one.member_id in asked]
             self._index.remove_members(found.set_id, [one.member_id for one in gone])
             # pictures of segments that an interrupted call removed are found by the segments
-            present = self._index.get_segments(list(asked))
+            present = self._segments(list(asked)).values()
             images = {one.image_id for one in gone} | {one.image_id for one in present} | asked
             self._mark(images)
             return self._changed(found, len(gone))
@@ -125,9 +125,7 @@ class Sets:
         found = find_set(self._index, name)
         members = sorted(self._index.set_members(found.set_id), key=lambda one: (one.added_s, one.member_id))
         ids = {kind: [one.member_id for one in members if one.kind == kind] for kind in ("segment", "image")}
-        index = self._index
-        present = {one.segment_id for some in _parts(ids["segment"]) for one in index.get_segments(some)}
-        present |= {one.image_id for some in _parts(ids["image"]) for one in index.get_images(some)}
+        present = self._segments(ids["segment"]).keys() | self._images(ids["image"]).keys()
         return SetDetails(
             **self._values(found, members),
             members=[
@@ -157,23 +155,30 @@ class Sets:
             raise _taken(name)
 
     def _members_of(self, ids: Sequence[UUID], *, set_id: UUID, added_s: float) -> list[SetMember]:
-        segments = {one.segment_id: one for some in _parts(ids) for one in self._index.get_segments(some)}
+        segments = self._segments(ids)
         image_ids = list({one.image_id for one in segments.values()} | (set(ids) - segments.keys()))
-        images = {one.image_id: one for some in _parts(image_ids) for one in self._index.get_images(some)}
+        images = self._images(image_ids)
         members: list[SetMember] = []
         for key in ids:
             if key in segments and segments[key].image_id in images:
-                image = images[segments[key].image_id]
-                members.append(SetMember.of_segment(segments[key], image, set_id=set_id, added_s=added_s))
+                members.append(SetMember.of_segment(segments[key], set_id=set_id, added_s=added_s))
             elif key in images:
                 members.append(SetMember.of_image(images[key], set_id=set_id, added_s=added_s))
             else:
                 raise NotFoundError(f"there is no segment or picture {key} in {self._index.location}")
         return members
 
+    def _segments(self, ids: Sequence[UUID]) -> dict[UUID, SegmentRecord]:
+        found = (one for some in slices(ids, _IDS_AT_ONCE) for one in self._index.get_segments(some))
+        return {one.segment_id: one for one in found}
+
+    def _images(self, ids: Sequence[UUID]) -> dict[UUID, ImageRecord]:
+        found = (one for some in slices(ids, _IDS_AT_ONCE) for one in self._index.get_images(some))
+        return {one.image_id: one for one in found}
+
     def _mark(self, image_ids: set[UUID]) -> None:
         """Let the segments of some pictures carry exactly the sets that they are in."""
-        for some in _parts(sorted(image_ids), _IMAGES_AT_ONCE):
+        for some in slices(sorted(image_ids), _IMAGES_AT_ONCE):
             by_member = sets_by_member(self._index.members_of_images(some))
             marks = {
                 one.segment_id: sets_of(one, by_member)
@@ -215,7 +220,3 @@ def find_set(index: SegmentIndex, name: str) -> SegmentSet:
 
 def _taken(name: str) -> UsageError:
     return UsageError(f"there is a set {name!r} already; choose another name")
-
-
-def _parts(values: Sequence[T], size: int = 1_000) -> Iterator[Sequence[T]]:
-    return (values[start : start + size] for start in range(0, len(values), size))

@@ -124,8 +124,6 @@ class _MemberPayload(_Stored):
     member_id: UUID
     kind: MemberKind
     image_id: UUID
-    image_sha256: str
-    mask_sha256: str | None
     added_s: float
 
 
@@ -323,8 +321,6 @@ def member_to_payload(member: SetMember) -> dict[str, object]:
         member_id=member.member_id,
         kind=member.kind,
         image_id=member.image_id,
-        image_sha256=member.image_sha256,
-        mask_sha256=member.mask_sha256,
         added_s=member.added_s,
     ).to_payload()
 
@@ -341,8 +337,6 @@ def member_from_payload(point_id: object, payload: Mapping[str, object] | None, 
         member_id=stored.member_id,
         kind=stored.kind,
         image_id=stored.image_id,
-        image_sha256=stored.image_sha256,
-        mask_sha256=stored.mask_sha256,
         added_s=stored.added_s,
     )
 
