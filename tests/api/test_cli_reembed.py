@@ -194,7 +194,8 @@ def test_a_library_that_is_open_meanwhile_searches_until_the_switch_and_then_nam
     """As a service does, whose process alone has an embedded index open."""
     given = {"index": desk.index, "profile": "offline"}
     with open_library(build_settings(embedder="coarse", **given), desk.parts) as library:
-        searching = library.with_models(open_library(build_settings(**given), desk.parts).models)
+        models = open_library(build_settings(**given), desk.parts, has_index=False).models
+        searching = library.with_models(models)
         before = scores(searching)
         seen = []
 

@@ -76,8 +76,9 @@ def label_command(
 ) -> int:
     """Label all segments of the index with words, so that searches can filter by them."""
     from segdex.arguments import check_authors, label_request
+    from segdex_search.queries import clean_labels
 
-    words = [*(labels or []), *(_read_labels(from_file) if from_file is not None else [])]
+    words = clean_labels([*(labels or []), *(_read_labels(from_file) if from_file is not None else [])])
     _check_together(words, list_labels=list_labels, clear=clear, author=author)
     if list_labels or clear:
         given = {
