@@ -398,6 +398,8 @@ def open_library(settings: Settings, parts: Parts, *, has_index: bool = True) ->
     models = LazyModels(
         choose,
         parts,
+        # a profile that is named may mean another embedder today than when it filled the index
+        choose_new=lambda: choose() if settings.profile is None else (settings, settings.profile),
         remember=partial(remembered_recipe, parts=parts),
         analysis_threads=lambda: analysis_thread_count(settings),
     )

@@ -81,7 +81,7 @@ class EdgeStore:
         self._folder = EdgeFolder(path, create=create)
         self._shards: dict[str, EdgeShard] = {}  # by real name
         self._writes = 0
-        self._fenced: frozenset[str] = frozenset()  # no other process has the index open, so memory will do
+        self._fenced: dict[str, str] = {}  # no other process has the index open, so memory will do
         self._noting = Lock()
 
     @property
@@ -132,21 +132,24 @@ class EdgeStore:
 
     def drop(self, real_name: str) -> None:
         """See ``PointStore``."""
-        with self._noting:
+        if real_name in self._folder.folder_names():
+            self._remove(real_name)
+        with self._noting:  # last: a collection without its notes could be taken for another one
             notes = self._folder.read_notes()
             if real_name in notes:
                 self._folder.write_notes({key: value for key, value in notes.items() if key != real_name})
-        if real_name in self._folder.folder_names():
-            self._remove(real_name)
 
-    def fence(self, real_name: str, *, up: bool) -> None:
+    def fence(self, real_name: str, *, by: str | None) -> None:
         """See ``PointStore``."""
-        self._fenced = self._fenced | {real_name} if up else self._fenced - {real_name}
+        if by is None:
+            self._fenced.pop(real_name, None)
+        else:
+            self._fenced[real_name] = by
 
-    def is_fenced(self, real_name: str) -> bool:
+    def fenced_by(self, real_name: str) -> str | None:
         """See ``PointStore``."""
         self._shard(real_name)
-        return real_name in self._fenced
+        return self._fenced.get(real_name)
 
     def notes(self, real_name: str) -> Mapping[str, object]:
         """See ``PointStore``."""
