@@ -3,6 +3,7 @@
 import string
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from tests.fakes.siglip2 import (
     CONTEXT,
+    DIM,
     SIDE_PX,
     TEXTS,
     TINY_PE,
@@ -253,15 +255,26 @@ def test_a_picture_is_squashed_and_its_values_lie_from_minus_one_to_one(
 @pytest.mark.parametrize("name", [TINY_SIGLIP2, TINY_PE])
 def test_a_region_of_all_with_even_attention_is_the_picture(checkpoints: dict[str, Path], name: str) -> None:
     """With keys of zero the head's query reads all patches alike, which is a region that covers all."""
-    embedder = load(checkpoints, name)
-    colour = np.full((SIDE_PX, SIDE_PX, 3), (200, 60, 20), np.uint8)
-    trunk = embedder._visual.trunk
+    model, preprocess = load_weights(name, checkpoints[name], precision="fp32", device="cpu")
+    trunk: Any = model.get_submodule("visual.trunk")
     width = trunk.attn_pool.kv.out_features // 2
     with torch.no_grad():
         trunk.attn_pool.kv.weight[:width] = 0
         trunk.attn_pool.kv.bias[:width] = 0
     if trunk.num_prefix_tokens:  # PE's query also reads its class token, which is no part of any region
         trunk.attn_pool.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, 1:],))
+    embedder = OpenClipEmbedder(
+        model.eval(),
+        preprocess,
+        tokenizer=open_clip.get_tokenizer(name),
+        name=name,
+        fingerprint=name,
+        dim=DIM,
+        batch_size=16,
+        precision="fp32",
+        prompt_template="{}",
+    )
+    colour = np.full((SIDE_PX, SIDE_PX, 3), (200, 60, 20), np.uint8)
 
     [region] = embedder.embed_regions(colour, [np.ones(colour.shape[:2], dtype=bool)])
 
