@@ -26,10 +26,11 @@ from tests.fakes.siglip2 import (
 from tests.needs import photo
 from tokenizers import Tokenizer
 
+from segdex_backends.models.hub import Hub
 from segdex_backends.models.open_clip.embedder import OpenClipEmbedder
 from segdex_backends.models.open_clip.weights import load_weights
 from segdex_backends.models.reading import UNREADABLE
-from segdex_core.errors import QueryError
+from segdex_core.errors import ModelInvalidError, QueryError
 from segdex_core.records import RGBImage, Vectors
 from segdex_core.settings import ModelPrecision
 
@@ -161,6 +162,25 @@ def test_texts_are_padded_at_the_end_whatever_the_files_of_the_tokenizer_say(
         open_clip.add_model_config(checkpoints[TINY_SIGLIP2].parent / f"{TINY_SIGLIP2}.json")
 
     assert cosines(found, again).min() >= PARITY
+
+
+def test_a_damaged_tokenizer_of_the_hub_is_named_with_the_folder_to_delete(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    home = tmp_path / "models--someone--tokenizer"
+    snapshot = home / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "tokenizer_config.json").write_text("{")
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("0" * 40)
+    hub = Hub(endpoint="http://127.0.0.1:9", cache_dir=tmp_path, records_dir=tmp_path / "segdex")
+    try:
+        checkpoint = write_tiny_siglip2(tmp_path, tokenizer=Path("someone/tokenizer"))
+        with pytest.raises(ModelInvalidError, match=rf"^{snapshot} has no .*; delete that folder") as caught:
+            OpenClipEmbedder.load(TINY_SIGLIP2, pretrained=str(checkpoint), hub=hub)
+    finally:
+        open_clip.add_model_config(checkpoints[TINY_SIGLIP2].parent / f"{TINY_SIGLIP2}.json")
+    assert "\n" not in str(caught.value)
 
 
 def test_other_casing_would_be_other_vectors(checkpoints: dict[str, Path], tokenizer: Path) -> None:
