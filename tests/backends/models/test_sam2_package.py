@@ -194,9 +194,12 @@ def test_without_the_package_the_message_says_what_to_install(monkeypatch: pytes
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("module", ["sam2.build_sam", "sam2.modeling.sam2_base"])
+@pytest.mark.parametrize(
+    ("module", "by_name"),
+    [("sam2.build_sam", True), ("sam2.build_sam", False), ("sam2.modeling.sam2_base", False)],
+)
 def test_a_broken_installation_is_one_line(
-    module: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    module: str, by_name: bool, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second module is one that Hydra imports, by the name in the configuration."""
     parent, _, name = module.rpartition(".")
@@ -205,7 +208,7 @@ def test_a_broken_installation_is_one_line(
     monkeypatch.setitem(sys.modules, module, None)
 
     with pytest.raises(ModelMissingError, match=r"does not work \(.*pip install 'segdex\[sam2\]'") as caught:
-        load_sam2_package(str(checkpoint))
+        load_sam2_package("sam2.1_hiera_tiny" if by_name else str(checkpoint))
     assert "\n" not in str(caught.value)
 
 
