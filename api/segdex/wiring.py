@@ -356,8 +356,7 @@ def remembered_recipe(
         "machine": (platform.node(), sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))),
     }
     names = [name for name in (settings.segmenter, settings.embedder) if name is not None]
-    # PATH, MODEL:PATH and sam2:CONFIG=PATH
-    forms = [(name, name.partition(":")[2], name.rpartition("=")[2]) for name in names]
+    forms = [(name, name.partition(":")[2]) for name in names]  # PATH, and MODEL:PATH or sam2:PATH
     places = [Path(part) for parts_of_name in forms for part in parts_of_name if part]
     return RememberedRecipe(
         load_now,

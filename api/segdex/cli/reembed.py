@@ -137,8 +137,9 @@ def _lines(report: "Reembedded") -> list[str]:
             "before it segments them again"
         )
     lines.append(
-        "give the same --embedder, --profile and --views to later commands, or set them in the environment; "
-        "restart services; `segdex reembed --drop-old` deletes the old vectors"
+        "later commands take this embedder without an option, unless its weights are a file of yours: name "
+        "that with --embedder; give the same --views to every ingest; restart services; "
+        "`segdex reembed --drop-old` deletes the old vectors"
     )
     return lines
 

@@ -440,8 +440,8 @@ def superseded(place: str) -> IndexMismatchError:
     """Return the error for an index whose vectors a re-embedding replaces or has replaced."""
     return IndexMismatchError(
         f"the vectors of {place} have been or are being replaced by `segdex reembed`: run the command again, "
-        "or restart the service, with the new --embedder and --views; if that `segdex reembed` was stopped, "
-        "run it again, or give it up with `segdex reembed --drop-old`"
+        "or restart the service, without the old --embedder and with the new --views; if that "
+        "`segdex reembed` was stopped, run it again, or give it up with `segdex reembed --drop-old`"
     )
 
 
