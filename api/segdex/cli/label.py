@@ -20,6 +20,7 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex_core.errors import UsageError
+from segdex_core.wording import count_of
 
 if TYPE_CHECKING:
     from segdex.client import Client
@@ -117,8 +118,8 @@ def label_command(
     _print_counts(report.counts, "objects")
     verb = "would get" if dry_run else "got"
     console_out().print(
-        f"{report.labelled:,} of {report.segments:,} segments {verb} a label in {report.elapsed_s:.1f} s; "
-        f"nothing fits the others",
+        f"{report.labelled:,} of {count_of(report.segments, 'segment')} {verb} a label "
+        f"in {report.elapsed_s:.1f} s; nothing fits the others",
         markup=False,
     )
     return 0
