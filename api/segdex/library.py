@@ -594,7 +594,9 @@ class Library:
         return self._sets.all()
 
     def show_set(self, name: str) -> SetDetails:
-        """Return a set with its members, in the order in which they were added.
+        """Return a set with its members, oldest first.
+
+        Members that one call added are in the order of their ids.
 
         Raises:
             NotFoundError: If there is no set of the name.

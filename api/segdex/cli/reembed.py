@@ -17,6 +17,7 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex_core.errors import UsageError
+from segdex_core.wording import duration_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,7 +111,7 @@ def _lines(report: "Reembedded") -> list[str]:
     if report.nothing_to_do:
         return [*lines, f"all {report.images:,} pictures have these vectors already"]
     if report.dry_run:
-        long = "" if report.estimated_s is None else f", about {_span(report.estimated_s)}"
+        long = "" if report.estimated_s is None else f", about {duration_of(report.estimated_s)}"
         lines.append(
             f"{report.to_embed:,} of {report.images:,} pictures would be embedded by {report.embedder} "
             f"(views: {report.views}){long}; none segmented"
@@ -142,18 +143,6 @@ def _lines(report: "Reembedded") -> list[str]:
         "`segdex reembed --drop-old` deletes the old vectors"
     )
     return lines
-
-
-def _span(seconds: float) -> str:
-    """Return a duration in seconds, minutes or hours, whichever reads better.
-
-    Example:
-        >>> _span(40), _span(300), _span(86_400)
-        ('40 s', '5 min', '24.0 h')
-    """
-    if seconds < 2 * 60:
-        return f"{max(round(seconds), 1)} s"
-    return f"{seconds / 3600:.1f} h" if seconds >= 2 * 3600 else f"{round(seconds / 60)} min"
 
 
 _SHOWN_MISSING = 20

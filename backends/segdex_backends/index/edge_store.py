@@ -116,7 +116,7 @@ class EdgeStore:
             shard = self._folder.open_shard(real_name, partial(_make_shard, spec=spec))
             self._shards[real_name] = shard
             with self._folder.translated():
-                _index_fields(shard, spec)  # an earlier segdex may have known fewer
+                _index_fields(shard, spec)  # of a new shard, or those that an earlier segdex did not know
 
     def switch(self, description: Mapping[str, object]) -> None:
         """See ``PointStore``."""
@@ -289,7 +289,9 @@ class EdgeStore:
         (docs/research/performance.md). Qdrant builds no graph for less than about 10 MB of vectors, where it
         would not pay off.
         """
-        for name, shard in self._shards.items():
+        description = self.description()
+        for name in real_names(description, self.location).values() if description is not None else ():
+            shard = self._shard(name)
             # The optimizer writes a new copy of a shard before it drops the old one.
             self._folder.check_free(WRITE_FREE_BYTES + 2 * self._folder.size_bytes(name))
             with self._folder.translated():
@@ -361,10 +363,9 @@ class EdgeStore:
 
 
 def _make_shard(path: str, *, spec: CollectionSpec) -> EdgeShard:
-    config = EdgeConfig(vectors={spec.vector: EdgeVectorParams(spec.size, Distance.Dot)})
-    shard = EdgeShard.create(path, config)
-    _index_fields(shard, spec)
-    return shard
+    return EdgeShard.create(
+        path, EdgeConfig(vectors={spec.vector: EdgeVectorParams(spec.size, Distance.Dot)})
+    )
 
 
 def _index_fields(shard: EdgeShard, spec: CollectionSpec) -> None:

@@ -119,7 +119,7 @@ class PointStore(Protocol):
         remove are removed.
 
         Raises:
-            SegmentIndexError: If the description does not name both collections.
+            SegmentIndexError: If the description does not name all collections of its schema.
         """
         ...
 
