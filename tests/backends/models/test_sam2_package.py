@@ -44,7 +44,7 @@ def assert_same(found: DecodedMasks, expected: DecodedMasks) -> None:
     np.testing.assert_allclose(found.tokens, expected.tokens, atol=MAX_LOGIT_DIFFERENCE)
 
 
-@pytest.mark.parametrize("frame_px", [1024, 672])
+@pytest.mark.parametrize("frame_px", [pytest.param(1024, marks=pytest.mark.slow), 672])
 def test_masks_scores_and_tokens_are_those_of_our_own_code(frame_px: int) -> None:
     ours, meta = torch_sam2(), package_sam2()
     [own], [other] = (one.encode([cat()], frame_px=frame_px) for one in (ours, meta))
@@ -103,6 +103,7 @@ def test_threads_do_not_take_each_others_tokens() -> None:
         np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-4)
 
 
+@pytest.mark.slow  # bf16 takes minutes on a CPU without AMX
 def test_half_precision_finds_about_the_same_mask(checkpoint: Path) -> None:
     half, exact = load_sam2_package(str(checkpoint), precision="bf16"), package_sam2()
     asked = prompts("box", None)
