@@ -386,7 +386,8 @@ def test_optimizing_leaves_vectors_that_are_not_in_use_alone(index: QdrantIndex,
     after = changed_ns()
     assert {name for name in after if after[name] != before[name]} == {"segments-4", "images-4", "sets-5"}
 
-    switched = copy.switch({})
+    with copy.fenced():
+        switched = copy.switch({})
     before = changed_ns()
     switched.upsert_segments(picture.segments)
     switched.optimize()
