@@ -1,6 +1,6 @@
 """Stored images and segments for a second pass: pixels from the files, and segments without their vectors."""
 
-from segdex_core.errors import ImageError, ImageGoneError
+from segdex_core.errors import ImageError, ImageGoneError, ImageTooLargeError
 from segdex_core.ids import sha256_hex
 from segdex_core.media.decode import decode_image
 from segdex_core.media.uris import display_path
@@ -8,28 +8,33 @@ from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord, RGBImage, Segment, SegmentRecord
 
 
-def read_again(record: ImageRecord, *, source: Source, max_pixels: int) -> RGBImage | ImageError:
-    """Return the pixels from the first file that still has the bytes of an image, or the reason.
+def read_again(record: ImageRecord, *, source: Source, max_pixels: int) -> RGBImage:
+    """Return the pixels of a stored image, from the first of its files that still has the ingested bytes.
 
     Args:
         record: Record of the image.
         source: Source of its files.
         max_pixels: Images with more pixels are not decoded.
+
+    Raises:
+        ImageGoneError: If no file has these bytes any more.
+        ImageError: If a file cannot be read, or the image cannot be decoded, and no other file helps.
     """
     problem: ImageError = ImageGoneError(gone(record))
     for file in record.files:
-        name = display_path(file.uri)
         try:
-            # a longer file is another image
             data = source.read(file.uri, max_bytes=record.size_bytes)
-        except ImageError:
+        except ImageTooLargeError:
+            continue  # a longer file is another image
+        except ImageError as error:  # such as a permission that was taken away
+            problem = error if source.exists(file.uri) else problem
             continue
         if sha256_hex(data) == record.sha256:
             try:
-                return decode_image(data, name=name, max_pixels=max_pixels).pixels
+                return decode_image(data, name=display_path(file.uri), max_pixels=max_pixels).pixels
             except ImageError as error:  # such as a lower --max-pixels than that of the ingest
                 problem = error
-    return problem
+    raise problem
 
 
 def gone(record: ImageRecord) -> str:

@@ -30,8 +30,9 @@ def measure_colours(index: SegmentIndex, *, source: Source, max_pixels: int) -> 
     """
     measured = 0
     for record in index.get_images(sorted(images_without_colours(index))):
-        pixels = read_again(record, source=source, max_pixels=max_pixels)
-        if isinstance(pixels, ImageError):
+        try:
+            pixels = read_again(record, source=source, max_pixels=max_pixels)
+        except ImageError:
             continue
         stored = index.scroll_segments(SegmentFilter(image_ids=(record.image_id,)))
         lacking = [one for one in stored if one.colours is None]

@@ -285,7 +285,10 @@ class _Run:
 
     def read(self, record: ImageRecord) -> RGBImage | ImageError:
         """Return the pixels of an image, or the reason why there are none."""
-        return read_again(record, source=self._source, max_pixels=self._options.max_pixels)
+        try:
+            return read_again(record, source=self._source, max_pixels=self._options.max_pixels)
+        except ImageError as error:
+            return error
 
     def vectors_of(self, record: ImageRecord, pixels: RGBImage) -> tuple[EmbeddedSegments, Vectors]:
         """Return the stored segments of an image with new vectors, and the vector of the whole image."""

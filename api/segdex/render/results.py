@@ -5,13 +5,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from segdex_core.errors import ImageGoneError, ImageTooLargeError
-from segdex_core.ids import sha256_hex
 from segdex_core.masks import MaskRLE
-from segdex_core.media.decode import decode_image
 from segdex_core.media.uris import display_path
-from segdex_core.ports.source import Source
-from segdex_core.records import ImageRecord, RGBImage, SegmentRecord
+from segdex_core.records import ImageRecord, SegmentRecord
 from segdex_core.wire.images import FAILED, ImageOut, Ingested
 from segdex_core.wire.labels import LabelOut
 from segdex_core.wire.search import HitOut, HitSegmentOut, RefinementOut, TermScore
@@ -124,26 +120,4 @@ def ingested_out(outcome: FileOutcome, image_id: UUID) -> Ingested:
         detail=outcome.detail,
         image_id=None if failed else image_id,
         segments=outcome.segments,
-    )
-
-
-def read_picture(image: ImageRecord, *, source: Source, max_pixels: int) -> RGBImage:
-    """Return the pixels of a stored image, from the first of its files that still has the ingested bytes.
-
-    Raises:
-        ImageGoneError: If no file exists, or none has these bytes.
-        ImageError: If a file cannot be read.
-    """
-    for file in image.files:
-        if not source.exists(file.uri):
-            continue
-        try:
-            data = source.read(file.uri, max_bytes=image.size_bytes)
-        except ImageTooLargeError:
-            continue  # a longer file is another image
-        if sha256_hex(data) == image.sha256:
-            return decode_image(data, name=display_path(file.uri), max_pixels=max_pixels).pixels
-    raise ImageGoneError(
-        f"{display_path(image.files[0].uri)}: is gone or has changed; bring the index up to date with "
-        "`segdex ingest`, or remove it with `segdex sync`"
     )
