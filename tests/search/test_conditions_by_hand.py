@@ -28,7 +28,7 @@ from segdex_core.records import (
     Vectors,
     ViewedSegment,
 )
-from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS
+from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS, Level
 from segdex_search.answer import SearchAnswer, search
 from segdex_search.calibrate import Calibration, object_weight
 from segdex_search.colours import colour_bonus
@@ -212,7 +212,7 @@ class ByHand:
                 if a.segment_id != b.segment_id and holds(condition.name, shape_of(a.mask), shape_of(b.mask))
             ]
             shown: dict[UUID, UUID] = {}
-            for _, a, b in sorted(pairs, key=lambda pair: -pair[0]):
+            for _, a, b in sorted(pairs, key=lambda pair: (-pair[0], pair[1].segment_id)):
                 shown.setdefault(a.segment_id, b.segment_id)
             kept = list(shown.items())[: query.per_image]
             if kept:
@@ -300,8 +300,10 @@ def test_positions_are_those_of_all_pairs(index: MemoryIndex, name: RelationName
 def test_positions_are_found_at_all(index: MemoryIndex) -> None:
     query = SearchQuery((SUBJECT,), limit=50, condition=Related("left_of", (OTHER,)))
 
-    assert check_related(index, query) >= 5
-    assert check_related(index, replace(query, limit=2, offset=1)) >= 5
+    every = check_related(index, query)
+    assert every >= 5
+    assert check_related(index, replace(query, limit=2, offset=1)) == every
+    assert check_related(index, replace(query, limit=every)) == every  # the last page is known to be the last
     assert check_related(index, replace(query, per_image=1)) >= 5
 
 
@@ -313,6 +315,7 @@ def test_positions_are_found_at_all(index: MemoryIndex) -> None:
         SegmentFilter(colours=(ColourAtLeast("red", 0.25),)),
         SegmentFilter(labels=("mine",)),
         SegmentFilter(sets=(SET_ID,)),
+        SegmentFilter(min_depth=1),
         SegmentFilter(tags=("odd",)),
     ],
 )
@@ -325,10 +328,18 @@ def test_filters_of_segments_are_for_the_subject_and_those_of_pictures_for_both(
 
 
 @pytest.mark.parametrize("level", ["whole", "part"])
-def test_the_level_is_that_of_the_subject(index: MemoryIndex, level: str) -> None:
-    query = SearchQuery((SUBJECT,), level=level, limit=50, condition=Related("near", (OTHER,)))  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", ["near", "left_of", "right_of"])
+def test_the_level_is_that_of_the_subject(index: MemoryIndex, level: Level, name: RelationName) -> None:
+    query = SearchQuery((SUBJECT,), level=level, limit=50, condition=Related(name, (OTHER,)))
 
-    assert check_related(index, query) > 0
+    assert check_related(index, query) > 1
+
+
+@pytest.mark.parametrize("name", ["near", "left_of"])
+def test_an_object_is_not_beside_itself(index: MemoryIndex, name: RelationName) -> None:
+    query = SearchQuery((SUBJECT,), limit=50, per_image=9, condition=Related(name, (SUBJECT,)))
+
+    assert check_related(index, query) > 1
 
 
 def test_the_lowest_score_is_that_of_the_subject(index: MemoryIndex) -> None:
