@@ -27,7 +27,7 @@ from segdex_core.records import (
 from segdex_core.slices import slices
 from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS
 from segdex_search.counting import distinct
-from segdex_search.presence import STD_FLOOR
+from segdex_search.presence import mean_cosines, stands_out
 
 MAX_LABELS_EACH = 16
 """Labels that one pass gives a segment at most."""
@@ -54,10 +54,8 @@ class LabelScorer:
         """Return (n, k) the score of each label for each segment: 0 or more, mostly below 10."""
         words = np.concatenate([self.others, self.texts])
         weights = {view: DEFAULT_VIEW_WEIGHTS[view] for view in segments.vectors}
-        total = sum(weights.values())
-        cosines = sum(weight * (segments.vectors[view] @ words.T) for view, weight in weights.items()) / total
-        spread = np.maximum(cosines.std(axis=1, keepdims=True), STD_FLOOR)
-        above = (cosines[:, len(self.others) :] - cosines.mean(axis=1, keepdims=True)) / spread
+        cosines = mean_cosines(segments.vectors, dict.fromkeys(weights, words), weights)
+        above = stands_out(cosines[:, len(self.others) :], cosines)
         whole = np.array([[record.object_score] for record in segments.records], np.float32)
         scores: npt.NDArray[np.float32] = (np.maximum(above, 0) * whole).astype(np.float32)
         return scores
