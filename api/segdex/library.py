@@ -395,7 +395,7 @@ class Library:
         replaced, those of other authors stay.
 
         Args:
-            labels: Words, such as ``traffic light``.
+            labels: Words, such as ``traffic light``, or one concept, ``concept:NAME``.
             several: Give an object every label that fits, not only the best one.
             min_score: Lowest score of a label that fits; None for that of the embedder's calibration.
             segments: These alone get all the labels, from a person.
@@ -420,7 +420,12 @@ class Library:
         from segdex.usecases.labels import label_index  # which imports scipy
 
         return label_index(
-            request, index=self.index, models=self.models, writing=self._writing, on_batch=on_batch
+            request,
+            index=self.index,
+            models=self.models,
+            learnt=self._learnt,
+            writing=self._writing,
+            on_batch=on_batch,
         )
 
     def clear_labels(self, *labels: str, authors: Sequence[LabelAuthor] = ("model",)) -> LabelsCleared:

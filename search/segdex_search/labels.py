@@ -39,20 +39,24 @@ class LabelScorer:
 
     Attributes:
         names: k labels.
-        texts: (k, dim) unit rows of ``names``.
+        texts: (k, dim) unit rows of ``names``; by view for a concept, which differs by view.
         others: (m, dim) unit rows of other words.
     """
 
     names: Sequence[str]
-    texts: Vectors
+    texts: Vectors | Mapping[str, Vectors]
     others: Vectors
 
     def scores(self, segments: EmbeddedSegments) -> npt.NDArray[np.float32]:
         """Return (n, k) the score of each label for each segment: 0 or more, mostly below 10."""
-        words = np.concatenate([self.others, self.texts])
         weights = {view: DEFAULT_VIEW_WEIGHTS[view] for view in segments.vectors}
         total = sum(weights.values())
-        cosines = sum(weight * (segments.vectors[view] @ words.T) for view, weight in weights.items()) / total
+        cosines = np.zeros((len(segments.records), 1), np.float32)
+        for view, weight in weights.items():
+            texts = self.texts[view] if isinstance(self.texts, Mapping) else self.texts
+            words = np.concatenate([self.others, texts])
+            cosines = cosines + weight * (segments.vectors[view] @ words.T)
+        cosines /= total
         spread = np.maximum(cosines.std(axis=1, keepdims=True), STD_FLOOR)
         above = (cosines[:, len(self.others) :] - cosines.mean(axis=1, keepdims=True)) / spread
         whole = np.array([[record.object_score] for record in segments.records], np.float32)

@@ -47,6 +47,13 @@ def test_concepts_are_marked_listed_searched_renamed_and_deleted(ask: Ask) -> No
     [hit] = ask("search", "concept:alone", "-concept:mine", "--limit", "1", "--per-image", "1")["hits"]
     assert [one["id"] for one in hit["segments"]] == [green]
     assert [one["name"] for one in ask("concept", "list")["concepts"]] == ["alone", "mine"]
+    dry = ask("label", "concept:mine", "--dry-run", "--min-score", "0.1")
+    assert dry["author"] == "concept:mine"
+    labelled = ask("label", "concept:alone", "--min-score", "0.1")
+    assert labelled["counts"] == ask("label", "--list")["counts"] == {"alone": labelled["labelled"]}
+    [hit] = ask("search", "green", "--label", "alone", "--limit", "1", "--per-image", "1")["hits"]
+    assert [(one["id"], one["labels"][0]["author"]) for one in hit["segments"]] == [(green, "concept:alone")]
+    assert ask("label", "--clear", "--author", "concept")["counts"] == labelled["counts"]
     assert ask("concept", "mark", "mine", "--neither", red)["wrong"] == 0
     assert ask("concept", "rename", "mine", "kept")["name"] == "kept"
     ask("delete", next(iter(ask("concept", "show", "kept")["marks"]))["image_id"])

@@ -25,10 +25,11 @@ from segdex_core.masks import MaskRLE, rle_iou
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import Vectors
+from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS
 from segdex_search.answer import search
 from segdex_search.concepts import SETTINGS, FitSettings, Learnt, Spread, fit, look_up, spreads_of
 from segdex_search.grammar import parse_text
-from segdex_search.queries import SearchQuery, SegmentTerm, Term, TextTerm
+from segdex_search.queries import ConceptTerm, SearchQuery, Term, TextTerm
 from segdex_search.rank import HitSegment
 
 MARKS, PRECISION_AT, REACH, PER_IMAGE = 5, 10, 60, 3
@@ -104,13 +105,16 @@ def rounds_of(place: Place, classes: Mapping[str, Instances]) -> list[Round]:
     return rounds
 
 
-def with_rocchio(one: Round) -> list[Term]:
+def with_rocchio(place: Place, one: Round) -> tuple[Term, ...]:
     """Return the query that Rocchio's rule makes of a text and marks, with its usual weights."""
-    return [
-        TextTerm(one.text),
-        *(SegmentTerm(key, 0.75 / len(one.right)) for key in one.right),
-        *(SegmentTerm(key, -0.25 / len(one.wrong)) for key in one.wrong),
-    ]
+    stored = place.index.get_vectors([*one.right, *one.wrong])
+    learnt: dict[str, Vectors] = {}
+    for view in DEFAULT_VIEW_WEIGHTS:
+        learnt[view] = np.zeros(place.embedder.dim, np.float32)
+        for keys, weight in ((one.right, 0.75), (one.wrong, -0.25)):
+            for key in keys:
+                learnt[view] += np.float32(weight / len(keys)) * stored[key][view]
+    return (TextTerm(one.text), ConceptTerm("rocchio", 1.0, learnt))
 
 
 def with_concept(
@@ -183,7 +187,7 @@ def measure(place: Place, rounds: Sequence[Round], grid: Sequence[FitSettings]) 
     before = np.array([one.precision(one.first) for one in rounds])
     print(f"{len(rounds)} classes, {np.mean([len(one.right) for one in rounds]):.2f} of {MARKS} marks right")
     report("text alone", before, before, has_right)
-    report("Rocchio", precisions(place, rounds, with_rocchio), before, has_right)
+    report("Rocchio", precisions(place, rounds, lambda one: with_rocchio(place, one)), before, has_right)
     found: list[Floats] = []
     spreads = {
         one: spreads_of(place.index, settings=FitSettings(shrinkage=one))
