@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 from uuid import UUID
 
+import numpy as np
+import numpy.typing as npt
+
 from segdex_core.errors import ArgumentError, QueryError
 from segdex_core.records import EVERYTHING, RGBImage, SegmentFilter
 from segdex_core.wire.limits import (
@@ -106,7 +109,34 @@ class SegmentTerm:
         _check_weight(self.weight)
 
 
-Term = TextTerm | ImageTerm | SegmentTerm
+@dataclass(frozen=True, slots=True)
+class ConceptTerm:
+    """A saved concept.
+
+    Attributes:
+        name: Its name.
+        weight: As of other terms.
+        learnt: (dim,) unit vector by view, learnt from its marks; None before it is looked up, see
+            ``segdex_search.concepts``.
+    """
+
+    name: str
+    weight: float = 1.0
+    learnt: Mapping[str, npt.NDArray[np.float32]] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+    @property
+    def text(self) -> str:
+        """The concept as a query text names it."""
+        return f"concept:{self.name}"
+
+
+WrittenTerm = TextTerm | ConceptTerm
+"""A term that a text can write."""
+
+Term = WrittenTerm | ImageTerm | SegmentTerm
 
 
 RelationName = Literal["left_of", "right_of", "above", "below", "on", "inside", "near"]
@@ -126,7 +156,7 @@ class Related:
     """
 
     name: RelationName
-    terms: tuple[TextTerm, ...]
+    terms: tuple[WrittenTerm, ...]
 
 
 @dataclass(frozen=True, slots=True)
