@@ -2,17 +2,23 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.backends.index.stored_samples import FINGERPRINT, make_picture
 from tests.environment import no_variables
 from tests.fakes.parts import parts
 
 from segdex.cli.main import run
 from segdex.parts import Parts
+from segdex.usecases.concepts import Concepts
+from segdex_backends.index.memory import MemoryIndex
+from segdex_core.concepts import Concept
 from segdex_core.settings import Settings
+from segdex_core.wire.concepts import MarkRequest
 
 __all__ = ["no_variables"]
 
@@ -60,3 +66,36 @@ def test_concepts_are_marked_listed_searched_renamed_and_deleted(ask: Ask) -> No
     assert f"right  {green}  not in the index now" in ask("concept", "show", "kept", text=True)
     assert "deleted the concept 'kept'" in ask("concept", "delete", "kept", text=True)
     assert [one["name"] for one in ask("concept", "list")["concepts"]] == ["alone"]
+
+
+class RacingIndex(MemoryIndex):
+    """Another process marks a segment of the concept right before the first write to it."""
+
+    others: list[MarkRequest]
+
+    def put_concept(self, one: Concept) -> Concept:
+        if self.others:
+            Concepts(self, nullcontext()).mark(one.name, self.others.pop())
+        return super().put_concept(one)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_marks_of_two_processes_at_once_both_stay(is_new: bool) -> None:
+    picture = make_picture(1, 3)
+    first, second, third = picture.segment_ids
+    index = RacingIndex()
+    index.others = []
+    index.ensure(FINGERPRINT)
+    index.upsert_segments(picture.segments)
+    index.upsert_image(picture.record, picture.vector)
+    concepts = Concepts(index, nullcontext())
+    if not is_new:
+        concepts.mark("mine", MarkRequest(right=[third]))
+    index.others = [MarkRequest(right=[first])]
+
+    concepts.mark("mine", MarkRequest(text="cup", wrong=[second]))
+
+    found = concepts.show("mine")
+    marked = {one.segment_id: one.is_right for one in found.marks}
+    assert marked == {first: True, second: False} | ({} if is_new else {third: True})
+    assert found.text == "cup"

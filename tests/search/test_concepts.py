@@ -17,6 +17,7 @@ from segdex_core.errors import QueryError
 from segdex_core.ids import make_segment_id
 from segdex_core.masks import encode_mask
 from segdex_core.records import EmbeddedSegments, Vectors
+from segdex_search.calibrate import Calibration, object_weight
 from segdex_search.concepts import (
     Direction,
     FitSettings,
@@ -30,7 +31,7 @@ from segdex_search.concepts import (
     segments_of_marks,
 )
 from segdex_search.grammar import ParsedText, parse_text
-from segdex_search.queries import ConceptTerm, Counted, TextTerm
+from segdex_search.queries import ConceptTerm, Counted, SearchQuery, SegmentTerm, Term, TextTerm
 
 SEEDS = st.integers(0, 10_000)
 COUNTS = st.integers(1, 6)
@@ -177,6 +178,18 @@ def test_a_concept_weighs_as_much_as_a_phrase() -> None:
     assert sum(term.weight for term in found.terms if term.weight > 0) == pytest.approx(2)
     alone = look_up(parse_text("concept:x -concept:x"), partial(with_marks, None))
     assert weights_of(alone) == [("concept:x", 1), ("concept:x", -0.5)]
+
+
+def test_what_was_learnt_leaves_the_weight_of_the_object_score_to_the_texts() -> None:
+    calibration = Calibration(object_weight=0.4, threshold=0, growth=0)
+
+    def weight_of(text: str, of_concept: str | None, *others: Term) -> float:
+        terms = look_up(parse_text(text), partial(with_marks, of_concept)).terms
+        return object_weight(SearchQuery((*terms, *others)), calibration)
+
+    assert weight_of("concept:x", "cup -red") == weight_of("concept:x plate", "cup") == pytest.approx(0.4)
+    assert weight_of("concept:x", None) == 0
+    assert weight_of("plate", None, SegmentTerm(uuid4())) == pytest.approx(0.2)
 
 
 def test_conditions_go_with_concepts() -> None:
