@@ -93,9 +93,9 @@ class Spread:
         """
         if not len(rows):
             return np.zeros(len(self.mean))
-        # sorted, so that the order of the marks does not change the last digits of the mean
-        mean = rows[np.lexsort(rows.T)].mean(axis=0, dtype=np.float64)
-        found: npt.NDArray[np.float64] = np.linalg.solve(self.covariance, mean - self.mean)
+        found: npt.NDArray[np.float64] = np.linalg.solve(
+            self.covariance, rows.mean(axis=0, dtype=np.float64) - self.mean
+        )
         length = float(np.linalg.norm(found))
         return found / length if length > 1e-9 else np.zeros(len(self.mean))
 
