@@ -15,6 +15,7 @@ from segdex_core.wire.limits import (
     MAX_PER_IMAGE,
     MAX_TEXT_CHARS,
     MAX_WEIGHT,
+    Combine,
     Level,
 )
 
@@ -166,6 +167,9 @@ class SearchQuery:
         nms: Non-maximum suppression: drop hits that lie inside, or around, a better hit of the same image.
         exact: Compare with every vector instead of walking the HNSW graph.
         condition: A position or a number of objects that a picture must show; None for neither.
+        combine: Whether hits are like the weighted mean of the terms, or like any of them; see ``Combine``.
+        diversity: How much different images come first: 0, by score alone, to 1.
+        collapse_duplicates: Whether to return one image of each group of near-duplicates.
     """
 
     terms: tuple[Term, ...]
@@ -179,6 +183,9 @@ class SearchQuery:
     nms: bool = True
     exact: bool = False
     condition: Condition | None = None
+    combine: Combine = "mean"
+    diversity: float = 0.0
+    collapse_duplicates: bool = False
 
     def __post_init__(self) -> None:
         if not any(term.weight > 0 for term in self.terms):
@@ -200,11 +207,32 @@ class SearchQuery:
             raise ArgumentError(
                 "level", f"must be one of {', '.join(get_args(Level))}, but is {self.level!r}"
             )
+        if self.combine not in get_args(Combine):
+            raise ArgumentError(
+                "combine", f"must be one of {', '.join(get_args(Combine))}, but is {self.combine!r}"
+            )
+        if self.combine == "best" and any(isinstance(term, TextTerm) for term in self.terms):
+            raise QueryError(
+                "combine best compares pictures and segments one by one: leave the texts out, or combine by "
+                "mean"
+            )
+        if not 0 <= self.diversity <= 1:
+            raise ArgumentError("diversity", f"must be between 0 and 1, but got {self.diversity}")
+        if self.condition is not None and self.is_arranged:
+            raise QueryError(
+                "a position or a number goes neither with diversity nor with collapse_duplicates: leave one "
+                "out"
+            )
         weights = self.view_weights.values()
         if not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
             raise QueryError(
                 f"view weights must be 0 or more, one above 0, but got {dict(self.view_weights)}"
             )
+
+    @property
+    def is_arranged(self) -> bool:
+        """Whether images are returned in another order than that of their scores, or collapsed."""
+        return self.diversity > 0 or self.collapse_duplicates
 
 
 def has_text(query: SearchQuery) -> bool:

@@ -233,6 +233,12 @@ SEARCHES: dict[str, Case] = {
     "whole objects": lambda at: at.library.search("red", level="whole"),
     "parts": lambda at: at.library.search("red", level="part"),
     "exact": lambda at: at.library.search("red", exact=True),
+    "diversity": lambda at: at.library.search("red", "green", diversity=1),
+    "without duplicates": lambda at: at.library.search("red", "green", collapse_duplicates=True),
+    "any of two pictures": lambda at: at.library.search(
+        image=[png("red"), QueryImage(png("blue"), weight=-1)], combine="best"
+    ),
+    "pages of different pictures": lambda at: pages_of(at, 1, "red", diversity=0.5, collapse_duplicates=True),
     "explain": lambda at: at.library.search("red", negative=["blue"], image=png("red"), explain=True),
     "one view": lambda at: at.library.search("red", view_weights=ViewWeights(crop=1, mask=0)),
     "pages of a text": lambda at: pages_of(at, 1, "red", negative=["blue"], regions=[region_of(at)]),
@@ -260,6 +266,12 @@ CASES: dict[str, dict[str, Case]] = {
         "beside other segments": lambda at: at.library.similar(
             at.hit("green").id, segments=[at.hit("red").id]
         ),
+        "to any of several": lambda at: at.library.similar([at.hit("green").id, at.hit("red").id]),
+        "to several together": lambda at: at.library.similar(
+            [at.hit("green").id, at.hit("red").id], combine="mean"
+        ),
+        "unlike another": lambda at: at.library.similar(at.hit("green").id, unlike=at.hit("red").id),
+        "a hit, unlike others": lambda at: at.hit("green").similar(unlike=[at.hit("red").id]),
         "of a hit": lambda at: at.hit("green").similar(limit=1),
         "of a segment": lambda at: at.library.show(at.hit("green").id).similar(negative=["red"]),
     },
@@ -821,6 +833,10 @@ WRONG: dict[str, tuple[Case, str]] = {
     "a relative source": (search(filter=Filter(sources=["a"])), "source"),
     "an unknown segment": (search(segments=["x"]), "segments"),
     "a segment that is not there": (lambda at: at.library.similar(NOBODY), str(NOBODY)),
+    "similar to nothing": (lambda at: at.library.similar([]), "id of a segment"),
+    "unlike no id": (lambda at: at.library.similar(NOBODY, unlike="x"), "no id"),
+    "any of texts": (search(combine="best"), "leave the texts out"),
+    "diversity": (search(diversity=2), "diversity"),
     "similar to no id": (lambda at: at.library.similar("x"), "no id"),
     "no view": (search(view_weights=NO_VIEW), "view_weights"),
     "a box outside": (search(image=QueryImage(png("red"), (900, 900, 901, 901))), "box"),

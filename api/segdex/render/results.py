@@ -50,6 +50,7 @@ def hit_out(
             for one in hit.segments
         ],
         count=hit.count,
+        near_duplicates=list(hit.near_duplicates),
     )
 
 
