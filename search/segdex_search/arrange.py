@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from segdex_core.ports.index import IndexReader
-from segdex_core.records import FusedSegment, ImageRecord
+from segdex_core.records import FusedSegment, ImageRecord, SegmentFilter, SegmentRecord
 from segdex_search.colours import ColourBonus
 from segdex_search.queries import SearchQuery
-from segdex_search.rank import SearchHit, drop_nested
+from segdex_search.rank import SearchHit
 from segdex_search.retrieve import (
     Examples,
     fill_pictures,
@@ -29,11 +29,13 @@ MAX_ARRANGED = 512
 """Images that one query looks through, the best ones."""
 
 
-NEAR_COSINE = 0.8
-"""Least cosine of the whole-image vectors of near-duplicates."""
+NEAR_COSINE, NEAR_LAYOUT = 0.8, 0.42
+"""Least cosine of the whole-image vectors of near-duplicates, and their least ``layout_agreement``; measured
+in docs/research/search.md."""
 
-NEAR_SEGMENTS, NEAR_MATCHES, NEAR_IOU = 4, 3, 0.7
-"""Of the best segments of near-duplicates, so many of so many have boxes of such an IoU."""
+LAYOUT_SEGMENTS, LAYOUT_MIN_AREA, LAYOUT_IOU = 20, 0.002, 0.5
+"""The layout of an image is the boxes of its largest segments above a share of its area; boxes of two images
+with such an IoU are counterparts."""
 
 Boxes = npt.NDArray[np.float64]
 
@@ -90,7 +92,7 @@ def arranged_hits(
     ranked = list(images)[:MAX_ARRANGED]
     groups = [[image_id] for image_id in ranked]
     if query.collapse_duplicates:
-        groups = _collapsed([images[image_id] for image_id in ranked], found, index)
+        groups = _collapsed([images[image_id] for image_id in ranked], index)
     if query.diversity:
         order = _diverse(
             [first for first, *_ in groups], found, query.diversity, weights=weights, index=index
@@ -142,50 +144,30 @@ def diverse_order(
     return order
 
 
-def _collapsed(
-    images: Sequence[ImageRecord], found: Sequence[FusedSegment], index: IndexReader
-) -> list[list[UUID]]:
+def _collapsed(images: Sequence[ImageRecord], index: IndexReader) -> list[list[UUID]]:
     """Return groups of near-duplicates, each with its best image first, the best group first.
 
     An image belongs to the first group whose best image it is a near-duplicate of.
 
     Args:
         images: Images, best first.
-        found: Segments of these and other images, best first.
         index: Index with the vectors of the images and the boxes of the segments.
     """
     stored = index.get_image_vectors([image.image_id for image in images])
     images = [image for image in images if image.image_id in stored]  # else it was just deleted
-    rows = np.array([stored[image.image_id] for image in images])
-    if not len(rows):
+    if not images:
         return []
+    rows = np.array([stored[image.image_id] for image in images])
     is_like = rows @ rows.T >= NEAR_COSINE
-    of_image: dict[str, list[FusedSegment]] = {}
-    for hit in found:
-        of_image.setdefault(hit.image_key, []).append(hit)
-    asked = {
-        image.image_id: [hit.segment_id for hit in drop_nested(of_image[str(image.image_id)])[:NEAR_SEGMENTS]]
-        for image, others in zip(images, is_like, strict=True)
-        if others.sum() > 1
-    }
-    records = {
-        one.segment_id: one for one in index.get_segments([key for ids in asked.values() for key in ids])
-    }
-    boxes = {
-        image.image_id: np.array(
-            [
-                np.divide(records[key].box, (image.width, image.height) * 2)
-                for key in asked.get(image.image_id, ())
-                if key in records
-            ]
-        )
-        for image in images
-    }
+    boxes = _layouts([image for image, like in zip(images, is_like, strict=True) if like.sum() > 1], index)
     groups: list[list[int]] = []
     for place, image in enumerate(images):
         for group in groups:
             first = group[0]
-            if is_like[place, first] and same_layout(boxes[images[first].image_id], boxes[image.image_id]):
+            if (
+                is_like[place, first]
+                and layout_agreement(boxes[images[first].image_id], boxes[image.image_id]) >= NEAR_LAYOUT
+            ):
                 group.append(place)
                 break
         else:
@@ -193,21 +175,43 @@ def _collapsed(
     return [[images[place].image_id for place in group] for group in groups]
 
 
-def same_layout(a: Boxes, b: Boxes) -> bool:
-    """Return whether the best segments of two images lie in the same places.
+def _layouts(images: Sequence[ImageRecord], index: IndexReader) -> dict[UUID, Boxes]:
+    """Return the boxes of the largest segments of each image as shares of its width and height."""
+    if not images:
+        return {}
+    where = SegmentFilter(
+        image_ids=tuple(image.image_id for image in images), min_area_fraction=LAYOUT_MIN_AREA
+    )
+    of_image: dict[UUID, list[SegmentRecord]] = {image.image_id: [] for image in images}
+    for record in index.scroll_segments(where):
+        of_image[record.image_id].append(record)
+    return {
+        image.image_id: np.array(
+            [
+                np.divide(one.box, (image.width, image.height) * 2)
+                for one in sorted(
+                    of_image[image.image_id], key=lambda one: (-one.area_fraction, one.segment_id)
+                )[:LAYOUT_SEGMENTS]
+            ]
+        ).reshape(-1, 4)
+        for image in images
+    }
+
+
+def layout_agreement(a: Boxes, b: Boxes) -> float:
+    """Return the share of boxes that have a counterpart in the other image, 0 to 1, as a mean of both images.
 
     Args:
-        a: (n, 4) boxes x1, y1, x2, y2 as shares of the width and the height of the image, best first.
+        a: (n, 4) boxes x1, y1, x2, y2 of one image, as shares of its width and height.
         b: (m, 4) those of the other image.
     """
     if not len(a) or not len(b):
-        return False
+        return 0.0
     inside = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
     shared = np.prod(np.maximum(inside, 0), axis=2)
     area_a, area_b = (np.prod(one[:, 2:] - one[:, :2], axis=1) for one in (a, b))
-    iou = shared / (area_a[:, None] + area_b[None] - shared)
-    matched = min(int((iou.max(axis=1) >= NEAR_IOU).sum()), int((iou.max(axis=0) >= NEAR_IOU).sum()))
-    return matched >= min(NEAR_MATCHES, max(len(a), len(b)))
+    is_same = shared / (area_a[:, None] + area_b[None] - shared) >= LAYOUT_IOU
+    return float(is_same.any(axis=1).mean() + is_same.any(axis=0).mean()) / 2
 
 
 def _diverse(

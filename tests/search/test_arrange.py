@@ -17,7 +17,7 @@ from segdex_core.geometry import BoxXYXY
 from segdex_core.ids import make_segment_id
 from segdex_core.records import EmbeddedSegments, SegmentFilter
 from segdex_search.answer import SearchAnswer, search
-from segdex_search.arrange import MAX_ARRANGED, diverse_order
+from segdex_search.arrange import MAX_ARRANGED, diverse_order, layout_agreement
 from segdex_search.queries import Counted, SearchQuery, SegmentTerm, TextTerm
 
 QUERY = SearchQuery((TextTerm("dog"),), limit=100)
@@ -258,6 +258,44 @@ def test_pictures_that_only_look_alike_as_a_whole_are_not_collapsed() -> None:
     )
 
     assert [hit.near_duplicates for hit in ask(COLLAPSED, index).hits] == [(), ()]
+
+
+BOXES = st.lists(
+    st.tuples(*[st.integers(0, 40)] * 2, *[st.integers(1, 40)] * 2).map(
+        lambda box: (box[0], box[1], box[0] + box[2], box[1] + box[3])
+    ),
+    min_size=1,
+    max_size=6,
+).map(lambda boxes: np.array(boxes) / 80)
+
+
+@given(BOXES, BOXES)
+def test_the_agreement_of_layouts_is_that_of_comparing_each_box(a: np.ndarray, b: np.ndarray) -> None:
+    def is_same(one: np.ndarray, other: np.ndarray) -> bool:
+        return 2 * len(_cells(one) & _cells(other)) >= len(_cells(one) | _cells(other))
+
+    shares = [
+        sum(any(is_same(one, other) for other in others) for one in boxes) / len(boxes)
+        for boxes, others in ((a, b), (b, a))
+    ]
+    exactly_half = any(
+        2 * len(shared) == len(whole)
+        for shared, whole in (
+            (_cells(one) & _cells(other), _cells(one) | _cells(other)) for one in a for other in b
+        )
+    )
+    assert exactly_half or layout_agreement(a, b) == pytest.approx(sum(shares) / 2)
+    assert layout_agreement(a, b) == layout_agreement(b, a)
+    assert layout_agreement(a, a) == 1
+
+
+def _cells(box: np.ndarray) -> set[tuple[int, int]]:
+    x1, y1, x2, y2 = (round(float(side)) for side in box * 80)
+    return {(x, y) for x in range(x1, x2) for y in range(y1, y2)}
+
+
+def test_a_picture_without_segments_agrees_with_none() -> None:
+    assert layout_agreement(np.zeros((0, 4)), np.array([[0, 0, 1, 1]])) == 0
 
 
 def test_pages_of_collapsed_pictures_are_one_large_answer(with_burst: MemoryIndex) -> None:
