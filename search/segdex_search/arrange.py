@@ -29,11 +29,11 @@ MAX_ARRANGED = 512
 """Images that one query looks through, the best ones."""
 
 
-NEAR_COSINE, NEAR_LAYOUT = 0.8, 0.42
+NEAR_COSINE, NEAR_LAYOUT = 0.8, 0.44
 """Least cosine of the whole-image vectors of near-duplicates, and their least ``layout_agreement``; measured
 in docs/research/search.md."""
 
-LAYOUT_SEGMENTS, LAYOUT_MIN_AREA, LAYOUT_IOU = 20, 0.002, 0.5
+LAYOUT_SEGMENTS, LAYOUT_MIN_AREA, LAYOUT_IOU = 20, 0.01, 0.5
 """The layout of an image is the boxes of its largest segments above a share of its area; boxes of two images
 with such an IoU are counterparts."""
 

@@ -656,6 +656,20 @@ def test_an_answer_is_a_sequence_with_matches_first(place: Place) -> None:
         assert group.score == group.hits[0].score == max(hit.score for hit in group.hits)
 
 
+def test_several_segments_find_each_and_leave_out_what_is_more_like_another(place: Place) -> None:
+    red, green, blue = (place.hit(colour) for colour in ("red", "green", "blue"))
+
+    several = place.library.similar([red.id, green.id], per_image=9)
+    without = place.library.similar([red.id, green.id], unlike=[blue.id], per_image=9)
+
+    assert {red.id, green.id} <= {hit.id for hit in several if hit.score > 0.99}
+    by_search = place.library.search(segments=[red.id, green.id], combine="best", per_image=9)
+    assert [plain(hit) for hit in several] == [plain(hit) for hit in by_search]
+    assert blue.id in {hit.id for hit in several}
+    assert blue.id not in {hit.id for hit in without}
+    assert {red.id, green.id} <= {hit.id for hit in without}
+
+
 @pytest.mark.parametrize("kind", ["text", "picture", "region"])
 def test_pages_are_one_large_answer(place: Place, kind: str) -> None:
     texts = ["red", "green"] if kind == "text" else []
