@@ -315,15 +315,17 @@ def test_the_best_of_several_examples_are_those_of_comparing_each_by_hand(
             wanted[str(record.segment_id)] = best
     order = sorted(wanted, key=lambda key: -wanted[key])
 
-    def found(limit: int) -> dict[str, float]:
+    def found(limit: int, *, exact: bool) -> dict[str, float]:
         hits = library.query_best(
-            examples[:likes], examples[likes:], weights=weights, limit=limit, where=where, exact=True
+            examples[:likes], examples[likes:], weights=weights, limit=limit, where=where, exact=exact
         )
         return {hit.segment_key: hit.score for hit in hits}
 
-    assert found(1_000) == pytest.approx(wanted, abs=1e-5)  # object scores differ, and do not count
-    assert list(found(1_000)) == order
-    assert list(found(5)) == order[:5]
+    for exact in (True, False):
+        whole = found(1_000, exact=exact)
+        assert whole == pytest.approx(wanted, abs=1e-5)  # object scores differ, and do not count
+        assert list(whole) == order
+        assert list(found(5, exact=exact)) == order[:5]
 
 
 @pytest.mark.parametrize("view", VIEWS)

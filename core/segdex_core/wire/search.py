@@ -165,7 +165,8 @@ class SearchOptions(Question):
         Combine,
         Field(
             description="`mean`: like the weighted mean of all terms. `best`, for pictures and segments "
-            "without texts: like any of them, and nearer to one than to any that has a negative weight."
+            "without texts: like any of them, and nearer to one than to any that has a negative weight; of a "
+            "weight only the sign counts."
         ),
     ] = "mean"
     diversity: Annotated[
