@@ -9,21 +9,17 @@ import re
 import subprocess
 import sys
 import threading
-import uuid
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
-from tests.backends.index.stored_samples import FINGERPRINT, make_picture
 from tests.needs import ROOT, in_ci, missing
 from tests.qdrant_server import VERSION as QDRANT_VERSION
 from tests.qdrant_server import QdrantServer, free_port_pair
 from typer.testing import CliRunner
 
 from segdex.cli.main import build_app
-from segdex_backends.index.qdrant import QdrantIndex
-from segdex_core.sets import SegmentSet
 from segdex_core.settings import Settings
 
 DEPLOY = ROOT / "deploy"
@@ -188,66 +184,6 @@ def test_the_health_check_of_qdrant_says_whether_it_is_ready(qdrant_server: Qdra
     assert check[0] == "CMD"
     assert returned(port) == 0
     assert returned(free_port_pair()) != 0
-
-
-@pytest.mark.qdrant
-def test_snapshots_bring_back_all_collections(
-    qdrant_server: QdrantServer, fast_folder: Path, tmp_path: Path
-) -> None:
-    from qdrant_client import QdrantClient
-
-    from segdex_backends.index.server_connection import ServerConnection
-    from segdex_backends.index.server_store import ServerStore
-
-    prefix = f"deploy-{uuid.uuid4().hex}"
-    script = tmp_path / "snapshots.py"
-    text = (DEPLOY / "snapshots.py").read_text()
-    assert "file:///qdrant/snapshots/" in text
-    script.write_text(text.replace("/qdrant/snapshots/", f"{fast_folder}/qdrant/snapshots/"))
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, script, *arguments],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "SEGDEX_INDEX": qdrant_server.url, "SEGDEX_INDEX_COLLECTION": prefix},
-            check=False,
-        )
-
-    def opened(*, create: bool) -> QdrantIndex:
-        server = ServerConnection(qdrant_server.url)
-        return QdrantIndex(ServerStore(server, create=create, collection_prefix=prefix))
-
-    index = opened(create=True)
-    index.ensure(FINGERPRINT)
-    picture = make_picture(0, 30)
-    index.upsert_segments(picture.segments)
-    index.upsert_image(picture.record, picture.vector)
-    index.put_set(SegmentSet(uuid.uuid4(), "kept", 1.5))
-    expected = (list(index.scroll_images()), list(index.scroll_segments()), index.sets())
-    index.close()
-    taken = run("take")
-    names = [json.loads(line)["name"] for line in taken.stdout.splitlines()]
-    client = QdrantClient(qdrant_server.url, check_compatibility=False)
-    made = [one.name for one in client.get_collections().collections if one.name.startswith(prefix)]
-    for name in made:
-        client.delete_collection(name)
-    swapped = run("recover", *reversed(names))
-    recovered = run("recover", *names)
-    index = opened(create=False)
-    found = (list(index.scroll_images()), list(index.scroll_segments()), index.sets())
-    index.close()
-    for name in made:
-        client.delete_collection(name)
-    client.close()
-
-    for name, collection in zip(names, ("images", "segments", "sets"), strict=True):
-        assert name.startswith(f"{prefix}-{collection}-")
-    assert len(made) == 3
-    assert swapped.returncode == 1
-    assert "pictures first" in swapped.stderr
-    assert (recovered.returncode, recovered.stderr) == (0, "")
-    assert found == expected
 
 
 @pytest.mark.parametrize("files", [("compose.yaml",), ("compose.yaml", "compose.cuda.yaml")])

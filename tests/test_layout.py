@@ -1,5 +1,6 @@
 """The repository's own rules: source roots, what is shipped, the listed settings, no trace of a machine."""
 
+import ast
 import email
 import json
 import re
@@ -9,6 +10,7 @@ import tarfile
 import tomllib
 import zipfile
 from configparser import ConfigParser
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,30 @@ def test_every_declared_dependency_is_pinned_and_explained() -> None:
     assert explained == declared
 
 
+def test_every_imported_package_is_declared() -> None:
+    """Or is the lower half of one that is: what comes by chance goes when its parent changes its mind."""
+    halves = {"pydantic_core": "pydantic", "starlette": "fastapi", "google": "onnx", "hydra": "sam2"}
+    distributions, declared = packages_distributions(), _declared_dependencies()
+    imported = {
+        name.partition(".")[0]
+        for file in _shipped_sources()
+        if file.endswith(".py")
+        for node in ast.walk(ast.parse((ROOT / file).read_text()))
+        for name in _imported_by(node)
+    }
+    outside = imported - sys.stdlib_module_names - set(PACKAGES.values())
+
+    assert outside > halves.keys()
+    assert {
+        name
+        for name in outside
+        if halves.get(name) not in declared
+        and declared.isdisjoint(
+            re.sub("[-_.]+", "-", each).lower() for each in distributions.get(name, [name])
+        )
+    } == set()
+
+
 def test_no_file_names_a_registry_host_or_a_path_of_somebodys_machine() -> None:
     # Written so that this file does not find itself.
     hosts = r"\b(?:pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|download\.pytorch\.org|deb\.debian\.org)\b"
@@ -182,6 +208,12 @@ def test_the_documentation_names_only_files_that_exist() -> None:
 
     assert len(named) > 20
     assert gone == set()
+
+
+def _imported_by(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
 
 
 def _shipped_sources() -> set[str]:

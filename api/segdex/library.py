@@ -614,7 +614,9 @@ class Library:
         return self._sets.all()
 
     def show_set(self, name: str) -> SetDetails:
-        """Return a set with its members, in the order in which they were added.
+        """Return a set with its members, oldest first.
+
+        Members that one call added are in the order of their ids.
 
         Raises:
             NotFoundError: If there is no set of the name.
@@ -670,6 +672,9 @@ class Library:
     ) -> Reembedded:
         """Embed all images again with the embedder and views of the settings, without segmenting again.
 
+        Without ``embedder`` and ``profile``, the embedder stays; ``profile`` means the embedder that it has
+        today. Colours that an earlier version did not measure are measured first.
+
         Searches continue meanwhile, and the new vectors replace the old ones in one step. A run that was
         stopped is resumed by the next one. Other open libraries and services then refuse writes, and have to
         be opened again; they search the old vectors until ``drop_old_vectors`` deletes these.
@@ -689,7 +694,8 @@ class Library:
         index, progress = self.index, progress or IngestProgress()
         require_filled(index)
         with noted("loading the embedder", progress.on_note):
-            embedding, profile = Embedding(self.models.embedder, self.settings.views), self.models.profile
+            embedding = Embedding(self.models.new_embedder, self.settings.views)
+            profile = self.models.profile
         options = ReembedOptions(
             max_pixels=self.settings.max_pixels,
             decode_threads=self.settings.decode_threads,

@@ -356,8 +356,7 @@ def remembered_recipe(
         "machine": (platform.node(), sorted(map(str, Path("/dev").glob("nvidia[0-9]*")))),
     }
     names = [name for name in (settings.segmenter, settings.embedder) if name is not None]
-    # PATH, MODEL:PATH and sam2:CONFIG=PATH
-    forms = [(name, name.partition(":")[2], name.rpartition("=")[2]) for name in names]
+    forms = [(name, name.partition(":")[2]) for name in names]  # PATH, and MODEL:PATH or sam2:PATH
     places = [Path(part) for parts_of_name in forms for part in parts_of_name if part]
     return RememberedRecipe(
         load_now,
@@ -398,6 +397,8 @@ def open_library(settings: Settings, parts: Parts, *, has_index: bool = True) ->
     models = LazyModels(
         choose,
         parts,
+        # a profile that is named may mean another embedder today than when it filled the index
+        choose_new=lambda: choose() if settings.profile is None else (settings, settings.profile),
         remember=partial(remembered_recipe, parts=parts),
         analysis_threads=lambda: analysis_thread_count(settings),
     )

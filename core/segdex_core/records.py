@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 from uuid import UUID
 
@@ -279,6 +279,10 @@ class IndexFingerprint:
             if mine != other:
                 return f"its {name} is {mine!r}, but {other!r} was asked for"
         return None
+
+    def with_vectors_of(self, other: "IndexFingerprint") -> "IndexFingerprint":
+        """Return the fingerprint of this index with the vectors of another one."""
+        return replace(self, profile=other.profile, embedder=other.embedder, dim=other.dim, views=other.views)
 
 
 @dataclass(frozen=True, slots=True)

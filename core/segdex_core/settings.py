@@ -17,6 +17,9 @@ ModelPrecision = Literal["fp32", "bf16", "fp16"]
 Precision = Literal["auto", ModelPrecision]
 LogFormat = Literal["auto", "text", "json"]
 
+QDRANT_PORT = 6333
+"""Port of a Qdrant server whose address names none."""
+
 
 class Settings(BaseSettings):
     """All settings, also read from environment variables ``SEGDEX_<NAME>``. Instances are immutable.
@@ -38,7 +41,7 @@ class Settings(BaseSettings):
     )
     index_timeout_s: float = Field(30.0, gt=0, le=3600, description="Seconds to wait for the server.")
     index_collection: str = Field(
-        "segdex", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Prefix of the two collections on a server."
+        "segdex", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Prefix of the collections on a server."
     )
     server: str | None = Field(
         None, description="A segdex service to ask instead of an index here: http(s)://HOST:PORT."
@@ -125,7 +128,7 @@ class Settings(BaseSettings):
             place = str(Path(self.index.removeprefix("edge:")).expanduser().resolve())
         else:
             url = urlsplit(self.index)
-            port = url.port or {"https": 443}.get(url.scheme, 80)
+            port = url.port or QDRANT_PORT
             host = f"{url.scheme}://{(url.hostname or '').lower()}:{port}"
             place = f"{host}{url.path.rstrip('/')}#{self.index_collection}"
         return sha256(place.encode()).hexdigest()[:16]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdex_core.colours import COLOUR_NAMES, ColourShares
-from segdex_core.masks import BoolMask, decode_mask
+from segdex_core.masks import BoolMask, decode_mask, mask_box
 from segdex_core.records import RGBImage, Segment
 from segdex_ingest.munsell import MUNSELL_SAMPLES
 
@@ -74,7 +74,8 @@ def colour_shares(cells: npt.NDArray[np.uint16], mask: BoolMask) -> ColourShares
     """
     if cells.shape != mask.shape or not mask.any():
         raise ValueError(f"a mask must have a pixel and the size {cells.shape}, but has {mask.shape}")
-    inside = cells[_inner(mask)]
+    around = _around(mask)
+    inside = cells[around][_inner(mask[around], border_px=max(round(max(mask.shape) * BORDER_SHARE), 1))]
     inside = inside[:: max(len(inside) // _ENOUGH_PX, 1)]
     counts = np.bincount(inside, minlength=1 << (3 * _BITS))
     present = np.flatnonzero(counts)
@@ -146,12 +147,21 @@ _TO_LAB = np.array(
 )
 
 
-def _inner(mask: BoolMask) -> BoolMask:
-    """Return a mask without its border, where enough of it is left."""
+def _around(mask: BoolMask) -> tuple[slice, slice]:
+    """Return the rows and columns of a mask with a pixel, and one more on each side that is in the picture.
+
+    At the edge of this part a pixel is off the mask or at the edge of the picture, so that the part has the
+    border of the whole.
+    """
+    box = mask_box(mask)
+    return slice(max(box.y1 - 1, 0), box.y2 + 1), slice(max(box.x1 - 1, 0), box.x2 + 1)
+
+
+def _inner(mask: BoolMask, *, border_px: int) -> BoolMask:
+    """Return a mask without its border, or with a narrower border left out where little would be left."""
     least = MIN_INNER_SHARE * np.count_nonzero(mask)
-    width_px = max(round(max(mask.shape) * BORDER_SHARE), 1)
     inner = mask
-    for _ in range(width_px):
+    for _ in range(border_px):
         narrower = _eroded(inner)
         if np.count_nonzero(narrower) < least:
             break

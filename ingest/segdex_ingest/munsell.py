@@ -5,7 +5,9 @@ Each term has its focal colour (Heider, "Universals in color naming and memory",
 and more notations within its region of the Munsell solid, as Kelly and Judd name these regions ("Color:
 Universal Language and Dictionary of Names", NBS Special Publication 440, 1976). The notations were chosen by
 hand, and converted by the renotation of 1943 (ASTM D1535) from illuminant C to D65 with the Bradford
-transform; what is outside sRGB is clipped.
+transform; what is outside sRGB is clipped. The source of the renotation is the table of the Munsell Color
+Science Laboratory, https://www.rit-mcsl.org/MunsellRenotation, as ``munsell_colour_to_xyY`` of colour-science
+interpolates it (BSD-3-Clause).
 
 Black, grey and white lie a little lower than on Munsell's scale: what people call white or black in a
 photograph is seldom fully lit, and never without light.

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from segdex_core.errors import ImageError
 from segdex_core.ports.source import FileVersion, Source
+from segdex_core.wording import count_of, duration_of
 from segdex_ingest.ledger import Ledger
 
 FileState = Literal["unchanged", "outdated", "to_read"]
@@ -53,8 +54,10 @@ class IngestPlan:
         Args:
             image_s: Wall seconds per image; None if unknown.
         """
-        pictures = "1 picture was" if self.outdated == 1 else f"{self.outdated:,} pictures were"
-        long = "how long is not known yet" if image_s is None else f"about {_span(self.outdated * image_s)}"
+        pictures = f"{count_of(self.outdated, 'picture')} {'was' if self.outdated == 1 else 'were'}"
+        long = "how long is not known yet"
+        if image_s is not None:
+            long = f"about {duration_of(self.outdated * image_s)}"
         return f"{pictures} made with other models or settings and would be segmented again ({long})"
 
     @property
@@ -84,13 +87,3 @@ def _planned(uri: str, source: Source, ledger: Ledger, recipe: str) -> PlannedFi
     if known is None:
         return PlannedFile(uri, "to_read", version)
     return PlannedFile(uri, "unchanged" if known.recipe == recipe else "outdated", version, known.image_id)
-
-
-def _span(seconds: float) -> str:
-    """Return a duration in minutes or hours, whichever reads better.
-
-    Example:
-        >>> _span(40), _span(300), _span(86_400)
-        ('1 min', '5 min', '24.0 h')
-    """
-    return f"{seconds / 3600:.1f} h" if seconds >= 2 * 3600 else f"{max(round(seconds / 60), 1)} min"

@@ -1,15 +1,12 @@
 """Re-embed an index: new vectors from stored masks and the files of the images, without segmenting."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from segdex_core.errors import ImageError, ImageGoneError, IndexMissingError, UsageError
-from segdex_core.ids import sha256_hex
-from segdex_core.media.decode import decode_image
-from segdex_core.media.uris import display_path
+from segdex_core.errors import ImageError, IndexMissingError, UsageError
 from segdex_core.ports.index import SegmentIndex, VectorCopy
 from segdex_core.ports.source import Source
 from segdex_core.records import (
@@ -18,14 +15,16 @@ from segdex_core.records import (
     ImageRecord,
     MaskRecipe,
     RGBImage,
-    Segment,
     SegmentFilter,
-    SegmentRecord,
     Vectors,
 )
+from segdex_ingest.again import gone, read_again, stored_segment
 from segdex_ingest.ahead import results_ahead
 from segdex_ingest.analyse import Embedding, embed_image
 from segdex_ingest.earlier import made_masks
+
+_UNKNOWN = "unknown"
+"""Ranker of masks that were made by settings that nobody noted."""
 
 TIMED_IMAGES = 3
 """Images that ``rehearse_reembedding`` embeds to learn how long the others take."""
@@ -193,14 +192,15 @@ def rehearse_reembedding(
     if run.is_done():
         return Rehearsal(images, 0, (), None, nothing_to_do=True)
     # without a copy, none is made: that would be a write
-    records = run.behind(run.copy()) if index.has_copy(embedding.key()) else list(index.scroll_images())
+    has_copy = index.has_copy(embedding.key())
+    records = run.copy().behind(align=False) if has_copy else list(index.scroll_images())
     there: list[ImageRecord] = []
     missing: list[MissingImage] = []
     for record in records:
         if any(source.exists(file.uri) for file in record.files):
             there.append(record)
         else:
-            missing.append(MissingImage(record, _gone(record)))
+            missing.append(MissingImage(record, gone(record)))
     times: list[float] = []
     for record in there[:: max(len(there) // TIMED_IMAGES, 1)][: TIMED_IMAGES + 1]:
         started = time.perf_counter()
@@ -235,9 +235,9 @@ class _Run:
         self._options = options
         self._on_image = on_image
         self._found = found
-        self._made: Mapping[str, MaskRecipe] = {}
+        self._made = made_masks(found, index.recipes())
         self._used: dict[str, MaskRecipe] = {}
-        self.wanted = replace(
+        self._wanted = replace(
             found,
             profile=profile,
             embedder=embedding.embedder.fingerprint,
@@ -249,17 +249,13 @@ class _Run:
 
     def is_done(self) -> bool:
         """Return whether every vector of the index was made by the embedder and its views."""
-        if self._found.embedder != self.wanted.embedder:
+        if self._found.embedder != self._wanted.embedder:
             return False
-        made = made_masks(self._found, self._index.recipes())
-        return all(
-            record.recipe in made and self._embedding.recipe_of(made[record.recipe]) == record.recipe
-            for record in self._index.scroll_images()
-        )
+        return all(self._updated(record).recipe == record.recipe for record in self._index.scroll_images())
 
     def copy(self) -> VectorCopy:
         """Return the copy that is filled, or resumed."""
-        return self._index.vector_copy(self.wanted, key=self._embedding.key(), update=self._updated)
+        return self._index.vector_copy(self._wanted, key=self._embedding.key(), update=self._updated)
 
     def behind(self, copy: VectorCopy) -> list[ImageRecord]:
         """Return the images to embed, without those that cannot be read."""
@@ -288,26 +284,16 @@ class _Run:
                 self._on_image(record, "")
 
     def read(self, record: ImageRecord) -> RGBImage | ImageError:
-        """Return the pixels from the first file that still has the bytes of an image, or the reason."""
-        problem: ImageError = ImageGoneError(_gone(record))
-        for file in record.files:
-            name = display_path(file.uri)
-            try:
-                # a longer file is another image
-                data = self._source.read(file.uri, max_bytes=record.size_bytes)
-            except ImageError:
-                continue
-            if sha256_hex(data) == record.sha256:
-                try:
-                    return decode_image(data, name=name, max_pixels=self._options.max_pixels).pixels
-                except ImageError as error:  # such as a lower --max-pixels than that of the ingest
-                    problem = error
-        return problem
+        """Return the pixels of an image, or the reason why there are none."""
+        try:
+            return read_again(record, source=self._source, max_pixels=self._options.max_pixels)
+        except ImageError as error:
+            return error
 
     def vectors_of(self, record: ImageRecord, pixels: RGBImage) -> tuple[EmbeddedSegments, Vectors]:
         """Return the stored segments of an image with new vectors, and the vector of the whole image."""
         records = list(self._index.scroll_segments(SegmentFilter(image_ids=(record.image_id,))))
-        vector, vectors = embed_image(pixels, [_segment(one) for one in records], self._embedding)
+        vector, vectors = embed_image(pixels, [stored_segment(one) for one in records], self._embedding)
         return EmbeddedSegments(records=records, vectors=vectors), vector
 
     def may_switch(self, images: int) -> bool:
@@ -332,27 +318,12 @@ class _Run:
 
     def unknown(self) -> int:
         """Return the number of images whose masks were made by unknown settings."""
-        return sum(record.recipe not in self._made for record in self._index.scroll_images())
+        return sum(self._masks_of(record).ranker == _UNKNOWN for record in self._index.scroll_images())
 
     def _updated(self, record: ImageRecord) -> ImageRecord:
-        masks = self._made.get(record.recipe)
-        if masks is None:
-            return record
-        self._used[record.recipe] = masks
+        masks = self._used[record.recipe] = self._masks_of(record)
         return replace(record, recipe=self._embedding.recipe_of(masks))
 
-
-def _segment(record: SegmentRecord) -> Segment:
-    return Segment(
-        box=record.box,
-        mask=record.mask,
-        area_px=record.area_px,
-        predicted_iou=record.predicted_iou,
-        stability=record.stability,
-        score=record.object_score,
-        object_score=record.object_score,
-    )
-
-
-def _gone(record: ImageRecord) -> str:
-    return f"{display_path(record.files[0].uri)}: is gone or has changed"
+    def _masks_of(self, record: ImageRecord) -> MaskRecipe:
+        """Return what made the masks of an image; for unknown settings, a recipe that no ingest has."""
+        return self._made.get(record.recipe) or MaskRecipe(self._found.segmenter, record.recipe, _UNKNOWN)

@@ -5,7 +5,7 @@ machine. A record is therefore read from the index right before it is changed, a
 by id.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from threading import RLock
@@ -16,9 +16,10 @@ from segdex_core.errors import IndexConflictError
 from segdex_core.media.uris import canonical_uri, display_path
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import EmbeddedSegments, ImageFile, ImageRecord, SegmentFilter
-from segdex_core.sets import sets_by_member, sets_of
+from segdex_core.sets import SetMember, sets_by_member, sets_of
 from segdex_ingest.analyse import AnalysedImage, build_records
 from segdex_ingest.ledger import Ledger
+from segdex_ingest.marks import mark_segments
 from segdex_ingest.report import Outcome
 
 Exists = Callable[[str], bool]
@@ -105,22 +106,28 @@ class PictureWriter:
                     lost = True  # another process stored it first, and our segments replaced its segments
 
     def _store(self, written: Written, analysed: AnalysedImage) -> Written:
+        image_id = analysed.image_id
+        members = self._index.members_of_images([image_id])
         segments = self._marked(
-            build_records(analysed.segments, analysed.segment_vectors, written.record), analysed.image_id
+            build_records(analysed.segments, analysed.segment_vectors, written.record), image_id, members
         )
         if segments.records:
             self._index.upsert_segments(segments)
+        if self._index.members_of_images([image_id]) != members:  # another process changed a set
+            mark_segments(self._index, [image_id])
         # Segments of this image that another recipe or an interrupted run left behind. They go last: an
         # interrupted run loses no label of a mask that is found again.
         kept = [record.segment_id for record in segments.records]
-        self._index.delete_segments(analysed.image_id, keep=kept)
+        self._index.delete_segments(image_id, keep=kept)
         return replace(written, record=self._index.upsert_image(written.record, analysed.image_vector))
 
-    def _marked(self, segments: EmbeddedSegments, image_id: UUID) -> EmbeddedSegments:
+    def _marked(
+        self, segments: EmbeddedSegments, image_id: UUID, members: Sequence[SetMember]
+    ) -> EmbeddedSegments:
         """Return the new segments of an image with the labels and sets that the index has for its masks."""
         stored = self._index.scroll_segments(SegmentFilter(image_ids=(image_id,)))
         labels = {record.segment_id: record.labels for record in stored if record.labels}
-        sets = sets_by_member(self._index.members_of_images([image_id]))
+        sets = sets_by_member(members)
         records = [
             replace(record, labels=labels.get(record.segment_id, ()), sets=sets_of(record, sets))
             for record in segments.records

@@ -143,7 +143,6 @@ def search(
             # scipy and pycocotools, which most searches do not need
             from segdex_search.conditions import MAX_PICTURES, conditioned_hits
 
-            judge = judge or PresenceJudge.of(embedder, calibration)
             found = conditioned_hits(
                 query,
                 query.condition,
@@ -153,7 +152,7 @@ def search(
                 bonus=bonus,
                 index=index,
                 embedder=embedder,
-                judge=judge,
+                judge=judge or PresenceJudge.of(embedder, calibration),
             )
             hits, more, other_presence = found.hits, found.more, found.other_presence
             if found.is_cut:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import FusedSegment, ImageRecord, SegmentFilter, SegmentRecord
+from segdex_search.calibrate import object_weight as object_weight_of
 from segdex_search.colours import ColourBonus, colour_bonus
 from segdex_search.counting import (
     MAX_CANDIDATES,
@@ -39,7 +40,7 @@ _BATCH = 16
 _FETCHED_PER_PICTURE = 64
 """Segments fetched for each picture of a batch: nested ones are dropped."""
 
-_RELATED_CANDIDATES = 3
+RELATED_CANDIDATES = 3
 """Segments of a picture that may be each of two objects."""
 
 _PLAUSIBLE = 1.0
@@ -114,8 +115,13 @@ def conditioned_hits(
     presence: tuple[float, ...] | None = None
     if isinstance(condition, Related):
         terms = embed_query(condition.terms, views=tuple(weights), embedder=embedder, index=index)
-        other_bonus = colour_bonus(condition.terms, judge.calibration.colour_weight)
-        other = _Side(terms, weights, object_weight, other_bonus)
+        other = _Side(
+            terms,
+            weights,
+            # its own: the level and the pictures of the query are for the subject
+            object_weight_of(SearchQuery(condition.terms), judge.calibration),
+            colour_bonus(condition.terms, judge.calibration.colour_weight),
+        )
         found, is_cut = _scan(
             lambda reach: looking.rank_by_both(subject, other, reach),
             lambda images: looking.related(condition, subject, other, images),
@@ -237,21 +243,24 @@ class _Looking:
             by_image.setdefault(one.image_id, []).append(one)
         return by_image
 
-    def presence(self, side: _Side, *found: Mapping[UUID, Sequence[HitSegment]]) -> dict[UUID, float]:
-        """Return the presence score of each segment."""
-        ids = list(
-            dict.fromkeys(one.segment_id for each in found for group in each.values() for one in group)
-        )
-        return self.judge.segment_scores(ids, side.vectors, index=self.index, weights=side.weights)
+    def vectors(
+        self, *found: Mapping[UUID, Sequence[HitSegment]]
+    ) -> Mapping[UUID, Mapping[str, npt.NDArray[np.float32]]]:
+        """Return the vectors of the segments that were not deleted in the meantime."""
+        ids = dict.fromkeys(one.segment_id for each in found for group in each.values() for one in group)
+        return self.index.get_vectors(list(ids))
 
     def related(
         self, condition: Related, subject: _Side, other: _Side, images: Sequence[ImageRecord]
     ) -> list[_Found]:
         """Return the pictures in which the subject lies so to the other object."""
-        firsts = self.candidates(subject, self.query, where_of(self.query), images, _RELATED_CANDIDATES)
+        firsts = self.candidates(subject, self.query, where_of(self.query), images, RELATED_CANDIDATES)
         around = _context_of(self.query)
-        seconds = self.candidates(other, self.anything, around, images, _RELATED_CANDIDATES)
-        as_first, as_second = (self.presence(side, firsts, seconds) for side in (subject, other))
+        seconds = self.candidates(other, self.anything, around, images, RELATED_CANDIDATES)
+        stored = self.vectors(firsts, seconds)
+        as_first, as_second = (
+            self.judge.segment_scores(stored, side.vectors, weights=side.weights) for side in (subject, other)
+        )
         firsts = _plausible(firsts, as_first, not_as=as_second)
         seconds = _plausible(seconds, as_second, not_as=as_first)
         found: list[_Found] = []
@@ -278,8 +287,8 @@ class _Looking:
     def counted(self, condition: Counted, subject: _Side, images: Sequence[ImageRecord]) -> list[_Found]:
         """Return the pictures with such a number of objects, each with that number."""
         by_image = self.candidates(subject, self.query, where_of(self.query), images, MAX_CANDIDATES)
-        presence = self.presence(subject, by_image)
-        stored = self.index.get_vectors(list(presence))
+        stored = self.vectors(by_image)
+        presence = self.judge.segment_scores(stored, subject.vectors, weights=subject.weights)
         found: list[_Found] = []
         for image in images:
             group = [one for one in by_image.get(image.image_id, []) if one.segment_id in stored]
@@ -342,11 +351,13 @@ def _context_of(query: SearchQuery) -> SegmentFilter:
 
 def _standing(hits: Sequence[FusedSegment]) -> dict[str, float]:
     """Return by picture how many standard deviations its best segment is above the mean of all hits."""
+    if not hits:
+        return {}
     scores = np.array([hit.score for hit in hits])
-    spread = max(float(scores.std()), 1e-6) if len(scores) else 1.0
+    mean, spread = float(scores.mean()), max(float(scores.std()), 1e-6)
     best: dict[str, float] = {}
     for hit in hits:
-        best.setdefault(hit.image_key, (hit.score - float(scores.mean())) / spread)
+        best.setdefault(hit.image_key, (hit.score - mean) / spread)
     return best
 
 

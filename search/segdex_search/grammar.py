@@ -33,6 +33,7 @@ from segdex_search.queries import (
     RelationName,
     TextTerm,
     clean_text,
+    has_word,
 )
 
 _OPERATORS: dict[str, RelationName] = {
@@ -50,12 +51,14 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
+_CLOSED = re.compile(r'(?P<phrase>"(?:[^"\\]|\\.)*")(?P<after>\S+)')
 _GLUED = re.compile(r"(.*[^<>=≤≥])((?:<=|>=|<|>|≤|≥)\d+)")
 _COLOR = re.compile(r"colou?r:(.*)", re.IGNORECASE)
 _LOWER_RELATION = re.compile(r"\S\s+(left of|right of|above|below|on|inside|near)\s+\S")
 _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _LOWER_COUNT = re.compile(
-    rf"^(?:at least\s+)?(?P<number>\d{{1,2}}|{'|'.join(_NUMBERS[1:])})\s+(?P<what>[^\W\d].*)$"
+    r"(?P<colors>(?i:colou?r:\S+\s+)*)(?:at least\s+)?"
+    rf"(?P<number>\d{{1,2}}|{'|'.join(_NUMBERS[1:])})\s+(?P<what>[^\W\d].*)"
 )
 
 
@@ -99,12 +102,19 @@ def parse_text(text: str) -> ParsedText:
         >>> parse_text("person LEFT OF bicycle").condition
         Related(name='left_of', terms=(TextTerm(text='bicycle', weight=1.0),))
     """
+    found, is_plain = _read(text)
+    return replace(found, hint=_hint(text)) if is_plain else found
+
+
+def _read(text: str) -> tuple[ParsedText, bool]:
+    """Return the terms of a text, and whether it has words alone, beside filters."""
     clean_text(text)
     tokens, colors = _split_colors(_tokens(text.translate(_QUOTES)))
-    if not colors:
-        return _parsed(text, tokens)
-    rest = " ".join(token.text for token in tokens)
-    return replace(_parsed(rest, tokens), colors=colors) if tokens else ParsedText((), colors=colors)
+    if not tokens:
+        return ParsedText((), colors=colors), False
+    rest = " ".join(token.text for token in tokens) if colors else text
+    found = _parsed(rest, tokens)
+    return replace(found, colors=colors), found.condition is None and all(map(_is_bare, tokens))
 
 
 def _parsed(text: str, tokens: list[_Token]) -> ParsedText:
@@ -130,7 +140,7 @@ def _parsed(text: str, tokens: list[_Token]) -> ParsedText:
             raise QueryError(f"{operator} needs an object on each side, such as: person {operator} bicycle")
         return ParsedText(_terms(before), Related(_OPERATORS[operator], _terms(after)))
     if all(_is_bare(token) for token in tokens):
-        return ParsedText((TextTerm(text),), hint=_hint(text))  # as it was written, white space included
+        return ParsedText((TextTerm(text),))  # as it was written, white space included
     return ParsedText(_terms(tokens))
 
 
@@ -140,17 +150,27 @@ def _tokens(text: str) -> list[_Token]:
     while text[end:].strip():
         match = _TOKEN.match(text, end)
         if match is None or match["open"]:
-            rest = text[end:].strip().lstrip("-")[1:21]
-            raise QueryError(f"the quote before {rest!r} is not closed: add the other one, or remove it")
+            raise QueryError(_quote_problem(text[end:].strip().lstrip("-")))
         end = match.end()
         is_quoted = match["quoted"] is not None
         content = re.sub(r"\\(.)", r"\1", match["quoted"]) if is_quoted else match["word"]
         weight = match["quoted_weight"] if is_quoted else match["word_weight"]
         is_negative = match["minus"] is not None
-        if is_negative and not is_quoted and not any(map(str.isalnum, content)):
+        if is_negative and not is_quoted and not has_word(content):
             content, is_negative = f"-{content}", False  # a dash
         tokens.append(_Token(content, None if weight is None else float(weight), is_negative, is_quoted))
     return tokens
+
+
+def _quote_problem(rest: str) -> str:
+    """Return what is wrong with the quote that a text begins with."""
+    closed = _CLOSED.match(rest)
+    if closed is None:
+        return f"the quote before {rest[1:21]!r} is not closed: add the other one, or remove it"
+    return (
+        f"a phrase in quotes ends with a space or a weight such as ^2, but after {closed['phrase']} comes "
+        f"{closed['after'][:20]!r}: put a space between them, or remove it"
+    )
 
 
 def _split_colors(tokens: Sequence[_Token]) -> tuple[list[_Token], tuple[ColourName, ...]]:
@@ -162,6 +182,7 @@ def _split_colors(tokens: Sequence[_Token]) -> tuple[list[_Token], tuple[ColourN
     """
     rest: list[_Token] = []
     colors: dict[ColourName, None] = {}
+    last: tuple[str, int] = "", 0  # the last filter, and how many other tokens are before it
     for token in tokens:
         match = None if token.is_quoted else _COLOR.fullmatch(token.text)
         if match is None:
@@ -174,9 +195,10 @@ def _split_colors(tokens: Sequence[_Token]) -> tuple[list[_Token], tuple[ColourN
             raise QueryError(
                 f"{token.text!r} is a filter: it cannot exclude and has no weight; to exclude, write -{name}"
             )
-        if _operators(rest):
-            raise QueryError(f"{token.text!r} is for what is looked for: put it before the position")
         colors[name] = None
+        last = token.text, len(rest)
+    if any(start < last[1] for start, _, _ in _operators(rest)):
+        raise QueryError(f"{last[0]!r} is for what is looked for: put it before the position")
     return rest, tuple(colors)
 
 
@@ -259,15 +281,41 @@ def _terms(tokens: Sequence[_Token]) -> tuple[TextTerm, ...]:
 
 
 def _hint(text: str) -> str | None:
-    """Return how to write a position or a number that a sentence in lower case seems to name."""
-    related = _LOWER_RELATION.search(text)
+    """Return how to write a position or a number that a sentence in lower case seems to name.
+
+    It was read: it has this position or number, and means what the text does in all else.
+    """
+    words = " ".join(text.translate(_QUOTES).split())
+    related = _LOWER_RELATION.search(words)
     if related is not None:
-        capitals = f"{text[: related.start(1)]}{related[1].upper()}{text[related.end(1) :]}"
-        return f"to require the position, write: {capitals.strip()}"
-    counted = _LOWER_COUNT.match(text.strip())
+        operator = related[1].upper()
+        as_written = words[: related.start(1)].strip(), words[related.end(1) :].strip()
+        # a text in capitals has no operators
+        for before, after in (as_written, (as_written[0].lower(), as_written[1].lower())):
+            proposal = f"{before} {operator} {after}"
+            subject, other = _readable(before), _readable(after)
+            if subject is None or other is None or other.colors:
+                continue
+            if _readable(proposal) == replace(subject, condition=Related(_OPERATORS[operator], other.terms)):
+                return f"to require the position, write: {proposal}"
+    counted = _LOWER_COUNT.fullmatch(words)
     if counted is not None:
         word = counted["number"]
         number = int(word) if word.isdigit() else _NUMBERS.index(word) + 1
-        if 1 < number <= MAX_COUNT:
-            return f"to require the number, write: {counted['what']} >= {number}"
+        objects = counted["colors"] + counted["what"]
+        kind, proposal = _readable(objects), f"{objects} >= {number}"
+        if (
+            number > 1
+            and kind is not None
+            and _readable(proposal) == replace(kind, condition=Counted(">=", number))
+        ):
+            return f"to require the number, write: {proposal}"
     return None
+
+
+def _readable(text: str) -> ParsedText | None:
+    """Return the terms of a text; None if it is refused."""
+    try:
+        return _read(text)[0]
+    except QueryError:
+        return None

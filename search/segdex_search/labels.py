@@ -3,6 +3,9 @@
 A word scores a segment by how many standard deviations it lies above other words, the distractors of the
 presence score and all words that were given, times how likely the segment is one whole object. Below a
 threshold, which belongs to the embedder, nothing fits. docs/labels.md has the figures.
+
+The labels of a segment are read and written as a whole. They are read right before they are written, but of
+two processes that change the labels of one segment at the same moment, only those of the later one stay.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +27,7 @@ from segdex_core.records import (
 from segdex_core.slices import slices
 from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS
 from segdex_search.counting import distinct
-from segdex_search.presence import STD_FLOOR
+from segdex_search.presence import mean_cosines, stands_out
 
 MAX_LABELS_EACH = 16
 """Labels that one pass gives a segment at most."""
@@ -51,10 +54,8 @@ class LabelScorer:
         """Return (n, k) the score of each label for each segment: 0 or more, mostly below 10."""
         words = np.concatenate([self.others, self.texts])
         weights = {view: DEFAULT_VIEW_WEIGHTS[view] for view in segments.vectors}
-        total = sum(weights.values())
-        cosines = sum(weight * (segments.vectors[view] @ words.T) for view, weight in weights.items()) / total
-        spread = np.maximum(cosines.std(axis=1, keepdims=True), STD_FLOOR)
-        above = (cosines[:, len(self.others) :] - cosines.mean(axis=1, keepdims=True)) / spread
+        cosines = mean_cosines(segments.vectors, dict.fromkeys(weights, words), weights)
+        above = stands_out(cosines[:, len(self.others) :], cosines)
         whole = np.array([[record.object_score] for record in segments.records], np.float32)
         scores: npt.NDArray[np.float32] = (np.maximum(above, 0) * whole).astype(np.float32)
         return scores
@@ -220,13 +221,14 @@ def clear_labels(
     removed: dict[str, int] = {}
     held = index.scroll_segments(SegmentFilter(labels=known))
     # read to the end before anything is written: what is written no longer matches
-    labelled = [(record.segment_id, record.labels) for record in held]
-    for some in slices(labelled, _WRITTEN_AT_ONCE):
+    ids = [record.segment_id for record in held]
+    for some in slices(ids, _WRITTEN_AT_ONCE):
         changed: dict[UUID, tuple[SegmentLabel, ...]] = {}
-        for segment_id, labels in some:
+        for record in index.get_segments(some):
+            labels = record.labels
             gone = [one for one in labels if one.name in known and one.author.partition(":")[0] in authors]
             if gone:
-                changed[segment_id] = tuple(one for one in labels if one not in gone)
+                changed[record.segment_id] = tuple(one for one in labels if one not in gone)
             for name in {one.name for one in gone}:
                 removed[name] = removed.get(name, 0) + 1
         writer.set_labels(changed)

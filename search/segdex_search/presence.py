@@ -69,47 +69,67 @@ class PresenceJudge:
         best = [[one.segment_id for one in hit.segments[:BEST_SEGMENTS]] for hit in hits]
         stored = index.get_vectors([key for ids in best for key in ids])
         wholes = index.get_image_vectors([hit.image.image_id for hit in hits])
+        of_segments = self.segment_scores(stored, query, weights=weights)
+        as_views = {key: dict.fromkeys(weights, whole) for key, whole in wholes.items()}
+        of_scenes = self.segment_scores(as_views, query, weights=weights)
         scores = []
         for hit, ids in zip(hits, best, strict=True):
-            segments = [self._stands_out(stored[key], query, weights) for key in ids if key in stored]
-            whole = wholes.get(hit.image.image_id)
-            if not segments or whole is None:  # deleted in the meantime
+            segments = [of_segments[key] for key in ids if key in of_segments]
+            scene = of_scenes.get(hit.image.image_id)
+            if not segments or scene is None:  # deleted in the meantime
                 scores.append(float("-inf"))
                 continue
-            scene = self._stands_out(dict.fromkeys(query, whole), query, weights)
             scores.append((1 - _WHOLE_SHARE) * float(np.mean(segments)) + _WHOLE_SHARE * scene)
         return scores
 
     def segment_scores(
         self,
-        segment_ids: Sequence[UUID],
+        stored: Mapping[UUID, Mapping[str, npt.NDArray[np.float32]]],
         query: Mapping[str, npt.NDArray[np.float32]],
         *,
-        index: IndexReader,
         weights: Mapping[str, float],
     ) -> dict[UUID, float]:
-        """Return the standard deviations that a query scores above other words on each segment that exists.
+        """Return the standard deviations that a query scores above other words on each segment.
 
         Args:
-            segment_ids: The segments.
+            stored: (dim,) vectors of the segments by view.
             query: (dim,) vector of the query by view.
-            index: Where their vectors are.
             weights: Share of each view.
         """
-        stored = index.get_vectors(segment_ids)
-        return {key: self._stands_out(vectors, query, weights) for key, vectors in stored.items()}
+        if not stored:
+            return {}
+        rows = {view: np.stack([vectors[view] for vectors in stored.values()]) for view in weights}
+        others = mean_cosines(rows, dict.fromkeys(weights, self.distractors), weights)
+        own = mean_cosines(rows, {view: query[view][None] for view in weights}, weights)
+        return dict(zip(stored, stands_out(own, others)[:, 0].tolist(), strict=True))
 
-    def _stands_out(
-        self,
-        vectors: Mapping[str, npt.NDArray[np.float32]],
-        query: Mapping[str, npt.NDArray[np.float32]],
-        weights: Mapping[str, float],
-    ) -> float:
-        """Return how many standard deviations the query scores above other words."""
-        total = sum(weights.values())
-        own = sum(weights[view] * float(vectors[view] @ query[view]) for view in weights) / total
-        others = sum(weights[view] * (self.distractors @ vectors[view]) for view in weights) / total
-        return (own - float(np.mean(others))) / max(float(np.std(others)), STD_FLOOR)
+
+def mean_cosines(
+    rows: Mapping[str, Vectors], words: Mapping[str, Vectors], weights: Mapping[str, float]
+) -> Vectors:
+    """Return (n, m) the weighted means over the views of the cosines of n segments and m words.
+
+    Args:
+        rows: (n, dim) unit rows of the segments by view.
+        words: (m, dim) unit rows of the words by view.
+        weights: Weight of each view, 0 or more, not all 0.
+    """
+    total = sum(weights.values())
+    each = [weight / total * (rows[view] @ words[view].T) for view, weight in weights.items()]
+    whole: Vectors = np.sum(each, axis=0)
+    return whole
+
+
+def stands_out(own: Vectors, others: Vectors) -> Vectors:
+    """Return (n, k) by how many standard deviations scores of segments lie above those of other words.
+
+    Args:
+        own: (n, k) scores.
+        others: (n, m) scores of other words for the same segments.
+    """
+    spread = np.maximum(others.std(axis=1, keepdims=True), STD_FLOOR)
+    above: Vectors = (own - others.mean(axis=1, keepdims=True)) / spread
+    return above
 
 
 def kept_judge(folder: Path, embedder: Embedder) -> PresenceJudge:

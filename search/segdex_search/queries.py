@@ -43,12 +43,17 @@ def clean_text(text: str) -> str:
             raise QueryError(
                 f"the query text contains the control character U+{ord(character):04X}; remove it"
             )
-    folded = unicodedata.normalize("NFKC", text)
-    if not any(character.isalnum() or unicodedata.category(character) == "So" for character in folded):
+    if not has_word(text):
         raise QueryError(
             f"the query text {text.strip()!r} has no word; write what to look for, such as: red umbrella"
         )
-    return folded
+    return unicodedata.normalize("NFKC", text)
+
+
+def has_word(text: str) -> bool:
+    """Return whether a text, normalized, has a letter, a digit or an emoji."""
+    folded = unicodedata.normalize("NFKC", text)
+    return any(character.isalnum() or unicodedata.category(character) == "So" for character in folded)
 
 
 def clean_labels(labels: Sequence[str]) -> list[str]:
@@ -165,6 +170,7 @@ class SearchQuery:
         view_weights: Weight of each view in the score; normalized to a sum of 1.
         level: Whether to find whole objects or parts; see ``Level``.
         nms: Non-maximum suppression: drop hits that lie inside, or around, a better hit of the same image.
+            A query with a condition always does.
         exact: Compare with every vector instead of walking the HNSW graph.
         condition: A position or a number of objects that a picture must show; None for neither.
         combine: Whether hits are like the weighted mean of the terms, or like any of them; see ``Combine``.
@@ -207,6 +213,23 @@ class SearchQuery:
             raise ArgumentError(
                 "level", f"must be one of {', '.join(get_args(Level))}, but is {self.level!r}"
             )
+        self._check_arrangement()
+        weights = self.view_weights.values()
+        if not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
+            raise QueryError(
+                f"view weights must be 0 or more, one above 0, but got {dict(self.view_weights)}"
+            )
+        if self.condition is not None and not self.nms:
+            raise ArgumentError(
+                "nms", "must be on in a query with a position or a number, which is of objects"
+            )
+
+    @property
+    def is_arranged(self) -> bool:
+        """Whether images are returned in another order than that of their scores, or collapsed."""
+        return self.diversity > 0 or self.collapse_duplicates
+
+    def _check_arrangement(self) -> None:
         if self.combine not in get_args(Combine):
             raise ArgumentError(
                 "combine", f"must be one of {', '.join(get_args(Combine))}, but is {self.combine!r}"
@@ -223,16 +246,6 @@ class SearchQuery:
                 "a position or a number goes neither with diversity nor with collapse_duplicates: leave one "
                 "out"
             )
-        weights = self.view_weights.values()
-        if not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
-            raise QueryError(
-                f"view weights must be 0 or more, one above 0, but got {dict(self.view_weights)}"
-            )
-
-    @property
-    def is_arranged(self) -> bool:
-        """Whether images are returned in another order than that of their scores, or collapsed."""
-        return self.diversity > 0 or self.collapse_duplicates
 
 
 def has_text(query: SearchQuery) -> bool:

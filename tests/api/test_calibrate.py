@@ -1,5 +1,6 @@
 """``fit_calibration`` on coloured boxes: thresholds lose little of what is there."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from tests.fakes.dataset import write_colour_set
 from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
 
 from segdex.evaluation.calibrate import PresenceScores, fit_calibration
+from segdex.evaluation.labels import judge_labels
 from segdex.evaluation.load import load_dataset
 from segdex.evaluation.search import ingest_dataset
 from segdex_backends.index.memory import MemoryIndex
@@ -40,7 +42,14 @@ def test_what_is_there_is_kept_and_what_is_absent_is_said_to_be(tmp_path: Path) 
     )
 
     assert calibration.growth >= 0
-    assert calibration.label_threshold > 0
+    run = judge_labels(
+        replace(dataset, refs=(), captions=(), pairs=()),
+        index=index,
+        embedder=embedder,
+        image_id_by_name=ids,
+        others=judge.distractors,
+    )
+    assert calibration.label_threshold == round(run.best_threshold(run.pictures), 2)
     assert calibration.object_weight in {row["object_weight"] for row in weights}
     best = max(row["map"] + row["right_in_picture"] for row in weights)
     chosen = next(row for row in weights if row["object_weight"] == calibration.object_weight)

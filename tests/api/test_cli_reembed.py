@@ -181,7 +181,9 @@ def test_the_text_says_what_was_done_and_what_to_do_next(desk: OtherDesk) -> Non
         assert run(["--index", desk.index, "reembed", *arguments], parts=desk.parts) == 0
         lines[name] = desk.capsys.readouterr().out
 
-    assert "2 of 2 pictures would be embedded, about" in lines["dry run"]
+    assert (
+        "2 of 2 pictures would be embedded by colours/1 samples=3 (views: crops), about" in lines["dry run"]
+    )
     assert "embedded 2 pictures" in lines["done"]
     assert "--drop-old" in lines["done"]
     assert "have these vectors already" in lines["again"]

@@ -244,6 +244,16 @@ def test_a_missing_command_gets_the_help_and_one_line(
     assert captured.err == f"segdex: say what to do: {' '.join(('segdex', *path))} --help\n"
 
 
+def test_the_list_of_models_in_json_has_no_key_that_is_never_set(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "list", "--json"]) == 0
+
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == [entry.name for entry in CATALOG]
+    assert {key for row in rows for key in row} == {
+        key for row in rows for key, value in row.items() if value is not None
+    }
+
+
 @pytest.mark.parametrize("columns", [80, 40])
 def test_the_list_of_models_is_never_cut(
     columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -17,7 +17,7 @@ from segdex_core.errors import IndexUnavailableError
 from segdex_core.ids import make_segment_id
 from segdex_core.masks import encode_mask
 from segdex_core.records import SegmentLabel
-from segdex_core.sets import SegmentSet, SetMember
+from segdex_core.sets import SegmentSet, SetMember, sets_by_member, sets_of
 from segdex_search.labels import LabelScorer, clear_labels, find_labels, write_labels
 
 
@@ -154,6 +154,54 @@ def test_a_change_that_was_interrupted_is_completed_by_doing_it_again(name: str)
         index.fails_at = None
         change(index)
         assert state(index) == wanted, f"after a failure at write {fails_at}"
+
+
+class Meanwhile:
+    """An index that lets another process change something once, right before one of the calls.
+
+    Args:
+        index: The index.
+        at: Number of the call, from 1.
+        change: What the other process does.
+    """
+
+    def __init__(self, index: FailingIndex, *, at: int, change: Callable[[FailingIndex], object]) -> None:
+        self._index = index
+        self._at = at
+        self._change = change
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls += 1
+        if self.calls == self._at:
+            self._change(self._index)
+        return getattr(self._index, name)
+
+
+OTHER_CHANGES: dict[str, Callable[[FailingIndex], object]] = {
+    "add": lambda index: Sets(index, nullcontext()).add(
+        "two", [segment_of(PICTURES[0], 0), segment_of(PICTURES[2], 2), SECOND]
+    ),
+    "remove": lambda index: Sets(index, nullcontext()).remove("two", [FIRST]),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_CHANGES)
+@pytest.mark.parametrize("name", ["add", "remove", "delete"])
+def test_sets_that_two_processes_change_at_once_end_with_the_right_marks(name: str, other: str) -> None:
+    start = filled()
+    at = 0
+    while True:
+        at += 1
+        index = deepcopy(start)
+        meeting = Meanwhile(index, at=at, change=OTHER_CHANGES[other])
+        CHANGES[name](meeting)  # type: ignore[arg-type]
+        if meeting.calls < at:
+            break
+        by_member = sets_by_member(index.members_of_images([FIRST, SECOND, THIRD]))
+        for record in index.scroll_segments():
+            assert record.sets == sets_of(record, by_member), f"the other process came before call {at}"
+    assert at > 6
 
 
 def test_marks_are_exactly_the_sets_that_a_segment_or_its_picture_is_in() -> None:

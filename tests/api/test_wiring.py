@@ -235,6 +235,36 @@ def test_an_index_goes_on_with_the_embedder_that_filled_it(profile: ProfileName 
     assert (entry.precision, entry.prompt_template) == ("fp32", "a photo of a {}.")
 
 
+@pytest.mark.parametrize(
+    ("asked", "loaded"),
+    [
+        ({}, [OLD_DEFAULT]),
+        ({"profile": "default"}, [None, OLD_DEFAULT]),
+        ({"profile": "offline"}, [None]),
+        ({"embedder": "coarse"}, ["coarse"]),
+        ({"embedder": "coarse", "profile": "default"}, ["coarse"]),
+    ],
+)
+def test_a_re_embedding_takes_the_embedder_that_a_named_profile_has_today(
+    asked: dict[str, str], loaded: list[str | None]
+) -> None:
+    names: list[str | None] = []
+
+    def load(settings: Settings, profile: ProfileName) -> Embedder:
+        names.append(settings.embedder)
+        return ColourEmbedder(samples_per_side=len(names))
+
+    given = replace(
+        parts(Path("unused")), open_index=lambda *_, **__: filled_by(OLD_DEFAULT), load_embedder=load
+    )
+    models = open_library(build_settings(**asked), given).models
+
+    new, searching = models.new_embedder, models.embedder
+
+    assert names == loaded
+    assert (new is searching) == (len(loaded) == 1)
+
+
 def test_what_is_asked_for_counts_more_than_what_filled_an_index() -> None:
     index = filled_by(OLD_DEFAULT)
 

@@ -1,13 +1,14 @@
 """Every figure that needs weights of the model hub, for the day that one is reachable: make hub-day.
 
 Each step is a command of segdex, run in this process, with its JSON kept. A step whose models the hub does
-not give is one line in the report, and the others go on. A second run repeats what has no figures yet.
+not give is one line in the report, and the others go on. A second run repeats what has no figures yet of the
+same arguments on the same machine.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -15,27 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tests.benchmarks.harness import describe_machine
 
 from segdex.cli.main import run
 from segdex.parts import Parts
-from segdex.wiring import DEFAULT_PROFILE, REAL, build_settings
+from segdex.wiring import DEFAULT_PROFILE, REAL, build_settings, known_models
 from segdex_core.errors import SegdexError
 
 UNREACHABLE = 3
 """Exit code of segdex where an index or a model is not usable."""
-
-SAM21 = ("sam2.1-hiera-tiny", "sam2.1-hiera-small", "sam2.1-hiera-base-plus", "sam2.1-hiera-large")
-EMBEDDERS = (
-    "openclip-vit-b-32-siglip2-256",
-    "openclip-vit-b-16-siglip2-256",
-    "openclip-vit-b-32-datacomp",
-    "openclip-vit-l-14-datacomp",
-    "openclip-pe-core-s-16-384",
-    "openclip-pe-core-b-16",
-    "openclip-pe-core-l-14-336",
-)
-REFINERS = ("evf-sam2-multitask", "evf-sam2")
 
 CLASSES: Mapping[str, Mapping[str, str]] = {
     "de": {"dog": "Hund", "cat": "Katze", "car": "Auto", "chair": "Stuhl", "bird": "Vogel", "boat": "Boot"},
@@ -88,6 +78,13 @@ class Step:
     arguments: tuple[str, ...]
 
 
+TEXTS = Step("default embedder, texts", ())
+"""What ``check_texts`` measures, without a command."""
+
+Result = dict[str, Any]
+"""Name, arguments and machine of a step with its ``figures``, or why it has none."""
+
+
 def steps_of(data: Path, work: Path, *, limit: int, quality: str) -> Iterator[Step]:
     """Yield what is measured on a labelled set, the defaults first.
 
@@ -106,12 +103,11 @@ def steps_of(data: Path, work: Path, *, limit: int, quality: str) -> Iterator[St
         index = f"edge:{work / 'index'}"  # one for all: the pictures are the same
         arguments = ("eval", "search", str(translated), *common, "--index", index)
         yield Step(f"default models, search in {language}", arguments)
-    for name in EMBEDDERS:
-        yield Step(f"{name}, search", ("eval", "search", str(data), *common, "--embedder", name))
-    for name in SAM21:
-        yield Step(f"{name}, masks", ("eval", "masks", str(data), *common, "--segmenter", name))
-    for name in REFINERS:
-        yield Step(f"{name}, refine", ("eval", "refine", str(data), *common, "--refiner", name))
+    kinds = {"embedder": "search", "segmenter": "masks", "refiner": "refine"}
+    of_hub = [entry for entry in known_models() if any(source.kind == "hub" for source in entry.sources)]
+    for role, what in kinds.items():
+        for name in (entry.name for entry in of_hub if entry.role == role):
+            yield Step(f"{name}, {what}", ("eval", what, str(data), *common, f"--{role}", name))
 
 
 def write_translated(data: Path, folder: Path, names: Mapping[str, str]) -> Path:
@@ -178,34 +174,47 @@ def measured_texts(parts: Parts) -> dict[str, object]:
         return {"unreachable" if error.exit_code == UNREACHABLE else "failed": str(error)}
 
 
+def this_machine() -> dict[str, object]:
+    """Return what figures of a machine depend on for as long as it is the same one."""
+    described = describe_machine()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"cpu": described["cpu"], "cores": described["cores"], "gpu": gpu}
+
+
 def hub_day(
-    steps: Sequence[Step] | Iterator[Step],
+    steps: Iterable[Step],
     out: Path,
     *,
     parts: Parts = REAL,
+    machine: Mapping[str, object] | None = None,
     say: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Run the steps, write ``OUT.json`` and ``OUT.md`` after each, and return all results by name.
+) -> dict[str, Result]:
+    """Run the steps, write ``OUT.json`` and ``OUT.md`` after each, and return the results by name.
 
     Args:
-        steps: What to run; one that has figures in ``OUT.json`` is not run again.
+        steps: What to run. A step that has figures of the same arguments and machine in ``OUT.json`` is not
+            run again.
         out: Path of both files without a suffix.
         parts: What opens the index and loads the models.
+        machine: Tells this machine from others; None for ``this_machine``.
         say: Is told one line for each step.
     """
-    kept = out.with_suffix(".json")
-    results: dict[str, Any] = json.loads(kept.read_text())["results"] if kept.is_file() else {}
-    todo: list[tuple[str, Callable[[], dict[str, object]]]] = [
-        ("default embedder, texts", lambda: measured_texts(parts))
-    ]
-    todo += [(step.name, lambda step=step: measured(step, parts)) for step in steps]  # type: ignore[misc]
-    for name, measure in todo:
-        if "figures" in results.get(name, {}):
-            say(f"{name}: kept")
+    machine = this_machine() if machine is None else machine
+    file = out.with_suffix(".json")
+    kept: list[Result] = json.loads(file.read_text())["results"] if file.is_file() else []
+    results: dict[str, Result] = {}
+    for step in (TEXTS, *steps):
+        key = {"name": step.name, "arguments": list(step.arguments), "machine": dict(machine)}
+        same = [result for result in kept if {name: result[name] for name in key} == key]
+        if any("figures" in result for result in same):
+            [results[step.name]] = same
+            say(f"{step.name}: kept")
             continue
-        results[name] = measure()
-        say(f"{name}: {summary(results[name])}")
-        write_report(results, out)
+        result = key | (measured_texts(parts) if step is TEXTS else measured(step, parts))
+        kept = [*(other for other in kept if other not in same), result]
+        results[step.name] = result
+        say(f"{step.name}: {summary(result)}")
+        write_report(kept, out)
     return results
 
 
@@ -222,13 +231,23 @@ def summary(result: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
-def write_report(results: Mapping[str, Any], out: Path) -> None:
+def write_report(results: Sequence[Result], out: Path) -> None:
     """Write the results as JSON and as a table."""
     out.parent.mkdir(parents=True, exist_ok=True)
     document = {**describe_machine(), "results": results}
     out.with_suffix(".json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    rows = [f"| {name} | {summary(result).replace('|', '/')} |" for name, result in results.items()]
-    lines = ["# Figures of models from the hub", "", "| what | figures |", "| --- | --- |", *rows]
+    rows = [
+        f"| {result['name']} | {summary(result).replace('|', '/')} "
+        f"| {', '.join(str(value) for value in result['machine'].values() if value)} |"
+        for result in results
+    ]
+    lines = [
+        "# Figures of models from the hub",
+        "",
+        "| what | figures | machine |",
+        "| --- | --- | --- |",
+        *rows,
+    ]
     out.with_suffix(".md").write_text("\n".join(lines) + "\n")
 
 

@@ -6,18 +6,26 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
-from tests.benchmarks.hub_day import CLASSES, Step, hub_day, steps_of, write_translated
+from tests.benchmarks.hub_day import CLASSES, TEXTS, Step, hub_day, steps_of, write_translated
 from tests.fakes.dataset import write_colour_set
 from tests.fakes.segmenter import FloodSegmenter
 from tests.fakes.siglip2 import TINY_SIGLIP2, write_tiny_siglip2, write_tokenizer
 
 from segdex.parts import Parts
-from segdex.wiring import REAL
+from segdex.wiring import REAL, known_models
 from segdex_backends.models.open_clip.embedder import OpenClipEmbedder
+from segdex_core.errors import UsageError
 from segdex_core.geometry import BoxXYXY
+from segdex_core.ports.embedder import Embedder
 
 pytestmark = [pytest.mark.models, pytest.mark.slow]
 
+
+def no_embedder(*_: object) -> Embedder:
+    raise UsageError("no embedder here")
+
+
+NO_MODELS = replace(REAL, load_embedder=no_embedder)
 PICTURES = {"a.png": [("red", BoxXYXY(8, 30, 58, 90)), ("blue", BoxXYXY(96, 30, 152, 90))]}
 
 
@@ -53,12 +61,47 @@ def test_every_kind_of_step_has_figures_and_is_kept(data: Path, tmp_path: Path) 
         assert "figures" in results[name], (name, results[name])
     assert results["default embedder, texts"]["figures"]["casing"] == pytest.approx(1, abs=1e-4)
     assert "YxZhang/evf-sam2" in results["evf-sam2, refine"]["unreachable"]
-    assert json.loads((tmp_path / "out.json").read_text())["results"] == results
+    assert json.loads((tmp_path / "out.json").read_text())["results"] == list(results.values())
     assert "| evf-sam2, refine | not reachable: " in (tmp_path / "out.md").read_text()
 
     again: list[str] = []
     hub_day(few, tmp_path / "out", parts=small_parts(tmp_path), say=again.append)
     assert sum(line.endswith(": kept") for line in again) == len(names)
+
+
+MACHINE = {"cpu": "a", "cores": 2, "gpu": None}
+NOTHING = Step("no such command", ("eval", "nothing"))
+
+
+def test_figures_of_other_arguments_or_another_machine_are_not_taken(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    kept = [
+        {"name": step.name, "arguments": list(step.arguments), "machine": MACHINE, "figures": {"map": 0.5}}
+        for step in (TEXTS, NOTHING)
+    ]
+    out.with_suffix(".json").write_text(json.dumps({"results": kept}))
+
+    def said(step: Step, machine: dict[str, object]) -> list[str]:
+        lines: list[str] = []
+        hub_day([step], out, parts=NO_MODELS, machine=machine, say=lines.append)
+        return lines
+
+    assert said(NOTHING, MACHINE) == ["default embedder, texts: kept", "no such command: kept"]
+    _, other_arguments = said(replace(NOTHING, arguments=("eval", "neither")), MACHINE)
+    elsewhere = said(NOTHING, MACHINE | {"gpu": "b"})
+    assert all(": failed: " in line for line in (other_arguments, *elsewhere))
+
+    results = json.loads(out.with_suffix(".json").read_text())["results"]
+    assert results[:2] == kept
+    assert len(results) == 5
+    assert "| no such command | map 0.5 | a, 2 |" in out.with_suffix(".md").read_text()
+
+
+def test_every_model_of_the_hub_in_the_catalog_has_a_step(data: Path, tmp_path: Path) -> None:
+    named = {step.arguments[-1] for step in steps_of(data, tmp_path / "work", limit=1, quality="fast")}
+
+    for entry in known_models():
+        assert (entry.name in named) == (entry.sources[0].kind == "hub")
 
 
 def test_what_is_not_reachable_is_one_line_each(data: Path, tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_weaker_matches_come_last_under_a_heading(service: Service, capsys: Capt
     assert "a.png" in before
     assert "b.png" not in before
     assert "b.png" in weaker
-    assert found.splitlines()[-1].startswith("1 pictures; scored by colours")
+    assert found.splitlines()[-1].startswith("1 picture; scored by colours")
     assert absent.startswith("not there")
     assert absent.count(".png") == 2
 

@@ -29,7 +29,7 @@ from segdex_backends.index.edge_store import EdgeStore
 from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.index.payloads import fingerprint_to_payload
 from segdex_backends.index.qdrant import QdrantIndex
-from segdex_core.colours import ColourAtLeast
+from segdex_core.colours import COLOUR_NAMES, FILTER_SHARE, ColourAtLeast, ColourShares
 from segdex_core.errors import (
     IndexConflictError,
     IndexMismatchError,
@@ -674,6 +674,34 @@ def test_labels_of_a_segment_are_written_with_it_and_stay_when_its_picture_chang
     )
     index.upsert_segments(picture.segments)  # without labels: the same id again overwrites
     assert index.label_counts() == {}
+
+
+def test_colours_are_replaced_and_all_else_stays(index: SegmentIndex, few: list[Picture]) -> None:
+    picture = few[0]
+    bare = [replace(one, colours=None, labels=(label_of("cat"),)) for one in picture.segments.records]
+    index.upsert_segments(EmbeddedSegments(bare, picture.segments.vectors))
+    first, second = bare[:2]
+    red, blue = (
+        ColourShares(tuple(1000 * (each == name) for each in COLOUR_NAMES)) for name in ("red", "blue")
+    )
+
+    index.set_colours({first.segment_id: blue, uuid4(): red})
+    index.set_colours({first.segment_id: red, second.segment_id: blue})
+    index.set_colours({})
+
+    changed = {
+        first.segment_id: replace(first, colours=red),
+        second.segment_id: replace(second, colours=blue),
+    }
+    assert {one.segment_id: one for one in index.scroll_segments()} == {
+        one.segment_id: changed.get(one.segment_id, one) for one in bare
+    }
+    for colour, key in (
+        (ColourAtLeast("red", FILTER_SHARE), first.segment_id),
+        (ColourAtLeast("blue", FILTER_SHARE), second.segment_id),
+    ):
+        where = SegmentFilter(colours=(colour,))
+        assert [one.segment_id for one in index.scroll_segments(where)] == [key]
 
 
 def set_of(name: str) -> SegmentSet:

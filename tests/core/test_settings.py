@@ -18,14 +18,14 @@ def test_an_index_has_one_key_however_its_location_is_written(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "link").symlink_to(tmp_path / "index")
     folders = ("edge:index", f"edge:{tmp_path}/index", "edge:./other/../index", "edge:~/index", "edge:link")
-    servers = ("http://Qdrant:80/", "http://qdrant", "http://qdrant:80")
+    servers = ("http://Qdrant:6333/", "http://qdrant", "http://qdrant:6333")
 
     assert len({key(one) for one in folders}) == 1
     assert len({key(one) for one in servers}) == 1
 
 
 def test_different_indexes_have_different_keys() -> None:
-    different = ("edge:index", "edge:index2", "http://qdrant", "https://qdrant", "http://qdrant:6333")
+    different = ("edge:index", "edge:index2", "http://qdrant", "https://qdrant", "http://qdrant:80")
 
     assert len({key(one) for one in different}) == len(different)
     assert key("http://qdrant") != key("http://qdrant", "segdex-2")

@@ -1,10 +1,12 @@
-"""Re-embed or search an index in a process of its own: python -m ... reembed|search PLACE PREFIX PICTURES.
+"""Re-embed or search an index in a process of its own: python -m ... reembed|begin|search PLACE PREFIX.
 
-Each line of the output is a JSON document: what a search of the old vectors finds, or why it was refused.
+``begin`` re-embeds one picture, and waits to be killed. Each line of the output is a JSON document: what a
+search of the old vectors finds, or why it was refused.
 """
 
 import json
 import sys
+import threading
 from pathlib import Path
 
 from tests.fakes.embedder import ColourEmbedder
@@ -54,6 +56,13 @@ def search_on(index: QdrantIndex) -> None:
             return
 
 
+def embedded(index: QdrantIndex, *, waits: bool) -> None:
+    """Search beside the re-embedding, and wait for ever if asked to."""
+    say(found_by(index, OLD))
+    if waits:
+        threading.Event().wait()
+
+
 if __name__ == "__main__":
     verb, place, prefix = sys.argv[1:4]
     opened = open_index(place, prefix)
@@ -66,6 +75,6 @@ if __name__ == "__main__":
             source=FileSource(),
             profile="test",
             options=ReembedOptions(max_pixels=10_000),
-            on_image=lambda *_: say(found_by(opened, OLD)),
+            on_image=lambda *_: embedded(opened, waits=verb == "begin"),
         )
     opened.close()

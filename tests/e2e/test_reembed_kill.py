@@ -73,7 +73,7 @@ def killed_and_finished(place: str, prefix: str) -> list[object]:
     """Re-embed, killed after the first picture five times, then to the end; return what was found."""
     found: list[object] = []
     for _ in range(KILLS):
-        with child("reembed", place, prefix) as process:
+        with child("begin", place, prefix) as process:
             found.append(next(lines_of(process)))
             process.send_signal(signal.SIGKILL)
             assert process.wait() == -signal.SIGKILL

@@ -19,16 +19,20 @@ from tests.qdrant_server import QdrantServer
 
 from segdex_backends.index.conditions import Conditions
 from segdex_backends.index.edge_store import EdgeStore
+from segdex_backends.index.layout import EMBEDDED
 from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.index.point_store import CollectionSpec, StoredPoint
 from segdex_backends.index.qdrant import QdrantIndex
 from segdex_backends.sources.files import FileSource
-from segdex_core.errors import IndexMismatchError, IndexUnavailableError, UsageError
+from segdex_core.errors import IndexConflictError, IndexMismatchError, IndexUnavailableError, UsageError
 from segdex_core.media.uris import canonical_uri
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures
-from segdex_core.records import ImageRecord, RGBImage
+from segdex_core.records import ImageRecord, IndexFingerprint, RGBImage, SegmentFilter, SegmentLabel
+from segdex_core.sets import SegmentSet, SetMember
 from segdex_ingest.analyse import Embedding, Recipe
+from segdex_ingest.masks.generate import GeneratorSettings
+from segdex_ingest.recolour import images_without_colours, measure_colours
 from segdex_ingest.reembed import ReembedOptions, ReembedReport, reembed_index, rehearse_reembedding
 from segdex_ingest.run import IngestOptions, ingest_into, prepare_index
 from segdex_search.answer import search
@@ -363,9 +367,177 @@ def test_pictures_of_settings_that_nobody_knows_are_counted_and_asked_about_by_t
     report = unnoted.reembed()
 
     assert report.unknown == 3
-    assert {one.recipe for one in unnoted.index.scroll_images()} == {
-        one.recipe for one in library.index.scroll_images()
+    recipe = replace(NEW_RECIPE, generator=GeneratorSettings())
+    assert NEW_RECIPE.fingerprint() not in {one.recipe for one in unnoted.index.scroll_images()}
+    assert recipe.fingerprint() not in {one.recipe for one in unnoted.index.scroll_images()}
+
+
+def test_an_index_of_unknown_settings_that_has_the_vectors_is_done(library: Library) -> None:
+    library.ingest()
+    for record in library.index.scroll_images():
+        library.index.update_image(replace(record, recipe="0123456789abcdef"))
+
+    first, second, back = library.reembed(), library.reembed(), library.reembed(Embedding(OLD))
+
+    assert (first.unknown, first.nothing_to_do) == (3, False)
+    assert (second.nothing_to_do, second.index) == (True, None)
+    assert (back.unknown, back.embedded) == (3, 3)
+
+
+def test_what_people_made_of_an_index_survives(library: Library) -> None:
+    library.ingest()
+    index = library.index
+    segment, image = next(index.scroll_segments()), next(index.scroll_images())
+    named = SegmentSet(uuid4(), "mine", 1.0)
+    members = [
+        SetMember.of_segment(segment, set_id=named.set_id, added_s=1.0),
+        SetMember.of_image(image, set_id=named.set_id, added_s=1.0),
+    ]
+    index.put_set(named)
+    index.add_members(members)
+    index.set_marks({segment.segment_id: [named.set_id]})
+    index.set_labels({segment.segment_id: [SegmentLabel("toy", "person:me", None, 2.0)]})
+    before = content(index)
+
+    library.reembed()
+
+    after = content(library.index)
+    assert after["segments"] == before["segments"]
+    assert library.index.sets() == [named]
+    assert sorted(library.index.set_members(named.set_id), key=repr) == sorted(members, key=repr)
+    assert library.index.label_counts() == {"toy": 1}
+    marked = library.index.scroll_segments(SegmentFilter(sets=(named.set_id,)))
+    assert [one.segment_id for one in marked] == [segment.segment_id]
+
+
+def test_a_quality_that_an_ingest_chose_meanwhile_stays(library: Library) -> None:
+    library.ingest()
+    chosen = iter(["best"])
+
+    def choose(record: ImageRecord, problem: str) -> None:
+        found = library.index.fingerprint()
+        assert found is not None
+        for quality in chosen:
+            library.index.remember(replace(found, quality=quality))
+
+    library.reembed(on_image=choose)
+
+    after = library.index.fingerprint()
+    assert after is not None
+    assert (after.quality, after.embedder) == ("best", NEW.fingerprint)
+
+
+def test_a_segment_that_was_ranked_anew_meanwhile_has_its_new_score_in_its_vector(library: Library) -> None:
+    library.ingest()
+    runs = iter([1])
+
+    def rank(record: ImageRecord, problem: str) -> None:
+        for _ in runs:
+            where = SegmentFilter(image_ids=(record.image_id,))
+            for batch in list(library.index.scroll_vectors(where)):
+                changed = [replace(one, object_score=one.object_score / 2 + 0.125) for one in batch.records]
+                library.index.upsert_segments(replace(batch, records=changed))
+
+    library.reembed(on_image=rank)
+
+    index = library.index
+    query = {view: np.ones(NEW.dim, np.float32) for view in ("crop", "mask")}
+    plain = {
+        hit.segment_key: hit.score
+        for hit in index.query_fused(query, weights={"crop": 1, "mask": 1}, limit=99)
     }
+    scored = index.query_fused(query, weights={"crop": 1, "mask": 1}, object_weight=1.0, limit=99)
+    stored = {str(one.segment_id): one.object_score for one in index.scroll_segments()}
+    assert scored
+    for hit in scored:
+        assert hit.score - plain[hit.segment_key] == pytest.approx(stored[hit.segment_key], abs=1e-5)
+
+
+def test_of_two_at_once_the_slower_changes_nothing_of_what_is_in_use(library: Library) -> None:
+    library.ingest()
+    slower, runs = library.index, iter([1])
+    after: list[dict[str, object]] = []
+
+    def run_the_faster(record: ImageRecord, problem: str) -> None:
+        for _ in runs:
+            library.reembed()
+            library.draw("d.png", "pink")
+            (library.root / "b.png").unlink()
+            library.ingest(NEW_RECIPE)
+            [deleted] = [one for one in library.index.scroll_images() if "b.png" in one.files[0].uri]
+            library.index.delete_image(deleted.image_id)
+            after.append(content(library.index))
+
+    with pytest.raises(IndexMismatchError, match="reembed"):
+        Library(library.root, slower).reembed(on_image=run_the_faster)
+
+    assert after == [content(library.index)]
+    assert library.ingest(NEW_RECIPE) == {"unchanged": 3}
+
+
+def test_a_switch_is_refused_when_another_run_refuses_writes_in_its_own_name(library: Library) -> None:
+    """Its end would allow writes that the last comparison of the first run does not see."""
+    library.ingest()
+    first, second = (
+        library.index.vector_copy(fingerprint_of(library.index, NEW), key=key, update=lambda record: record)
+        for key in ("0123456789ab", "ba9876543210")
+    )
+    record = next(library.index.scroll_images())
+
+    with first.fenced():
+        with second.fenced():
+            with pytest.raises(IndexMismatchError, match="reembed"):
+                library.index.delete_image(record.image_id)
+            with pytest.raises(IndexConflictError, match="another `segdex reembed`"):
+                first.switch({})
+        library.index.update_image(replace(record, tags=("x",)))  # the second run ended without a switch
+        with pytest.raises(IndexConflictError, match="another `segdex reembed`"):
+            first.switch({})
+    assert [one.tags for one in library.index.get_images([record.image_id])] == [("x",)]
+
+
+def fingerprint_of(index: SegmentIndex, embedder: ColourEmbedder) -> IndexFingerprint:
+    found = index.fingerprint()
+    assert found is not None
+    return replace(found, embedder=embedder.fingerprint, dim=embedder.dim)
+
+
+def test_vectors_that_were_in_use_stay_until_they_are_dropped_whatever_replaces_them(
+    library: Library,
+) -> None:
+    library.ingest()
+    opened: list[tuple[SegmentIndex, ColourEmbedder, dict[str, object]]] = []
+
+    for embedder in (OLD, NEW, OLD, NEW):
+        library.reembed(Embedding(embedder))
+        opened.append((library.index, embedder, content(library.index)))
+
+    for index, embedder, stored in opened:
+        assert content(index) == stored
+        assert found_by(index, embedder)
+    assert library.index.drop_unused() == 3
+    assert content(library.index) == opened[-1][2]
+
+
+def test_colours_that_are_missing_are_measured_as_an_ingest_does(library: Library) -> None:
+    library.ingest()
+    before = content(library.index)
+    for batch in list(library.index.scroll_vectors()):
+        bare = [replace(one, colours=None) for one in batch.records]
+        library.index.upsert_segments(replace(batch, records=bare))
+    lost = next(one for one in library.index.scroll_images() if one.files[0].uri.endswith("b.png"))
+    kept = (library.root / "b.png").read_bytes()
+    (library.root / "b.png").unlink()
+
+    lacking = images_without_colours(library.index)
+    measured = measure_colours(library.index, source=SOURCE, max_pixels=10_000)
+
+    assert sum(lacking.values()) == measured + lacking[lost.image_id]
+    assert images_without_colours(library.index) == {lost.image_id: lacking[lost.image_id]}
+    (library.root / "b.png").write_bytes(kept)
+    assert measure_colours(library.index, source=SOURCE, max_pixels=10_000) == lacking[lost.image_id]
+    assert content(library.index) == before
+    assert measure_colours(library.index, source=SOURCE, max_pixels=10_000) == 0
 
 
 class StoppingStore(EdgeStore):
@@ -420,6 +592,50 @@ def reembed_at(home: Path, pictures: Path, *, stops_at: int | None = None) -> in
         library.reembed()
         library.index.drop_unused()
     return store.changes
+
+
+def test_a_rehearsal_beside_a_copy_writes_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "index"
+    with closing(QdrantIndex(EdgeStore(home, create=True))) as index:
+        library = Library(tmp_path / "pictures", index)
+        for name, colour in (("a.png", "red"), ("b.png", "green")):
+            library.draw(name, colour)
+        library.ingest()
+        (library.root / "b.png").rename(tmp_path / "b.png")
+        assert library.reembed().index is None
+        (tmp_path / "b.png").rename(library.root / "b.png")
+        for record in list(index.scroll_images()):
+            index.update_image(replace(record, tags=("new",)))  # what the next run copies
+    store = StoppingStore(home, stops_at=None)
+    with closing(QdrantIndex(store)) as index:
+        opening = store.changes
+        options = ReembedOptions(max_pixels=10_000)
+        found = rehearse_reembedding(index, Embedding(NEW), source=SOURCE, profile="test", options=options)
+
+        assert (found.images, found.to_embed) == (2, 1)
+        assert store.changes == opening + len(EMBEDDED)  # each copy is opened
+
+
+def test_a_switch_that_failed_loses_no_vector(tmp_path: Path) -> None:
+    home = tmp_path / "index"
+    with closing(QdrantIndex(EdgeStore(home, create=True))) as index:
+        library = Library(tmp_path / "pictures", index)
+        library.draw("a.png", "red")
+        library.ingest()
+    store = SwitchFailingStore(home, create=False)
+    with closing(QdrantIndex(store)) as index, pytest.raises(IndexUnavailableError):
+        Library(library.root, index).reembed()
+    with closing(QdrantIndex(EdgeStore(home, create=False))) as index:
+        report = Library(library.root, index).reembed()
+
+        assert (report.embedded, report.index is None) == (0, False)
+
+
+class SwitchFailingStore(EdgeStore):
+    """Fails before the switch."""
+
+    def switch(self, description: Mapping[str, object]) -> None:
+        raise IndexUnavailableError("stopped")
 
 
 @pytest.mark.slow

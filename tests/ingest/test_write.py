@@ -12,8 +12,9 @@ from tests.fakes.segmenter import FloodSegmenter
 
 from segdex_backends.index.memory import MemoryIndex
 from segdex_core.geometry import BoxXYXY
+from segdex_core.ids import make_image_id
 from segdex_core.masks import encode_mask
-from segdex_core.records import ImageFile, ImageRecord, Segment, SegmentLabel, Vectors
+from segdex_core.records import EmbeddedSegments, ImageFile, ImageRecord, Segment, SegmentLabel, Vectors
 from segdex_core.sets import SetMember
 from segdex_ingest.analyse import AnalysedImage, Recipe
 from segdex_ingest.run import prepare_index
@@ -95,8 +96,19 @@ def test_segments_are_written_with_the_sets_that_they_and_their_picture_are_in(i
     }
 
 
+def test_a_set_that_changes_while_a_picture_is_written_marks_its_segments(index: "MeetingIndex") -> None:
+    image_id = make_image_id(analysed().sha256)
+    set_id = uuid4()
+    member = SetMember(set_id, image_id, "image", image_id, 1.0)
+    index.meanwhile = lambda: index.add_members([member])
+
+    store(index, HERE)
+
+    assert [one.sets for one in index.scroll_segments()] == [(set_id,), (set_id,)]
+
+
 class MeetingIndex(MemoryIndex):
-    """Lets another process act once, right before a write of the ledger."""
+    """Lets another process act once, right before a write of segments or of the ledger."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,6 +118,10 @@ class MeetingIndex(MemoryIndex):
         act, self.meanwhile = self.meanwhile, None
         if act is not None:
             act()
+
+    def upsert_segments(self, segments: EmbeddedSegments) -> None:
+        self._meet()
+        super().upsert_segments(segments)
 
     def upsert_image(self, record: ImageRecord, vector: Vectors) -> ImageRecord:
         self._meet()

@@ -8,9 +8,9 @@ pairs of classes with one instance each whose boxes lie apart, once the true one
 """
 
 import argparse
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 from uuid import UUID
@@ -22,13 +22,13 @@ from scipy.optimize import minimize
 from segdex.evaluation.dataset import EvalDataset, EvalInstance
 from segdex.evaluation.load import load_dataset
 from segdex.wiring import build_settings, load_embedder, load_judge, open_index, profile_of
-from segdex_core.masks import decode_mask, mask_box, rle_iou
+from segdex_core.masks import MaskRLE, decode_mask, mask_box, rle_iou
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import SegmentFilter
 from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS
 from segdex_search.answer import search
-from segdex_search.conditions import candidates_of
+from segdex_search.conditions import RELATED_CANDIDATES, candidates_of
 from segdex_search.counting import MAX_CANDIDATES, candidate_features, distinct, estimated_count
 from segdex_search.presence import PresenceJudge
 from segdex_search.queries import Counted, Related, RelationName, SearchQuery, TextTerm
@@ -58,7 +58,12 @@ class Place:
         """Return the hit of a query in one picture; None if there is none."""
         where = SegmentFilter(image_ids=(self.image_ids[image],))
         one = SearchQuery(
-            query.terms, where=where, condition=query.condition, per_image=query.per_image, exact=True
+            query.terms,
+            where=where,
+            condition=query.condition,
+            per_image=query.per_image,
+            nms=query.nms,
+            exact=True,
         )
         answer = search(one, index=self.index, embedder=self.embedder, judge=self.judge, keep_weak=True)
         return answer.hits[0] if answer.hits else None
@@ -142,17 +147,57 @@ def measure(place: Place, counts: Sequence[CountQuestion], positions: Sequence[P
         _print(f"count, {name}: exact", (off == 0).astype(float), of_counts)
         _print(f"count, {name}: mean error", off.astype(float), of_counts)
     of_positions = [question.image for question in positions]
-    on_truth, asked = [], []
+    on_truth, asked, is_found = [], [], []
+    causes: Counter[str] = Counter()
     for question in positions:
-        shapes = Shape.of(question.subject.mask), Shape.of(question.other.mask)
-        on_truth.append((holds(question.true, *shapes) + (not holds(question.false, *shapes))) / 2)
+        truth = question.subject.mask, question.other.mask
+        on_truth.append(_share_right(question, truth))
         found = [
             place.ask(_position_query(question, name), question.image) is not None
             for name in (question.true, question.false)
         ]
         asked.append((found[0] + (not found[1])) / 2)
+        is_found.append(float(found[0]))
+        wrong = (not found[0]) + found[1]
+        causes["right"] += 2 - wrong
+        if wrong:
+            causes[_cause(place, question)] += wrong
     _print("position, on true masks", on_truth, of_positions)
     _print("position, asked by text", asked, of_positions)
+    _print("position, the true one is found", is_found, of_positions)
+    for cause, number in causes.most_common():
+        print(f"    {number / (2 * len(positions)):.3f} {cause}")
+
+
+def _share_right(question: PositionQuestion, masks: tuple[MaskRLE, MaskRLE]) -> float:
+    """Return which share of the two positions is decided right on the masks of the two objects."""
+    first, second = map(Shape.of, masks)
+    return (holds(question.true, first, second) + (not holds(question.false, first, second))) / 2
+
+
+def _cause(place: Place, question: PositionQuestion) -> str:
+    """Return why a position is answered wrong: the first of the steps that fails."""
+    masks: list[MaskRLE] = []
+    for instance in (question.subject, question.other):
+        query = SearchQuery((TextTerm(instance.category or ""),), per_image=100, nms=False)
+        every = place.ask(query, question.image)
+        best = place.ask(replace(query, per_image=RELATED_CANDIDATES, nms=True), question.image)
+        if every is None or best is None or not _fitting(every, instance):
+            return "no segment is the object"
+        fitting = _fitting(best, instance)
+        if not fitting:
+            return "the object is not among the candidates"
+        masks.append(fitting[0])
+    if _share_right(question, (masks[0], masks[1])) < 1:
+        return "the position of the right candidates is wrong"
+    return "another candidate is taken for the object"
+
+
+def _fitting(hit: SearchHit, instance: EvalInstance) -> list[MaskRLE]:
+    """Return the masks of a hit that are an object, best score first."""
+    masks = [one.record.mask for one in hit.segments]
+    iou = rle_iou(masks, [instance.mask])[:, 0]
+    return [mask for mask, fits in zip(masks, iou >= _TRUE_IOU, strict=True) if fits]
 
 
 def _count_query(question: CountQuestion) -> SearchQuery:
@@ -182,12 +227,11 @@ def fit(place: Place, counts: Sequence[CountQuestion]) -> None:
         group = [hit.segments[i] for i in distinct([one.record.mask for one in hit.segments])]
         ids = [one.segment_id for one in group]
         row = place.embedder.embed_texts([question.text])[0]
+        stored = place.index.get_vectors(ids)
         presence = place.judge.segment_scores(
-            ids, dict.fromkeys(DEFAULT_VIEW_WEIGHTS, row), index=place.index, weights=DEFAULT_VIEW_WEIGHTS
+            stored, dict.fromkeys(DEFAULT_VIEW_WEIGHTS, row), weights=DEFAULT_VIEW_WEIGHTS
         )
-        candidates = candidates_of(
-            group, presence, place.index.get_vectors(ids), weights=DEFAULT_VIEW_WEIGHTS
-        )
+        candidates = candidates_of(group, presence, stored, weights=DEFAULT_VIEW_WEIGHTS)
         iou = rle_iou(candidates.masks, [one.mask for one in question.instances])
         used: set[int] = set()
         target = np.zeros(len(group))

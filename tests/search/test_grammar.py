@@ -1,12 +1,14 @@
 """Query texts as terms and conditions."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from segdex_core.errors import QueryError
 from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, MAX_TERMS, MAX_WEIGHT
-from segdex_search.grammar import parse_text
+from segdex_search.grammar import ParsedText, parse_text
 from segdex_search.queries import MAX_COUNT, Counted, Related, TextTerm
 
 
@@ -35,6 +37,9 @@ def terms(text: str) -> list[tuple[str, float]]:
         (r'"a \"quoted\" word"', [('a "quoted" word', 1)]),
         ("“red cup” mug", [("red cup", 1), ("mug", 1)]),
         ("猫 -犬", [("猫", 1), ("犬", -DEFAULT_NEGATIVE_WEIGHT)]),
+        ("street -🚗", [("street", 1), ("🚗", -DEFAULT_NEGATIVE_WEIGHT)]),
+        ("beach -👍🏽^0.2", [("beach", 1), ("👍🏽", -0.2)]),
+        ("cup -- plate", [("cup -- plate", 1)]),
     ],
 )
 def test_a_text_is_its_terms(text: str, expected: list[tuple[str, float]]) -> None:
@@ -102,8 +107,12 @@ def test_a_comparison_at_the_end_counts(text: str, expected: Counted) -> None:
         ("a cup on the table", "a cup ON the table"),
         ("two dogs", "dogs >= 2"),
         ("at least 3 red cars", "red cars >= 3"),
+        ("TV on table", "TV ON table"),
+        ("DOG on SOFA", "dog ON sofa"),
+        ("27\u201d TV on table", '27" TV ON table'),
         ("red umbrella", None),
         ("one dog", None),
+        ("- on table", None),
         ("onion", None),
     ],
 )
@@ -120,10 +129,32 @@ def test_what_looks_like_an_operator_is_hinted_at_and_the_hint_works(text: str, 
 
 
 @pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("cup color:red on the table", "cup color:red ON the table"),
+        ("color:red two cups", "color:red cups >= 2"),
+        ("two cups COLOR:red", "cups COLOR:red >= 2"),
+        ("cup on the color:red table", None),  # whose colour this is, a filter cannot say
+    ],
+)
+def test_a_hint_keeps_the_colour_filters(text: str, hint: str | None) -> None:
+    found = parse_text(text)
+
+    assert found.colors == ("red",)
+    assert found.hint is None if hint is None else str(found.hint).endswith(f"write: {hint}")
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ('"open', ["quote", "open", "not closed"]),
         ('cup "', ["quote"]),
+        ('"cup", plate', ["after \"cup\" comes ','", "space"]),
+        ('-"cup"s', ["after \"cup\" comes 's'"]),
+        ('"cup""plate"', ['after "cup" comes \'"plate"\'']),
+        ('"cup"^x', ["after \"cup\" comes '^x'", "^2"]),
+        ("TV ON color:red table", ["color:red", "before the position"]),
+        ("tv LEFT color:red OF table", ["color:red", "before the position"]),
         ("cup^0", ["weight", "0"]),
         (f"cup^{MAX_WEIGHT + 1}", ["weight", str(MAX_WEIGHT)]),
         ("dog = 0", ["number", "1", str(MAX_COUNT), "minus"]),
@@ -184,3 +215,69 @@ def test_a_sentence_in_lower_case_is_one_text_as_it_was_written(words: list[str]
 
     assert parse_text(text).terms == (TextTerm(text),)
     assert parse_text(text).condition is None
+
+
+WORDS = [
+    "dog",
+    "DOG",
+    "TV",
+    "red",
+    "two",
+    "3",
+    "at least",
+    "猫",
+    "🚗",
+    "-",
+    '27"',
+    "ß",
+    "a=1",
+    "-cup",
+    '"on"',
+]
+CAPITALS_WITHOUT_SMALL_LETTERS = "\U0001d403\U0001d40e\U0001d406"
+OPERATORS = [
+    "on",
+    "near",
+    "left of",
+    "inside",
+    "ON",
+    "LEFT",
+    "OF",
+    "NEAR",
+    ">= 2",
+    "color:red",
+    "COLOUR:Gray",
+]
+SENTENCES = st.lists(
+    st.sampled_from([*WORDS, *OPERATORS, CAPITALS_WITHOUT_SMALL_LETTERS]), min_size=1, max_size=6
+).map(" ".join)
+
+
+def words_of(found: ParsedText) -> list[str]:
+    other = found.condition.terms if isinstance(found.condition, Related) else ()
+    return [word for term in (*found.terms, *other) for word in term.text.lower().split()]
+
+
+@given(SENTENCES)
+def test_what_a_hint_proposes_means_what_the_text_says(text: str) -> None:
+    """It parses, it has the condition, and no word and no colour of the text is lost."""
+    try:
+        found = parse_text(text)
+    except QueryError as error:
+        for proposal in re.findall(r"(?:such as: |to exclude, write )(.+)$", str(error)):
+            assert parse_text(proposal).terms
+        return
+    if found.hint is None:
+        return
+    read = parse_text(found.hint.split("write: ")[1])
+    before, after = words_of(found), words_of(read)
+
+    assert (read.colors, read.hint) == (found.colors, None)
+    if isinstance(read.condition, Related):
+        assert sorted(before) == sorted(after + read.condition.name.split("_"))
+    else:
+        assert isinstance(read.condition, Counted)
+        said = before[: len(before) - len(after)]
+        assert before == said + after
+        assert {"two": 2, "3": 3}[said[-1]] == read.condition.number
+        assert said[:-1] in ([], ["at", "least"])

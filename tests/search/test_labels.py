@@ -1,6 +1,6 @@
 """Labels of a whole index, compared with each segment's scores by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from segdex_backends.index.memory import MemoryIndex
 from segdex_core.geometry import BoxXYXY
 from segdex_core.ids import make_image_id, make_segment_id
 from segdex_core.masks import encode_mask
-from segdex_core.records import EmbeddedSegments, SegmentLabel, SegmentRecord
+from segdex_core.records import EVERYTHING, EmbeddedSegments, SegmentFilter, SegmentLabel, SegmentRecord
 from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS
 from segdex_search.labels import LabelScorer, clear_labels, find_labels, write_labels
 
@@ -45,13 +45,17 @@ def record(picture: int, columns: tuple[int, int], object_score: float) -> Segme
 
 def filled(seed: int = 0, pictures: int = 6) -> MemoryIndex:
     """Return an index of pictures with four masks each and random vectors."""
-    rng = np.random.default_rng(seed)
     index = MemoryIndex()
+    fill(index, seed, pictures)
+    return index
+
+
+def fill(index: MemoryIndex, seed: int = 0, pictures: int = 6) -> None:
+    rng = np.random.default_rng(seed)
     index.ensure(FINGERPRINT)
     for picture in range(pictures):
         records = [record(picture, columns, float(rng.uniform(0.2, 1))) for columns in SPLIT]
         index.upsert_segments(EmbeddedSegments(records, {view: unit_rows(rng, 4, DIM) for view in VIEWS}))
-    return index
 
 
 def by_hand(index: MemoryIndex, key: UUID) -> dict[str, float]:
@@ -122,14 +126,12 @@ def test_a_higher_threshold_only_removes_labels() -> None:
     assert before == set()
 
 
-def test_the_vectors_of_a_word_that_is_scaled_or_said_beside_others_keep_the_order_of_segments() -> None:
+def test_the_order_of_other_words_changes_no_score() -> None:
     index = filled()
     alone = LabelScorer(NAMES[:1], SCORER.texts[:1], SCORER.others)
 
     first = find_labels(index, alone, min_score=0.01, several=True)
-    turned = LabelScorer(
-        NAMES[:1], SCORER.texts[:1] * np.float32(1), SCORER.others[::-1]
-    )  # the order of other words is none of its business
+    turned = LabelScorer(NAMES[:1], SCORER.texts[:1], SCORER.others[::-1])
     second = find_labels(index, turned, min_score=0.01, several=True)
 
     assert first.by_segment.keys() == second.by_segment.keys()
@@ -146,6 +148,26 @@ def label(
     scorer = LabelScorer(names, SCORER.texts[columns], SCORER.others)
     found = find_labels(index, scorer, min_score=0.2)
     write_labels(found, index, index, author=author, now_s=now_s)
+
+
+def test_a_label_that_a_person_gives_while_labels_are_cleared_stays() -> None:
+    mine = SegmentLabel("my cat", "person:me", None, 1.0)
+
+    class Meanwhile(MemoryIndex):
+        """Lets a person label everything after the labelled segments were listed."""
+
+        def scroll_segments(self, where: SegmentFilter = EVERYTHING) -> Iterator[SegmentRecord]:
+            found = list(super().scroll_segments(where))
+            yield from found
+            if where.labels:
+                self.set_labels({one.segment_id: [*one.labels, mine] for one in found})
+
+    index = Meanwhile()
+    fill(index)
+    label(index)
+
+    assert clear_labels(index, index, names=[], authors=["model"])
+    assert set(given(index).values()) == {(mine,)}
 
 
 def test_labelling_again_replaces_the_labels_of_that_author_alone() -> None:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from segdex_core.wire.search import HitOut, RefinementOut, SearchResponse
+from segdex_core.wording import count_of
 
 
 def print_answer(response: SearchResponse, console: Console, *, matches_only: bool) -> None:
@@ -29,7 +30,7 @@ def print_answer(response: SearchResponse, console: Console, *, matches_only: bo
     for hint in response.hints:
         console.print(Text(hint), soft_wrap=True)
     stages = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in response.timings_ms.items())
-    line = f"{len(matches)} pictures; scored by {response.embedder}; {stages}"
+    line = f"{count_of(len(matches), 'picture')}; scored by {response.embedder}; {stages}"
     console.print(Text(line, style="dim"))
 
 

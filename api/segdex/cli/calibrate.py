@@ -21,6 +21,7 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex.cli.evaluate import DataArgument, ImagesOption, LimitOption, SeedOption
+from segdex_core.wording import count_of
 
 
 def register(app: typer.Typer) -> None:
@@ -95,7 +96,8 @@ def calibrate_command(
         console.print(f"{name:<15} {value:.4g}", markup=False)
     for row in rows:
         console.print(
-            f'{row.pictures:>6,} pictures: threshold {row.threshold:.2f}, "not there" is said of '
+            f"{count_of(row.pictures, 'picture'):>15}: threshold {row.threshold:.2f}, "
+            f'"not there" is said of '
             f"{row.absent_true:.1%} of what is absent and {row.absent_false:.1%} of what is there",
             markup=False,
         )

@@ -180,6 +180,8 @@ def as_option(error: ArgumentError) -> str:
         >>> as_option(ArgumentError("filter.min_area", "must be between 0 and 1, but got 7"))
         '--min-area must be between 0 and 1, but got 7'
     """
+    if error.argument.partition(".")[0] == "labels":  # the words of `segdex label`
+        return f"WORD {error.problem}"
     name = error.argument.removeprefix("filter.").partition(".")[0]
     return f"--{_OPTIONS.get(name, name).replace('_', '-')} {error.problem}"
 

@@ -27,6 +27,7 @@ from segdex.cli.common import (
     refuse_options,
     settings_from,
 )
+from segdex_core.wording import count_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -166,7 +167,8 @@ def print_report(report: "IngestReportOut", console: "Console", *, dry_run: bool
     console.print(table)
     rate = len(report.files) / report.elapsed_s if report.elapsed_s else 0.0
     console.print(
-        f"{len(report.files):,} files, {report.segments:,} new segments in {report.elapsed_s:.1f} s"
+        f"{count_of(len(report.files), 'file')}, {count_of(report.segments, 'new segment')} "
+        f"in {report.elapsed_s:.1f} s"
         f" ({rate:.2f} files/s)"
     )
     if not dry_run and report.files and not report.interrupted and not report.analysed and not failed:

@@ -20,6 +20,7 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex_core.errors import UsageError
+from segdex_core.wording import count_of
 
 if TYPE_CHECKING:
     from segdex.client import Client
@@ -104,7 +105,7 @@ def label_command(
         if as_json:
             print_json(found)
         else:
-            _print_counts(found.counts, "segments lost the label" if clear else "segments")
+            _print_counts(found.counts, "segment", " lost the label" if clear else "")
         return 0
     request = label_request(
         words, several=several, min_score=min_score, segments=segment or [], by=by or "me", dry_run=dry_run
@@ -114,11 +115,11 @@ def label_command(
     if as_json:
         print_json(report)
         return 0
-    _print_counts(report.counts, "objects")
+    _print_counts(report.counts, "object")
     verb = "would get" if dry_run else "got"
     console_out().print(
-        f"{report.labelled:,} of {report.segments:,} segments {verb} a label in {report.elapsed_s:.1f} s; "
-        f"nothing fits the others",
+        f"{report.labelled:,} of {count_of(report.segments, 'segment')} {verb} a label "
+        f"in {report.elapsed_s:.1f} s; nothing fits the others",
         markup=False,
     )
     return 0
@@ -164,10 +165,11 @@ def _read_labels(path: Path) -> list[str]:
     return labels
 
 
-def _print_counts(counts: dict[str, int], what: str) -> None:
+def _print_counts(counts: dict[str, int], noun: str, rest: str = "") -> None:
     console = console_out()
     width = max(map(len, counts), default=0)
     for name, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])):
-        console.print(f"{name:<{width}}  {count:>8,} {what}", markup=False)
+        number, _, counted = count_of(count, noun).partition(" ")
+        console.print(f"{name:<{width}}  {number:>8} {counted}{rest}", markup=False)
     if not counts:
         console.print("no labels")

@@ -15,7 +15,8 @@ from segdex.evaluation.dataset import EvalDataset
 from segdex.evaluation.search import ingest_dataset
 from segdex.sources import open_source
 from segdex.usecases.models import Models
-from segdex.wiring import DEFAULT_PROFILE, cache_folder, open_library, plan_threads
+from segdex.wiring import cache_folder, open_library, plan_threads
+from segdex_core.choices import ProfileName
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.settings import Settings
 from segdex_ingest.analyse import Recipe
@@ -57,13 +58,15 @@ def labelled_index(
         generator: Settings of the mask generator.
         is_named: Whether the user named the index; otherwise an index in the cache folder is used.
     """
-    models = models_of(context, settings)
-    recipe = models.recipes(generator).load()
-    if not is_named:
-        settings = with_kept_index(settings, dataset.path, recipe)
+    models = None if is_named else models_of(context, settings)
+    if models is not None:
+        settings = with_kept_index(settings, dataset.path, models.recipes(generator).load())
     with opened_here(context, settings) as library:
         index = library.create_index()
-        yield LabelledIndex(index, recipe, models, _ingested(dataset, index, recipe, settings))
+        models = models or library.models  # a named index chooses its embedder and profile, as in any command
+        recipe = models.recipes(generator).load()
+        image_ids = _ingested(dataset, index, recipe, settings, profile=models.profile)
+        yield LabelledIndex(index, recipe, models, image_ids)
 
 
 def models_of(context: typer.Context, settings: Settings) -> Models:
@@ -78,7 +81,7 @@ def with_kept_index(settings: Settings, data: Path, recipe: Recipe) -> Settings:
 
 
 def _ingested(
-    dataset: EvalDataset, index: SegmentIndex, recipe: Recipe, settings: Settings
+    dataset: EvalDataset, index: SegmentIndex, recipe: Recipe, settings: Settings, *, profile: ProfileName
 ) -> dict[str, UUID]:
     """Ingest missing images, and return the ids of all images by name."""
     with counted("pictures", len(dataset.images)) as advance:
@@ -87,7 +90,7 @@ def _ingested(
             index=index,
             recipe=recipe,
             source=open_source(),
-            profile=settings.profile or DEFAULT_PROFILE,
+            profile=profile,
             max_pixels=settings.max_pixels,
             max_bytes=settings.max_bytes,
             decode_threads=settings.decode_threads,

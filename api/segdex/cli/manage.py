@@ -15,6 +15,7 @@ from segdex.cli.common import (
     print_json,
     settings_from,
 )
+from segdex_core.wording import count_of
 
 
 def register(app: typer.Typer) -> None:
@@ -58,10 +59,8 @@ def delete_command(
     if as_json:
         print_json(deleted)
     else:
-        console_out().print(
-            f"deleted {len(deleted.images):,} pictures with {deleted.segments:,} segments from the index; "
-            "no file was touched"
-        )
+        images, segments = count_of(len(deleted.images), "picture"), count_of(deleted.segments, "segment")
+        console_out().print(f"deleted {images} with {segments} from the index; no file was touched")
     return 0
 
 
@@ -83,8 +82,8 @@ def sync_command(
     else:
         verb = "would remove" if dry_run else "removed"
         console_out().print(
-            f"{verb} {len(found.gone):,} of {found.images:,} pictures; {found.moved:,} lost some of their "
-            f"files; {found.orphans:,} leftovers of interrupted ingests"
+            f"{verb} {len(found.gone):,} of {count_of(found.images, 'picture')}; {found.moved:,} lost some "
+            f"of their files; {count_of(found.orphans, 'leftover')} of interrupted ingests"
         )
     return 0
 

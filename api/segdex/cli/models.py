@@ -34,7 +34,9 @@ def list_command(as_json: JsonOption = False) -> int:
     from segdex.wiring import known_models
 
     if as_json:
-        print_json([asdict(entry) for entry in known_models()])
+        # no entry of the catalog has a precision: device and settings choose it
+        rows = [asdict(entry) for entry in known_models()]
+        print_json([{key: value for key, value in row.items() if key != "precision"} for row in rows])
         return 0
     console = console_out()
     for entry in known_models():

@@ -17,6 +17,7 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex_core.errors import UsageError
+from segdex_core.wording import duration_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,7 +86,8 @@ def reembed_command(
 
 def exit_code(report: "Reembedded") -> int:
     """Return 0 when all pictures have new vectors, 1 when some cannot, 130 when the user stopped the run."""
-    return 130 if report.interrupted else int(bool(report.missing))
+    failed = report.missing or (report.uncolored and not report.dry_run)
+    return 130 if report.interrupted else int(bool(failed))
 
 
 def print_report(report: "Reembedded", console: "Console") -> None:
@@ -101,14 +103,23 @@ def print_report(report: "Reembedded", console: "Console") -> None:
 
 
 def _lines(report: "Reembedded") -> list[str]:
+    lines = [f"measured the colors of {report.colored:,} segments"] if report.colored else []
+    if report.dry_run and report.uncolored:
+        lines.append(f"the colors of {report.uncolored:,} segments would be measured")
+    elif report.uncolored:
+        lines.append(f"{report.uncolored:,} segments have no colors: their pictures cannot be read")
     if report.nothing_to_do:
-        return [f"all {report.images:,} pictures have these vectors already"]
+        return [*lines, f"all {report.images:,} pictures have these vectors already"]
     if report.dry_run:
-        long = "" if report.estimated_s is None else f", about {_span(report.estimated_s)}"
-        return [f"{report.to_embed:,} of {report.images:,} pictures would be embedded{long}; none segmented"]
-    lines = [
+        long = "" if report.estimated_s is None else f", about {duration_of(report.estimated_s)}"
+        lines.append(
+            f"{report.to_embed:,} of {report.images:,} pictures would be embedded by {report.embedder} "
+            f"(views: {report.views}){long}; none segmented"
+        )
+        return lines
+    lines.append(
         f"embedded {report.embedded:,} pictures with {report.segments:,} segments in {report.elapsed_s:.1f} s"
-    ]
+    )
     if report.interrupted:
         return [*lines, "stopped, the old vectors are in use: run the same command again to go on"]
     if not report.switched:
@@ -118,7 +129,7 @@ def _lines(report: "Reembedded") -> list[str]:
             "`segdex sync` or `segdex delete`, or leave them out of the new vectors with --skip-missing"
         )
         return lines
-    lines.append(f"the new vectors are in use: {report.embedder}")
+    lines.append(f"the new vectors are in use: {report.embedder} (views: {report.views})")
     if report.missing:
         lines.append(f"{len(report.missing):,} pictures that cannot be read are not in the index any more")
     if report.unknown:
@@ -127,22 +138,11 @@ def _lines(report: "Reembedded") -> list[str]:
             "before it segments them again"
         )
     lines.append(
-        "give the same --embedder, --profile and --views to later commands, or set them in the environment; "
-        "restart services; `segdex reembed --drop-old` deletes the old vectors"
+        "later commands take this embedder without an option, unless its weights are a file of yours: name "
+        "that with --embedder; give the same --views to every ingest; restart services; "
+        "`segdex reembed --drop-old` deletes the old vectors"
     )
     return lines
-
-
-def _span(seconds: float) -> str:
-    """Return a duration in seconds, minutes or hours, whichever reads better.
-
-    Example:
-        >>> _span(40), _span(300), _span(86_400)
-        ('40 s', '5 min', '24.0 h')
-    """
-    if seconds < 2 * 60:
-        return f"{max(round(seconds), 1)} s"
-    return f"{seconds / 3600:.1f} h" if seconds >= 2 * 3600 else f"{round(seconds / 60)} min"
 
 
 _SHOWN_MISSING = 20

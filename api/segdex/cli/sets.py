@@ -13,6 +13,7 @@ from segdex.cli.common import (
     print_json,
     settings_from,
 )
+from segdex_core.wording import count_of
 
 if TYPE_CHECKING:
     from segdex_core.wire.sets import SetChanged, SetOut, SetSummary
@@ -146,9 +147,14 @@ def _print_done(result: "SetOut | SetChanged", line: str, *, as_json: bool) -> i
     if as_json:
         print_json(result)
     else:
-        console_out().print(f"{line}: {result.segments:,} segments, {result.images:,} pictures", markup=False)
+        _print_counts(line, result)
     return 0
 
 
 def _print_set(one: "SetSummary") -> None:
-    console_out().print(f"{one.name}: {one.segments:,} segments, {one.images:,} pictures", markup=False)
+    _print_counts(one.name, one)
+
+
+def _print_counts(start: str, one: "SetOut | SetChanged | SetSummary") -> None:
+    segments, pictures = count_of(one.segments, "segment"), count_of(one.images, "picture")
+    console_out().print(f"{start}: {segments}, {pictures}", markup=False)

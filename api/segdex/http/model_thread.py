@@ -204,6 +204,7 @@ class ServiceModels:
         self.profile: ProfileName = profile
         self.segmenter = recipe.segmenter
         self.embedder = QueuedEmbedder(recipe.embedder, worker)
+        self.new_embedder = recipe.embedder  # as jobs, a re-embedding does not go through the queue
         self.judge = judge
         self.refiner = refiner
 

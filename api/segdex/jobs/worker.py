@@ -12,6 +12,7 @@ from segdex.jobs.queue import Jobs, JobsUnavailableError
 from segdex_core.errors import SegdexError
 from segdex_core.wire.images import IngestedFile
 from segdex_core.wire.jobs import ENDED, Job, JobOutcome, Status
+from segdex_core.wording import count_of
 
 _LAST_OUTCOMES = 10
 _POLL_S = 0.2
@@ -41,7 +42,7 @@ class Progress:
 
     def found(self, total: int, *, left_out: int = 0) -> None:
         """Set the number of files."""
-        detail = f"{left_out:,} files lie outside the allowed folders and were left out" if left_out else ""
+        detail = f"left out {count_of(left_out, 'file')} outside the allowed folders" if left_out else ""
         self.job = self.job.model_copy(update={"total": total, "detail": detail})
         self._save(self.job)
         self._check()

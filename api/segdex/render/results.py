@@ -5,13 +5,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from segdex_core.errors import ImageGoneError
 from segdex_core.masks import MaskRLE
-from segdex_core.media.decode import decode_image
-from segdex_core.media.limits import MAX_BYTES
 from segdex_core.media.uris import display_path
-from segdex_core.ports.source import Source
-from segdex_core.records import ImageRecord, RGBImage, SegmentRecord
+from segdex_core.records import ImageRecord, SegmentRecord
 from segdex_core.wire.images import FAILED, ImageOut, Ingested
 from segdex_core.wire.labels import LabelOut
 from segdex_core.wire.search import HitOut, HitSegmentOut, RefinementOut, TermScore
@@ -125,23 +121,4 @@ def ingested_out(outcome: FileOutcome, image_id: UUID) -> Ingested:
         detail=outcome.detail,
         image_id=None if failed else image_id,
         segments=outcome.segments,
-    )
-
-
-def read_picture(image: ImageRecord, *, source: Source, max_pixels: int) -> RGBImage:
-    """Return the pixels of a stored image, from the first of its files that exists and has the stored size.
-
-    Raises:
-        ImageGoneError: If no file exists, or none has the stored size.
-        ImageError: If a file cannot be read.
-    """
-    for file in image.files:
-        if source.exists(file.uri):
-            data = source.read(file.uri, max_bytes=MAX_BYTES)
-            pixels = decode_image(data, name=display_path(file.uri), max_pixels=max_pixels).pixels
-            if pixels.shape[:2] == image.size_hw:
-                return pixels
-    raise ImageGoneError(
-        f"{display_path(image.files[0].uri)}: is gone or has changed; bring the index up to date with "
-        "`segdex ingest`, or remove it with `segdex sync`"
     )

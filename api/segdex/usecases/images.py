@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from segdex.render.results import read_picture
-from segdex_core.errors import NotFoundError
+from segdex_core.errors import ImageGoneError, NotFoundError
 from segdex_core.ports.index import IndexReader
 from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord, RGBImage, SegmentFilter, SegmentRecord
+from segdex_ingest.again import read_again
 from segdex_search.answer import require_filled
 
 
@@ -75,4 +75,9 @@ class ImageReader:
 
     def pixels_of(self, image: ImageRecord) -> RGBImage:
         """Return the pixels of an image record; see ``pixels``."""
-        return read_picture(image, source=self._source, max_pixels=self._max_pixels)
+        try:
+            return read_again(image, source=self._source, max_pixels=self._max_pixels)
+        except ImageGoneError as error:
+            raise ImageGoneError(
+                f"{error}; bring the index up to date with `segdex ingest`, or remove it with `segdex sync`"
+            ) from error

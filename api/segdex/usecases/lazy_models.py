@@ -26,6 +26,7 @@ class LazyModels:
     Args:
         choose: Returns the settings that say which models, and their profile; called when the first model
             is needed.
+        choose_new: Returns them for a re-embedding.
         parts: Functions that load the models.
         remember: Returns a recipe that loads its models with the given function, and caches its fingerprint
             between processes.
@@ -37,6 +38,7 @@ class LazyModels:
         choose: Callable[[], tuple[Settings, ProfileName]],
         parts: Parts,
         *,
+        choose_new: Callable[[], tuple[Settings, ProfileName]],
         remember: Callable[[Settings, ProfileName, GeneratorSettings, Callable[[], Recipe]], RecipeSource],
         analysis_threads: Callable[[], int],
     ) -> None:
@@ -47,6 +49,8 @@ class LazyModels:
         self._chosen = _Once(choose, self._lock)
         self._segmenter = _Once(lambda: parts.load_segmenter(*self._chosen.get()), self._lock)
         self._embedder = _Once(lambda: parts.load_embedder(*self._chosen.get()), self._lock)
+        self._choose_new = choose_new
+        self._new_embedder = _Once(self._load_new_embedder, self._lock)
         self._judge = _Once(lambda: parts.load_judge(self._settings, self.embedder), self._lock)
         self._refiner = _Once(self._make_refiner, self._lock)
 
@@ -64,6 +68,11 @@ class LazyModels:
     def embedder(self) -> Embedder:
         """See ``Models``."""
         return self._embedder.get()
+
+    @property
+    def new_embedder(self) -> Embedder:
+        """See ``Models``."""
+        return self._new_embedder.get()
 
     @property
     def judge(self) -> "PresenceJudge":
@@ -96,6 +105,10 @@ class LazyModels:
     @property
     def _settings(self) -> Settings:
         return self._chosen.get()[0]
+
+    def _load_new_embedder(self) -> Embedder:
+        chosen = self._choose_new()
+        return self.embedder if chosen == self._chosen.get() else self._parts.load_embedder(*chosen)
 
     def _make_refiner(self) -> "Refiner":
         return self._parts.make_refiner(

@@ -23,6 +23,7 @@ class Models(Protocol):
         profile: Profile of the models.
         segmenter: Finds masks in images; call it only inside ``run``.
         embedder: Embedder of the index; any thread may call it.
+        new_embedder: Embedder that the options name for a re-embedding; that of the index if they name none.
         judge: Decides whether an image shows what a query describes.
         refiner: Re-decodes masks; call it only inside ``run``.
         analysis_threads: Number of threads that analyze images in an ingest.
@@ -41,6 +42,11 @@ class Models(Protocol):
     @property
     def embedder(self) -> Embedder:
         """Embedder of the models."""
+        ...
+
+    @property
+    def new_embedder(self) -> Embedder:
+        """Embedder for a re-embedding."""
         ...
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from segdex.arguments import IngestProgress
-from segdex.usecases.ingest import build_graph
+from segdex.usecases.ingest import build_graph, noted
 from segdex_core.choices import ProfileName
 from segdex_core.media.uris import display_path
 from segdex_core.ports.index import SegmentIndex
@@ -11,6 +11,7 @@ from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord
 from segdex_core.wire.images import IngestedFile, MissingPicture, Outcome, Reembedded
 from segdex_ingest.analyse import Embedding
+from segdex_ingest.recolour import images_without_colours, measure_colours
 from segdex_ingest.reembed import MissingImage, ReembedOptions, reembed_index, rehearse_reembedding
 from segdex_search.answer import require_filled
 
@@ -54,6 +55,10 @@ def reembed(
             )
         )
 
+    uncolored, colored = _uncolored(index), 0
+    if uncolored:
+        with noted("measuring colors", progress.on_note):
+            colored = measure_colours(index, source=source, max_pixels=options.max_pixels)
     report = reembed_index(
         index,
         embedding,
@@ -69,12 +74,15 @@ def reembed(
     return Reembedded(
         former=former,
         embedder=embedding.embedder.fingerprint,
+        views=embedding.views,
         images=report.images,
         embedded=report.embedded,
         segments=report.segments,
         missing=[_missing(one) for one in report.missing],
         unknown=report.unknown,
         switched=report.index is not None,
+        colored=colored,
+        uncolored=_uncolored(report.index or index) if uncolored else 0,
         nothing_to_do=report.nothing_to_do,
         interrupted=report.interrupted,
         elapsed_s=round(report.elapsed_s, 3),
@@ -104,12 +112,15 @@ def rehearse(
     return Reembedded(
         former=former,
         embedder=embedding.embedder.fingerprint,
+        views=embedding.views,
         images=found.images,
         embedded=0,
         segments=0,
         missing=[_missing(one) for one in found.missing],
         unknown=0,
         switched=False,
+        colored=0,
+        uncolored=_uncolored(index),
         nothing_to_do=found.nothing_to_do,
         interrupted=False,
         elapsed_s=0.0,
@@ -117,6 +128,10 @@ def rehearse(
         to_embed=found.to_embed,
         estimated_s=None if found.image_s is None else round(found.image_s * found.to_embed, 1),
     )
+
+
+def _uncolored(index: SegmentIndex) -> int:
+    return sum(images_without_colours(index).values())
 
 
 def _missing(one: MissingImage) -> MissingPicture:

@@ -41,6 +41,9 @@ from segdex_search.queries import (
     has_text,
 )
 
+_ASKED_FOR_COLOURS = 64
+"""Segments that are looked at for colors that were not measured."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SentImage:
@@ -128,15 +131,34 @@ def answer_search(
             hit_out(hit, rank=rank, terms=explained) for rank, hit in enumerate(answer.hits, start=offset + 1)
         ],
         next_cursor=make_cursor(offset, options.limit, asked) if answer.more else None,
-        hints=[*asked_for.hints, *answer.hints, *_colour_hints(query.where, answer)],
+        # nested hits cannot be kept with what the hints of a text propose
+        hints=[
+            *(asked_for.hints if options.nms else ()),
+            *answer.hints,
+            *_colour_hints(query, answer, index),
+        ],
     )
 
 
-def _colour_hints(where: SegmentFilter, answer: SearchAnswer) -> tuple[str, ...]:
-    """Return why a filter by color may find nothing in an index that an earlier version filled."""
-    if answer.hits or not where.colours:
+def _colour_hints(query: SearchQuery, answer: SearchAnswer, index: IndexReader) -> tuple[str, ...]:
+    """Return why a filter by color found nothing, where an earlier version ingested the pictures."""
+    if answer.hits or not query.where.colours:
         return ()
-    return ("pictures that were ingested before colors were measured match no color; ingest them again",)
+    best = index.query_fused(
+        answer.query_vectors,
+        weights={view: query.view_weights[view] for view in answer.query_vectors},
+        limit=_ASKED_FOR_COLOURS,
+        where=replace(query.where, colours=()),
+    )
+    records = index.get_segments([UUID(one.segment_key) for one in best])
+    without = sum(one.colours is None for one in records)
+    if not without:
+        return ()
+    hint = (
+        f"of the {len(records)} best segments in any color, {without} have no measured colors: an earlier "
+        "version ingested them; measure them with `segdex reembed`"
+    )
+    return (hint,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +206,8 @@ def read_question(question: Question, sent: Sequence[SentImage], images: ImageRe
         ),
         *map(_negative_term, question.negative),
     )
-    hints = tuple(one.hint for one in parsed if one.hint is not None)
+    # a text with a position or a number would be refused beside others
+    hints = tuple(one.hint for one in parsed if one.hint is not None and len(parsed) == 1)
     colors = tuple(dict.fromkeys(name for one in parsed for name in one.colors))
     return ReadQuestion(terms, conditions[0] if conditions else None, hints, colors)
 

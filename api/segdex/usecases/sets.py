@@ -13,14 +13,14 @@ from uuid import UUID, uuid4
 from segdex_core.errors import NotFoundError, UsageError
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import ImageRecord, SegmentFilter, SegmentRecord
-from segdex_core.sets import SegmentSet, SetMember, sets_by_member, sets_of
+from segdex_core.sets import SegmentSet, SetMember
 from segdex_core.slices import slices
 from segdex_core.wire.document import utc_text
 from segdex_core.wire.sets import SetChanged, SetDetails, SetMemberOut, SetOut, SetsOut, SetSummary
+from segdex_ingest.marks import mark_segments
 from segdex_search.answer import require_filled
 
 _IDS_AT_ONCE = 1_000
-_IMAGES_AT_ONCE = 64
 
 
 class Sets:
@@ -73,11 +73,15 @@ class Sets:
         with self._writing:
             found = find_set(self._index, name)
             shown = self._shown(found)
-            marked = self._index.scroll_segments(SegmentFilter(sets=(found.set_id,)))
+            marks: dict[UUID, list[UUID]] = {}
+            images: set[UUID] = set()
             # read to the end before anything is written: what is written no longer matches
-            marks = {one.segment_id: [key for key in one.sets if key != found.set_id] for one in marked}
+            for one in self._index.scroll_segments(SegmentFilter(sets=(found.set_id,))):
+                marks[one.segment_id] = [key for key in one.sets if key != found.set_id]
+                images.add(one.image_id)
             self._index.set_marks(marks)
             self._index.delete_set(found.set_id)
+            mark_segments(self._index, images)  # another process may have added some to other sets meanwhile
             return shown
 
     def add(self, name: str, ids: Sequence[UUID]) -> SetChanged:
@@ -96,7 +100,8 @@ class Sets:
             known = {one.member_id for one in self._index.set_members(found.set_id)}
             added = [one for one in members if one.member_id not in known]
             self._index.add_members(added)
-            self._mark({one.image_id for one in members})  # those too that were in it: their marks may lack
+            # those too that were in it: their marks may lack
+            mark_segments(self._index, {one.image_id for one in members})
             return self._changed(found, len(added))
 
     def remove(self, name: str, ids: Sequence[UUID]) -> SetChanged:
@@ -113,7 +118,7 @@ class Sets:
             # pictures of segments that an interrupted call removed are found by the segments
             present = self._segments(list(asked)).values()
             images = {one.image_id for one in gone} | {one.image_id for one in present} | asked
-            self._mark(images)
+            mark_segments(self._index, images)
             return self._changed(found, len(gone))
 
     def show(self, name: str) -> SetDetails:
@@ -175,17 +180,6 @@ class Sets:
     def _images(self, ids: Sequence[UUID]) -> dict[UUID, ImageRecord]:
         found = (one for some in slices(ids, _IDS_AT_ONCE) for one in self._index.get_images(some))
         return {one.image_id: one for one in found}
-
-    def _mark(self, image_ids: set[UUID]) -> None:
-        """Let the segments of some pictures carry exactly the sets that they are in."""
-        for some in slices(sorted(image_ids), _IMAGES_AT_ONCE):
-            by_member = sets_by_member(self._index.members_of_images(some))
-            marks = {
-                one.segment_id: sets_of(one, by_member)
-                for one in self._index.scroll_segments(SegmentFilter(image_ids=tuple(some)))
-                if one.sets != sets_of(one, by_member)
-            }
-            self._index.set_marks(marks)
 
     def _shown(self, one: SegmentSet) -> SetOut:
         return SetOut(**self._values(one))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from segdex_backends.index.conditions import HasId, of_image
 from segdex_backends.index.fusing import join_rows
@@ -21,6 +21,8 @@ from segdex_backends.index.layout import (
 from segdex_backends.index.payloads import (
     check_segments,
     check_vectors,
+    contested,
+    fingerprint_from_payload,
     fingerprint_to_payload,
     image_from_payload,
     image_to_payload,
@@ -38,12 +40,30 @@ from segdex_core.records import (
     Vectors,
 )
 
-WAS_IN_USE = "was_in_use"
-"""Note of collections that a re-embedding has switched to. They are not filled again later: ingests may have
-added vectors of other views."""
+_WAS_IN_USE = "was_in_use"
+"""Note of collections that a re-embedding has replaced. They are not filled again: ingests may have added
+vectors of other views, and an open index may still read them."""
 
 _DELETED_AT_ONCE = 256
 _RECIPE_FIELD = "recipe"  # the one field of a payload that differs between the copy and its source
+_SCORE_FIELD = "object_score"  # the one field that the vector of a segment repeats
+
+
+def names_of_copy(store: PointStore, in_use: Mapping[str, str], key: str) -> Mapping[str, str]:
+    """Return the real names of an index after a re-embedding, by name.
+
+    Args:
+        store: Store of the points.
+        in_use: Real names of the collections in use, by name.
+        key: Hexadecimal digits, a hash of the embedder and its views.
+    """
+    present = store.present()
+    while True:
+        names = names_beside(in_use, key)
+        target = names[SEGMENTS]
+        if names != in_use and not (target in present and store.notes(target).get(_WAS_IN_USE)):
+            return names
+        key = f"{key}0"
 
 
 class QdrantCopy:
@@ -74,17 +94,16 @@ class QdrantCopy:
     ) -> None:
         self._store = store
         self._source = source
-        self._names = names_beside(source.names, key)
+        self._names = names_of_copy(store, source.names, key)
         self._fingerprint = fingerprint
         self._update = update
         self._reopen = reopen
-        if self._names[SEGMENTS] in store.present() and WAS_IN_USE in store.notes(self._names[SEGMENTS]):
-            for name in EMBEDDED:
-                store.drop(self._names[name])
+        self._me = uuid4().hex
+        self._is_switching = False
         for name in EMBEDDED:
             store.create(self._names[name], collections(fingerprint)[name])
 
-    def behind(self) -> list[ImageRecord]:
+    def behind(self, *, align: bool = True) -> list[ImageRecord]:
         """See ``VectorCopy``."""
         images: set[UUID] = set()
         behind: set[UUID] = set()
@@ -96,26 +115,29 @@ class QdrantCopy:
             images.add(key)
             if copied is None:
                 behind.add(key)
-            else:
+            elif align:
                 self._align(IMAGES, copied, self._image_payload(mine))
-        self._delete(IMAGES, extra)
+        if align:
+            self._delete(IMAGES, extra)
         extra = []
         for key, mine, copied in self._both(SEGMENTS):
             image_id = None if mine is None else UUID(str(mine.payload["image_id"]))
             if mine is None or image_id not in images:  # without a record, an ingest has not finished it
                 if copied is not None:
                     extra.append(key)
-            elif copied is None:
+            elif copied is None or _score(copied) != _score(mine):
                 behind.add(image_id)
-            else:
+            elif align:
                 self._align(SEGMENTS, copied, with_exact_floats(mine.payload))
-        self._delete(SEGMENTS, extra)
+        if align:
+            self._delete(SEGMENTS, extra)
         found = self._source.retrieve(IMAGES, sorted(behind))
         return [image_from_payload(key, found[key].payload, self._store.location) for key in sorted(found)]
 
     def write(self, record: ImageRecord, segments: EmbeddedSegments, vector: Vectors) -> None:
         """See ``VectorCopy``."""
         new = self._fingerprint
+        self._refuse_if_replaced()
         check_segments(segments, new)
         check_vectors(vector, (1, new.dim), "the vector of a picture")
         ids = [one.segment_id for one in segments.records]
@@ -135,28 +157,39 @@ class QdrantCopy:
     def fenced(self) -> Iterator[None]:
         """See ``VectorCopy``."""
         fence = self._source.names[SEGMENTS]
-        self._store.fence(fence, up=True)
+        self._store.fence(fence, by=self._me)
         try:
             yield
         finally:
-            if self._in_use() == self._source.names:
-                self._store.fence(fence, up=False)
+            # After a switch that failed, nobody knows which vectors are in use: the fence stays up until the
+            # next run. Another re-embedding that is at its end has raised the fence in its own name.
+            if not self._is_switching and self._store.fenced_by(fence) == self._me:
+                self._store.fence(fence, by=None)
 
     def switch(self, recipes: Mapping[str, MaskRecipe], *, left_out: Sequence[UUID] = ()) -> SegmentIndex:
         """See ``VectorCopy``."""
+        source, target = self._source.names[SEGMENTS], self._names[SEGMENTS]
         for image_id in left_out:
+            self._refuse_if_replaced()
             self._store.delete(self._names[IMAGES], (HasId((image_id,)),))
             self._store.delete(self._names[SEGMENTS], of_image(image_id))
-        target = self._names[SEGMENTS]
-        notes = self._store.notes(self._source.names[SEGMENTS])
-        self._store.note(target, {**notes, **masks_to_payload(recipes), WAS_IN_USE: True})
-        self._store.fence(target, up=False)  # it may have been in use, and been replaced, before
+        kept = {key: note for key, note in self._store.notes(source).items() if key != _WAS_IN_USE}
+        self._store.note(target, {**kept, **masks_to_payload(recipes)})
+        self._store.note(source, {_WAS_IN_USE: True})  # holds for the vectors in use too if the switch fails
+        self._refuse_if_replaced()
+        if self._store.fenced_by(source) != self._me:
+            raise contested(self._store.location)
         description = self._store.description() or {}
-        if self._in_use() != self._source.names:
-            raise superseded(self._store.location)  # by another re-embedding
-        new = {**fingerprint_to_payload(self._fingerprint), COLLECTIONS_KEY: dict(self._names)}
-        self._store.switch({**description, **new})
+        found = fingerprint_from_payload(description, self._store.location)  # an ingest may have changed it
+        new = fingerprint_to_payload(found.with_vectors_of(self._fingerprint))
+        self._is_switching = True
+        self._store.switch({**description, **new, COLLECTIONS_KEY: dict(self._names)})
         return self._reopen()
+
+    def _refuse_if_replaced(self) -> None:
+        """Raise an error if another re-embedding has replaced the vectors: the copy may be in use by now."""
+        if self._in_use() != self._source.names:
+            raise superseded(self._store.location)
 
     def _in_use(self) -> Mapping[str, str]:
         description = self._store.description()
@@ -170,6 +203,7 @@ class QdrantCopy:
 
     def _align(self, name: str, copied: StoredPoint, payload: Mapping[str, object]) -> None:
         if payload != with_exact_floats(copied.payload):
+            self._refuse_if_replaced()
             self._store.overwrite_payload(self._names[name], payload, (HasId((copied.id,)),))
 
     def _both(self, name: str) -> Iterator[tuple[UUID, StoredPoint | None, StoredPoint | None]]:
@@ -187,4 +221,9 @@ class QdrantCopy:
     def _delete(self, name: str, ids: Sequence[UUID]) -> None:
         for start in range(0, len(ids), _DELETED_AT_ONCE):
             some = tuple(ids[start : start + _DELETED_AT_ONCE])
+            self._refuse_if_replaced()
             self._store.delete(self._names[name], (HasId(some),))
+
+
+def _score(point: StoredPoint) -> object:
+    return with_exact_floats(point.payload).get(_SCORE_FIELD)

@@ -1,4 +1,4 @@
-"""The folder of an embedded index: its lock, its description, its two shards, and its free disk space.
+"""The folder of an embedded index: its lock, its description, its shards, and its free disk space.
 
 ::
 

@@ -82,7 +82,7 @@ class EdgeStore:
         self._folder = EdgeFolder(path, create=create)
         self._shards: dict[str, EdgeShard] = {}  # by real name
         self._writes = 0
-        self._fenced: frozenset[str] = frozenset()  # no other process has the index open, so memory will do
+        self._fenced: dict[str, str] = {}  # no other process has the index open, so memory will do
         self._noting = Lock()
 
     @property
@@ -117,7 +117,7 @@ class EdgeStore:
             shard = self._folder.open_shard(real_name, partial(_make_shard, spec=spec))
             self._shards[real_name] = shard
             with self._folder.translated():
-                _index_fields(shard, spec)  # an earlier segdex may have known fewer
+                _index_fields(shard, spec)  # of a new shard, or those that an earlier segdex did not know
 
     def switch(self, description: Mapping[str, object]) -> None:
         """See ``PointStore``."""
@@ -133,21 +133,24 @@ class EdgeStore:
 
     def drop(self, real_name: str) -> None:
         """See ``PointStore``."""
-        with self._noting:
+        if real_name in self._folder.folder_names():
+            self._remove(real_name)
+        with self._noting:  # last: a collection without its notes could be taken for another one
             notes = self._folder.read_notes()
             if real_name in notes:
                 self._folder.write_notes({key: value for key, value in notes.items() if key != real_name})
-        if real_name in self._folder.folder_names():
-            self._remove(real_name)
 
-    def fence(self, real_name: str, *, up: bool) -> None:
+    def fence(self, real_name: str, *, by: str | None) -> None:
         """See ``PointStore``."""
-        self._fenced = self._fenced | {real_name} if up else self._fenced - {real_name}
+        if by is None:
+            self._fenced.pop(real_name, None)
+        else:
+            self._fenced[real_name] = by
 
-    def is_fenced(self, real_name: str) -> bool:
+    def fenced_by(self, real_name: str) -> str | None:
         """See ``PointStore``."""
         self._shard(real_name)
-        return real_name in self._fenced
+        return self._fenced.get(real_name)
 
     def notes(self, real_name: str) -> Mapping[str, object]:
         """See ``PointStore``."""
@@ -294,7 +297,9 @@ class EdgeStore:
         (docs/research/performance.md). Qdrant builds no graph for less than about 10 MB of vectors, where it
         would not pay off.
         """
-        for name, shard in self._shards.items():
+        description = self.description()
+        for name in real_names(description, self.location).values() if description is not None else ():
+            shard = self._shard(name)
             # The optimizer writes a new copy of a shard before it drops the old one.
             self._folder.check_free(WRITE_FREE_BYTES + 2 * self._folder.size_bytes(name))
             with self._folder.translated():
@@ -381,10 +386,9 @@ class EdgeStore:
 
 
 def _make_shard(path: str, *, spec: CollectionSpec) -> EdgeShard:
-    config = EdgeConfig(vectors={spec.vector: EdgeVectorParams(spec.size, Distance.Dot)})
-    shard = EdgeShard.create(path, config)
-    _index_fields(shard, spec)
-    return shard
+    return EdgeShard.create(
+        path, EdgeConfig(vectors={spec.vector: EdgeVectorParams(spec.size, Distance.Dot)})
+    )
 
 
 def _index_fields(shard: EdgeShard, spec: CollectionSpec) -> None:

@@ -127,7 +127,7 @@ class InUse:
             self._refuse_if_fenced()
 
     def _refuse_if_fenced(self) -> None:
-        if self._store.is_fenced(self.names[SEGMENTS]):
+        if self._store.fenced_by(self.names[SEGMENTS]) is not None:
             raise superseded(self._store.location)
 
     @contextmanager

@@ -5,7 +5,8 @@
 names refer to real collections, ``segments-4``, ``images-4`` and ``sets-5``, which the description of the
 index lists under ``collections``. A new collection can therefore be filled next to the collection in use,
 and replace it in one step. The segments and images of a re-embedding are in ``segments-4-KEY``
-and ``images-4-KEY``, where KEY is a hash of the embedder and its views.
+and ``images-4-KEY``, where KEY is a hash of the embedder and its views, with a 0 more each time that the
+former ones were in use before.
 
 A vector is named after embedder and views, such as ``0123456789ab-crop+mask`` and ``0123456789ab-image``, so
 that vectors of another embedder can be added next to it.
@@ -64,14 +65,13 @@ EMBEDDED = (SEGMENTS, IMAGES)
 
 
 def names_beside(in_use: Mapping[str, str], key: str) -> Mapping[str, str]:
-    """Return the real names of an index after a re-embedding, by name.
+    """Return the real names of an index whose re-embedding has a key, by name.
 
     Args:
         in_use: Real names of the collections in use, by name.
         key: Hexadecimal digits, a hash of the embedder and its views.
     """
-    names = {**in_use, **{name: f"{REAL_NAMES[name]}-{key}" for name in EMBEDDED}}
-    return names_beside(in_use, f"{key}0") if names == in_use else names
+    return {**in_use, **{name: f"{REAL_NAMES[name]}-{key}" for name in EMBEDDED}}
 
 
 def is_of_this_schema(real_name: str) -> bool:

@@ -15,10 +15,12 @@ from segdex_backends.index.payloads import (
     check_query,
     check_segments,
     check_vectors,
+    contested,
     in_conflict,
     superseded,
     unknown_picture,
 )
+from segdex_core.colours import ColourShares
 from segdex_core.errors import IndexMissingError
 from segdex_core.ports.index import VectorCopy
 from segdex_core.records import (
@@ -63,7 +65,7 @@ class Held:
     recipes: dict[str, MaskRecipe] = field(default_factory=dict)
     copies: dict[str, "Held"] = field(default_factory=dict)
     former: list["Held"] = field(default_factory=list)
-    is_fenced: bool = False
+    fenced_by: object | None = None
     is_replaced: bool = False
     is_dropped: bool = False
 
@@ -248,6 +250,14 @@ class MemoryIndex:
             changed = replace(stored.record, labels=tuple(labels[key]))
             self._held.segments[key] = replace(stored, record=changed)
 
+    def set_colours(self, colours: Mapping[UUID, ColourShares]) -> None:
+        """See ``IndexWriter``."""
+        self._refuse_if_fenced()
+        self._known()
+        for key in colours.keys() & self._held.segments.keys():
+            stored = self._held.segments[key]
+            self._held.segments[key] = replace(stored, record=replace(stored.record, colours=colours[key]))
+
     def label_counts(self) -> Mapping[str, int]:
         """See ``IndexReader``."""
         self._known()
@@ -356,7 +366,7 @@ class MemoryIndex:
         self, wanted: IndexFingerprint, *, key: str, update: Callable[[ImageRecord], ImageRecord]
     ) -> VectorCopy:
         """See ``IndexAdmin``."""
-        if self._held.is_fenced:
+        if self._held.is_replaced:
             raise superseded(self.location)
         target = self._held.copies.setdefault(key, Held(fingerprint=wanted))
         return _MemoryCopy(self._held, target, update)
@@ -387,7 +397,7 @@ class MemoryIndex:
         return held.record
 
     def _refuse_if_fenced(self) -> None:
-        if self._held.is_fenced:
+        if self._held.fenced_by is not None:
             raise superseded(self.location)
 
     def _known(self) -> IndexFingerprint:
@@ -406,27 +416,31 @@ class _MemoryCopy:
         self._target = target
         self._update = update
 
-    def behind(self) -> list[ImageRecord]:
+    def behind(self, *, align: bool = True) -> list[ImageRecord]:
         """See ``VectorCopy``."""
         source, target = self._source, self._target
         images, segments = source.images, source.segments
         finished = {key: stored for key, stored in segments.items() if stored.record.image_id in images}
-        target.images = {
-            key: replace(copied, record=self._update(images[key].record))
-            for key, copied in target.images.items()
-            if key in images
+        copied = {
+            key: replace(target.segments[key], record=stored.record)
+            for key, stored in finished.items()
+            if key in target.segments
+            and target.segments[key].record.object_score == stored.record.object_score
         }
-        target.segments = {
-            key: replace(copied, record=segments[key].record)
-            for key, copied in target.segments.items()
-            if key in finished
-        }
+        if align:
+            self._refuse_if_replaced()
+            target.segments = copied
+            target.images = {
+                key: replace(target.images[key], record=self._update(images[key].record))
+                for key in target.images.keys() & images.keys()
+            }
         behind = images.keys() - target.images.keys()
-        behind |= {finished[key].record.image_id for key in finished.keys() - target.segments.keys()}
+        behind |= {finished[key].record.image_id for key in finished.keys() - copied.keys()}
         return [images[key].record for key in sorted(behind)]
 
     def write(self, record: ImageRecord, segments: EmbeddedSegments, vector: Vectors) -> None:
         """See ``VectorCopy``."""
+        self._refuse_if_replaced()
         MemoryIndex(self._target).upsert_segments(segments)
         copied = _StoredImage(self._update(record), np.array(vector[0], np.float32))
         self._target.images[record.image_id] = copied
@@ -434,23 +448,33 @@ class _MemoryCopy:
     @contextmanager
     def fenced(self) -> Iterator[None]:
         """See ``VectorCopy``."""
-        self._source.is_fenced = True
+        self._source.fenced_by = self
         try:
             yield
         finally:
-            self._source.is_fenced = self._source.is_replaced
+            if self._source.fenced_by is self and not self._source.is_replaced:
+                self._source.fenced_by = None
 
     def switch(self, recipes: Mapping[str, MaskRecipe], *, left_out: Sequence[UUID] = ()) -> MemoryIndex:
         """See ``VectorCopy``."""
         source, target = self._source, self._target
+        self._refuse_if_replaced()
+        if self._source.fenced_by is not self:
+            raise contested("memory")
         for image_id in left_out:
             MemoryIndex(target).delete_image(image_id)
-        target.recipes = dict(recipes)
+        target.recipes = {**source.recipes, **recipes}
         target.sets, target.members = source.sets, source.members
+        if source.fingerprint is not None and target.fingerprint is not None:
+            target.fingerprint = source.fingerprint.with_vectors_of(target.fingerprint)
         source.copies = {key: other for key, other in source.copies.items() if other is not target}
         source.is_replaced = True
         target.former = [*source.former, source]
         return MemoryIndex(target)
+
+    def _refuse_if_replaced(self) -> None:
+        if self._source.is_replaced:
+            raise superseded("memory")
 
 
 def _matches(record: SegmentRecord, where: SegmentFilter) -> bool:

@@ -69,8 +69,8 @@ def _name_vectors_by_embedder(store: PointStore, description: Mapping[str, objec
     """Migrate 3 to 4: name vectors ``views`` and ``image`` after the embedder, and give images revision 1."""
     old = fingerprint_from_payload(description, store.location)
     sizes = collections(old)
-    former = {
-        SEGMENTS: CollectionSpec("views", sizes[SEGMENTS].size, fields=sizes[SEGMENTS].fields),
+    former = {  # without payload indexes, as these collections are removed
+        SEGMENTS: CollectionSpec("views", sizes[SEGMENTS].size),
         IMAGES: CollectionSpec("image", sizes[IMAGES].size),
     }
     store.open(description, former)

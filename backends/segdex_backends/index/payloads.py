@@ -107,8 +107,7 @@ class _SegmentPayload(_Stored):
     sources: tuple[str, ...]
     tags: tuple[str, ...]
     captured_s: float
-    colours: dict[ColourName, int] | None = None  # thousandths; the colours without any are left out
-    colour_levels: tuple[str, ...] = ()  # what of ``colour_level`` it reaches, for filters
+    colours: Annotated[dict[ColourName, int] | None, Field(exclude=True)] = None  # see colours_to_payload
     label_facts: Annotated[tuple[_LabelPayload, ...], Field(exclude=True)] = ()  # see labels_to_payload
     sets: Annotated[tuple[UUID, ...], Field(exclude=True)] = ()  # see marks_to_payload
 
@@ -172,16 +171,28 @@ def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
         sources=record.sources,
         tags=record.tags,
         captured_s=record.captured_s,
-        colours=None if record.colours is None else _thousandths(record.colours),
-        colour_levels=_colour_levels(record.colours),
     ).to_payload()
-    if record.colours is None:
-        del payload["colours"], payload["colour_levels"]
+    if record.colours is not None:
+        payload |= colours_to_payload(record.colours)
     if record.labels:
         payload |= labels_to_payload(record.labels)
     if record.sets:
         payload |= marks_to_payload(record.sets)
     return payload
+
+
+def colours_to_payload(colours: ColourShares) -> dict[str, object]:
+    """Return the part of a segment's payload that its colours are: thousandths, and what filters use.
+
+    Colours without any pixel are left out. ``colour_levels`` has each ``colour_level`` that the segment
+    reaches.
+    """
+    conditions = (ColourAtLeast(name, share) for name in COLOUR_NAMES for share in SHARE_STEPS)
+    shares = zip(COLOUR_NAMES, colours.thousandths, strict=True)
+    return {
+        "colours": {name: count for name, count in shares if count},
+        "colour_levels": [colour_level(one) for one in conditions if one.holds(colours)],
+    }
 
 
 def labels_to_payload(labels: Sequence[SegmentLabel]) -> dict[str, object]:
@@ -429,8 +440,16 @@ def superseded(place: str) -> IndexMismatchError:
     """Return the error for an index whose vectors a re-embedding replaces or has replaced."""
     return IndexMismatchError(
         f"the vectors of {place} have been or are being replaced by `segdex reembed`: run the command again, "
-        "or restart the service, with the new --embedder and --views; if that `segdex reembed` was stopped, "
-        "run it again, or give it up with `segdex reembed --drop-old`"
+        "or restart the service, without the old --embedder and with the new --views; if that "
+        "`segdex reembed` was stopped, run it again, or give it up with `segdex reembed --drop-old`"
+    )
+
+
+def contested(place: str) -> IndexConflictError:
+    """Return the error for a re-embedding of an index that another one re-embeds at the same time."""
+    return IndexConflictError(
+        f"another `segdex reembed` of {place} began the switch to its own vectors: let it end, and run the "
+        "command again, which goes on"
     )
 
 
@@ -495,17 +514,8 @@ def _parse(model: type[_StoredT], payload: Mapping[str, object] | None, what: st
         raise _unreadable(what, error) from error
 
 
-def _thousandths(colours: ColourShares) -> dict[ColourName, int]:
-    return {name: count for name, count in zip(COLOUR_NAMES, colours.thousandths, strict=True) if count}
-
-
 def _shares(thousandths: Mapping[ColourName, int]) -> ColourShares:
     return ColourShares(tuple(thousandths.get(name, 0) for name in COLOUR_NAMES))
-
-
-def _colour_levels(colours: ColourShares | None) -> tuple[str, ...]:
-    conditions = (ColourAtLeast(name, share) for name in COLOUR_NAMES for share in SHARE_STEPS)
-    return tuple(colour_level(one) for one in conditions if one.holds(colours))
 
 
 def _float_texts(payload: Mapping[str, object]) -> dict[str, object]:

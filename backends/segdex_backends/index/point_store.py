@@ -119,7 +119,7 @@ class PointStore(Protocol):
         remove are removed.
 
         Raises:
-            SegmentIndexError: If the description does not name both collections.
+            SegmentIndexError: If the description does not name all collections of its schema.
         """
         ...
 
@@ -147,12 +147,17 @@ class PointStore(Protocol):
         """Remove a collection that is not in use. A missing collection is ignored."""
         ...
 
-    def fence(self, real_name: str, *, up: bool) -> None:
-        """Raise or lift the fence of a collection of segments: the mark that another one replaces it."""
+    def fence(self, real_name: str, *, by: str | None) -> None:
+        """Raise the fence of a collection of segments, the mark that another one replaces it, or lift it.
+
+        Args:
+            real_name: Name of the collection.
+            by: Who raises it, also in place of somebody else; None lifts it.
+        """
         ...
 
-    def is_fenced(self, real_name: str) -> bool:
-        """Return whether the fence of a collection of segments is up.
+    def fenced_by(self, real_name: str) -> str | None:
+        """Return who raised the fence of a collection of segments, or None if it is not up.
 
         Raises:
             IndexMissingError: If the collection was dropped.

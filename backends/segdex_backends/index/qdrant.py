@@ -17,7 +17,7 @@ from segdex_backends.index.conditions import (
     of_image,
     segment_conditions,
 )
-from segdex_backends.index.copying import WAS_IN_USE, QdrantCopy
+from segdex_backends.index.copying import QdrantCopy, names_of_copy
 from segdex_backends.index.fusing import (
     best_scores,
     check_examples,
@@ -36,7 +36,6 @@ from segdex_backends.index.layout import (
     SETS,
     collections,
     image_vector,
-    names_beside,
     real_names,
     segment_vector,
 )
@@ -46,6 +45,7 @@ from segdex_backends.index.payloads import (
     check_query,
     check_segments,
     check_vectors,
+    colours_to_payload,
     fingerprint_from_payload,
     fingerprint_to_payload,
     image_from_payload,
@@ -68,6 +68,7 @@ from segdex_backends.index.payloads import (
     unknown_picture,
 )
 from segdex_backends.index.point_store import PointStore, Row, StoredPoint
+from segdex_core.colours import ColourShares
 from segdex_core.ports.index import VectorCopy
 from segdex_core.records import (
     EVERYTHING,
@@ -296,6 +297,13 @@ class QdrantIndex:
         if payloads:
             self._store.set_payloads(SEGMENTS, payloads)
 
+    def set_colours(self, colours: Mapping[UUID, ColourShares]) -> None:
+        """See ``IndexWriter``."""
+        self._known()
+        payloads = {key: colours_to_payload(shares) for key, shares in colours.items()}
+        if payloads:
+            self._store.set_payloads(SEGMENTS, payloads)
+
     def sets(self) -> list[SegmentSet]:
         """See ``SetStore``."""
         self._known()
@@ -411,8 +419,7 @@ class QdrantIndex:
     def has_copy(self, key: str) -> bool:
         """See ``IndexAdmin``."""
         self._known()
-        copied = names_beside(self._store.names, key)[SEGMENTS]
-        return copied in self._place.present() and WAS_IN_USE not in self._place.notes(copied)
+        return names_of_copy(self._place, self._store.names, key)[SEGMENTS] in self._place.present()
 
     def drop_unused(self) -> int:
         """See ``IndexAdmin``."""
@@ -422,7 +429,7 @@ class QdrantIndex:
         unused = self._place.present() - set(names.values())
         for real_name in sorted(unused):
             self._place.drop(real_name)
-        self._place.fence(names[SEGMENTS], up=False)  # by a re-embedding that was stopped while it switched
+        self._place.fence(names[SEGMENTS], by=None)  # by a re-embedding that was stopped while it switched
         return len({real_name.partition("-")[2] for real_name in unused})
 
     def optimize(self) -> None:

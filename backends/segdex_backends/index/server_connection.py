@@ -20,11 +20,11 @@ from segdex_core.errors import (
     SegmentIndexError,
     UsageError,
 )
+from segdex_core.settings import QDRANT_PORT
 
 MIN_SERVER_VERSION = (1, 16)
 """First Qdrant version with collection metadata, where the fingerprint is stored."""
 
-_DEFAULT_PORT = 6333  # of Qdrant; gRPC listens on the next port
 T = TypeVar("T")
 
 _PROBE_TIMEOUT_S = 3  # limits the wait if there is no server
@@ -165,7 +165,7 @@ def _parse_url(url: str) -> tuple[str, str, int]:
     """Return scheme, host (in brackets for IPv6) and port."""
     try:
         parts = urlsplit(url)
-        port = parts.port or _DEFAULT_PORT
+        port = parts.port or QDRANT_PORT
     except ValueError as error:
         raise UsageError(
             f"--index must be http://HOST:PORT or edge:PATH, but got {url!r}: {error}"

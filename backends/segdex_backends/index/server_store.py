@@ -138,15 +138,16 @@ class ServerStore:
         """See ``PointStore``."""
         self._server.write(partial(self._client.delete_collection, self._name(real_name)))
 
-    def fence(self, real_name: str, *, up: bool) -> None:
+    def fence(self, real_name: str, *, by: str | None) -> None:
         """See ``PointStore``."""
-        self._add_metadata(real_name, {_FENCE_KEY: up})
+        self._add_metadata(real_name, {_FENCE_KEY: by or ""})
 
-    def is_fenced(self, real_name: str) -> bool:
+    def fenced_by(self, real_name: str) -> str | None:
         """See ``PointStore``."""
         # a part of every write, which waits for a server that restarts
         found = self._server.retried(lambda: self._client.get_collection(self._name(real_name)))
-        return bool((found.config.metadata or {}).get(_FENCE_KEY))
+        by = (found.config.metadata or {}).get(_FENCE_KEY)
+        return str(by) if by else None
 
     def notes(self, real_name: str) -> Mapping[str, object]:
         """See ``PointStore``."""
@@ -301,16 +302,15 @@ class ServerStore:
         return f"{self._prefix}-{name}"
 
     def _exists(self, full_name: str) -> bool:
-        with self._server.translated():
-            return self._client.collection_exists(full_name)
+        return self._server.retried(lambda: self._client.collection_exists(full_name))
 
     def _add_metadata(self, real_name: str, metadata: Mapping[str, object]) -> None:
         full_name, added = self._name(real_name), dict(metadata)
         self._server.write(lambda: self._client.update_collection(full_name, metadata=added))
 
     def _all_metadata(self, full_name: str) -> Mapping[str, object]:
-        with self._server.translated():
-            return self._client.get_collection(full_name).config.metadata or {}
+        # a re-embedding asks before each write, which waits for a server that restarts
+        return self._server.retried(lambda: self._client.get_collection(full_name)).config.metadata or {}
 
     def _metadata(self, full_name: str) -> Mapping[str, object]:
         found = self._all_metadata(full_name).get(_METADATA_KEY)

@@ -366,8 +366,8 @@ def resolve_model(name: str, *, role: Role) -> CatalogEntry:
 
     Args:
         name: A name of the catalog. Segmenters and refiners also have the forms of a path and of a hub
-            repository, segmenters ``sam2:NAME``, ``sam2:PATH`` and ``sam2:CONFIG=PATH``, embedders
-            MODEL:PRETRAINED and the fingerprint that an index remembers.
+            repository, segmenters ``sam2:NAME`` and ``sam2:PATH``, embedders MODEL:PRETRAINED and the
+            fingerprint that an index remembers.
         role: What the model is for.
 
     Raises:
@@ -375,8 +375,8 @@ def resolve_model(name: str, *, role: Role) -> CatalogEntry:
             fingerprint of a local file, whose place it does not say.
     """
     if role == "embedder":
-        if is_fingerprint(name):
-            return _filled_by(name)
+        if fingerprint := _FINGERPRINT.fullmatch(name):
+            return _filled_by(fingerprint)
         architecture, colon, pretrained = name.partition(":")
         if colon:
             return _open_clip_entry(name, architecture, pretrained)
@@ -399,15 +399,12 @@ def is_fingerprint(name: str) -> bool:
     return _FINGERPRINT.fullmatch(name) is not None
 
 
-def _filled_by(fingerprint: str) -> CatalogEntry:
+def _filled_by(fingerprint: re.Match[str]) -> CatalogEntry:
     """Return the embedder whose fingerprint an index remembers, in its precision and with its template.
 
     So an index goes on with what filled it, whatever ``default`` means by now or on this device.
     """
-    found = _FINGERPRINT.fullmatch(fingerprint)
-    if found is None:
-        raise ValueError(f"{fingerprint!r} is no fingerprint")
-    architecture, weights = found["architecture"], found["weights"]
+    architecture, weights = fingerprint["architecture"], fingerprint["weights"]
     if weights.startswith(_OF_A_FILE):
         raise UsageError(
             f"the index was filled by {architecture} with a file of yours ({weights}): "
@@ -415,8 +412,8 @@ def _filled_by(fingerprint: str) -> CatalogEntry:
         )
     return replace(
         _open_clip_entry(f"{architecture}:{weights}", architecture, weights),
-        prompt_template=str(ast.literal_eval(found["template"])),
-        precision=cast("ModelPrecision", found["precision"]),
+        prompt_template=str(ast.literal_eval(fingerprint["template"])),
+        precision=cast("ModelPrecision", fingerprint["precision"]),
     )
 
 

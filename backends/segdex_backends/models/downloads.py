@@ -27,19 +27,23 @@ class Download:
         repository: ``OWNER/NAME``.
         file: Its path in the repository.
         revision: Commit of the snapshot, as the hub's cache names it.
-        sha256: Lower-case hex checksum; None where the repository has no such file, which is optional then.
+        sha256: Lower-case hex checksum.
     """
 
     repository: str
     file: str
     revision: str
-    sha256: str | None
+    sha256: str
+
+
+def records_folder(repository: str, *, cache_dir: Path | None = None) -> Path:
+    """Return the folder where the downloads of a repository are recorded."""
+    return (cache_dir or default_cache_dir()) / _FOLDER / repository.replace("/", "--")
 
 
 def record_path(repository: str, file: str, *, cache_dir: Path | None = None) -> Path:
-    """Return where a download is recorded."""
-    folder = (cache_dir or default_cache_dir()) / _FOLDER / repository.replace("/", "--")
-    return folder / f"{file.replace('/', '--')}.json"
+    """Return where the download of a file is recorded."""
+    return records_folder(repository, cache_dir=cache_dir) / f"{file.replace('/', '--')}.json"
 
 
 def find_record(repository: str, file: str, *, cache_dir: Path | None = None) -> Download | None:
@@ -87,7 +91,7 @@ def check_download(
         return
     place = record_path(repository, file, cache_dir=cache_dir)
     known = find_record(repository, file, cache_dir=cache_dir)
-    if known is None or known.sha256 is None:
+    if known is None:
         note_download(Download(repository, file, revision, found), cache_dir=cache_dir)
     elif known.sha256 != found:
         raise ModelInvalidError(

@@ -1,7 +1,7 @@
 """Files of a repository on the Hugging Face hub: kept in its own cache, compared with the first download."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +28,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError: 
 )
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # whichever httpx the hub client uses
 
-from segdex_backends.models.downloads import Download, check_download, find_record, note_download
+from segdex_backends.models.downloads import Download, check_download, find_record, records_folder
 from segdex_backends.models.reading import one_line
 from segdex_core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
 
@@ -108,24 +108,12 @@ def fetch_hub_folder(
     """
     if repository.startswith((".", "/", "~")) or repository.endswith(_FILE_SUFFIXES):
         raise ModelMissingError(f"there is no folder or file {repository}")
-    known = next(filter(None, (hub.recorded(repository, name) for name in names)), None)
-    revision = revision or (None if known is None else known.revision)
+    revision = revision or _recorded_revision(repository, names, hub=hub)
+    if revision is not None:  # a file that the first download had is required from then on
+        had = [name for name in optional if _recorded_revision(repository, [name], hub=hub) == revision]
+        names, optional = (*names, *had), [name for name in optional if name not in had]
     try:
-        commit = None
-        if not _all_cached(repository, (*names, *optional), revision=revision, hub=hub):
-            commit = _hub_commit(repository, revision=revision, hub=hub)
-        fetch = partial(
-            _fetch_first, repository, revision=commit or revision, only_cached=commit is None, hub=hub
-        )
-        files = [fetch([name]) for name in names]
-        folder = files[0].parent
-        for name in optional:
-            try:
-                files.append(fetch([name]))
-            except LocalEntryNotFoundError:
-                continue  # not in the cache, and the hub does not answer
-            except EntryNotFoundError:
-                note_download(Download(repository, name, folder.name, None), cache_dir=hub.records_dir)
+        files = _fetch_files(repository, names, optional, revision=revision, hub=hub)
     except HFValidationError as error:
         raise ModelMissingError(
             f"{repository} is neither an existing path nor a name of the form OWNER/NAME"
@@ -136,7 +124,7 @@ def fetch_hub_folder(
             + way_out
         ) from error
     except RevisionNotFoundError as error:
-        raise ModelMissingError(f"the hub has no revision {revision} of {repository}") from error
+        raise _revision_gone(repository, revision, names, hub=hub) from error
     except RepositoryNotFoundError as error:
         raise ModelMissingError(f"the hub has no public model {repository}; {way_out}") from error
     except EntryNotFoundError as error:
@@ -145,6 +133,7 @@ def fetch_hub_folder(
         raise ModelUnavailableError(
             f"the hub failed to send {repository} ({type(error).__name__}); try again, or {way_out}"
         ) from error
+    folder = files[0].parent
     for file in files:
         hub.check(file, repository, file.relative_to(folder).as_posix())
     return folder
@@ -162,15 +151,17 @@ def fetch_hub_file(repository: str, names: Sequence[str], *, wanted: str, hub: H
         hub: Hub to download from.
 
     Raises:
+        ModelMissingError: If the hub does not have the revision of that time any more.
         ModelUnavailableError: If the hub does not answer within a few seconds, or has none of the files.
         ModelInvalidError: If the file is not what it was at first.
     """
-    known = next(filter(None, (hub.recorded(repository, name) for name in names)), None)
-    revision = None if known is None else known.revision
+    revision = _recorded_revision(repository, names, hub=hub)
     try:
         path = _fetch_first(repository, names, revision=revision, only_cached=False, hub=hub)
     except RemoteEntryNotFoundError as error:
         raise hub_unavailable(repository, wanted, f"it has none of {', '.join(names)}", hub=hub) from error
+    except RevisionNotFoundError as error:
+        raise _revision_gone(repository, revision, names, hub=hub) from error
     except (HTTPError, OSError) as error:
         raise hub_unavailable(repository, wanted, one_line(error), hub=hub) from error
     [name] = [name for name in names if path.as_posix().endswith(f"/{name}")]
@@ -194,22 +185,62 @@ def hub_way_out(hub: Hub) -> str:
     )
 
 
-def _all_cached(repository: str, names: Sequence[str], *, revision: str | None, hub: Hub) -> bool:
-    """Return whether every file is in the cache, or recorded as one that the repository does not have.
+def _recorded_revision(repository: str, names: Iterable[str], *, hub: Hub) -> str | None:
+    """Return the commit of the first download of the first of these files that has a record."""
+    known = next(filter(None, (hub.recorded(repository, name) for name in names)), None)
+    return None if known is None else known.revision
 
-    Only at a commit: a branch may have moved on.
-    """
+
+def _revision_gone(
+    repository: str, revision: str | None, names: Iterable[str], *, hub: Hub
+) -> ModelMissingError:
+    what = f"the hub has no revision {revision} of {repository}"
+    if revision != _recorded_revision(repository, names, hub=hub):
+        return ModelMissingError(f"{what}; name another one")
+    records = records_folder(repository, cache_dir=hub.records_dir)
+    return ModelMissingError(
+        f"{what} any more, which is that of the first download; delete {records} to take the newest one, "
+        "which may make other vectors or masks"
+    )
+
+
+def _all_cached(repository: str, names: Sequence[str], *, revision: str | None, hub: Hub) -> bool:
+    """Return whether every file is in the cache. Only at a commit: a branch may have moved on."""
     if revision is None or not _COMMIT.fullmatch(revision):
         return False
-    for name in names:
-        known = hub.recorded(repository, name)
-        if known is not None and known.sha256 is None and known.revision == revision:
-            continue
-        if not isinstance(
-            try_to_load_from_cache(repository, name, revision=revision, cache_dir=hub.cache_dir), str
-        ):
-            return False
-    return True
+    return all(
+        isinstance(try_to_load_from_cache(repository, name, revision=revision, cache_dir=hub.cache_dir), str)
+        for name in names
+    )
+
+
+def _fetch_files(
+    repository: str, names: Sequence[str], optional: Sequence[str], *, revision: str | None, hub: Hub
+) -> list[Path]:
+    """Return the required files, and those of the others that the repository has.
+
+    The hub is not asked where it gave all required files before.
+
+    Raises:
+        LocalEntryNotFoundError: If a required file is not cached, and the hub does not answer. If the hub
+            stops answering before all files are here: without one of them the model might be another one.
+        RemoteEntryNotFoundError: If the repository lacks a required file.
+        HTTPError: If the hub answers with an error.
+    """
+    commit = None
+    if not _all_cached(repository, names, revision=revision, hub=hub):
+        commit = _hub_commit(repository, revision=revision, hub=hub)
+    fetch = partial(
+        _fetch_first, repository, revision=commit or revision, only_cached=commit is None, hub=hub
+    )
+    files = [fetch([name]) for name in names]
+    for name in optional:
+        try:
+            files.append(fetch([name]))
+        except EntryNotFoundError as error:
+            if commit is not None and isinstance(error, LocalEntryNotFoundError):
+                raise
+    return files
 
 
 def _fetch_first(

@@ -8,6 +8,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from segdex_core.colours import ColourShares
 from segdex_core.records import (
     EVERYTHING,
     EmbeddedSegments,
@@ -187,6 +188,10 @@ class IndexWriter(Protocol):
         """Replace the labels of some segments; all else of them stays. A segment that is gone is skipped."""
         ...
 
+    def set_colours(self, colours: Mapping[UUID, ColourShares]) -> None:
+        """Replace the colours of some segments; all else of them stays. A segment that is gone is skipped."""
+        ...
+
     def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
         """Delete the segments of an image, but none of ``keep``."""
         ...
@@ -257,11 +262,18 @@ class VectorCopy(Protocol):
     continues with what is already there.
     """
 
-    def behind(self) -> list[ImageRecord]:
+    def behind(self, *, align: bool = True) -> list[ImageRecord]:
         """Return the images that have to be embedded for the copy, in the order of their ids.
 
-        Everything else is brought up to date: images and segments that were deleted are deleted in the copy,
-        and changed fields are copied. Segments whose image has no record are not copied.
+        Segments whose image has no record are not copied.
+
+        Args:
+            align: Whether to bring everything else up to date: images and segments that were deleted are
+                deleted in the copy, and changed fields are copied. Without it, nothing is written.
+
+        Raises:
+            IndexMismatchError: If another re-embedding has replaced the vectors, for this and all other
+                writes.
         """
         ...
 
@@ -299,6 +311,7 @@ class VectorCopy(Protocol):
 
         Raises:
             IndexMismatchError: If another re-embedding has replaced the vectors in the meantime.
+            IndexConflictError: If another re-embedding has begun its own switch in the meantime.
         """
         ...
 

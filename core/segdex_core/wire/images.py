@@ -151,6 +151,7 @@ class Reembedded(Document):
 
     former: Annotated[str, Field(description="Fingerprint of the embedder before.")]
     embedder: Annotated[str, Field(description="Fingerprint of the new embedder.")]
+    views: Annotated[str, Field(description="How a segment is embedded: crops or pooled.")]
     images: Annotated[int, Field(description="How many pictures the index held.")]
     embedded: Annotated[int, Field(description="How many pictures this run embedded.")]
     segments: Annotated[int, Field(description="How many segments they have.")]
@@ -158,6 +159,10 @@ class Reembedded(Document):
     unknown: Annotated[
         int, Field(description="Pictures whose masks were made by settings that are not known any more.")
     ]
+    colored: Annotated[
+        int, Field(description="Segments of an earlier version whose colors this run measured.")
+    ]
+    uncolored: Annotated[int, Field(description="Segments that have no measured colors after it.")]
     switched: Annotated[bool, Field(description="Whether the new vectors are in use.")]
     nothing_to_do: Annotated[bool, Field(description="Whether the index had these vectors already.")]
     interrupted: bool

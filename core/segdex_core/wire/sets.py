@@ -75,7 +75,7 @@ class SetMemberOut(BaseModel):
 
 
 class SetDetails(SetOut):
-    """A named set with its members, in the order in which they were added."""
+    """A named set with its members, oldest first."""
 
     members: list[SetMemberOut]
 

@@ -22,6 +22,7 @@ from tests.backends.index.stored_samples import (
     without_colours,
 )
 
+from segdex_backends.index.layout import image_vector, segment_vector
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import FusedSegment
 
@@ -73,21 +74,26 @@ def unpack_edge(home: Path, *, schema: int = 3) -> list[tuple[str, float]]:
     return [(key, score) for key, score in json.loads(hits.read_text())] if hits.exists() else []
 
 
-def upload_server(url: str, prefix: str, home: Path) -> None:
-    """Copy the embedded index to a server, into the collections that schema 3 had there."""
+def upload_server(url: str, prefix: str, home: Path, *, schema: int = 3) -> None:
+    """Copy the embedded index to a server, into the collections that its schema had there."""
     from qdrant_client import QdrantClient, models
 
-    unpack_edge(home)
+    unpack_edge(home, schema=schema)
     client = QdrantClient(url, check_compatibility=False)
-    metadata = {"segdex": json.loads((home / "segdex.json").read_text())}
-    for name, vector, size in (("images", "image", 12), ("segments", "views", 25)):
+    description = json.loads((home / "segdex.json").read_text())
+    vectors = ("image", "views") if schema == 3 else (image_vector(FINGERPRINT), segment_vector(FINGERPRINT))
+    for name, vector, size in zip(("images", "segments"), vectors, (12, 25), strict=True):
+        real_name = description.get("collections", {}).get(name, name)
         params = models.VectorParams(size=size, distance=models.Distance.DOT)
-        client.create_collection(f"{prefix}-{name}", {vector: params}, metadata=metadata)
+        client.create_collection(f"{prefix}-{real_name}", {vector: params}, metadata={"segdex": description})
         points = [
-            models.PointStruct(id=str(key), payload=dict(payload), vector=dict(vectors))
-            for key, (payload, vectors) in shard_points(home / name).items()
+            models.PointStruct(id=str(key), payload=dict(payload), vector=dict(rows))
+            for key, (payload, rows) in shard_points(home / real_name).items()
         ]
-        client.upsert(f"{prefix}-{name}", points)
+        client.upsert(f"{prefix}-{real_name}", points)
+        if real_name != name:
+            alias = models.CreateAlias(collection_name=f"{prefix}-{real_name}", alias_name=f"{prefix}-{name}")
+            client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
     client.close()
 
 
@@ -109,6 +115,19 @@ def edge_content(home: Path) -> dict[str, object]:
         "files": sorted(file.name for file in home.iterdir()),
         "points": {name: shard_points(home / real) for name, real in description["collections"].items()},
     }
+
+
+def server_collections(url: str, prefix: str) -> dict[str, int]:
+    """Return the number of points of each collection of an index on a server, without the prefix."""
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(url, check_compatibility=False)
+    names = sorted(one.name for one in client.get_collections().collections)
+    found = {
+        name.removeprefix(f"{prefix}-"): client.count(name).count for name in names if name.startswith(prefix)
+    }
+    client.close()
+    return found
 
 
 def server_content(url: str, prefix: str) -> dict[str, object]:

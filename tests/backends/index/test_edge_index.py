@@ -367,6 +367,35 @@ def test_optimizing_a_large_index_builds_the_graph_and_finds_nearly_what_exact_s
     index.close()
 
 
+def test_optimizing_leaves_vectors_that_are_not_in_use_alone(index: QdrantIndex, home: Path) -> None:
+    picture = make_picture(0, 3)
+    ingest(index, [picture])
+    wanted = replace(FINGERPRINT, embedder="another")
+    copy = index.vector_copy(wanted, key="0123456789ab", update=lambda record: record)
+    copy.write(picture.record, picture.segments, picture.vector)
+
+    def changed_ns() -> dict[str, list[int]]:
+        """When the files of each shard were changed."""
+        return {
+            shard.name: [path.stat().st_mtime_ns for path in sorted((shard / "segments").rglob("*"))]
+            for shard in home.glob("*-[45]*")
+        }
+
+    before = changed_ns()
+    index.optimize()
+    after = changed_ns()
+    assert {name for name in after if after[name] != before[name]} == {"segments-4", "images-4", "sets-5"}
+
+    with copy.fenced():
+        switched = copy.switch({})
+    before = changed_ns()
+    switched.upsert_segments(picture.segments)
+    switched.optimize()
+    after = changed_ns()
+    assert before["segments-4"] == after["segments-4"]
+    assert before["segments-4-0123456789ab"] != after["segments-4-0123456789ab"]
+
+
 def test_the_description_is_readable_by_people(index: QdrantIndex, home: Path) -> None:
     description = json.loads((home / "segdex.json").read_text())
 

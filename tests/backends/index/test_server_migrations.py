@@ -6,8 +6,15 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from qdrant_client import QdrantClient
 from tests.backends.index import migrating_child
-from tests.backends.index.stored_indexes import fill, found_in, server_content, upload_server
+from tests.backends.index.stored_indexes import (
+    fill,
+    found_in,
+    server_collections,
+    server_content,
+    upload_server,
+)
 from tests.qdrant_server import QdrantServer
 
 from segdex_backends.index.migrations import migrate
@@ -58,23 +65,53 @@ def test_an_index_on_a_server_becomes_a_fresh_one_point_for_point(
     assert server_content(qdrant_server.url, prefix) == server_content(qdrant_server.url, fresh_on_server)
 
 
-class StoppingConnection(ServerConnection):
-    """Refuses all writes after some."""
+WRITES = frozenset({
+    "create_collection", "create_payload_index", "delete_collection", "update_collection",
+    "update_collection_aliases", "upsert",
+})  # fmt: skip
+"""Methods of a client by which a migration writes."""
 
-    def __init__(self, url: str, *, writes: int) -> None:
-        super().__init__(url, timeout_s=20)
-        self._left = writes
 
-    def write(self, call: Callable[[], object]) -> None:
-        if not self._left:
+class StoppingClient:
+    """A client of a process that ends before a write: from then on, no call comes through.
+
+    Args:
+        client: The client of a server.
+        methods: Methods that are counted.
+        calls: Number of calls of these methods that come through.
+    """
+
+    def __init__(self, client: QdrantClient, *, methods: frozenset[str], calls: int) -> None:
+        self._client = client
+        self._methods = methods
+        self._left = calls
+        self._has_ended = False
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __getattr__(self, name: str) -> object:
+        if name in self._methods:
+            self._has_ended = self._has_ended or not self._left
+            self._left -= 1
+        if self._has_ended:
             raise IndexUnavailableError("stopped")
-        self._left -= 1
-        super().write(call)
+        found: object = getattr(self._client, name)
+        return found
 
 
-def migrated_with(server: QdrantServer, prefix: str, *, writes: int) -> bool:
-    """Migrate on a connection that stops after some writes; return whether they were enough."""
-    store = ServerStore(StoppingConnection(server.url, writes=writes), create=False, collection_prefix=prefix)
+class StoppingConnection(ServerConnection):
+    """A connection with a ``StoppingClient``."""
+
+    def __init__(self, url: str, *, methods: frozenset[str], calls: int) -> None:
+        super().__init__(url, timeout_s=20)
+        self.client = StoppingClient(self.client, methods=methods, calls=calls)  # type: ignore[assignment]
+
+
+def migrated_with(server: QdrantServer, prefix: str, *, calls: int, methods: frozenset[str] = WRITES) -> bool:
+    """Migrate in a process that ends after some calls of some methods; return whether they were enough."""
+    connection = StoppingConnection(server.url, methods=methods, calls=calls)
+    store = ServerStore(connection, create=False, collection_prefix=prefix)
     try:
         migrate(store, page=migrating_child.PAGE)
         QdrantIndex(store)
@@ -85,17 +122,69 @@ def migrated_with(server: QdrantServer, prefix: str, *, writes: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("writes", [14, 19])
+@pytest.mark.parametrize(
+    ("method", "calls", "left"),
+    [
+        pytest.param(
+            "upsert",
+            1,
+            {"images": 5, "segments": 48, "segments-4": migrating_child.PAGE},
+            id="one of two pages is copied",
+        ),
+        pytest.param(
+            "update_collection",
+            0,
+            {"images": 5, "images-4": 5, "segments": 48, "segments-4": 48},
+            id="all is copied, the description is the old one",
+        ),
+        pytest.param(
+            "update_collection_aliases",
+            0,
+            {"images": 5, "images-4": 5, "segments": 48, "segments-4": 48},
+            id="the description is new, the old collections are still there",
+        ),
+        pytest.param(
+            "update_collection_aliases",
+            1,
+            {"images": 5, "images-4": 5, "segments-4": 48},
+            id="the old segments are removed, and no alias names the new ones",
+        ),
+        pytest.param(
+            "update_collection",
+            1,
+            {"images-4": 5, "segments-4": 48, "sets-5": 0},
+            id="there is a collection for sets, the description is of schema 4",
+        ),
+    ],
+)
 def test_a_migration_on_a_server_that_stops_goes_on_when_the_index_is_opened_again(
-    qdrant_server: QdrantServer, fresh_on_server: str, old_on_server: Callable[[], str], writes: int
+    qdrant_server: QdrantServer,
+    fresh_on_server: str,
+    old_on_server: Callable[[], str],
+    *,
+    method: str,
+    calls: int,
+    left: dict[str, int],
 ) -> None:
-    """After 14 writes one of two pages is there; after 19 the description is new and no old point is gone."""
     prefix = old_on_server()
 
-    assert not migrated_with(qdrant_server, prefix, writes=writes)
+    assert not migrated_with(qdrant_server, prefix, calls=calls, methods=frozenset({method}))
+    assert server_collections(qdrant_server.url, prefix) == left
     opened(qdrant_server, prefix).close()
 
     assert server_content(qdrant_server.url, prefix) == server_content(qdrant_server.url, fresh_on_server)
+
+
+def test_a_migration_makes_no_payload_index_of_collections_that_it_removes(
+    qdrant_server: QdrantServer, old_on_server: Callable[[], str]
+) -> None:
+    prefix = old_on_server()
+
+    assert not migrated_with(qdrant_server, prefix, calls=0, methods=frozenset({"create_collection"}))
+
+    client = QdrantClient(qdrant_server.url, check_compatibility=False)
+    assert client.get_collection(f"{prefix}-segments").payload_schema == {}
+    client.close()
 
 
 @pytest.mark.slow
@@ -106,7 +195,7 @@ def test_a_migration_on_a_server_may_stop_after_any_write(
     writes, whole = 0, False
     while not whole:
         prefix = old_on_server()
-        whole = migrated_with(qdrant_server, prefix, writes=writes)
+        whole = migrated_with(qdrant_server, prefix, calls=writes)
         opened(qdrant_server, prefix).close()
         assert server_content(qdrant_server.url, prefix) == wanted, f"stopped after {writes} writes"
         writes += 1

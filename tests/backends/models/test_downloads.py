@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,11 @@ def _cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
+def later() -> int:
+    """Return a time when what is written now has settled."""
+    return time.time_ns() + 60 * 10**9
+
+
 def spoil_notes(cache: Path, sha256: str) -> None:
     """Write another checksum into all that is kept, so that a kept one can be told from a new one."""
     for note in (cache / "checksums").iterdir():
@@ -39,16 +45,16 @@ def spoil_notes(cache: Path, sha256: str) -> None:
 
 
 def test_a_file_is_hashed_once(weights: Path, cache: Path) -> None:
-    assert known_sha256(weights, cache_dir=cache, small_bytes=0) == file_sha256(weights)
+    assert known_sha256(weights, cache_dir=cache, small_bytes=0, clock_ns=later) == file_sha256(weights)
     spoil_notes(cache, "kept")
 
-    assert known_sha256(weights, cache_dir=cache, small_bytes=0) == "kept"
-    assert known_sha256(weights.resolve(), cache_dir=cache, small_bytes=0) == "kept"
+    assert known_sha256(weights, cache_dir=cache, small_bytes=0, clock_ns=later) == "kept"
+    assert known_sha256(weights.resolve(), cache_dir=cache, small_bytes=0, clock_ns=later) == "kept"
 
 
 @pytest.mark.parametrize("change", ["longer", "same size", "same size and time"])
 def test_a_file_that_changed_is_hashed_again(weights: Path, cache: Path, change: str) -> None:
-    known_sha256(weights, cache_dir=cache, small_bytes=0)
+    known_sha256(weights, cache_dir=cache, small_bytes=0, clock_ns=later)
     before = weights.stat()
 
     weights.write_bytes(b"longer than weights" if change == "longer" else b"WEIGHTS")
@@ -57,7 +63,19 @@ def test_a_file_that_changed_is_hashed_again(weights: Path, cache: Path, change:
     elif change == "same size":
         os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
 
-    assert known_sha256(weights, cache_dir=cache, small_bytes=0) == file_sha256(weights)
+    assert known_sha256(weights, cache_dir=cache, small_bytes=0, clock_ns=later) == file_sha256(weights)
+
+
+def test_nothing_is_kept_of_a_file_that_has_just_changed(weights: Path, cache: Path) -> None:
+    """It may change again without another time: the clock of a file system has coarse ticks."""
+    changed_ns = weights.stat().st_ctime_ns
+
+    for clock_ns in (lambda: changed_ns, lambda: changed_ns + 10**9):
+        known_sha256(weights, cache_dir=cache, small_bytes=0, clock_ns=clock_ns)
+        assert not cache.exists()
+
+    known_sha256(weights, cache_dir=cache, small_bytes=0, clock_ns=lambda: changed_ns + 3 * 10**9)
+    assert cache.exists()
 
 
 def test_a_file_at_another_place_has_its_own_checksum(tmp_path: Path, cache: Path) -> None:
@@ -65,24 +83,24 @@ def test_a_file_at_another_place_has_its_own_checksum(tmp_path: Path, cache: Pat
     for place in places:
         place.write_bytes(place.name.encode())
 
-    assert [known_sha256(place, cache_dir=cache, small_bytes=0) for place in places] == list(
+    assert [known_sha256(place, cache_dir=cache, small_bytes=0, clock_ns=later) for place in places] == list(
         map(file_sha256, places)
     )
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"size": 7}'])
 def test_a_damaged_note_costs_time_alone(weights: Path, cache: Path, damage: str) -> None:
-    known_sha256(weights, cache_dir=cache, small_bytes=0)
+    known_sha256(weights, cache_dir=cache, small_bytes=0, clock_ns=later)
     for note in (cache / "checksums").iterdir():
         note.write_text(damage)
 
-    assert known_sha256(weights, cache_dir=cache, small_bytes=0) == file_sha256(weights)
+    assert known_sha256(weights, cache_dir=cache, small_bytes=0, clock_ns=later) == file_sha256(weights)
 
 
 def test_a_cache_that_cannot_be_written_costs_time_alone(weights: Path, cache: Path) -> None:
     cache.write_text("a file in place of the folder")
 
-    assert known_sha256(weights, cache_dir=cache, small_bytes=0) == file_sha256(weights)
+    assert known_sha256(weights, cache_dir=cache, small_bytes=0, clock_ns=later) == file_sha256(weights)
     check_download(weights, REPOSITORY, FILE, cache_dir=cache)
 
 

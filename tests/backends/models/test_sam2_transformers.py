@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from tests.backends.models.cat_prompts import CASES, MAX_IOU_DIFFERENCE, MAX_LOGIT_DIFFERENCE, cat, prompts
 from tests.backends.models.tiny_sam2 import save_tiny_sam2
-from tests.needs import package, photo
+from tests.needs import package
 from tests.real_models import onnx_sam2, sam2_folder, torch_sam2
 
 from segdex_backends.models.checksums import file_sha256
@@ -21,35 +21,13 @@ from segdex_backends.models.sam2.loader import load_sam2_weights
 from segdex_core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError, UsageError
 from segdex_core.ports.prompts import Prompts
 from segdex_core.ports.segmenter import ImageFeatures, Segmenter
-from segdex_core.records import RGBImage
 from segdex_core.settings import ModelPrecision
-
-MAX_LOGIT_DIFFERENCE = 1e-3
-
-# On chelsea.png, 451x300: points and labels as the adapters take them.
-CASES = {
-    "one point": ([[200, 150]], [1]),
-    "three points": ([[200, 150], [60, 40], [300, 250]], [1, 0, 1]),
-    "box": ([[100, 50], [330, 290]], [2, 3]),
-    "box and point": ([[100, 50], [330, 290], [150, 100]], [2, 3, 1]),
-}
-
-
-@cache
-def cat() -> RGBImage:
-    with Image.open(photo("chelsea.png")) as opened:
-        return np.array(opened.convert("RGB"))
 
 
 @cache
 def encoded(kind: str) -> tuple[Segmenter, ImageFeatures]:
     segmenter = onnx_sam2() if kind == "onnx" else torch_sam2()
     return segmenter, segmenter.encode([cat()])[0]
-
-
-def prompts(case: str, mask: npt.NDArray[np.float32] | None) -> Prompts:
-    points, labels = CASES[case]
-    return Prompts(np.array([points], np.float32), np.array([labels]), mask)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +50,7 @@ def test_onnx_and_torch_give_the_same_masks(
     )
 
     np.testing.assert_allclose(ours.logits, onnx.logits, atol=MAX_LOGIT_DIFFERENCE)
-    np.testing.assert_allclose(ours.predicted_iou, onnx.predicted_iou, atol=1e-4)
+    np.testing.assert_allclose(ours.predicted_iou, onnx.predicted_iou, atol=MAX_IOU_DIFFERENCE)
 
 
 @pytest.mark.slow
@@ -100,7 +78,7 @@ def test_masks_equal_those_of_metas_predictor(earlier_mask: npt.NDArray[np.float
                 ours = segmenter.decode(features, prompts(case, mask), multimask=multimask)
                 what = f"{case}, mask {mask is not None}, multimask {multimask}"
                 np.testing.assert_allclose(ours.logits[0], logits, atol=MAX_LOGIT_DIFFERENCE, err_msg=what)
-                np.testing.assert_allclose(ours.predicted_iou[0], iou, atol=1e-4, err_msg=what)
+                np.testing.assert_allclose(ours.predicted_iou[0], iou, atol=MAX_IOU_DIFFERENCE, err_msg=what)
 
 
 def test_pictures_encoded_together_decode_as_those_encoded_alone(tmp_path: Path) -> None:

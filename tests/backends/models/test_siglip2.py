@@ -3,6 +3,7 @@
 import string
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from tests.fakes.siglip2 import (
     CONTEXT,
+    DIM,
     SIDE_PX,
     TEXTS,
     TINY_PE,
@@ -24,10 +26,11 @@ from tests.fakes.siglip2 import (
 from tests.needs import photo
 from tokenizers import Tokenizer
 
+from segdex_backends.models.hub import Hub
 from segdex_backends.models.open_clip.embedder import OpenClipEmbedder
 from segdex_backends.models.open_clip.weights import load_weights
 from segdex_backends.models.reading import UNREADABLE
-from segdex_core.errors import QueryError
+from segdex_core.errors import ModelInvalidError, QueryError
 from segdex_core.records import RGBImage, Vectors
 from segdex_core.settings import ModelPrecision
 
@@ -161,6 +164,25 @@ def test_texts_are_padded_at_the_end_whatever_the_files_of_the_tokenizer_say(
     assert cosines(found, again).min() >= PARITY
 
 
+def test_a_damaged_tokenizer_of_the_hub_is_named_with_the_folder_to_delete(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    home = tmp_path / "models--someone--tokenizer"
+    snapshot = home / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "tokenizer_config.json").write_text("{")
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("0" * 40)
+    hub = Hub(endpoint="http://127.0.0.1:9", cache_dir=tmp_path, records_dir=tmp_path / "segdex")
+    try:
+        checkpoint = write_tiny_siglip2(tmp_path, tokenizer=Path("someone/tokenizer"))
+        with pytest.raises(ModelInvalidError, match=rf"^{snapshot} has no .*; delete that folder") as caught:
+            OpenClipEmbedder.load(TINY_SIGLIP2, pretrained=str(checkpoint), hub=hub)
+    finally:
+        open_clip.add_model_config(checkpoints[TINY_SIGLIP2].parent / f"{TINY_SIGLIP2}.json")
+    assert "\n" not in str(caught.value)
+
+
 def test_other_casing_would_be_other_vectors(checkpoints: dict[str, Path], tokenizer: Path) -> None:
     """So the tests above fail for a text whose capitals stay: in the scripts that have them."""
     model, raw = model_of(checkpoints, TINY_SIGLIP2), Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
@@ -253,15 +275,26 @@ def test_a_picture_is_squashed_and_its_values_lie_from_minus_one_to_one(
 @pytest.mark.parametrize("name", [TINY_SIGLIP2, TINY_PE])
 def test_a_region_of_all_with_even_attention_is_the_picture(checkpoints: dict[str, Path], name: str) -> None:
     """With keys of zero the head's query reads all patches alike, which is a region that covers all."""
-    embedder = load(checkpoints, name)
-    colour = np.full((SIDE_PX, SIDE_PX, 3), (200, 60, 20), np.uint8)
-    trunk = embedder._visual.trunk
+    model, preprocess = load_weights(name, checkpoints[name], precision="fp32", device="cpu")
+    trunk: Any = model.get_submodule("visual.trunk")
     width = trunk.attn_pool.kv.out_features // 2
     with torch.no_grad():
         trunk.attn_pool.kv.weight[:width] = 0
         trunk.attn_pool.kv.bias[:width] = 0
     if trunk.num_prefix_tokens:  # PE's query also reads its class token, which is no part of any region
         trunk.attn_pool.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, 1:],))
+    embedder = OpenClipEmbedder(
+        model.eval(),
+        preprocess,
+        tokenizer=open_clip.get_tokenizer(name),
+        name=name,
+        fingerprint=name,
+        dim=DIM,
+        batch_size=16,
+        precision="fp32",
+        prompt_template="{}",
+    )
+    colour = np.full((SIDE_PX, SIDE_PX, 3), (200, 60, 20), np.uint8)
 
     [region] = embedder.embed_regions(colour, [np.ones(colour.shape[:2], dtype=bool)])
 

@@ -40,7 +40,7 @@ def create_set(request: SetRequest, state: State) -> SetOut:
 
 @router.get("/sets/{name}", responses=_READS)
 def show_set(name: Name, state: State) -> SetDetails:
-    """Return a set with its members, in the order in which they were added."""
+    """Return a set with its members, oldest first."""
     return state.loaded().library.show_set(name)
 
 

@@ -401,8 +401,9 @@ def _load_tokenizer(model_name: str, pretrained: str, hub: Hub) -> SimpleTokeniz
     source = text_config.get("hf_tokenizer_name")
     if not source:
         return open_clip.get_tokenizer(model_name)
-    folder = Path(source)
+    folder, advice = Path(source), ""
     if not folder.is_dir():
+        advice = "; delete that folder to download it again"
         folder = fetch_hub_folder(
             source,
             ("tokenizer_config.json",),
@@ -422,7 +423,7 @@ def _load_tokenizer(model_name: str, pretrained: str, hub: Hub) -> SimpleTokeniz
         )
     except UNREADABLE as error:
         raise ModelInvalidError(
-            f"{folder} has no usable tokenizer of {model_name}: {one_line(error)}"
+            f"{folder} has no usable tokenizer of {model_name}: {one_line(error)}{advice}"
         ) from error
     if text_config.get("pool_type") == "last" and text_config.get("no_causal_mask"):
         # SigLIP was trained with padding at the end, and its vector is that of the last place. The class of

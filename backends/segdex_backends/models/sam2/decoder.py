@@ -36,10 +36,10 @@ from segdex_core.ports.segmenter import FRAME_PX
 CELL_PX = 4
 """Side of a cell of the image embedding in pixels of the low-resolution masks."""
 
-_FRAME_CELL_PX = 16
+FRAME_CELL_PX = 16
 """Side of a cell of the image embedding in pixels of the frame."""
 
-_FULL_CELLS = (FRAME_PX // _FRAME_CELL_PX) ** 2
+_FULL_CELLS = (FRAME_PX // FRAME_CELL_PX) ** 2
 _MASK_TOKENS = 4
 _NORM_EPS = 1e-5  # torch's default, which the transformer uses
 _NORM_2D_EPS = 1e-6  # ``LayerNorm2d`` of sam2/modeling/sam2_utils.py
@@ -49,6 +49,38 @@ _DYNAMIC_STABILITY_OFFSET = 0.05
 _DYNAMIC_STABILITY_FLOOR = 0.98
 
 State = Mapping[str, Tensor]
+
+
+def cells_of(box: MaskBoxXYXY, side_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the edges (x1, y1, x2, y2) of a part of an image in cells.
+
+    Args:
+        box: Box of the part in mask pixels; edges are multiples of 4 (whole cells).
+        side_hw: Height and width of the image in cells.
+
+    Raises:
+        ValueError: If the edges of ``box`` are not multiples of 4 or lie outside the image.
+
+    Example:
+        >>> cells_of(MaskBoxXYXY(8, 0, 16, 4), (64, 64))
+        (2, 0, 4, 1)
+    """
+    x1, y1, x2, y2 = (int(edge) // CELL_PX for edge in box)
+    if (x1 * CELL_PX, y1 * CELL_PX, x2 * CELL_PX, y2 * CELL_PX) != tuple(box):
+        raise ValueError(f"a part of the picture is made of whole cells of {CELL_PX} px, but got {box}")
+    height, width = side_hw
+    if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+        raise ValueError(f"{box} does not lie in {width * CELL_PX}x{height * CELL_PX}")
+    return x1, y1, x2, y2
+
+
+def hash_mask_tokens(tokens: Tensor) -> str:
+    """Return the id of the training run of a decoder, of its learned mask tokens (4, 256).
+
+    Returns:
+        The first 16 hexadecimal digits of their SHA-256 in float32; independent of device and precision.
+    """
+    return hashlib.sha256(tokens.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,13 +128,8 @@ class DecoderImage:
         Raises:
             ValueError: If the edges of ``box`` are not multiples of 4 or lie outside the image.
         """
-        x1, y1, x2, y2 = (int(edge) // CELL_PX for edge in box)
-        if (x1 * CELL_PX, y1 * CELL_PX, x2 * CELL_PX, y2 * CELL_PX) != tuple(box):
-            raise ValueError(f"a part of the picture is made of whole cells of {CELL_PX} px, but got {box}")
-        height, width = self.side_hw
-        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-            raise ValueError(f"{box} does not lie in {width * CELL_PX}x{height * CELL_PX}")
-        rows = torch.arange(y1, y2, device=self.cells.device)[:, None] * width
+        x1, y1, x2, y2 = cells_of(box, self.side_hw)
+        rows = torch.arange(y1, y2, device=self.cells.device)[:, None] * self.side_hw[1]
         part = (rows + torch.arange(x1, x2, device=self.cells.device)).flatten()
         return DecoderImage(
             whole_side=self.whole_side,
@@ -241,8 +268,7 @@ class Sam2Decoder:
             half precision would move them by several pixels.
 
     Attributes:
-        decoder_id: Id of the training run: first 16 hexadecimal digits of the SHA-256 of the learned mask
-            tokens.
+        decoder_id: Id of the training run; see ``hash_mask_tokens``.
 
     Raises:
         KeyError: If a weight is missing.
@@ -271,8 +297,7 @@ class Sam2Decoder:
         def mlp(name: str) -> _Mlp:
             return _Mlp(tuple(linear(f"{name}.{part}") for part in ("proj_in", "layers.0", "proj_out")))
 
-        tokens = state["mask_decoder.mask_tokens.weight"].detach().float().cpu().contiguous()
-        self.decoder_id = hashlib.sha256(tokens.numpy().tobytes()).hexdigest()[:16]
+        self.decoder_id = hash_mask_tokens(state["mask_decoder.mask_tokens.weight"])
         prompts, decoder, layers = "prompt_encoder", "mask_decoder", "mask_decoder.transformer.layers"
         self._fourier = load("shared_image_embedding.positional_embedding", torch.float32)
         self._labels = load(f"{prompts}.point_embed.weight", torch.float32)
@@ -433,7 +458,7 @@ class Sam2Decoder:
             torch.from_numpy(values).to(self._device) for values in (group.points_xy, group.labels)
         )
         mask_logits = None if group.mask_logits is None else torch.from_numpy(group.mask_logits)
-        pixel = 1 / (image.whole_side * _FRAME_CELL_PX)
+        pixel = 1 / (image.whole_side * FRAME_CELL_PX)
         points = self._embed_points(points_xy + pixel / 2, labels).to(self._dtype)
         first = image.unmasked
         if mask_logits is not None:

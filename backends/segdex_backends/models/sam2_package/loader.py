@@ -1,15 +1,15 @@
-"""Which of Meta's checkpoints and configurations ``--segmenter sam2:NAME`` means, and the model of both."""
+"""Which of Meta's checkpoints ``--segmenter sam2:NAME`` means, and the model of its configuration."""
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from segdex_backends.models.checksums import known_sha256
 from segdex_backends.models.devices import check_device
 from segdex_backends.models.hub import HUB, Hub, fetch_hub_file
+from segdex_backends.models.reading import one_line
 from segdex_backends.models.sam2.checkpoint import State, meta_size, read_meta_state
 from segdex_backends.models.sam2_package.segmenter import PackageSam2
 from segdex_core.errors import ModelInvalidError, ModelMissingError
@@ -22,7 +22,7 @@ _SUFFIXES = (".pt", ".pth", ".safetensors")
 _INSTALL = "pip install 'segdex[sam2]'"
 
 _CONFIG_BY_SIZE = {"tiny": "t", "small": "s", "base-plus": "b+", "large": "l"}
-"""Files of sam2/configs, ``sam2.1/sam2.1_hiera_t.yaml`` and so on."""
+"""Sizes in the names of the files in sam2/configs, such as ``sam2.1/sam2.1_hiera_t.yaml``."""
 
 _ONLY_21 = "no_obj_embed_spatial"
 """A weight that SAM 2.1 has and SAM 2 has not (sam2/modeling/sam2_base.py)."""
@@ -41,32 +41,30 @@ def load_sam2_package(
 
     Args:
         source: ``sam2.1_hiera_tiny`` or another checkpoint by name, which is fetched from the repository that
-            the package names; the path of a checkpoint, whose configuration is inferred from its weights; or
-            CONFIG=PATH, where CONFIG is one of the package's own files, such as ``sam2.1_hiera_t``.
+            the package names; or the path of a checkpoint. The configuration is inferred from the weights.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``fp32``, or what Meta's code is cast to while it runs: ``bf16``, or ``fp16`` on CUDA.
         hub: Where a checkpoint is looked for, and where checksums are kept.
 
     Raises:
         UsageError: If the device is not there, or cannot compute in that precision.
-        ModelMissingError: If the package is not installed, or there is no such file, name or configuration.
+        ModelMissingError: If the package is not installed or its installation is broken, or there is no such
+            file or name.
         ModelUnavailableError: If the hub does not give the checkpoint.
-        ModelInvalidError: If the file is no checkpoint of that configuration.
+        ModelInvalidError: If the file is no complete checkpoint of SAM 2 or 2.1.
     """
     check_device(device, precision)
-    if find_spec("sam2") is None:
-        raise ModelMissingError(f"Meta's package sam2 is not installed: {_INSTALL}")
-    config, equals, place = source.rpartition("=")
-    path = Path(place)
+    _check_package()
+    path = Path(source)
     if not path.is_file():
-        if equals or path.suffix in _SUFFIXES:
+        if path.suffix in _SUFFIXES:
             raise ModelMissingError(f"there is no checkpoint file {path}")
-        config, path = _fetch(source, hub=hub)
+        path = _fetch(source, hub=hub)
     state = read_meta_state(path)
-    model = _build(_config_file(config) if config else _infer_config(state, where=path))
+    model = _build(_infer_config(state, where=path))
     _load(model, state, where=path)
     return PackageSam2(
-        model.to(device).eval(),
+        model.to(device),
         name=f"Meta's sam2 {path.stem} ({precision}, {device})",
         weights_id=f"sam2-package:{known_sha256(path, cache_dir=hub.records_dir)[:16]}",
         device=device,
@@ -74,13 +72,34 @@ def load_sam2_package(
     )
 
 
-def _fetch(name: str, *, hub: Hub) -> tuple[str, Path]:
-    """Return configuration and checkpoint of a name that the package knows."""
+def _check_package() -> None:
+    """Import the package.
+
+    Raises:
+        ModelMissingError: If it is not installed, or its import fails in any way.
+    """
+    if find_spec("sam2") is None:
+        raise ModelMissingError(f"Meta's package sam2 is not installed: {_INSTALL}")
+    try:
+        import_module("sam2.build_sam")
+    except Exception as error:
+        raise _broken(error) from error
+
+
+def _broken(error: Exception) -> ModelMissingError:
+    return ModelMissingError(
+        f"Meta's package sam2 is installed, but does not work ({one_line(error)}); "
+        f"install it with what it needs: {_INSTALL}"
+    )
+
+
+def _fetch(name: str, *, hub: Hub) -> Path:
+    """Return the checkpoint of a name that the package knows."""
     from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES
 
     known = {
-        Path(checkpoint).stem: (repository, config, checkpoint)
-        for repository, (config, checkpoint) in HF_MODEL_ID_TO_FILENAMES.items()
+        Path(checkpoint).stem: (repository, checkpoint)
+        for repository, (_, checkpoint) in HF_MODEL_ID_TO_FILENAMES.items()
     }
     wanted = name.rpartition("/")[2].replace("-", "_")  # facebook/sam2.1-hiera-tiny is a name too
     if wanted not in known:
@@ -88,48 +107,37 @@ def _fetch(name: str, *, hub: Hub) -> tuple[str, Path]:
             f"there is neither a file nor a checkpoint of SAM 2 named {name}; sam2: takes the path of a "
             f"checkpoint, or one of {', '.join(known)}"
         )
-    repository, config, checkpoint = known[wanted]
-    return config, fetch_hub_file(repository, (checkpoint,), wanted=f"sam2:{wanted}", hub=hub)
-
-
-def _config_file(config: str) -> str:
-    """Return the path of a configuration inside the package."""
-    import sam2
-
-    root = Path(sam2.__path__[0])
-    paths = [path for folder in ("sam2", "sam2.1") for path in root.glob(f"configs/{folder}/*.yaml")]
-    known = {path.stem: path.relative_to(root).as_posix() for path in paths}
-    wanted = config.rpartition("/")[2].removesuffix(".yaml")
-    if wanted not in known:
-        raise ModelMissingError(
-            f"the package sam2 has no configuration {config}; it has {', '.join(sorted(known))}"
-        )
-    return known[wanted]
+    repository, checkpoint = known[wanted]
+    return fetch_hub_file(repository, (checkpoint,), wanted=f"sam2:{wanted}", hub=hub)
 
 
 def _infer_config(state: State, *, where: Path) -> str:
+    """Return the file of the package's configuration whose version and size the weights have."""
     version = "sam2.1" if _ONLY_21 in state else "sam2"
-    return _config_file(f"{version}_hiera_{_CONFIG_BY_SIZE[meta_size(state, where=where)]}")
+    return f"configs/{version}/{version}_hiera_{_CONFIG_BY_SIZE[meta_size(state, where=where)]}.yaml"
 
 
 def _build(config: str) -> "SAM2Base":
-    """Return the model of a configuration, with random weights.
+    """Return the model of a configuration, with random weights, in evaluation mode.
 
     ``build_sam2`` reads its files through Hydra, which has one state for the whole process: what another
-    library left there is put back.
+    library left there is put back. Hydra also imports the modules that the configuration names.
+
+    Raises:
+        ModelMissingError: If the installation of the package is broken.
     """
-    try:
-        from hydra import initialize_config_module
-        from hydra.core.global_hydra import GlobalHydra
-        from sam2.build_sam import build_sam2
-    except ImportError as error:
-        raise ModelMissingError(f"Meta's package sam2 cannot be imported ({error}): {_INSTALL}") from error
+    from hydra import initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+    from sam2.build_sam import build_sam2
+
     with _hydra_lock:
         before = GlobalHydra.instance().hydra
         GlobalHydra.instance().clear()
         try:
             with initialize_config_module("sam2", version_base="1.2"):
                 model: SAM2Base = build_sam2(config, device="cpu")
+        except Exception as error:
+            raise _broken(error) from error
         finally:
             GlobalHydra.instance().clear()
             if before is not None:
@@ -144,8 +152,8 @@ def _load(model: "SAM2Base", state: State, *, where: Path) -> None:
     if missing or others:
         what = f"lacks {len(missing)} weights" if missing else f"has {len(others)} other weights"
         raise ModelInvalidError(
-            f"{where} is no checkpoint of that configuration of SAM 2: it {what}, the first is "
-            f"{(missing or others)[0]}; Meta's package takes its own complete checkpoints"
+            f"{where} is no complete checkpoint of SAM 2: it {what}, the first is "
+            f"{(missing or others)[0]}; Meta's package takes its own checkpoints, with the weights for video"
         )
     try:
         model.load_state_dict(dict(state), strict=True)
@@ -154,4 +162,3 @@ def _load(model: "SAM2Base", state: State, *, where: Path) -> None:
         raise ModelInvalidError(f"{where} does not fit that configuration of SAM 2: {reason}") from error
     for parameter in model.parameters():
         parameter.requires_grad_(requires_grad=False)
-    torch.nn.Module.train(model, mode=False)

@@ -6,7 +6,6 @@ preprocessed by our ``preprocess``, which is bit-equal with Meta's ``SAM2Transfo
 """
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from segdex_backends.models.devices import torch_type
+from segdex_backends.models.sam2.decoder import CELL_PX, FRAME_CELL_PX, cells_of, hash_mask_tokens
 from segdex_backends.models.sam2.preprocess import (
     LOGIT_LIMIT,
     MASKS_PER_PROMPT,
@@ -41,9 +41,6 @@ _ADAPTER_VERSION = 1
 
 _SIDE_STEP_PX = 32
 """Hiera pools to a cell for 32x32 pixels, and tiles its position embedding by as many."""
-
-_FRAME_CELL_PX, _MASK_CELL_PX = 16, 4
-"""Side of a cell of the image embedding in pixels of the frame and of the masks."""
 
 _PROMPTS = {"cpu": 16, "cuda": 64}
 """Prompts in one call: 64 is ``points_per_batch`` of Meta's generator; on a CPU more are no faster."""
@@ -79,7 +76,7 @@ class _Features:
 
     @property
     def is_whole(self) -> bool:
-        cells = self.frame_px // _FRAME_CELL_PX
+        cells = self.frame_px // FRAME_CELL_PX
         return self.part == (0, cells, 0, cells)
 
 
@@ -102,8 +99,7 @@ class PackageSam2:
         self._device = torch.device(device)
         self._dtype = torch_type(precision)
         self._fingerprint = f"{weights_id}:{precision}:v{_ADAPTER_VERSION}"
-        tokens = model.sam_mask_decoder.mask_tokens.weight.detach().float().cpu().contiguous()
-        self._decoder_id = hashlib.sha256(tokens.numpy().tobytes()).hexdigest()[:16]
+        self._decoder_id = hash_mask_tokens(model.sam_mask_decoder.mask_tokens.weight)
         self._prompt_encoders: dict[int, Any] = {}
         self._lock = Lock()
         self._seen = local()  # each thread decodes its own picture
@@ -128,7 +124,7 @@ class PackageSam2:
         """Return how many prompts to decode in one call; more of a part, as many as are the same work."""
         own = self._own(features)
         y1, y2, x1, x2 = own.part
-        whole = (FRAME_PX // _FRAME_CELL_PX) ** 2
+        whole = (FRAME_PX // FRAME_CELL_PX) ** 2
         return max(_PROMPTS[self._device.type] * whole // ((y2 - y1) * (x2 - x1)), 1)
 
     def encode(self, images: Sequence[RGBImage], *, frame_px: int = FRAME_PX) -> list[ImageFeatures]:
@@ -167,14 +163,13 @@ class PackageSam2:
         """Return the features of a part of the picture, in whole cells of 4x4 low-resolution pixels.
 
         Meta's decoder does not ask how many cells there are.
+
+        Raises:
+            ValueError: If the edges of ``box`` are not multiples of 4 or lie outside the picture.
         """
         own = self._own(features)
-        x1, y1, x2, y2 = (int(edge) // _MASK_CELL_PX for edge in box)
-        if tuple(edge * _MASK_CELL_PX for edge in (x1, y1, x2, y2)) != tuple(box):
-            raise ValueError(f"a part of the picture is made of whole cells of 4 px, but got {box}")
         height, width = own.embed.shape[2:]
-        if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-            raise ValueError(f"{box} does not lie in {width * _MASK_CELL_PX}x{height * _MASK_CELL_PX}")
+        x1, y1, x2, y2 = cells_of(box, (height, width))
         fine, middle = own.high_res
         top, _, left, _ = own.part
         return replace(
@@ -224,12 +219,12 @@ class PackageSam2:
     def _features(
         self, size_hw: tuple[int, int], frame_px: int, embed: Tensor, high_res: tuple[Tensor, Tensor]
     ) -> _Features:
-        cells = frame_px // _FRAME_CELL_PX
+        cells = frame_px // FRAME_CELL_PX
         return _Features(size_hw, self._fingerprint, frame_px, embed, high_res, (0, cells, 0, cells))
 
     def _decode_part(self, own: _Features, prompts: Prompts, *, multimask: bool) -> DecodedMasks:
         n, m = len(prompts), MASKS_PER_PROMPT if multimask else 1
-        height, width = (side * _MASK_CELL_PX for side in own.embed.shape[2:])
+        height, width = (side * CELL_PX for side in own.embed.shape[2:])
         token_px = 2 * self._model.sam_mask_decoder.transformer_dim
         decoded = DecodedMasks(
             logits=np.empty((n, m, height, width), np.float32),
@@ -295,7 +290,7 @@ class PackageSam2:
         with self._lock:
             if frame_px not in self._prompt_encoders:
                 encoder = copy.copy(self._model.sam_prompt_encoder)
-                cells = frame_px // _FRAME_CELL_PX
+                cells = frame_px // FRAME_CELL_PX
                 encoder.input_image_size = (frame_px, frame_px)
                 encoder.image_embedding_size = (cells, cells)
                 encoder.mask_input_size = (4 * cells, 4 * cells)
