@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from segdex.faults import fault
 from segdex.pictures import Picture
 from segdex_core.errors import ArgumentError, QueryError, UsageError
+from segdex_core.wire.concepts import ConceptRequest, MarkRequest, check_concept_name
 from segdex_core.wire.fields import Pixel, SignedWeight, StrictRequest
 from segdex_core.wire.images import IngestedFile
 from segdex_core.wire.jobs import JobRequest
@@ -365,6 +366,31 @@ def members_request(ids: Sequence[Id]) -> SetMembersRequest:
         QueryError: If there is none, there are too many, or one is no id.
     """
     return parse_request(SetMembersRequest, {"ids": [as_id(one) for one in ids]})
+
+
+def concept_request(name: str) -> ConceptRequest:
+    """Return the name of a concept as JSON has it.
+
+    Raises:
+        QueryError: If it is not allowed.
+    """
+    try:
+        return ConceptRequest(name=check_concept_name(name))
+    except (ValueError, TypeError) as error:
+        raise QueryError(f"the name of a concept {error}") from error
+
+
+def mark_request(
+    *, right: Sequence[Id], wrong: Sequence[Id], neither: Sequence[Id], text: str | None
+) -> MarkRequest:
+    """Return what a concept is to learn as JSON has it.
+
+    Raises:
+        QueryError: If a value is not allowed.
+    """
+    marks = {"right": right, "wrong": wrong, "neither": neither}
+    ids = {name: [as_id(one) for one in some] for name, some in marks.items()}
+    return parse_request(MarkRequest, {**ids, "text": text})
 
 
 def check_authors(authors: Sequence[str]) -> tuple[LabelAuthor, ...]:

@@ -34,8 +34,10 @@ from segdex.arguments import (
     check_limit,
     check_side,
     clean_tags,
+    concept_request,
     job_request,
     label_request,
+    mark_request,
     members_request,
     query_images,
     refine_request,
@@ -53,6 +55,7 @@ from segdex.render.results import (
     segment_out,
 )
 from segdex.sources import list_files
+from segdex.usecases.concepts import Concepts, find_concept
 from segdex.usecases.images import ImageReader
 from segdex.usecases.ingest import (
     build_graph,
@@ -76,6 +79,7 @@ from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import Listing, Source
 from segdex_core.records import RGBImage
 from segdex_core.settings import Settings
+from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.images import (
     Deleted,
     DroppedVectors,
@@ -104,6 +108,7 @@ from segdex_ingest.reembed import ReembedOptions
 from segdex_ingest.report import IngestReport
 from segdex_ingest.run import IngestOptions, ingest_into
 from segdex_search.answer import require_filled
+from segdex_search.concepts import KnownSpreads, Learnt, learn
 from segdex_search.stats import describe_index
 
 if TYPE_CHECKING:
@@ -145,6 +150,7 @@ class Library:
         self._index = index
         self._jobs = jobs
         self._writing = RLock() if writing is None else writing
+        self._spreads = KnownSpreads()
 
     def __repr__(self) -> str:
         return f"Library({self.settings.index!r})"
@@ -409,7 +415,7 @@ class Library:
         replaced, those of other authors stay.
 
         Args:
-            labels: Words, such as ``traffic light``.
+            labels: Words, such as ``traffic light``, or one concept, ``concept:NAME``.
             several: Give an object every label that fits, not only the best one.
             min_score: Lowest score of a label that fits; None for that of the embedder's calibration.
             segments: These alone get all the labels, from a person.
@@ -434,7 +440,12 @@ class Library:
         from segdex.usecases.labels import label_index  # which imports scipy
 
         return label_index(
-            request, index=self.index, models=self.models, writing=self._writing, on_batch=on_batch
+            request,
+            index=self.index,
+            models=self.models,
+            learnt=self._learnt,
+            writing=self._writing,
+            on_batch=on_batch,
         )
 
     def clear_labels(self, *labels: str, authors: Sequence[LabelAuthor] = ("model",)) -> LabelsCleared:
@@ -667,6 +678,65 @@ class Library:
         """
         return self._sets.delete(set_request(name).name)
 
+    # Concepts.
+
+    def concepts(self) -> ConceptsOut:
+        """Return the saved concepts, sorted by name."""
+        return self._concepts.all()
+
+    def show_concept(self, name: str) -> ConceptDetails:
+        """Return a concept with its marks, in the order in which they were made.
+
+        Raises:
+            NotFoundError: If there is no concept of the name.
+        """
+        return self._concepts.show(concept_request(name).name)
+
+    def mark(
+        self,
+        name: str,
+        *,
+        right: Sequence[Id] = (),
+        wrong: Sequence[Id] = (),
+        neither: Sequence[Id] = (),
+        text: str | None = None,
+    ) -> ConceptOut:
+        """Mark segments as right or wrong for a concept, which is made if there is none of the name.
+
+        The query text ``concept:NAME`` then finds what is like the right segments and unlike the wrong ones.
+        A concept without marks answers as its text does.
+
+        Args:
+            name: Letters, digits, ``.``, ``_`` and ``-``.
+            right: Segments that show it.
+            wrong: Segments that do not.
+            neither: Segments whose marks are removed.
+            text: Query text that it starts from; None leaves it as it is.
+
+        Raises:
+            QueryError: If a value is not allowed, or the concept would have neither a text nor a right mark.
+            NotFoundError: If a segment that is right or wrong is not in the index; then nothing is changed.
+        """
+        request = mark_request(right=right, wrong=wrong, neither=neither, text=text)
+        return self._concepts.mark(concept_request(name).name, request)
+
+    def rename_concept(self, name: str, new_name: str) -> ConceptOut:
+        """Give a concept another name.
+
+        Raises:
+            NotFoundError: If there is no concept of the name.
+            UsageError: If there is one of the new name, or it is not allowed.
+        """
+        return self._concepts.rename(concept_request(name).name, concept_request(new_name).name)
+
+    def delete_concept(self, name: str) -> ConceptOut:
+        """Delete a concept; segments stay.
+
+        Raises:
+            NotFoundError: If there is no concept of the name.
+        """
+        return self._concepts.delete(concept_request(name).name)
+
     def reembed(
         self, *, skip_missing: bool = False, dry_run: bool = False, progress: IngestProgress | None = None
     ) -> Reembedded:
@@ -783,6 +853,7 @@ class Library:
             index=self.index,
             models=self.models,
             images=self._images,
+            learnt=self._learnt,
             index_key=self.settings.index_key(),
         )
 
@@ -790,7 +861,9 @@ class Library:
         """Yield refinements with their relevance maps and prompts; see ``refine_each``."""
         from segdex.usecases.refine import refine_each
 
-        return refine_each(request, sent, index=self.index, models=self.models, images=self._images)
+        return refine_each(
+            request, sent, index=self.index, models=self.models, images=self._images, learnt=self._learnt
+        )
 
     def masks(self, options: PromptOptions, pixels: RGBImage, *, image_id: UUID | None) -> MasksOut:
         """Return the masks of a prompt in an image; the encoded image is cached if it has an id."""
@@ -829,6 +902,14 @@ class Library:
     @property
     def _sets(self) -> Sets:
         return Sets(self.index, self._writing)
+
+    @property
+    def _concepts(self) -> Concepts:
+        return Concepts(self.index, self._writing)
+
+    def _learnt(self, name: str) -> Learnt:
+        """Return what a concept means in a query."""
+        return learn(find_concept(self.index, name), self.index, self._spreads)
 
     @property
     def _images(self) -> ImageReader:

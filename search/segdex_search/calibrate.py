@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from segdex_core.errors import UsageError
 from segdex_core.wire.limits import Level
-from segdex_search.queries import SearchQuery, TextTerm
+from segdex_search.queries import ConceptTerm, SearchQuery, TextTerm
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,12 @@ def object_weight(query: SearchQuery, calibration: Calibration) -> float:
     """Return the weight of the object score for a query.
 
     The object score is meant for texts, which name whole objects more often than parts. Images and segments
-    show what is meant, so the weight is scaled by the share of texts in the positive weights.
+    show what is meant, so the weight is scaled by the share of texts in the positive weights. What a concept
+    has learnt does not count: it corrects the text of the concept.
     """
-    towards = [term for term in query.terms if term.weight > 0]
+    towards = [term for term in query.terms if term.weight > 0 and not isinstance(term, ConceptTerm)]
     of_texts = sum(term.weight for term in towards if isinstance(term, TextTerm))
-    share = of_texts / sum(term.weight for term in towards)
+    share = of_texts / sum(term.weight for term in towards) if of_texts else 0.0
     return calibration.object_weight * _LEVEL_FACTORS[query.level] * share
 
 

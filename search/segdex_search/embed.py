@@ -8,7 +8,7 @@ import numpy.typing as npt
 from segdex_core.errors import QueryError
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
-from segdex_search.queries import ImageTerm, SegmentTerm, Term, TextTerm
+from segdex_search.queries import ConceptTerm, ImageTerm, SegmentTerm, Term, TextTerm
 
 Vector = npt.NDArray[np.float32]
 """(dim,) float32."""
@@ -21,7 +21,7 @@ def embed_query(
 
     The score is the cosine with the weighted mean of the positive terms, minus the weighted cosines with the
     negative terms: ``q = unit(sum of w v over w > 0) - sum of |w| v over w < 0``. A text or an image has one
-    vector for all views; a segment has its own vector in each view.
+    vector for all views; a segment and a concept have their own vector in each view.
 
     Raises:
         QueryError: If a segment is not in the index, a text cannot be read, or the terms cancel out.
@@ -73,6 +73,10 @@ def term_vectors(
             if term.segment_id not in stored:
                 raise QueryError(f"there is no segment {term.segment_id} in {index.location}")
             vectors.append(stored[term.segment_id])
+        elif isinstance(term, ConceptTerm):
+            if term.learnt is None:
+                raise QueryError(f"the concept {term.name!r} was not looked up")
+            vectors.append(term.learnt)
         else:
             row = next(text_rows) if isinstance(term, TextTerm) else next(picture_rows)
             vectors.append(dict.fromkeys(views, row))

@@ -10,6 +10,7 @@ text                        meaning
 ``person LEFT OF bicycle``  a position: LEFT OF, RIGHT OF, ABOVE, BELOW, ON, INSIDE or NEAR, in capitals
 ``dog >= 2``                a number of objects: = < > <= >=
 ``car color:red``           a filter: red covers at least a quarter of the object; ``colour:red`` too
+``concept:valve -rusty``    a saved concept, which stands and is weighted and excluded as a phrase is
 ==========================  ==========================================================================
 
 Quotes take everything literally, and ``\"`` is a quote inside them. A hyphen, a caret or a quote inside a
@@ -23,15 +24,18 @@ from typing import get_args
 
 from segdex_core.colours import COLOUR_NAMES, ColourName, colour_named
 from segdex_core.errors import QueryError
+from segdex_core.wire.concepts import check_concept_name
 from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, MAX_TERMS, MAX_WEIGHT
 from segdex_search.queries import (
     MAX_COUNT,
     Comparison,
+    ConceptTerm,
     Condition,
     Counted,
     Related,
     RelationName,
     TextTerm,
+    WrittenTerm,
     clean_text,
     has_word,
 )
@@ -54,6 +58,7 @@ _TOKEN = re.compile(
 _CLOSED = re.compile(r'(?P<phrase>"(?:[^"\\]|\\.)*")(?P<after>\S+)')
 _GLUED = re.compile(r"(.*[^<>=≤≥])((?:<=|>=|<|>|≤|≥)\d+)")
 _COLOR = re.compile(r"colou?r:(.*)", re.IGNORECASE)
+_CONCEPT = re.compile(r"concept:(.*)", re.IGNORECASE)
 _LOWER_RELATION = re.compile(r"\S\s+(left of|right of|above|below|on|inside|near)\s+\S")
 _NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _LOWER_COUNT = re.compile(
@@ -73,7 +78,7 @@ class ParsedText:
         colors: Colours that hits must have, each once.
     """
 
-    terms: tuple[TextTerm, ...]
+    terms: tuple[WrittenTerm, ...]
     condition: Condition | None = None
     hint: str | None = None
     colors: tuple[ColourName, ...] = ()
@@ -139,7 +144,7 @@ def _parsed(text: str, tokens: list[_Token]) -> ParsedText:
         if not (_positive(before) and _positive(after)):
             raise QueryError(f"{operator} needs an object on each side, such as: person {operator} bicycle")
         return ParsedText(_terms(before), Related(_OPERATORS[operator], _terms(after)))
-    if all(_is_bare(token) for token in tokens):
+    if all(_is_bare(token) and _concept_named(token) is None for token in tokens):
         return ParsedText((TextTerm(text),))  # as it was written, white space included
     return ParsedText(_terms(tokens))
 
@@ -206,6 +211,23 @@ def _is_bare(token: _Token) -> bool:
     return not (token.is_quoted or token.is_negative or token.weight is not None)
 
 
+def _concept_named(token: _Token) -> str | None:
+    """Return the name of the concept that a token is; None for another token.
+
+    Raises:
+        QueryError: If the name is not allowed.
+    """
+    match = None if token.is_quoted else _CONCEPT.fullmatch(token.text)
+    if match is None:
+        return None
+    try:
+        return check_concept_name(match[1])
+    except ValueError as error:
+        raise QueryError(
+            f"{token.text!r}: the name of a concept {error}; put words that are none in quotes"
+        ) from error
+
+
 def _split_count(tokens: Sequence[_Token]) -> tuple[list[_Token], Counted] | None:
     """Return the tokens before a comparison at the end, and the comparison."""
     if tokens and _is_bare(tokens[-1]) and (glued := _GLUED.fullmatch(tokens[-1].text)):
@@ -251,13 +273,14 @@ def _positive(tokens: Sequence[_Token]) -> bool:
     return any(not token.is_negative for token in tokens)
 
 
-def _terms(tokens: Sequence[_Token]) -> tuple[TextTerm, ...]:
+def _terms(tokens: Sequence[_Token]) -> tuple[WrittenTerm, ...]:
     """Return the phrases of tokens: all words without a weight or quotes are one, where the first one is."""
-    terms: list[TextTerm | None] = []
+    terms: list[WrittenTerm | None] = []
     phrase: list[str] = []
     place = 0
     for token in tokens:
-        if _is_bare(token):
+        concept = _concept_named(token)
+        if concept is None and _is_bare(token):
             if not phrase:
                 place = len(terms)
                 terms.append(None)
@@ -271,7 +294,7 @@ def _terms(tokens: Sequence[_Token]) -> tuple[TextTerm, ...]:
             )
         if token.is_negative:
             weight = -weight * (DEFAULT_NEGATIVE_WEIGHT if token.weight is None else 1.0)
-        terms.append(TextTerm(token.text, weight))
+        terms.append(TextTerm(token.text, weight) if concept is None else ConceptTerm(concept, weight))
     if phrase:
         terms[place] = TextTerm(" ".join(phrase))
     found = tuple(term for term in terms if term is not None)

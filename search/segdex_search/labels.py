@@ -42,19 +42,20 @@ class LabelScorer:
 
     Attributes:
         names: k labels.
-        texts: (k, dim) unit rows of ``names``.
+        texts: (k, dim) unit rows of ``names``; by view for a concept, which differs by view.
         others: (m, dim) unit rows of other words.
     """
 
     names: Sequence[str]
-    texts: Vectors
+    texts: Vectors | Mapping[str, Vectors]
     others: Vectors
 
     def scores(self, segments: EmbeddedSegments) -> npt.NDArray[np.float32]:
         """Return (n, k) the score of each label for each segment: 0 or more, mostly below 10."""
-        words = np.concatenate([self.others, self.texts])
         weights = {view: DEFAULT_VIEW_WEIGHTS[view] for view in segments.vectors}
-        cosines = mean_cosines(segments.vectors, dict.fromkeys(weights, words), weights)
+        texts = self.texts if isinstance(self.texts, Mapping) else dict.fromkeys(weights, self.texts)
+        words = {view: np.concatenate([self.others, texts[view]]) for view in weights}
+        cosines = mean_cosines(segments.vectors, words, weights)
         above = stands_out(cosines[:, len(self.others) :], cosines)
         whole = np.array([[record.object_score] for record in segments.records], np.float32)
         scores: npt.NDArray[np.float32] = (np.maximum(above, 0) * whole).astype(np.float32)

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 from uuid import UUID
 
+import numpy as np
+import numpy.typing as npt
+
 from segdex_core.errors import ArgumentError, QueryError
 from segdex_core.records import EVERYTHING, RGBImage, SegmentFilter
 from segdex_core.wire.limits import (
@@ -107,7 +110,34 @@ class SegmentTerm:
         _check_weight(self.weight)
 
 
-Term = TextTerm | ImageTerm | SegmentTerm
+@dataclass(frozen=True, slots=True)
+class ConceptTerm:
+    """A saved concept.
+
+    Attributes:
+        name: Its name.
+        weight: As of other terms.
+        learnt: (dim,) unit vector by view, learnt from its marks; None before it is looked up, see
+            ``segdex_search.concepts``.
+    """
+
+    name: str
+    weight: float = 1.0
+    learnt: Mapping[str, npt.NDArray[np.float32]] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+    @property
+    def text(self) -> str:
+        """The concept as a query text names it."""
+        return f"concept:{self.name}"
+
+
+WrittenTerm = TextTerm | ConceptTerm
+"""A term that a text can write."""
+
+Term = WrittenTerm | ImageTerm | SegmentTerm
 
 
 RelationName = Literal["left_of", "right_of", "above", "below", "on", "inside", "near"]
@@ -127,7 +157,7 @@ class Related:
     """
 
     name: RelationName
-    terms: tuple[TextTerm, ...]
+    terms: tuple[WrittenTerm, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +264,10 @@ class SearchQuery:
             raise ArgumentError(
                 "combine", f"must be one of {', '.join(get_args(Combine))}, but is {self.combine!r}"
             )
-        if self.combine == "best" and any(isinstance(term, TextTerm) for term in self.terms):
+        if self.combine == "best" and any(isinstance(term, WrittenTerm) for term in self.terms):
             raise QueryError(
-                "combine best compares pictures and segments one by one: leave the texts out, or combine by "
-                "mean"
+                "combine best compares pictures and segments one by one: leave texts and concepts out, or "
+                "combine by mean"
             )
         if not 0 <= self.diversity <= 1:
             raise ArgumentError("diversity", f"must be between 0 and 1, but got {self.diversity}")

@@ -101,6 +101,23 @@ def test_after_it_the_same_ingest_finds_nothing_to_do_and_no_picture_was_segment
     assert desk.counts(*options) == {"unchanged": 2}
 
 
+def test_a_concept_is_learnt_anew_from_its_marks(desk: OtherDesk) -> None:
+    def best(text: str, *model: str) -> tuple[str, str]:
+        [hit] = desk.ask("search", text, "--limit", "1", "--per-image", "1", *model)["hits"]
+        return str(hit["image"]["id"]), str(hit["segments"][0]["id"])
+
+    (_, red), (picture, blue) = best("red"), best("blue")
+    desk.ask("concept", "mark", "mine", "--right", blue, "--wrong", red)
+    assert best("concept:mine") == (picture, blue)
+
+    model = ("--embedder", "coarse")
+    desk.ask("reembed", *model)
+    desk.ask("reembed", "--drop-old")
+
+    assert best("concept:mine", *model)[0] == picture
+    assert [one["used_id"] for one in desk.ask("concept", "show", "mine")["marks"]] == [blue, red]
+
+
 def desk_refuses(desk: OtherDesk, options: tuple[str, ...]) -> str:
     """Ingest with other vectors, also with a yes, and return the line that says why it is refused."""
     arguments = ["--index", desk.index, "ingest", str(desk.root / "pictures"), *options, "--yes"]

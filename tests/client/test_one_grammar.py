@@ -1,4 +1,4 @@
-"""One query text, one answer: the command line, HTTP, Python here and over a service."""
+"""One query text, one answer: the command line, HTTP, Python here and over a service, and saved concepts."""
 
 import json
 import re
@@ -21,13 +21,22 @@ WEIGHTS = st.sampled_from(["", "^2", "^0.5"])
 PHRASES = st.lists(COLOURS, min_size=1, max_size=2).map(" ".join)
 QUOTED = st.tuples(PHRASES, WEIGHTS).map(lambda term: f'"{term[0]}"{term[1]}')
 EXCLUDED = st.one_of(COLOURS, PHRASES.map(lambda phrase: f'"{phrase}"')).map(lambda term: f"-{term}")
-PLAIN = st.lists(st.one_of(COLOURS, QUOTED, EXCLUDED), min_size=1, max_size=4).map(" ".join)
+CONCEPTS = st.sampled_from(
+    ["concept:mine", "-concept:mine", "concept:mine^2", "CONCEPT:mine", "concept:none"]
+)
+WRITTEN = st.one_of(COLOURS, QUOTED, EXCLUDED)
+PLAIN = st.lists(WRITTEN, min_size=1, max_size=4).map(" ".join)
 OPERATORS = ["LEFT OF", "RIGHT OF", "ABOVE", "BELOW", "ON", "INSIDE", "NEAR", "left of", "on"]
 POSITIONS = st.tuples(PLAIN, st.sampled_from(OPERATORS), PLAIN).map(" ".join)
 SIGNS = ["=", "<", ">", "<=", ">="]
 NUMBERS = st.tuples(PLAIN, st.sampled_from(SIGNS), st.integers(0, 4).map(str)).map(" ".join)
 BROKEN = st.sampled_from(['"red', "red^0", "ON red", "red ON", "red = 0", "-", "...", "red ON blue ON grey"])
-TEXTS = st.one_of(PLAIN, POSITIONS, NUMBERS, BROKEN)
+COLORED = st.tuples(PLAIN, st.sampled_from(["color:red", "colour:gray", "color:teal"])).map(" ".join)
+TEXTS = st.one_of(PLAIN, POSITIONS, NUMBERS, COLORED, BROKEN)
+WITH_CONCEPTS = st.tuples(
+    st.lists(st.one_of(WRITTEN, CONCEPTS), min_size=1, max_size=3).map(" ".join),
+    st.sampled_from(["", " LEFT OF blue", " ON concept:mine", " >= 1", ">=1", " color:red"]),
+).map("".join)
 
 
 def shown(response: dict[str, Any]) -> list[Any]:
@@ -45,6 +54,15 @@ def searched(library: Library | Client, text: str, **options: Any) -> list[Any] 
         return shown(library.search(text, **options).response.model_dump(mode="json"))
     except SegdexError as error:
         return _plain(str(error))
+
+
+def why_refused(change: Callable[[], object]) -> str | None:
+    """Make a change, and return why it is refused, or None."""
+    try:
+        change()
+    except SegdexError as error:
+        return str(error)
+    return None
 
 
 def _plain(message: str) -> str:
@@ -79,6 +97,37 @@ def test_a_text_means_the_same_everywhere(
     assert (shown(raw.json()) if raw.is_success else raw.json()["detail"]) == here
     assert command("--", text) == here
     assert command("--", *text.split(" ")) == here
+
+
+@given(WITH_CONCEPTS)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_text_with_concepts_means_the_same_everywhere(
+    service: Service, command: Callable[..., list[Any] | str], text: str
+) -> None:
+    library = service.loaded.library
+    right, wrong = library.search("red", limit=1, per_image=2)[:2]
+    library.mark("mine", text="red -grey", right=[right.id], wrong=[wrong.id])
+
+    here = searched(library, text)
+    with Client(service.url) as client:
+        assert searched(client, text) == here
+    assert command("--", text) == here
+
+
+@given(TEXTS)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_concept_without_marks_answers_as_its_text(
+    service: Service, command: Callable[..., list[Any] | str], text: str
+) -> None:
+    library = service.loaded.library
+    expected = searched(library, text)
+    refused = why_refused(lambda: library.mark("copy", text=text))
+    if refused is not None:
+        assert refused == expected
+        return
+
+    assert searched(library, "concept:copy") == expected
+    assert command("concept:copy") == expected
 
 
 def test_a_word_with_a_minus_is_a_word_wherever_it_stands(

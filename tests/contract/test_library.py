@@ -329,6 +329,7 @@ CASES: dict[str, dict[str, Case]] = {
     "stats": {"all": lambda at: at.library.stats()},
     "labels": {"all": lambda at: at.library.labels()},
     "sets": {"none": lambda at: at.library.sets()},
+    "concepts": {"none": lambda at: at.library.concepts()},
 }
 """What changes nothing, by verb."""
 
@@ -443,7 +444,30 @@ def sets(at: Place) -> Any:
     return [plain(one) for one in results]
 
 
+def concepts(at: Place) -> Any:
+    """Make, change, search, rename and delete concepts."""
+    red, green, blue = at.hit("red"), at.hit("green"), at.hit("blue")
+    results = [
+        at.library.mark("reds", text="red", right=[red.id], wrong=[str(green.id)]),
+        at.library.mark("greens", right=[green.id]),
+        at.library.mark("greens", wrong=[blue.id], neither=[uuid4()]),
+        at.library.concepts(),
+        at.library.show_concept("reds"),
+        [(one.id, one.score) for one in at.library.search("concept:greens -concept:reds", limit=1)],
+        [(one.id, one.score) for one in at.library.search("red", "concept:greens^2", explain=True)],
+        [one.segment_id for one in at.library.refine("concept:reds", segment_ids=[red.id])],
+        at.library.rename_concept("reds", "my-reds"),
+        at.library.mark("my-reds", right=[green.id], neither=[red.id]),
+        at.library.delete(green.image.id),
+        at.library.show_concept("my-reds"),
+        at.library.delete_concept("my-reds"),
+        at.library.concepts(),
+    ]
+    return [plain(one) for one in results]
+
+
 CHANGES: dict[str, Case] = {
+    "concepts": concepts,
     "sets": sets,
     "labels": labels,
     "ingest": ingests,
@@ -462,6 +486,10 @@ CHANGED_BY = {
     "remove_from_set",
     "rename_set",
     "delete_set",
+    "show_concept",
+    "mark",
+    "rename_concept",
+    "delete_concept",
     "label",
     "clear_labels",
     "ingest",
@@ -603,6 +631,79 @@ def test_a_set_that_is_not_there_or_not_allowed_is_refused_in_one_line(
         ask(place.library)
     assert "\n" not in str(raised.value)
     assert place.library.sets().sets == []
+
+
+def test_a_concept_learns_and_outlives_a_second_ingest(new_place: Place) -> None:
+    library = new_place.library
+    red, green = new_place.hit("red"), new_place.hit("green")
+
+    def answer(text: str) -> list[Any]:
+        return [(one.id, one.score) for one in library.search(text, per_image=100, nms=False)]
+
+    def lead(text: str) -> float:
+        scores = dict(answer(text))
+        return float(scores[green.id] - scores[red.id])
+
+    library.mark("mine", text="red")
+    assert answer("concept:mine") == answer("red")
+    assert answer("concept:mine -green") == answer("red -green")
+    library.mark("mine", right=[green.id], wrong=[red.id])
+    assert lead("concept:mine") > lead("red") + 0.1
+    learnt = answer("concept:mine")
+    library.mark("greens", right=[green.id])
+    assert library.search("concept:greens", limit=1, per_image=1)[0].id == green.id
+    library.mark("mine", neither=[green.id, red.id])
+    assert answer("concept:mine") == answer("red")
+    library.mark("mine", right=[green.id], wrong=[red.id])
+    assert answer("concept:mine") == learnt
+
+    copies = [new_place.folder / "jobs" / name for name in ("a.png", "b.png")]
+    for copy in copies:
+        copy.write_bytes(new_place.picture(copy.name).read_bytes())
+    library.delete(red.image.id, green.image.id)
+    assert [one.used_id for one in library.show_concept("mine").marks] == [None, None]
+    for copy in copies:
+        library.ingest(copy)
+
+    assert [one.used_id for one in library.show_concept("mine").marks] == [green.id, red.id]
+    assert answer("concept:mine") == learnt
+
+
+@pytest.mark.parametrize(
+    ("ask", "saying"),
+    [
+        (lambda library: library.mark("a b", text="red"), "the name of a concept must be 1 to 100 letters"),
+        (lambda library: library.mark("new"), "give segments that are right or wrong, or a text"),
+        (lambda library: library.mark("new", text="..."), "has no word"),
+        (lambda library: library.mark("new", text="concept:other"), "cannot name another one"),
+        (lambda library: library.mark("new", right=[uuid4()]), "there is no segment"),
+        (lambda library: library.mark("new", neither=[uuid4()]), "needs a text, or a segment that is right"),
+        (lambda library: library.mark("new", right=["17"]), "'17' is no id"),
+        (lambda library: library.mark("new", right=[UUID(int=7)], wrong=[UUID(int=7)]), "is given twice"),
+        (lambda library: library.show_concept("none"), "there is no concept 'none'"),
+        (lambda library: library.rename_concept("none", "other"), "there is no concept 'none'"),
+        (lambda library: library.delete_concept("none"), "there is no concept 'none'"),
+        (lambda library: library.search("red -concept:none"), "there is no concept 'none'"),
+    ],
+)
+def test_a_concept_that_is_not_there_or_not_allowed_is_refused_in_one_line(
+    place: Place, ask: Callable[[Library], Any], saying: str
+) -> None:
+    with pytest.raises(SegdexError, match=saying) as raised:
+        ask(place.library)
+    assert "\n" not in str(raised.value)
+    assert place.library.concepts().concepts == []
+
+
+def test_two_concepts_do_not_have_one_name(new_place: Place) -> None:
+    library = new_place.library
+    library.mark("one", text="red")
+    library.mark("two", text="blue")
+
+    with pytest.raises(SegdexError, match="there is a concept 'one' already"):
+        library.rename_concept("two", "one")
+    assert library.rename_concept("two", "two").name == "two"
+    assert [(one.name, one.text) for one in library.concepts().concepts] == [("one", "red"), ("two", "blue")]
 
 
 def test_two_sets_do_not_have_one_name(new_place: Place) -> None:
@@ -849,7 +950,7 @@ WRONG: dict[str, tuple[Case, str]] = {
     "a segment that is not there": (lambda at: at.library.similar(NOBODY), str(NOBODY)),
     "similar to nothing": (lambda at: at.library.similar([]), "id of a segment"),
     "unlike no id": (lambda at: at.library.similar(NOBODY, unlike="x"), "no id"),
-    "any of texts": (search(combine="best"), "leave the texts out"),
+    "any of texts": (search(combine="best"), "leave texts and concepts out"),
     "diversity": (search(diversity=2), "diversity"),
     "similar to no id": (lambda at: at.library.similar("x"), "no id"),
     "no view": (search(view_weights=NO_VIEW), "view_weights"),

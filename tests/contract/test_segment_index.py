@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -30,6 +31,7 @@ from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.index.payloads import fingerprint_to_payload
 from segdex_backends.index.qdrant import QdrantIndex
 from segdex_core.colours import COLOUR_NAMES, FILTER_SHARE, ColourAtLeast, ColourShares
+from segdex_core.concepts import Concept, Mark
 from segdex_core.errors import (
     IndexConflictError,
     IndexMismatchError,
@@ -789,6 +791,49 @@ def test_marks_of_sets_are_filtered_by_and_change_nothing_else(
     assert list(filled.scroll_segments()) == list(before.values())
 
 
+def concept_of(name: str, picture: Picture, **fields: Any) -> Concept:
+    """Return a concept with two marks of a picture."""
+    first, second, *_ = picture.segments.records
+    marks = (Mark.of(first, is_right=True), Mark.of(second, is_right=False))
+    return Concept(**{"name": name, "text": "\u00fc dog", "marks": marks, "created_s": 5.125, **fields})
+
+
+def test_concepts_are_stored_whole_and_outlive_the_pictures(filled: SegmentIndex, few: list[Picture]) -> None:
+    dogs, cats = concept_of("dogs", few[0]), concept_of("cats", few[0], text=None)
+    assert filled.concepts() == []
+    assert filled.concept("dogs") is None
+
+    for one in (dogs, cats):
+        assert filled.put_concept(one) == one
+        assert filled.put_concept(one) == one  # again is harmless
+    assert filled.concepts() == [cats, dogs]
+    assert filled.concept("dogs") == dogs
+    assert filled.sets() == []
+    assert filled.members_of_images([few[0].record.image_id]) == []
+
+    filled.delete_image(few[0].record.image_id)
+    assert filled.concept("dogs") == dogs
+    for _ in range(2):
+        filled.delete_concept("dogs")
+    assert filled.concepts() == [cats]
+
+
+def test_of_two_changes_to_a_concept_none_is_lost(filled: SegmentIndex, few: list[Picture]) -> None:
+    dogs = concept_of("dogs", few[0])
+    filled.put_concept(dogs)
+    read = filled.concept("dogs")
+    assert read is not None
+    faster = filled.put_concept(replace(read, text="faster"))
+
+    with pytest.raises(IndexConflictError, match="'dogs'"):
+        filled.put_concept(replace(read, text="slower"))
+    with pytest.raises(IndexConflictError, match="'dogs'"):
+        filled.put_concept(replace(dogs, text="of somebody who thinks it is new"))
+    assert filled.concept("dogs") == faster
+    again = filled.put_concept(replace(faster, marks=faster.marks[:1]))
+    assert filled.concepts() == [again]
+
+
 def test_sets_are_there_when_the_index_is_opened_again(place: Place, few: list[Picture]) -> None:
     if place.write_fingerprint is None:
         pytest.skip("it does not outlive its object")
@@ -797,12 +842,14 @@ def test_sets_are_there_when_the_index_is_opened_again(place: Place, few: list[P
     cats = set_of("cats")
     index.put_set(cats)
     index.add_members(members_of(few[0], cats, count=3))
+    concept = index.put_concept(concept_of("cats", few[0]))
     index.close()
 
     again = place.open(False)
 
     assert again.sets() == [cats]
     assert by_id(again.set_members(cats.set_id)) == by_id(members_of(few[0], cats, count=3))
+    assert again.concept("cats") == concept
 
 
 def test_updating_a_picture_reaches_its_segments_and_keeps_their_vectors(

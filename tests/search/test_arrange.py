@@ -18,7 +18,7 @@ from segdex_core.ids import make_segment_id
 from segdex_core.records import EmbeddedSegments, SegmentFilter
 from segdex_search.answer import SearchAnswer, search
 from segdex_search.arrange import MAX_ARRANGED, diverse_order, layout_agreement
-from segdex_search.queries import Counted, SearchQuery, SegmentTerm, TextTerm
+from segdex_search.queries import ConceptTerm, Counted, SearchQuery, SegmentTerm, TextTerm
 
 QUERY = SearchQuery((TextTerm("dog"),), limit=100)
 DIVERSE = replace(QUERY, diversity=0.5)
@@ -181,8 +181,10 @@ def test_what_is_most_like_an_excluded_example_is_left_out(index: MemoryIndex) -
 
 
 def test_texts_are_not_compared_with_examples_one_by_one() -> None:
-    with pytest.raises(QueryError, match="leave the texts out"):
-        replace(QUERY, combine="best")
+    segment = SegmentTerm(PICTURES[0].segment_ids[3])
+    for term in (TextTerm("dog"), TextTerm("dog", -0.5), ConceptTerm("dogs")):
+        with pytest.raises(QueryError, match="leave texts and concepts out"):
+            replace(QUERY, terms=(segment, term), combine="best")
 
 
 def copied(picture: Picture, number: int, *, noise: float = 0.0) -> Picture:

@@ -19,7 +19,8 @@ from segdex_search.labels import LabelScorer, clear_labels, find_labels, write_l
 AUTHOR = "model:fake"
 RNG = np.random.default_rng(3)
 NAMES = ("cat", "dog", "cup")
-SCORER = LabelScorer(NAMES, unit_rows(RNG, 3, DIM), unit_rows(RNG, 40, DIM))
+TEXTS = unit_rows(RNG, 3, DIM)
+SCORER = LabelScorer(NAMES, TEXTS, unit_rows(RNG, 40, DIM))
 SPLIT = ((0, 20), (20, 40), (0, 18), (22, 40))
 """Columns of four masks: two objects, and one more mask of each that overlaps it."""
 
@@ -62,7 +63,7 @@ def by_hand(index: MemoryIndex, key: UUID) -> dict[str, float]:
     """Return the score of each label: standard deviations above all words, times the object score."""
     [stored] = index.get_segments([key])
     vectors = index.get_vectors([key])[key]
-    words = [*SCORER.others, *SCORER.texts]
+    words = [*SCORER.others, *TEXTS]
     cosines = [
         sum(weight * float(vectors[view] @ word) for view, weight in DEFAULT_VIEW_WEIGHTS.items())
         for word in words
@@ -128,10 +129,10 @@ def test_a_higher_threshold_only_removes_labels() -> None:
 
 def test_the_order_of_other_words_changes_no_score() -> None:
     index = filled()
-    alone = LabelScorer(NAMES[:1], SCORER.texts[:1], SCORER.others)
+    alone = LabelScorer(NAMES[:1], TEXTS[:1], SCORER.others)
 
     first = find_labels(index, alone, min_score=0.01, several=True)
-    turned = LabelScorer(NAMES[:1], SCORER.texts[:1], SCORER.others[::-1])
+    turned = LabelScorer(NAMES[:1], TEXTS[:1], SCORER.others[::-1])
     second = find_labels(index, turned, min_score=0.01, several=True)
 
     assert first.by_segment.keys() == second.by_segment.keys()
@@ -145,7 +146,7 @@ def label(
     index: MemoryIndex, names: Sequence[str] = NAMES, *, author: str = AUTHOR, now_s: float = 5.0
 ) -> None:
     columns = [NAMES.index(name) for name in names]
-    scorer = LabelScorer(names, SCORER.texts[columns], SCORER.others)
+    scorer = LabelScorer(names, TEXTS[columns], SCORER.others)
     found = find_labels(index, scorer, min_score=0.2)
     write_labels(found, index, index, author=author, now_s=now_s)
 

@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, Listed] = {
         "Label all segments of the index with words, so that searches can filter by them.",
     ),
     "set": Listed("segdex.cli.sets", "Named sets of segments and pictures."),
+    "concept": Listed("segdex.cli.concepts", "Saved concepts: learn from right and wrong hits."),
     "stats": Listed("segdex.cli.manage", "Print what an index holds and which models filled it."),
     "delete": Listed(
         "segdex.cli.manage", "Delete pictures and their segments from the index; the files stay."

@@ -32,6 +32,7 @@ from segdex.client.sending import RETRIES, TIMEOUT_S, http_options, retry_option
 from segdex.client.steps import Steps
 from segdex.pictures import Picture
 from segdex.sources import list_files, open_source
+from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelsCleared
@@ -245,6 +246,34 @@ class AsyncClient:
     async def delete_set(self, name: str) -> SetOut:
         """As ``Client.delete_set``."""
         return await self._send(calls.delete_set(name))
+
+    async def concepts(self) -> ConceptsOut:
+        """As ``Client.concepts``."""
+        return await self._send(calls.concepts())
+
+    async def show_concept(self, name: str) -> ConceptDetails:
+        """As ``Client.show_concept``."""
+        return await self._send(calls.show_concept(name))
+
+    async def mark(
+        self,
+        name: str,
+        *,
+        right: Sequence[Id] = (),
+        wrong: Sequence[Id] = (),
+        neither: Sequence[Id] = (),
+        text: str | None = None,
+    ) -> ConceptOut:
+        """As ``Client.mark``."""
+        return await self._send(calls.mark(name, right=right, wrong=wrong, neither=neither, text=text))
+
+    async def rename_concept(self, name: str, new_name: str) -> ConceptOut:
+        """As ``Client.rename_concept``."""
+        return await self._send(calls.rename_concept(name, new_name))
+
+    async def delete_concept(self, name: str) -> ConceptOut:
+        """As ``Client.delete_concept``."""
+        return await self._send(calls.delete_concept(name))
 
     async def jobs(self) -> list[Job]:
         """See ``Client.jobs``."""

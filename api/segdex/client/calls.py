@@ -22,7 +22,9 @@ from segdex.arguments import (
     check_authors,
     check_side,
     clean_tags,
+    concept_request,
     job_request,
+    mark_request,
     members_request,
     query_images,
     refine_request,
@@ -39,6 +41,7 @@ from segdex.client.errors import (
 )
 from segdex.client.events import Event
 from segdex.pictures import Picture, picture_file
+from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.images import Deleted, Health, ImageOut, Ingested, Stats
 from segdex_core.wire.jobs import Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelRequest, LabelsCleared
@@ -363,6 +366,39 @@ def rename_set(name: str, new_name: str) -> Call[SetOut]:
 def delete_set(name: str) -> Call[SetOut]:
     """Ask to delete a set."""
     return Call("DELETE", _set_path(name), _model(SetOut), changes=True)
+
+
+def concepts() -> Call[ConceptsOut]:
+    """Ask for all concepts."""
+    return Call("GET", "/v1/concepts", _model(ConceptsOut))
+
+
+def show_concept(name: str) -> Call[ConceptDetails]:
+    """Ask for a concept with its marks."""
+    return Call("GET", _concept_path(name), _model(ConceptDetails))
+
+
+def mark(
+    name: str, *, right: Sequence[Id], wrong: Sequence[Id], neither: Sequence[Id], text: str | None
+) -> Call[ConceptOut]:
+    """Ask to change the marks of a concept; again is harmless."""
+    request = mark_request(right=right, wrong=wrong, neither=neither, text=text)
+    return Call("POST", f"{_concept_path(name)}/mark", _model(ConceptOut), body=to_json(request))
+
+
+def rename_concept(name: str, new_name: str) -> Call[ConceptOut]:
+    """Ask to give a concept another name."""
+    body = to_json(concept_request(new_name))
+    return Call("PATCH", _concept_path(name), _model(ConceptOut), body=body, changes=True)
+
+
+def delete_concept(name: str) -> Call[ConceptOut]:
+    """Ask to delete a concept."""
+    return Call("DELETE", _concept_path(name), _model(ConceptOut), changes=True)
+
+
+def _concept_path(name: str) -> str:
+    return f"/v1/concepts/{_part(concept_request(name).name)}"
 
 
 def _set_path(name: str) -> str:

@@ -30,6 +30,7 @@ from segdex.client.sending import RETRIES, TIMEOUT_S, http_options, retry_option
 from segdex.client.steps import Steps
 from segdex.pictures import Picture
 from segdex.sources import list_files, open_source
+from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelsCleared
@@ -258,6 +259,34 @@ class Client:
     def delete_set(self, name: str) -> SetOut:
         """As ``Library.delete_set``."""
         return self._send(calls.delete_set(name))
+
+    def concepts(self) -> ConceptsOut:
+        """As ``Library.concepts``."""
+        return self._send(calls.concepts())
+
+    def show_concept(self, name: str) -> ConceptDetails:
+        """As ``Library.show_concept``."""
+        return self._send(calls.show_concept(name))
+
+    def mark(
+        self,
+        name: str,
+        *,
+        right: Sequence[Id] = (),
+        wrong: Sequence[Id] = (),
+        neither: Sequence[Id] = (),
+        text: str | None = None,
+    ) -> ConceptOut:
+        """As ``Library.mark``."""
+        return self._send(calls.mark(name, right=right, wrong=wrong, neither=neither, text=text))
+
+    def rename_concept(self, name: str, new_name: str) -> ConceptOut:
+        """As ``Library.rename_concept``."""
+        return self._send(calls.rename_concept(name, new_name))
+
+    def delete_concept(self, name: str) -> ConceptOut:
+        """As ``Library.delete_concept``."""
+        return self._send(calls.delete_concept(name))
 
     def jobs(self) -> list[Job]:
         """See ``Library.jobs``."""

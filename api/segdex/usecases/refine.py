@@ -1,6 +1,6 @@
 """Re-decode the masks of segments for a query."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from segdex_core.errors import QueryError
 from segdex_core.ports.index import IndexReader
 from segdex_core.wire.search import RefineRequest
 from segdex_search.answer import check_embedder
+from segdex_search.concepts import Learnt
 from segdex_search.embed import embed_query
 from segdex_search.queries import TextTerm
 from segdex_search.refine.refiner import Refinement, refine_segments
@@ -23,6 +24,7 @@ def refine_each(
     index: IndexReader,
     models: Models,
     images: ImageReader,
+    learnt: Callable[[str], Learnt],
 ) -> Iterator[Refinement]:
     """Yield the refinement of each segment, in the order of the ids.
 
@@ -34,6 +36,7 @@ def refine_each(
         index: Index that holds the segments.
         models: Models that filled the index.
         images: Reads the image files.
+        learnt: Returns the concept of a name.
 
     Raises:
         QueryError: If the query is empty.
@@ -41,7 +44,7 @@ def refine_each(
         ImageError: If the file of an image is missing or has changed.
     """
     check_embedder(index, models.embedder)
-    terms = read_question(request, sent, images).terms
+    terms = read_question(request, sent, images, learnt).terms
     if not any(term.weight > 0 for term in terms):
         raise QueryError("the query needs a text, a picture or a segment to look for")
     weights = {view: weight for view, weight in request.view_weights.model_dump().items() if weight > 0}

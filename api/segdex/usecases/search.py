@@ -1,6 +1,6 @@
 """Answer a query: embed it, search the index, judge, explain, and page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from uuid import UUID
@@ -28,9 +28,11 @@ from segdex_core.wire.search import (
     WeightedText,
 )
 from segdex_search.answer import SearchAnswer, require_filled, search
+from segdex_search.concepts import Learnt, look_up
 from segdex_search.explain import term_scores
 from segdex_search.grammar import ParsedText, parse_text
 from segdex_search.queries import (
+    ConceptTerm,
     Condition,
     ImageTerm,
     SearchQuery,
@@ -75,6 +77,7 @@ def answer_search(
     index: SegmentIndex,
     models: Models,
     images: ImageReader,
+    learnt: Callable[[str], Learnt],
     index_key: str,
 ) -> SearchResponse:
     """Return the images with the segments that match a query, best first.
@@ -85,6 +88,7 @@ def answer_search(
         index: Index to search.
         models: Models that filled the index.
         images: Reads the images of regions.
+        learnt: Returns the concept of a name.
         index_key: Key of the index; a cursor of one index is refused for another index.
 
     Raises:
@@ -94,7 +98,7 @@ def answer_search(
     asked = _identity(options, sent, index_key)
     offset = read_cursor(options.cursor, asked)
     found = require_filled(index)
-    asked_for = read_question(options, sent, images)
+    asked_for = read_question(options, sent, images, learnt)
     where = to_filter(options.filter, index)
     query = SearchQuery(
         terms=asked_for.terms,
@@ -178,14 +182,17 @@ class ReadQuestion:
     colors: tuple[ColourName, ...]
 
 
-def read_question(question: Question, sent: Sequence[SentImage], images: ImageReader) -> ReadQuestion:
+def read_question(
+    question: Question, sent: Sequence[SentImage], images: ImageReader, learnt: Callable[[str], Learnt]
+) -> ReadQuestion:
     """Return the terms of a question; see ``segdex_search.grammar`` for its texts.
 
     Raises:
         QueryError: If a text is not allowed, or a box does not overlap its image.
+        NotFoundError: If there is no concept of a name.
         ImageError: If the file of a region's image is missing or has changed.
     """
-    parsed = [_parse(text) for text in question.texts]
+    parsed = [_parse(text, learnt) for text in question.texts]
     conditions = [one.condition for one in parsed if one.condition is not None]
     if conditions and len(parsed) > 1:
         raise QueryError(
@@ -280,15 +287,15 @@ def _at_least(colors: Sequence[ColourName]) -> tuple[ColourAtLeast, ...]:
 
 
 def _name(term: Term) -> str:
-    if isinstance(term, TextTerm):
+    if isinstance(term, TextTerm | ConceptTerm):
         return term.text
     return f"segment {term.segment_id}" if isinstance(term, SegmentTerm) else "picture"
 
 
-def _parse(given: str | WeightedText) -> ParsedText:
+def _parse(given: str | WeightedText, learnt: Callable[[str], Learnt]) -> ParsedText:
     if isinstance(given, str):
-        return parse_text(given)
-    parsed = parse_text(given.text)
+        return look_up(parse_text(given), learnt)
+    parsed = look_up(parse_text(given.text), learnt)
     return replace(
         parsed, terms=tuple(replace(one, weight=one.weight * given.weight) for one in parsed.terms)
     )

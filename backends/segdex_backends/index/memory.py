@@ -15,12 +15,14 @@ from segdex_backends.index.payloads import (
     check_query,
     check_segments,
     check_vectors,
+    concept_in_conflict,
     contested,
     in_conflict,
     superseded,
     unknown_picture,
 )
 from segdex_core.colours import ColourShares
+from segdex_core.concepts import Concept
 from segdex_core.errors import IndexMissingError
 from segdex_core.ports.index import VectorCopy
 from segdex_core.records import (
@@ -62,6 +64,7 @@ class Held:
     images: dict[UUID, _StoredImage] = field(default_factory=dict)
     sets: dict[UUID, SegmentSet] = field(default_factory=dict)
     members: dict[tuple[UUID, UUID], SetMember] = field(default_factory=dict)
+    concepts: dict[str, Concept] = field(default_factory=dict)
     recipes: dict[str, MaskRecipe] = field(default_factory=dict)
     copies: dict[str, "Held"] = field(default_factory=dict)
     former: list["Held"] = field(default_factory=list)
@@ -318,6 +321,33 @@ class MemoryIndex:
             changed = replace(stored.record, sets=tuple(sorted(marks[key])))
             self._held.segments[key] = replace(stored, record=changed)
 
+    def concepts(self) -> list[Concept]:
+        """See ``ConceptStore``."""
+        self._known()
+        return [one for _, one in sorted(self._held.concepts.items())]
+
+    def concept(self, name: str) -> Concept | None:
+        """See ``ConceptStore``."""
+        self._known()
+        return self._held.concepts.get(name)
+
+    def put_concept(self, one: Concept) -> Concept:
+        """See ``ConceptStore``."""
+        self._refuse_if_fenced()
+        self._known()
+        held = self._held.concepts.get(one.name)
+        if held is None or held.revision == one.revision:
+            held = self._held.concepts[one.name] = replace(one, revision=one.revision + 1)
+        if held != one:
+            raise concept_in_conflict(one.name, self.location)
+        return held
+
+    def delete_concept(self, name: str) -> None:
+        """See ``ConceptStore``."""
+        self._refuse_if_fenced()
+        self._known()
+        self._held.concepts.pop(name, None)
+
     def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
         """See ``IndexWriter``."""
         self._refuse_if_fenced()
@@ -464,7 +494,7 @@ class _MemoryCopy:
         for image_id in left_out:
             MemoryIndex(target).delete_image(image_id)
         target.recipes = {**source.recipes, **recipes}
-        target.sets, target.members = source.sets, source.members
+        target.sets, target.members, target.concepts = source.sets, source.members, source.concepts
         if source.fingerprint is not None and target.fingerprint is not None:
             target.fingerprint = source.fingerprint.with_vectors_of(target.fingerprint)
         source.copies = {key: other for key, other in source.copies.items() if other is not target}

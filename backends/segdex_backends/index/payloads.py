@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from segdex_backends.index.conditions import colour_level
 from segdex_backends.index.point_store import FieldKind, to_uuid
 from segdex_core.colours import COLOUR_NAMES, SHARE_STEPS, ColourAtLeast, ColourName, ColourShares
+from segdex_core.concepts import Concept, Mark
 from segdex_core.errors import (
     IndexConflictError,
     IndexMismatchError,
@@ -124,6 +125,25 @@ class _MemberPayload(_Stored):
     kind: MemberKind
     image_id: UUID
     added_s: float
+
+
+class _MarkPayload(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    segment_id: UUID
+    image_id: UUID
+    rle_counts: str
+    rle_size_hw: tuple[int, int]
+    is_right: bool
+
+
+class _ConceptPayload(_Stored):
+    kind: Literal["concept"]
+    name: str
+    text: str | None
+    marks: tuple[_MarkPayload, ...]
+    created_s: float
+    revision: int
 
 
 class _FilePayload(BaseModel):
@@ -352,6 +372,58 @@ def member_from_payload(point_id: object, payload: Mapping[str, object] | None, 
     )
 
 
+_CONCEPTS = UUID("3d0a4a53-8f1c-5a64-9a0b-6a2f6f1d9c52")  # must never change: ids are derived from it
+
+
+def concept_point_id(name: str) -> UUID:
+    """Return the id of the point of a concept: a name has one point, whoever writes it first."""
+    return uuid5(_CONCEPTS, name)
+
+
+def concept_to_payload(one: Concept) -> dict[str, object]:
+    """Return what is stored of a concept, with all its marks, so that one write changes it."""
+    return _ConceptPayload(
+        kind="concept",
+        name=one.name,
+        text=one.text,
+        marks=tuple(
+            _MarkPayload(
+                segment_id=mark.segment_id,
+                image_id=mark.image_id,
+                rle_counts=mark.mask.counts,
+                rle_size_hw=mark.mask.size_hw,
+                is_right=mark.is_right,
+            )
+            for mark in one.marks
+        ),
+        created_s=one.created_s,
+        revision=one.revision,
+    ).to_payload()
+
+
+def concept_from_payload(point_id: object, payload: Mapping[str, object] | None, place: str) -> Concept:
+    """Return the concept that was stored under ``point_id`` in the index at ``place``.
+
+    Raises:
+        SegmentIndexError: If it is no concept of segdex.
+    """
+    what = f"concept {point_id} in {place}"
+    stored = _parse(_ConceptPayload, payload, what)
+    try:
+        return Concept(
+            name=stored.name,
+            text=stored.text,
+            marks=tuple(
+                Mark(one.segment_id, one.image_id, MaskRLE(one.rle_size_hw, one.rle_counts), one.is_right)
+                for one in stored.marks
+            ),
+            created_s=stored.created_s,
+            revision=stored.revision,
+        )
+    except ValueError as error:
+        raise _unreadable(what, error) from error
+
+
 def with_exact_floats(payload: Mapping[str, object]) -> dict[str, object]:
     """Return a payload with each float replaced by the value of its text.
 
@@ -468,6 +540,13 @@ def in_conflict(image_id: UUID, place: str) -> IndexConflictError:
     return IndexConflictError(
         f"picture {image_id} in {place} was changed or deleted by another process meanwhile: "
         "run the command again"
+    )
+
+
+def concept_in_conflict(name: str, place: str) -> IndexConflictError:
+    """Return the error for a concept that has changed since it was read."""
+    return IndexConflictError(
+        f"the concept {name!r} in {place} was changed by another process meanwhile: run the command again"
     )
 
 

@@ -46,6 +46,10 @@ from segdex_backends.index.payloads import (
     check_segments,
     check_vectors,
     colours_to_payload,
+    concept_from_payload,
+    concept_in_conflict,
+    concept_point_id,
+    concept_to_payload,
     fingerprint_from_payload,
     fingerprint_to_payload,
     image_from_payload,
@@ -69,6 +73,7 @@ from segdex_backends.index.payloads import (
 )
 from segdex_backends.index.point_store import PointStore, Row, StoredPoint
 from segdex_core.colours import ColourShares
+from segdex_core.concepts import Concept
 from segdex_core.ports.index import VectorCopy
 from segdex_core.records import (
     EVERYTHING,
@@ -358,6 +363,33 @@ class QdrantIndex:
         if payloads:
             self._store.set_payloads(SEGMENTS, payloads)
 
+    def concepts(self) -> list[Concept]:
+        """See ``ConceptStore``."""
+        self._known()
+        found = map(self._concept, self._store.scroll(SETS, (Equals("kind", "concept"),)))
+        return sorted(found, key=lambda one: one.name)
+
+    def concept(self, name: str) -> Concept | None:
+        """See ``ConceptStore``."""
+        self._known()
+        return next(map(self._concept, self._store.retrieve(SETS, [concept_point_id(name)]).values()), None)
+
+    def put_concept(self, one: Concept) -> Concept:
+        """See ``ConceptStore``."""
+        self._known()
+        payload = concept_to_payload(replace(one, revision=one.revision + 1))
+        point = StoredPoint(concept_point_id(one.name), payload)
+        self._store.upsert(SETS, [point], vector=_NO_VECTOR, over=_revision(one.revision))
+        held = self.concept(one.name)
+        if held is None or held != one:
+            raise concept_in_conflict(one.name, self.location)
+        return held
+
+    def delete_concept(self, name: str) -> None:
+        """See ``ConceptStore``."""
+        self._known()
+        self._store.delete(SETS, (HasId((concept_point_id(name),)),))
+
     def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
         """See ``IndexWriter``."""
         self._known()
@@ -492,6 +524,9 @@ class QdrantIndex:
 
     def _member(self, point: StoredPoint) -> SetMember:
         return member_from_payload(point.id, point.payload, self.location)
+
+    def _concept(self, point: StoredPoint) -> Concept:
+        return concept_from_payload(point.id, point.payload, self.location)
 
     def _image(self, point: StoredPoint) -> ImageRecord:
         return image_from_payload(point.id, point.payload, self.location)

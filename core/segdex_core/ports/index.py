@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdex_core.colours import ColourShares
+from segdex_core.concepts import Concept
 from segdex_core.records import (
     EVERYTHING,
     EmbeddedSegments,
@@ -254,6 +255,36 @@ class SetStore(Protocol):
         ...
 
 
+class ConceptStore(Protocol):
+    """The saved concepts of an index.
+
+    Like sets, they stay when segments or pictures are deleted, and when vectors are replaced.
+    """
+
+    def concepts(self) -> list[Concept]:
+        """Return all concepts, sorted by name."""
+        ...
+
+    def concept(self, name: str) -> Concept | None:
+        """Return the concept of a name; None if there is none."""
+        ...
+
+    def put_concept(self, one: Concept) -> Concept:
+        """Write a concept, if its name has no stored concept or one with the revision of ``one``.
+
+        Returns:
+            The stored concept, with its new revision.
+
+        Raises:
+            IndexConflictError: If the stored concept has another revision and other content.
+        """
+        ...
+
+    def delete_concept(self, name: str) -> None:
+        """Delete a concept. No concept of the name is deleted already."""
+        ...
+
+
 class VectorCopy(Protocol):
     """New vectors of another embedder or other views, next to the vectors that are in use.
 
@@ -377,5 +408,5 @@ class IndexAdmin(Protocol):
         ...
 
 
-class SegmentIndex(IndexReader, IndexWriter, SetStore, IndexAdmin, Protocol):
+class SegmentIndex(IndexReader, IndexWriter, SetStore, ConceptStore, IndexAdmin, Protocol):
     """An index of segments with a vector for each view, and the ledger of images."""

@@ -55,6 +55,12 @@ MAX_SET_CHARS = 100
 MAX_SET_CHANGES = 10_000
 """Members that one request adds to a set, or removes."""
 
+MAX_CONCEPT_CHARS = 100
+"""Longest name of a concept."""
+
+MAX_MARKS = 1_000
+"""Marks of one concept. A handful is enough for most."""
+
 LabelAuthor = Literal["model", "concept", "person"]
 """Kind of the author of a label."""
 
