@@ -3,19 +3,26 @@
 They hold the JSON records of ``segdex_core.wire``. Masks are decoded, and pixels are fetched, on demand.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, Unpack, overload
 from uuid import UUID
 
-from segdex.arguments import Id, ImageArgument, QuestionFields, SearchFields
+from segdex.arguments import Id, ImageArgument, QuestionFields, SearchFields, SomeIds, as_id
 from segdex.pictures import Picture, picture_pixels
-from segdex_core.errors import ArgumentError
+from segdex_core.errors import ArgumentError, QueryError
 from segdex_core.media.limits import MAX_PIXELS
 from segdex_core.wire.images import ImageOut
-from segdex_core.wire.limits import DEFAULT_REFINED, MAX_REFINED
-from segdex_core.wire.search import HitOut, HitSegmentOut, RefinementOut, SearchResponse, WeightedText
+from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, DEFAULT_REFINED, MAX_REFINED
+from segdex_core.wire.search import (
+    HitOut,
+    HitSegmentOut,
+    RefinementOut,
+    SearchResponse,
+    WeightedSegment,
+    WeightedText,
+)
 from segdex_core.wire.segments import MaskOut, MasksOut, Rle, SegmentOut
 
 if TYPE_CHECKING:
@@ -192,9 +199,9 @@ class Segment(Found):
         """
         return self.cut_out_of(self.library.pixels(self.image.id, self.box))
 
-    def similar(self, **fields: Unpack[SearchFields]) -> "Answer":
-        """Search for segments that look like this segment."""
-        return self.library.search(**like(self.id, fields))
+    def similar(self, *, unlike: SomeIds = (), **fields: Unpack[SearchFields]) -> "Answer":
+        """Search for segments that look like this segment; see ``Library.similar``."""
+        return self.library.search(**like(self.id, unlike, fields))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -253,16 +260,20 @@ class ImageHits(Generic[HitT]):
         score: Score of the best hit.
         is_match: False if the image does not seem to show what the query describes.
         hits: Hits, at least one.
+        near_duplicates: IDs of images that were collapsed into this one, best first.
     """
 
     image: ImageOut
     score: float
     is_match: bool
     hits: tuple[HitT, ...]
+    near_duplicates: tuple[UUID, ...] = ()
 
 
 class Hits(Sequence[HitT]):
     """The hits of a query as a sequence, best first; matches come before weaker matches.
+
+    The hits of a query with diversity come image by image, in the order of ``images``.
 
     Attributes:
         response: Answer as a JSON record, grouped by image.
@@ -280,10 +291,14 @@ class Hits(Sequence[HitT]):
                 score=group.score,
                 is_match=group.is_match,
                 hits=tuple(make(group, one) for one in group.segments),
+                near_duplicates=tuple(group.near_duplicates),
             )
             for group in response.hits
         )
-        self.hits: tuple[HitT, ...] = tuple(in_order(hit for group in self.images for hit in group.hits))
+        order = _matches_first if question.fields.get("diversity") else _best_first
+        self.hits: tuple[HitT, ...] = tuple(
+            sorted((hit for group in self.images for hit in group.hits), key=order)
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.hits)} hits in {len(self.images)} pictures)"
@@ -302,6 +317,14 @@ class Hits(Sequence[HitT]):
 
     def __getitem__(self, position: int | slice) -> HitT | tuple[HitT, ...]:
         return self.hits[position]
+
+
+def _best_first(hit: Scored) -> tuple[bool, float, UUID]:
+    return not hit.is_match, -hit.score, hit.id
+
+
+def _matches_first(hit: Scored) -> bool:
+    return not hit.is_match
 
 
 class Answer(Hits[Hit]):
@@ -425,11 +448,6 @@ class Masks(ObjectMask, Sequence[ObjectMask]):
         return self.masks[position]
 
 
-def in_order(hits: Iterable[HitT]) -> list[HitT]:
-    """Return hits best first: matches before weaker matches, then by score, ties by id."""
-    return sorted(hits, key=lambda hit: (not hit.is_match, -hit.score, hit.id))
-
-
 def refined_hit(hit: HitT, one: RefinementOut) -> HitT:
     """Return a hit with its refinement, and with the new mask if the gate accepted it."""
     record = hit.record
@@ -453,9 +471,23 @@ def check_first(first: int) -> int:
     return first
 
 
-def like(segment_id: UUID, fields: SearchFields) -> SearchFields:
-    """Return the fields of a search for segments that look like a given segment."""
-    return {**fields, "segments": [segment_id, *fields.get("segments", ())]}
+def like(segment_ids: SomeIds, unlike: SomeIds, fields: SearchFields) -> SearchFields:
+    """Return the fields of a search for segments that look like some segments, and unlike others.
+
+    Raises:
+        QueryError: If an id is not valid, or there is none to look like.
+    """
+    towards, away = _ids(segment_ids), _ids(unlike)
+    if not towards:
+        raise QueryError("similar needs the id of a segment to look like; search prints them")
+    if len(towards) > 1 or away:
+        fields = {"combine": "best", **fields}
+    excluded = [WeightedSegment(segment_id=one, weight=-DEFAULT_NEGATIVE_WEIGHT) for one in away]
+    return {**fields, "segments": [*towards, *fields.get("segments", ()), *excluded]}
+
+
+def _ids(given: SomeIds) -> list[UUID]:
+    return [as_id(one) for one in (given if isinstance(given, list | tuple) else [given])]
 
 
 def box_of(box_xyxy: tuple[int, int, int, int]) -> "BoxXYXY":

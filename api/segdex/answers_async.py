@@ -14,7 +14,7 @@ from segdex.answers import (
     refined_hit,
     rgb_image,
 )
-from segdex.arguments import Id, ImageArgument, QuestionFields, SearchFields
+from segdex.arguments import Id, ImageArgument, QuestionFields, SearchFields, SomeIds
 from segdex_core.wire.limits import DEFAULT_REFINED
 from segdex_core.wire.search import HitOut, HitSegmentOut, RefinementOut, SearchResponse, WeightedText
 
@@ -62,9 +62,9 @@ class AsyncSegment(Found):
         """See ``Segment.cutout``."""
         return self.cut_out_of(await self.library.pixels(self.image.id, self.box))
 
-    async def similar(self, **fields: Unpack[SearchFields]) -> "AsyncAnswer":
+    async def similar(self, *, unlike: SomeIds = (), **fields: Unpack[SearchFields]) -> "AsyncAnswer":
         """See ``Segment.similar``."""
-        return await self.library.search(**like(self.id, fields))
+        return await self.library.search(**like(self.id, unlike, fields))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,7 +16,7 @@ from segdex_core.wire.fields import Pixel, SignedWeight, StrictRequest
 from segdex_core.wire.images import IngestedFile
 from segdex_core.wire.jobs import JobRequest
 from segdex_core.wire.labels import LabelRequest
-from segdex_core.wire.limits import MAX_REGIONS, MAX_SIDE_PX, MIN_SIDE_PX, LabelAuthor, Level
+from segdex_core.wire.limits import MAX_REGIONS, MAX_SIDE_PX, MIN_SIDE_PX, Combine, LabelAuthor, Level
 from segdex_core.wire.search import (
     Filter,
     RefineRequest,
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 Id = UUID | str
 """A UUID, or its text form."""
+
+SomeIds = Id | list[Id] | tuple[Id, ...]
+"""One id, or several of them."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -80,6 +83,9 @@ class SearchFields(QuestionFields, total=False):
     level: Level
     nms: bool
     exact: bool
+    combine: Combine
+    diversity: float
+    collapse_duplicates: bool
     explain: bool
     cursor: str | None
 

@@ -27,6 +27,7 @@ from segdex.arguments import (
     QueryImage,
     QuestionFields,
     SearchFields,
+    SomeIds,
     as_box,
     as_id,
     check_authors,
@@ -226,7 +227,8 @@ class Library:
             fields: ``segments`` (ids of segments to match), ``regions`` (parts of indexed images to match),
                 ``negative`` (texts to exclude), ``view_weights``, ``filter``, ``limit`` (number of images),
                 ``per_image`` (hits in one image), ``min_score``, ``matches_only``, ``level``, ``nms``,
-                ``exact``, ``explain``, ``cursor``; see ``segdex_core.wire.search.SearchOptions``.
+                ``exact``, ``combine``, ``diversity``, ``collapse_duplicates``, ``explain``, ``cursor``; see
+                ``segdex_core.wire.search.SearchOptions``.
 
         Raises:
             QueryError: If a value is not allowed, or the query is empty.
@@ -238,9 +240,27 @@ class Library:
         response = self.answer(request, self._sent(images))
         return Answer(response, Question(texts, image, fields), self)
 
-    def similar(self, segment_id: Id, **fields: Unpack[SearchFields]) -> Answer:
-        """Return the segments that look like a given segment, best first; ``fields`` as in ``search``."""
-        return self.search(**like(as_id(segment_id), fields))
+    def similar(
+        self,
+        segment_ids: SomeIds,
+        *,
+        unlike: SomeIds = (),
+        **fields: Unpack[SearchFields],
+    ) -> Answer:
+        """Return the segments that look like some segments, and unlike others, best first.
+
+        With several segments, hits look like any of them. Segments that look more like one of ``unlike`` are
+        left out. ``combine="mean"`` looks for what is like all of them together instead.
+
+        Args:
+            segment_ids: ID of a segment to look like, or several.
+            unlike: ID of a segment to be unlike, or several.
+            fields: As in ``search``.
+
+        Raises:
+            QueryError: If an id is not valid, or there is none to look like.
+        """
+        return self.search(**like(segment_ids, unlike, fields))
 
     def refine(
         self,

@@ -9,13 +9,14 @@ from segdex_core.errors import IndexMismatchError, IndexMissingError
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import EVERYTHING, IndexFingerprint, SegmentFilter
+from segdex_search.arrange import MAX_ARRANGED, arranged_hits
 from segdex_search.calibrate import Calibration, object_weight, shipped_calibration
 from segdex_search.colours import colour_bonus
-from segdex_search.embed import Vector, embed_query
+from segdex_search.embed import Vector, mixed, term_vectors
 from segdex_search.presence import PresenceJudge
 from segdex_search.queries import SearchQuery
 from segdex_search.rank import SearchHit
-from segdex_search.retrieve import fused_hits
+from segdex_search.retrieve import Examples, fused_hits
 from segdex_search.timing import Stopwatch
 
 
@@ -107,15 +108,36 @@ def search(
     elif calibration is None:
         calibration = shipped_calibration(embedder.fingerprint)
     with clock.stage("embed"):
-        vectors = embed_query(query.terms, views=tuple(weights), embedder=embedder, index=index)
+        of_terms = term_vectors(query.terms, views=tuple(weights), embedder=embedder, index=index)
+        vectors = mixed(query.terms, of_terms, views=tuple(weights))
+    examples = Examples.of(query.terms, of_terms) if query.combine == "best" else None
     counts_as = object_weight(query, calibration)
     bonus = colour_bonus(query.terms, calibration.colour_weight)
     hints: tuple[str, ...] = ()
     other_presence: Sequence[float] | None = None
     with clock.stage("query"):
-        if query.condition is None:
+        if query.is_arranged:
+            arranged = arranged_hits(
+                query,
+                vectors,
+                weights=weights,
+                object_weight=counts_as,
+                bonus=bonus,
+                examples=examples,
+                index=index,
+            )
+            hits, more = arranged.hits, arranged.more
+            if arranged.is_cut:
+                hints = (_cut_hint(MAX_ARRANGED),)
+        elif query.condition is None:
             hits, more = fused_hits(
-                query, vectors, weights=weights, object_weight=counts_as, bonus=bonus, index=index
+                query,
+                vectors,
+                weights=weights,
+                object_weight=counts_as,
+                bonus=bonus,
+                examples=examples,
+                index=index,
             )
         else:
             # scipy and pycocotools, which most searches do not need
@@ -134,7 +156,7 @@ def search(
             )
             hits, more, other_presence = found.hits, found.more, found.other_presence
             if found.is_cut:
-                hints = (f"only the {MAX_PICTURES} best pictures were looked through; narrow the query",)
+                hints = (_cut_hint(MAX_PICTURES),)
     if judge is not None:
         with clock.stage("presence"):
             scores = judge.scores(hits, vectors, index=index, weights=weights)
@@ -151,6 +173,10 @@ def search(
         query_vectors=vectors,
         hints=hints,
     )
+
+
+def _cut_hint(pictures: int) -> str:
+    return f"only the {pictures} best pictures were looked through; narrow the query"
 
 
 def _judged(

@@ -26,7 +26,17 @@ def embed_query(
     Raises:
         QueryError: If a segment is not in the index, a text cannot be read, or the terms cancel out.
     """
-    vectors = term_vectors(terms, views=views, embedder=embedder, index=index)
+    return mixed(terms, term_vectors(terms, views=views, embedder=embedder, index=index), views=views)
+
+
+def mixed(
+    terms: Sequence[Term], vectors: Sequence[Mapping[str, Vector]], *, views: Sequence[str]
+) -> dict[str, Vector]:
+    """Return the vector of a query by view, see ``embed_query``, from the (dim,) unit vectors of its terms.
+
+    Raises:
+        QueryError: If the terms cancel out.
+    """
     query: dict[str, Vector] = {}
     for view in views:
         towards = np.sum(

@@ -18,6 +18,7 @@ from segdex_core.wire.limits import (
     MAX_PER_IMAGE,
     MAX_TEXT_CHARS,
     MAX_WEIGHT,
+    Combine,
     Level,
 )
 
@@ -202,6 +203,9 @@ class SearchQuery:
             A query with a condition always does.
         exact: Compare with every vector instead of walking the HNSW graph.
         condition: A position or a number of objects that a picture must show; None for neither.
+        combine: Whether hits are like the weighted mean of the terms, or like any of them; see ``Combine``.
+        diversity: How much different images come first: 0, by score alone, to 1.
+        collapse_duplicates: Whether to return one image of each group of near-duplicates.
     """
 
     terms: tuple[Term, ...]
@@ -215,6 +219,9 @@ class SearchQuery:
     nms: bool = True
     exact: bool = False
     condition: Condition | None = None
+    combine: Combine = "mean"
+    diversity: float = 0.0
+    collapse_duplicates: bool = False
 
     def __post_init__(self) -> None:
         if not any(term.weight > 0 for term in self.terms):
@@ -236,6 +243,7 @@ class SearchQuery:
             raise ArgumentError(
                 "level", f"must be one of {', '.join(get_args(Level))}, but is {self.level!r}"
             )
+        self._check_arrangement()
         weights = self.view_weights.values()
         if not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
             raise QueryError(
@@ -244,6 +252,29 @@ class SearchQuery:
         if self.condition is not None and not self.nms:
             raise ArgumentError(
                 "nms", "must be on in a query with a position or a number, which is of objects"
+            )
+
+    @property
+    def is_arranged(self) -> bool:
+        """Whether images are returned in another order than that of their scores, or collapsed."""
+        return self.diversity > 0 or self.collapse_duplicates
+
+    def _check_arrangement(self) -> None:
+        if self.combine not in get_args(Combine):
+            raise ArgumentError(
+                "combine", f"must be one of {', '.join(get_args(Combine))}, but is {self.combine!r}"
+            )
+        if self.combine == "best" and any(isinstance(term, WrittenTerm) for term in self.terms):
+            raise QueryError(
+                "combine best compares pictures and segments one by one: leave texts and concepts out, or "
+                "combine by mean"
+            )
+        if not 0 <= self.diversity <= 1:
+            raise ArgumentError("diversity", f"must be between 0 and 1, but got {self.diversity}")
+        if self.condition is not None and self.is_arranged:
+            raise QueryError(
+                "a position or a number goes neither with diversity nor with collapse_duplicates: leave one "
+                "out"
             )
 
 

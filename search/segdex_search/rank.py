@@ -46,6 +46,7 @@ class SearchHit:
         presence: Presence score of the image, see ``PresenceJudge``; None if it was not judged.
         is_match: False if the presence score is below the threshold.
         count: Estimated number of objects in the image, if the query asks for a number.
+        near_duplicates: IDs of images that were collapsed into this one, best first.
     """
 
     image: ImageRecord
@@ -53,6 +54,7 @@ class SearchHit:
     presence: float | None = None
     is_match: bool = True
     count: int | None = None
+    near_duplicates: tuple[UUID, ...] = ()
 
     @property
     def score(self) -> float:

@@ -1,16 +1,16 @@
 """Turn a query into hits with few, small index requests; only returned segments are read with their masks."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
 from segdex_core.ports.index import IndexReader
-from segdex_core.records import FusedSegment, ImageRecord, SegmentFilter
+from segdex_core.records import FusedSegment, ImageRecord, SegmentFilter, ViewedSegment
 from segdex_search.colours import ColourBonus
-from segdex_search.queries import SearchQuery
+from segdex_search.queries import SearchQuery, Term
 from segdex_search.rank import HitSegment, SearchHit, drop_nested, fuse_views
 
 _SEGMENTS_PER_IMAGE = 4
@@ -27,6 +27,27 @@ Ask = Callable[[SegmentFilter, int], Sequence[FusedSegment]]
 """Returns the best matching segments, best first, up to a limit."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Examples:
+    """What hits should be like any of, and unlike all of.
+
+    Attributes:
+        towards: (dim,) unit vector by view of each example to look like; at least one.
+        away: Those of the examples to be unlike.
+    """
+
+    towards: Sequence[Mapping[str, npt.NDArray[np.float32]]]
+    away: Sequence[Mapping[str, npt.NDArray[np.float32]]]
+
+    @classmethod
+    def of(
+        cls, terms: Sequence[Term], vectors: Sequence[Mapping[str, npt.NDArray[np.float32]]]
+    ) -> "Examples":
+        """Return the examples of the terms of a query, whose weights only say like or unlike."""
+        pairs = list(zip(terms, vectors, strict=True))
+        return cls([one for t, one in pairs if t.weight > 0], [one for t, one in pairs if t.weight < 0])
+
+
 def fused_hits(
     query: SearchQuery,
     vectors: Mapping[str, npt.NDArray[np.float32]],
@@ -34,6 +55,7 @@ def fused_hits(
     weights: Mapping[str, float],
     object_weight: float = 0.0,
     bonus: ColourBonus | None = None,
+    examples: Examples | None = None,
     index: IndexReader,
 ) -> tuple[tuple[SearchHit, ...], bool]:
     """Return the hits of a query, and whether there are more images.
@@ -46,20 +68,80 @@ def fused_hits(
         weights: Weight of each view.
         object_weight: Weight of the object score, added to the mean of the views.
         bonus: What segments in some colours score more; None for nothing.
+        examples: What hits should be like any of, in place of ``vectors``; None for ``vectors``.
         index: Index to search.
     """
     query = replace(query, where=where_of(query))
-    ask = make_ask(query, vectors, weights=weights, object_weight=object_weight, bonus=bonus, index=index)
+    ask = make_ask(
+        query,
+        vectors,
+        weights=weights,
+        object_weight=object_weight,
+        bonus=bonus,
+        examples=examples,
+        index=index,
+    )
     reach = query.offset + query.limit
     images, hits, complete = find_pictures(ask, index, query.where, reach=reach + 1)
     page = list(images)[query.offset : reach]
-    shown = _fill_pictures(ask, hits, page, complete=complete, query=query)
-    viewed = index.view_segments([hit.segment_id for found in shown for hit in found], vectors)
+    shown = fill_pictures(ask, hits, page, complete=complete, query=query)
+    groups = read_segments(
+        shown,
+        vectors,
+        weights=weights,
+        object_weight=object_weight,
+        bonus=bonus,
+        examples=examples,
+        index=index,
+    )
+    found = tuple(SearchHit(images[image_id], tuple(group)) for image_id, group in groups.items())
+    return found, len(images) > reach
+
+
+def read_segments(
+    shown: Sequence[Sequence[FusedSegment]],
+    vectors: Mapping[str, npt.NDArray[np.float32]],
+    *,
+    weights: Mapping[str, float],
+    object_weight: float,
+    bonus: ColourBonus | None,
+    examples: Examples | None,
+    index: IndexReader,
+) -> dict[UUID, list[HitSegment]]:
+    """Return segments with their records and exact scores by image, best first, the best image first.
+
+    Args:
+        shown: Segments of each image.
+        vectors: (dim,) query vector by view.
+        weights: Weight of each view.
+        object_weight: Weight of the object score, added to the mean of the views.
+        bonus: What segments in some colours score more; None for nothing.
+        examples: What hits should be like any of, in place of ``vectors``; None for ``vectors``.
+        index: Index with the segments.
+    """
+    ids = [hit.segment_id for found in shown for hit in found]
+    viewed = index.view_segments(ids, vectors)
+    if examples is not None:
+        viewed = _by_nearest(viewed, index.get_vectors(ids), examples, weights)
     groups: dict[UUID, list[HitSegment]] = {}
     for hit in fuse_views(viewed.values(), weights=weights, object_weight=object_weight, bonus=bonus):
         groups.setdefault(hit.image_id, []).append(hit)
-    found = tuple(SearchHit(images[image_id], tuple(group)) for image_id, group in groups.items())
-    return found, len(images) > reach
+    return groups
+
+
+def _by_nearest(
+    viewed: Mapping[UUID, ViewedSegment],
+    stored: Mapping[UUID, Mapping[str, npt.NDArray[np.float32]]],
+    examples: Examples,
+    weights: Mapping[str, float],
+) -> dict[UUID, ViewedSegment]:
+    """Return segments with the view scores of the example that each is most like."""
+    found: dict[UUID, ViewedSegment] = {}
+    for key in viewed.keys() & stored.keys():
+        each = [{view: float(stored[key][view] @ one[view]) for view in weights} for one in examples.towards]
+        best = max(each, key=lambda scores: sum(weights[view] * scores[view] for view in weights))
+        found[key] = replace(viewed[key], view_scores=best)
+    return found
 
 
 def make_ask(
@@ -69,6 +151,7 @@ def make_ask(
     weights: Mapping[str, float],
     object_weight: float,
     bonus: ColourBonus | None = None,
+    examples: Examples | None = None,
     index: IndexReader,
 ) -> Ask:
     """Return what fetches the best segments of a query, those below its lowest score left out.
@@ -79,10 +162,20 @@ def make_ask(
         weights: Share of each view.
         object_weight: Weight of the object score beside the views.
         bonus: What segments in some colours score more; None for nothing.
+        examples: What hits should be like any of, in place of ``vectors``; None for ``vectors``.
         index: The index that is queried.
     """
 
     def plain(where: SegmentFilter, limit: int) -> Sequence[FusedSegment]:
+        if examples is not None:
+            return index.query_best(
+                examples.towards,
+                examples.away,
+                weights=weights,
+                limit=limit,
+                where=where,
+                exact=query.exact,
+            )
         return index.query_fused(
             vectors,
             weights=weights,
@@ -144,7 +237,7 @@ def find_pictures(
         fetch *= _GROWTH
 
 
-def _fill_pictures(
+def fill_pictures(
     ask: Ask, hits: Sequence[FusedSegment], image_ids: Sequence[UUID], *, complete: bool, query: SearchQuery
 ) -> list[Sequence[FusedSegment]]:
     """Return the segments to show for each image.

@@ -20,6 +20,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"limit": "many"}, "limit must be a whole number, but got 'many'"),
     ({"limit": 1.5}, "limit must be a whole number, but got 1.5"),
     ({"per_image": 101}, "per_image must be between 1 and 100, but got 101"),
+    ({"diversity": 1.5}, "diversity must be between 0 and 1, but got 1.5"),
+    ({"combine": "worst"}, "combine must be 'mean' or 'best', but got 'worst'"),
     ({"level": "half"}, "level must be 'any', 'whole' or 'part', but got 'half'"),
     ({"colour": "red"}, "colour is not known"),
     ({"filter": {"min_area": 7}}, "filter.min_area must be between 0 and 1, but got 7"),

@@ -83,6 +83,8 @@ def without(value: Any, names: set[str]) -> Any:
         ("blue", "--image", "green.png", "--weight", "1", "--weight", "-2"),
         ("blue", "--also", "red", "--weight", "1", "--weight", "-2"),
         ("--image", "green.png", "--image", "red.png", "--weight", "1", "--weight", "0.3"),
+        ("--image", "green.png", "--image", "red.png", "--combine", "best", "--diversity", "1"),
+        ("blue", "--unlike", "green.png", "--collapse-duplicates"),
         ("green", "--refine", "2"),
     ],
     ids=" ".join,

@@ -53,6 +53,9 @@ SEARCH: dict[str, Any] = {
     "level": "whole",
     "nms": False,
     "exact": True,
+    "combine": "best",
+    "diversity": 0.5,
+    "collapse_duplicates": True,
     "explain": True,
     "cursor": "abc",
 }

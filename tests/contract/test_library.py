@@ -233,6 +233,12 @@ SEARCHES: dict[str, Case] = {
     "whole objects": lambda at: at.library.search("red", level="whole"),
     "parts": lambda at: at.library.search("red", level="part"),
     "exact": lambda at: at.library.search("red", exact=True),
+    "diversity": lambda at: at.library.search("red", "green", diversity=1),
+    "without duplicates": lambda at: at.library.search("red", "green", collapse_duplicates=True),
+    "any of two pictures": lambda at: at.library.search(
+        image=[png("red"), QueryImage(png("blue"), weight=-1)], combine="best"
+    ),
+    "pages of different pictures": lambda at: pages_of(at, 1, "red", diversity=0.5, collapse_duplicates=True),
     "explain": lambda at: at.library.search("red", negative=["blue"], image=png("red"), explain=True),
     "one view": lambda at: at.library.search("red", view_weights=ViewWeights(crop=1, mask=0)),
     "pages of a text": lambda at: pages_of(at, 1, "red", negative=["blue"], regions=[region_of(at)]),
@@ -260,6 +266,12 @@ CASES: dict[str, dict[str, Case]] = {
         "beside other segments": lambda at: at.library.similar(
             at.hit("green").id, segments=[at.hit("red").id]
         ),
+        "to any of several": lambda at: at.library.similar([at.hit("green").id, at.hit("red").id]),
+        "to several together": lambda at: at.library.similar(
+            [at.hit("green").id, at.hit("red").id], combine="mean"
+        ),
+        "unlike another": lambda at: at.library.similar(at.hit("green").id, unlike=at.hit("red").id),
+        "a hit, unlike others": lambda at: at.hit("green").similar(unlike=[at.hit("red").id]),
         "of a hit": lambda at: at.hit("green").similar(limit=1),
         "of a segment": lambda at: at.library.show(at.hit("green").id).similar(negative=["red"]),
     },
@@ -745,6 +757,20 @@ def test_an_answer_is_a_sequence_with_matches_first(place: Place) -> None:
         assert group.score == group.hits[0].score == max(hit.score for hit in group.hits)
 
 
+def test_several_segments_find_each_and_leave_out_what_is_more_like_another(place: Place) -> None:
+    red, green, blue = (place.hit(colour) for colour in ("red", "green", "blue"))
+
+    several = place.library.similar([red.id, green.id], per_image=9)
+    without = place.library.similar([red.id, green.id], unlike=[blue.id], per_image=9)
+
+    assert {red.id, green.id} <= {hit.id for hit in several if hit.score > 0.99}
+    by_search = place.library.search(segments=[red.id, green.id], combine="best", per_image=9)
+    assert [plain(hit) for hit in several] == [plain(hit) for hit in by_search]
+    assert blue.id in {hit.id for hit in several}
+    assert blue.id not in {hit.id for hit in without}
+    assert {red.id, green.id} <= {hit.id for hit in without}
+
+
 @pytest.mark.parametrize("kind", ["text", "picture", "region"])
 def test_pages_are_one_large_answer(place: Place, kind: str) -> None:
     texts = ["red", "green"] if kind == "text" else []
@@ -922,6 +948,10 @@ WRONG: dict[str, tuple[Case, str]] = {
     "a relative source": (search(filter=Filter(sources=["a"])), "source"),
     "an unknown segment": (search(segments=["x"]), "segments"),
     "a segment that is not there": (lambda at: at.library.similar(NOBODY), str(NOBODY)),
+    "similar to nothing": (lambda at: at.library.similar([]), "id of a segment"),
+    "unlike no id": (lambda at: at.library.similar(NOBODY, unlike="x"), "no id"),
+    "any of texts": (search(combine="best"), "leave texts and concepts out"),
+    "diversity": (search(diversity=2), "diversity"),
     "similar to no id": (lambda at: at.library.similar("x"), "no id"),
     "no view": (search(view_weights=NO_VIEW), "view_weights"),
     "a box outside": (search(image=QueryImage(png("red"), (900, 900, 901, 901))), "box"),

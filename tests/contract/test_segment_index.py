@@ -22,6 +22,7 @@ from tests.backends.index.stored_samples import (
     all_vectors,
     make_picture,
     make_pictures,
+    unit_rows,
 )
 from tests.qdrant_server import QdrantServer
 
@@ -286,6 +287,47 @@ def test_a_filter_holds_alike_in_queries_scrolls_and_counts(
     assert_same_hits(query_by(library, query, view="crop", limit=500, where=where, exact=True), wanted)
     assert [r for r in all_segments(pictures) if holds(r, where)] == list(library.scroll_segments(where))
     assert library.counts(where) == IndexCounts(images=len(pictures), segments=len(wanted))
+
+
+@pytest.mark.parametrize("weights", [{"crop": 1.0}, {"crop": 0.4, "mask": 0.6}], ids=str)
+@pytest.mark.parametrize("counts", [(1, 0), (3, 0), (1, 1), (3, 2)], ids=str)
+@pytest.mark.parametrize("where", [EVERYTHING, SegmentFilter(tags=("cat",))], ids=str)
+def test_the_best_of_several_examples_are_those_of_comparing_each_by_hand(
+    library: SegmentIndex,
+    pictures: list[Picture],
+    weights: dict[str, float],
+    counts: tuple[int, int],
+    where: SegmentFilter,
+) -> None:
+    rng = np.random.default_rng(7)
+    likes, unlikes = counts
+    examples = [
+        {view: row for view, [row] in ((view, unit_rows(rng, 1, DIM)) for view in weights)}
+        for _ in range(likes + unlikes)
+    ]
+    rows = {view: all_vectors(pictures, view) for view in weights}
+    wanted: dict[str, float] = {}
+    for record in all_segments(pictures):
+        each = [
+            sum(weights[view] * float(rows[view][record.segment_id] @ one[view]) for view in weights)
+            for one in examples
+        ]
+        best = max(each[:likes])
+        if holds(record, where) and best > max(each[likes:], default=-2):
+            wanted[str(record.segment_id)] = best
+    order = sorted(wanted, key=lambda key: -wanted[key])
+
+    def found(limit: int, *, exact: bool) -> dict[str, float]:
+        hits = library.query_best(
+            examples[:likes], examples[likes:], weights=weights, limit=limit, where=where, exact=exact
+        )
+        return {hit.segment_key: hit.score for hit in hits}
+
+    for exact in (True, False):
+        whole = found(1_000, exact=exact)
+        assert whole == pytest.approx(wanted, abs=1e-5)  # object scores differ, and do not count
+        assert list(whole) == order
+        assert list(found(5, exact=exact)) == order[:5]
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -50,7 +50,7 @@ def print_found(hits: Sequence[HitOut], console: Console) -> None:
                     f"{found.area_fraction:.1%}",
                     f"{x1},{y1}-{x2},{y2}",
                     str(found.id),
-                    "" if position else _shown_path(hit.image.path),
+                    "" if position else _shown_path(hit.image.path) + _duplicates(hit),
                 )
             )
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
@@ -70,6 +70,12 @@ def print_refined(refined: RefinementOut, console: Console) -> None:
     stages = ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in refined.timings_ms.items())
     line = f"{refined.answer:<8} {refined.segment_id}  {refined.reason} ({refined.made_by}; {stages})"
     console.print(Text(line), no_wrap=True)
+
+
+def _duplicates(hit: HitOut) -> str:
+    """Return how many images were collapsed into one."""
+    found = len(hit.near_duplicates)
+    return f"  (and {found} near-duplicate{'s'[: found != 1]})" if found else ""
 
 
 def _shown_path(path: str) -> str:

@@ -36,11 +36,13 @@ def weigh_terms(
     segments: Sequence[str],
     weights: Sequence[float],
     negative: Sequence[str],
+    unlike: Sequence[str],
     negative_weight: float,
 ) -> Terms:
     """Assign the weights to texts, images and segments, in this order; further terms weigh 1.
 
-    A text with a negative weight becomes a negative text.
+    A text with a negative weight becomes a negative text. What hits should be unlike is a segment if it is an
+    id, and otherwise the file of an image.
 
     Raises:
         UsageError: If a term or weight is not allowed, or the query is empty.
@@ -73,6 +75,13 @@ def weigh_terms(
     )
     if not (terms.texts or terms.images or terms.segments):
         raise UsageError("the query needs a text, a picture or a segment to look for")
+    for given in unlike:
+        if _is_id(given):
+            terms.segments.append(WeightedSegment(segment_id=UUID(given), weight=-negative_weight))
+        elif Path(given).exists():
+            terms.images.append(QueryImage(Path(given), weight=-negative_weight))
+        else:
+            raise UsageError(f"--unlike {given}: is neither the id of a segment nor a file")
     return terms
 
 
@@ -96,6 +105,14 @@ def parse_segment_id(text: str) -> UUID:
         return UUID(text)
     except ValueError as error:
         raise UsageError(f"{text!r} is no segment id; `segdex search` prints them") from error
+
+
+def _is_id(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def make_filter(

@@ -23,7 +23,7 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex.cli.query_command import QueryCommand
-from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, DEFAULT_REFINED, Level
+from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, DEFAULT_REFINED, Combine, Level
 
 if TYPE_CHECKING:
     from segdex.answers import Answer, Hit
@@ -56,6 +56,14 @@ def search_command(
     negative: Annotated[
         list[str] | None, typer.Option("--negative", "--not", help="Text to exclude; repeatable.")
     ] = None,
+    unlike: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--unlike",
+            metavar="ID|FILE",
+            help="Segment or picture that hits should be unlike; repeatable.",
+        ),
+    ] = None,
     weight: Annotated[
         list[float] | None,
         typer.Option(
@@ -63,7 +71,7 @@ def search_command(
         ),
     ] = None,
     negative_weight: Annotated[
-        float, typer.Option("--negative-weight", help="Weight of every --negative.")
+        float, typer.Option("--negative-weight", help="Weight of every --negative and --unlike.")
     ] = DEFAULT_NEGATIVE_WEIGHT,
     view: Annotated[
         list[str] | None,
@@ -141,7 +149,24 @@ def search_command(
             help="Non-maximum suppression: leave out parts and surroundings of better hits.",
         ),
     ] = True,
+    combine: Annotated[
+        Combine,
+        typer.Option(
+            "--combine",
+            help="Hits are like the mean of all terms, or like any one of the pictures and segments (best).",
+        ),
+    ] = "mean",
     exact: Annotated[bool, typer.Option("--exact", help="Compare the query with every vector.")] = False,
+    diversity: Annotated[
+        float,
+        typer.Option("--diversity", help="How much different pictures come first: 0, by score alone, to 1."),
+    ] = 0.0,
+    collapse_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--collapse-duplicates", help="One picture of each group of near-duplicates, such as a burst."
+        ),
+    ] = False,
     save: Annotated[
         Path | None, typer.Option("--save", help="Write a contact sheet to this PNG file.")
     ] = None,
@@ -190,6 +215,7 @@ def search_command(
         segments=segment or [],
         weights=weight or [],
         negative=negative or [],
+        unlike=unlike or [],
         negative_weight=negative_weight,
     )
     fields = SearchFields(
@@ -214,6 +240,9 @@ def search_command(
         level=level,
         nms=nms,
         exact=exact,
+        combine=combine,
+        diversity=diversity,
+        collapse_duplicates=collapse_duplicates,
     )
     check_question(terms, fields)
     heading = ", ".join(texts or [*map(str, image or []), *(segment or [])])

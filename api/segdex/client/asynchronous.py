@@ -18,7 +18,7 @@ from segdex.arguments import (
     PromptFields,
     QuestionFields,
     SearchFields,
-    as_id,
+    SomeIds,
     check_limit,
     clean_tags,
     label_request,
@@ -95,9 +95,15 @@ class AsyncClient:
         question = Question(texts, image, fields)
         return AsyncAnswer(await self._send(calls.search(question)), question, self)
 
-    async def similar(self, segment_id: Id, **fields: Unpack[SearchFields]) -> AsyncAnswer:
+    async def similar(
+        self,
+        segment_ids: SomeIds,
+        *,
+        unlike: SomeIds = (),
+        **fields: Unpack[SearchFields],
+    ) -> AsyncAnswer:
         """See ``Client.similar``."""
-        return await self.search(**like(as_id(segment_id), fields))
+        return await self.search(**like(segment_ids, unlike, fields))
 
     async def refine(
         self,

@@ -16,7 +16,7 @@ from segdex.arguments import (
     PromptFields,
     QuestionFields,
     SearchFields,
-    as_id,
+    SomeIds,
     check_limit,
     clean_tags,
     label_request,
@@ -103,9 +103,15 @@ class Client:
         question = Question(texts, image, fields)
         return Answer(self._send(calls.search(question)), question, self)
 
-    def similar(self, segment_id: Id, **fields: Unpack[SearchFields]) -> Answer:
+    def similar(
+        self,
+        segment_ids: SomeIds,
+        *,
+        unlike: SomeIds = (),
+        **fields: Unpack[SearchFields],
+    ) -> Answer:
         """See ``Library.similar``."""
-        return self.search(**like(as_id(segment_id), fields))
+        return self.search(**like(segment_ids, unlike, fields))
 
     def refine(
         self,

@@ -46,6 +46,7 @@ def hit_out(
             for one in hit.segments
         ],
         count=hit.count,
+        near_duplicates=list(hit.near_duplicates),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from segdex.answers import Hit, in_order
+from segdex.answers import Hit
 from segdex.render.drawing import SheetRow, Tile, contact_sheet, draw_heat, draw_prompt
 from segdex_core.errors import ImageError, NotFoundError, UsageError
 from segdex_core.masks import MaskRLE
@@ -17,9 +17,9 @@ TILES_PER_ROW = 5
 
 
 def answer_row(heading: str, hits: Sequence[Hit]) -> SheetRow:
-    """Return the best hits of an answer as tiles; the tile of a hit whose file is missing is gray."""
-    best = in_order(hits)[:TILES_PER_ROW]
-    return SheetRow(heading=heading, tiles=[_tile(hit, rank=rank) for rank, hit in enumerate(best, 1)])
+    """Return the first hits of an answer as tiles; the tile of a hit whose file is missing is gray."""
+    first = hits[:TILES_PER_ROW]
+    return SheetRow(heading=heading, tiles=[_tile(hit, rank=rank) for rank, hit in enumerate(first, 1)])
 
 
 def save_rows(path: Path, rows: Sequence[SheetRow], *, title: str) -> None:

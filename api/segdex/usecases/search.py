@@ -112,6 +112,9 @@ def answer_search(
         nms=options.nms,
         exact=options.exact,
         condition=asked_for.condition,
+        combine=options.combine,
+        diversity=options.diversity,
+        collapse_duplicates=options.collapse_duplicates,
     )
     is_judged = options.matches_only or has_text(query)
     answer = search(

@@ -24,6 +24,7 @@ from qdrant_edge import (
     QueryBatchRequest,
     QueryRequest,
     RangeFloat,
+    RecommendQuery,
     ScoredPoint,
     ScrollRequest,
     SearchParams,
@@ -199,17 +200,24 @@ class EdgeStore:
         exact: bool,
     ) -> list[FusedSegment]:
         """See ``PointStore``."""
-        request = QueryRequest(
-            limit=limit,
-            query=Query.Nearest(row.tolist(), using=vector),
-            filter=_filter(where),
-            params=SearchParams(hnsw_ef=SEARCH_EF, exact=exact),
-            with_payload=FUSED_FIELDS,
-        )
-        shard = self._shard(name)
-        with self._folder.translated():
-            points = shard.query(request)
-        return [self._fused(point) for point in points]
+        nearest = Query.Nearest(row.tolist(), using=vector)
+        return self._best(name, nearest, limit=limit, where=where, exact=exact)
+
+    def recommend(
+        self,
+        name: str,
+        towards: Sequence[Row],
+        away: Sequence[Row],
+        *,
+        vector: str,
+        limit: int,
+        where: Conditions,
+        exact: bool,
+    ) -> list[FusedSegment]:
+        """See ``PointStore``."""
+        examples = RecommendQuery([row.tolist() for row in towards], [row.tolist() for row in away])
+        best = Query.RecommendBestScore(examples, using=vector)
+        return self._best(name, best, limit=limit, where=where, exact=exact)
 
     def scores(
         self, name: str, ids: Sequence[UUID], rows: Sequence[Row], *, vector: str
@@ -307,6 +315,21 @@ class EdgeStore:
                     shard.close()  # which flushes
         finally:
             self._folder.close()
+
+    def _best(
+        self, name: str, query: Query, *, limit: int, where: Conditions, exact: bool
+    ) -> list[FusedSegment]:
+        request = QueryRequest(
+            limit=limit,
+            query=query,
+            filter=_filter(where),
+            params=SearchParams(hnsw_ef=SEARCH_EF, exact=exact),
+            with_payload=FUSED_FIELDS,
+        )
+        shard = self._shard(name)
+        with self._folder.translated():
+            points = shard.query(request)
+        return [self._fused(point) for point in points]
 
     def _shard(self, name: str) -> EdgeShard:
         shard = self._shards.get(name)

@@ -8,6 +8,7 @@ results of each graph would have to be scored in the others and fused.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from segdex_backends.index.payloads import check_query
 from segdex_core.errors import SegmentIndexError
 from segdex_core.records import (
     EmbeddedSegments,
+    FusedSegment,
     IndexFingerprint,
     Vectors,
 )
@@ -100,6 +102,30 @@ def check_fused_query(
     if limit < 1:
         raise ValueError(f"limit must be at least 1, but got {limit}")
     return shares
+
+
+def check_examples(towards: Sequence[object]) -> None:
+    """Raise unless there is an example to look like.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if not towards:
+        raise ValueError("there must be an example to look like")
+
+
+def best_scores(found: Sequence[FusedSegment]) -> list[FusedSegment]:
+    """Return what Qdrant's ``best_score`` found, with its dot products as scores, without excluded segments.
+
+    Qdrant gives a segment ``(s / (1 + |s|) + 1) / 2``, where s is the largest dot product with a positive
+    example; or, if a negative example has a larger one, minus this value of that one.
+    """
+    kept: list[FusedSegment] = []
+    for hit in found:
+        if hit.score > 0:
+            bounded = 2 * hit.score - 1
+            kept.append(replace(hit, score=bounded / (1 - abs(bounded))))
+    return kept
 
 
 def unreadable(point_id: object, place: str) -> SegmentIndexError:

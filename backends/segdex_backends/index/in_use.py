@@ -71,6 +71,23 @@ class InUse:
                 self.names[name], row, vector=vector, limit=limit, where=where, exact=exact
             )
 
+    def recommend(
+        self,
+        name: str,
+        towards: Sequence[Row],
+        away: Sequence[Row],
+        *,
+        vector: str,
+        limit: int,
+        where: Conditions,
+        exact: bool,
+    ) -> list[FusedSegment]:
+        """See ``PointStore``."""
+        with self._read():
+            return self._store.recommend(
+                self.names[name], towards, away, vector=vector, limit=limit, where=where, exact=exact
+            )
+
     def scores(
         self, name: str, ids: Sequence[UUID], rows: Sequence[Row], *, vector: str
     ) -> list[tuple[StoredPoint, list[float]]]:

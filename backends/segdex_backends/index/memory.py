@@ -9,7 +9,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
-from segdex_backends.index.fusing import check_fused_query
+from segdex_backends.index.fusing import check_examples, check_fused_query
 from segdex_backends.index.payloads import (
     check_fingerprint,
     check_query,
@@ -157,6 +157,36 @@ class MemoryIndex:
             if _matches(stored.record, where)
         ]
         return sorted(found, key=lambda hit: (-hit.score, hit.segment_key))[:limit]
+
+    def query_best(
+        self,
+        towards: Sequence[Mapping[str, npt.NDArray[np.float32]]],
+        away: Sequence[Mapping[str, npt.NDArray[np.float32]]] = (),
+        *,
+        weights: Mapping[str, float],
+        limit: int,
+        where: SegmentFilter = EVERYTHING,
+        exact: bool = False,
+    ) -> list[FusedSegment]:
+        """See ``IndexReader``."""
+        check_examples(towards)
+        everything = max(len(self._held.segments), 1)
+        likes, unlikes = (
+            [
+                self.query_fused(one, weights=weights, limit=everything, where=where, exact=exact)
+                for one in some
+            ]
+            for some in (towards, away)
+        )
+        best: dict[str, FusedSegment] = {}
+        for hit in (hit for hits in likes for hit in hits):
+            known = best.get(hit.segment_key)
+            if known is None or hit.score > known.score:
+                best[hit.segment_key] = hit
+        for hit in (hit for hits in unlikes for hit in hits):
+            if hit.segment_key in best and hit.score >= best[hit.segment_key].score:
+                del best[hit.segment_key]
+        return sorted(best.values(), key=lambda hit: (-hit.score, hit.segment_key))[:limit]
 
     def view_segments(
         self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]

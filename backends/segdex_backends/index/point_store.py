@@ -212,6 +212,24 @@ class PointStore(Protocol):
         """
         ...
 
+    def recommend(
+        self,
+        name: str,
+        towards: Sequence[Row],
+        away: Sequence[Row],
+        *,
+        vector: str,
+        limit: int,
+        where: Conditions,
+        exact: bool,
+    ) -> list[FusedSegment]:
+        """Return the segments that Qdrant's strategy ``best_score`` ranks first; see ``fusing.best_scores``.
+
+        Raises:
+            SegmentIndexError: If a point lacks one of ``FUSED_FIELDS``.
+        """
+        ...
+
     def scores(
         self, name: str, ids: Sequence[UUID], rows: Sequence[Row], *, vector: str
     ) -> list[tuple[StoredPoint, list[float]]]:

@@ -18,7 +18,15 @@ from segdex_backends.index.conditions import (
     segment_conditions,
 )
 from segdex_backends.index.copying import QdrantCopy, names_of_copy
-from segdex_backends.index.fusing import check_fused_query, join_query, join_rows, split_row, split_rows
+from segdex_backends.index.fusing import (
+    best_scores,
+    check_examples,
+    check_fused_query,
+    join_query,
+    join_rows,
+    split_row,
+    split_rows,
+)
 from segdex_backends.index.in_use import InUse
 from segdex_backends.index.layout import (
     COLLECTIONS_KEY,
@@ -149,6 +157,35 @@ class QdrantIndex:
             where=segment_conditions(where),
             exact=exact,
         )
+
+    def query_best(
+        self,
+        towards: Sequence[Mapping[str, npt.NDArray[np.float32]]],
+        away: Sequence[Mapping[str, npt.NDArray[np.float32]]] = (),
+        *,
+        weights: Mapping[str, float],
+        limit: int,
+        where: SegmentFilter = EVERYTHING,
+        exact: bool = False,
+    ) -> list[FusedSegment]:
+        """See ``IndexReader``."""
+        known = self._known()
+        check_examples(towards)
+        # the query has 0 in the place of the object score
+        rows = [
+            join_query(one, check_fused_query(one, limit, known, weights, 0.0), known.views)
+            for one in (*towards, *away)
+        ]
+        found = self._store.recommend(
+            SEGMENTS,
+            rows[: len(towards)],
+            rows[len(towards) :],
+            vector=segment_vector(known),
+            limit=limit,
+            where=segment_conditions(where),
+            exact=exact,
+        )
+        return best_scores(found)
 
     def view_segments(
         self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]

@@ -27,13 +27,29 @@ _FAST = grpc.SearchParams(
 )
 
 
-def fused_request(
-    collection: str, row: Row, *, vector: str, limit: int, where: Conditions, exact: bool
-) -> grpc.QueryPoints:
+def nearest(row: Row) -> grpc.Query:
     """Return the query for the points with the largest dot products (see ``PointStore.query``)."""
+    return grpc.Query(nearest=_input(row))
+
+
+def recommend(towards: Sequence[Row], away: Sequence[Row]) -> grpc.Query:
+    """Return the query for the points that are like some examples (see ``PointStore.recommend``)."""
+    return grpc.Query(
+        recommend=grpc.RecommendInput(
+            positive=map(_input, towards),
+            negative=map(_input, away),
+            strategy=grpc.RecommendStrategy.BestScore,
+        )
+    )
+
+
+def fused_request(
+    collection: str, query: grpc.Query, *, vector: str, limit: int, where: Conditions, exact: bool
+) -> grpc.QueryPoints:
+    """Return the request for the best points of a query, with ``FUSED_FIELDS``."""
     return grpc.QueryPoints(
         collection_name=collection,
-        query=_nearest(row),
+        query=query,
         using=vector,
         filter=RestToGrpc.convert_filter(to_filter(where)),
         params=_search_params(where, exact=exact),
@@ -53,7 +69,7 @@ def scores_request(
         query_points=[
             grpc.QueryPoints(
                 collection_name=collection,
-                query=_nearest(row),
+                query=nearest(row),
                 using=vector,
                 filter=these,
                 params=_FULL_VECTORS,
@@ -73,8 +89,8 @@ def to_filter(where: Conditions) -> models.Filter:
     )
 
 
-def _nearest(row: Row) -> grpc.Query:
-    return grpc.Query(nearest=grpc.VectorInput(dense=grpc.DenseVector(data=row.tolist())))
+def _input(row: Row) -> grpc.VectorInput:
+    return grpc.VectorInput(dense=grpc.DenseVector(data=row.tolist()))
 
 
 def _search_params(where: Conditions, *, exact: bool) -> grpc.SearchParams:

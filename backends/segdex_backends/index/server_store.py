@@ -17,7 +17,7 @@ from segdex_backends.index.layout import REAL_NAMES, SEGMENTS, is_of_this_schema
 from segdex_backends.index.payloads import missing_index
 from segdex_backends.index.point_store import MAX_VALUES, CollectionSpec, Row, StoredPoint, stored_point
 from segdex_backends.index.server_connection import ServerConnection
-from segdex_backends.index.server_messages import fused_request, scores_request, to_filter
+from segdex_backends.index.server_messages import fused_request, nearest, recommend, scores_request, to_filter
 from segdex_core.errors import SegmentIndexError
 from segdex_core.records import FusedSegment
 
@@ -218,10 +218,22 @@ class ServerStore:
         exact: bool,
     ) -> list[FusedSegment]:
         """See ``PointStore``."""
-        request = fused_request(self._name(name), row, vector=vector, limit=limit, where=where, exact=exact)
-        with self._server.translated():
-            answer = self._client.grpc_points.Query(request, timeout=self._server.request_timeout_s)
-        return [self._fused(point) for point in answer.result]
+        return self._best(name, nearest(row), vector=vector, limit=limit, where=where, exact=exact)
+
+    def recommend(
+        self,
+        name: str,
+        towards: Sequence[Row],
+        away: Sequence[Row],
+        *,
+        vector: str,
+        limit: int,
+        where: Conditions,
+        exact: bool,
+    ) -> list[FusedSegment]:
+        """See ``PointStore``."""
+        best = recommend(towards, away)
+        return self._best(name, best, vector=vector, limit=limit, where=where, exact=exact)
 
     def scores(
         self, name: str, ids: Sequence[UUID], rows: Sequence[Row], *, vector: str
@@ -403,6 +415,14 @@ class ServerStore:
             for point in answer.result[0].result
             if all(point.id.uuid in each for each in scores)
         ]
+
+    def _best(
+        self, name: str, query: grpc.Query, *, vector: str, limit: int, where: Conditions, exact: bool
+    ) -> list[FusedSegment]:
+        request = fused_request(self._name(name), query, vector=vector, limit=limit, where=where, exact=exact)
+        with self._server.translated():
+            answer = self._client.grpc_points.Query(request, timeout=self._server.request_timeout_s)
+        return [self._fused(point) for point in answer.result]
 
     def _fused(self, point: grpc.ScoredPoint) -> FusedSegment:
         if any(field not in point.payload for field in FUSED_FIELDS):

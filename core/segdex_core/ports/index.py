@@ -62,6 +62,32 @@ class IndexReader(Protocol):
         """
         ...
 
+    def query_best(
+        self,
+        towards: Sequence[Mapping[str, npt.NDArray[np.float32]]],
+        away: Sequence[Mapping[str, npt.NDArray[np.float32]]] = (),
+        *,
+        weights: Mapping[str, float],
+        limit: int,
+        where: SegmentFilter = EVERYTHING,
+        exact: bool = False,
+    ) -> list[FusedSegment]:
+        """Return the segments that score most with any of several examples, best first.
+
+        A segment scores the weighted mean of the dot products of its views with an example; the object score
+        does not count. Segments that score at least as much with an example of ``away`` as with every example
+        of ``towards`` are left out.
+
+        Args:
+            towards: Vector (dim,) float32 of each view, of each example to look like; at least one.
+            away: Those of the examples to be unlike.
+            weights: Weight of each view, 0 or more, not all 0.
+            limit: Maximum number of segments.
+            where: Conditions that segments must meet.
+            exact: Whether to compare with every vector instead of searching the HNSW graph.
+        """
+        ...
+
     def view_segments(
         self, segment_ids: Sequence[UUID], vectors: Mapping[str, npt.NDArray[np.float32]]
     ) -> dict[UUID, ViewedSegment]:

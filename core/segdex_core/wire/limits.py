@@ -64,6 +64,10 @@ MAX_MARKS = 1_000
 LabelAuthor = Literal["model", "concept", "person"]
 """Kind of the author of a label."""
 
+Combine = Literal["mean", "best"]
+"""How several terms are one query: ``mean`` looks for what is like all of them together, ``best`` for what is
+like any of them."""
+
 Level = Literal["any", "whole", "part"]
 """What to find: ``any`` prefers whole objects as far as that pays on average, ``whole`` much more, and
 ``part`` only looks at what lies inside another segment, without a preference."""

@@ -26,6 +26,7 @@ from segdex_core.wire.limits import (
     MAX_REFINED,
     MAX_REGIONS,
     MAX_TERMS,
+    Combine,
     Level,
 )
 from segdex_core.wire.segments import Rle, SegmentOut
@@ -160,6 +161,21 @@ class SearchOptions(Question):
         Field(description="Non-maximum suppression: leave out parts and surroundings of better hits."),
     ] = True
     exact: bool = False
+    combine: Annotated[
+        Combine,
+        Field(
+            description="`mean`: like the weighted mean of all terms. `best`, for pictures and segments "
+            "without texts: like any of them, and nearer to one than to any that has a negative weight; of a "
+            "weight only the sign counts."
+        ),
+    ] = "mean"
+    diversity: Annotated[
+        Share,
+        Field(description="How much different pictures come first: 0, by score alone, to 1."),
+    ] = 0.0
+    collapse_duplicates: Annotated[
+        bool, Field(description="Return one picture of each group of near-duplicates, such as a burst.")
+    ] = False
     explain: Annotated[bool, Field(description="Say what each term alone scores.")] = False
     cursor: Annotated[
         str | None,
@@ -240,6 +256,9 @@ class HitOut(BaseModel):
     count: Annotated[
         int | None, Field(description="Estimated number of objects, if the text asks for a number.")
     ] = None
+    near_duplicates: Annotated[
+        list[UUID], Field(description="Pictures that were collapsed into this one, best first.")
+    ] = []
 
 
 Answer = Literal["found", "not_there"]
