@@ -950,7 +950,7 @@ WRONG: dict[str, tuple[Case, str]] = {
     "a segment that is not there": (lambda at: at.library.similar(NOBODY), str(NOBODY)),
     "similar to nothing": (lambda at: at.library.similar([]), "id of a segment"),
     "unlike no id": (lambda at: at.library.similar(NOBODY, unlike="x"), "no id"),
-    "any of texts": (search(combine="best"), "leave texts and concepts out"),
+    "any of texts": (lambda at: at.library.search("red", combine="best"), "leave texts and concepts out"),
     "diversity": (search(diversity=2), "diversity"),
     "similar to no id": (lambda at: at.library.similar("x"), "no id"),
     "no view": (search(view_weights=NO_VIEW), "view_weights"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Protocol
 
 import numpy as np
@@ -41,7 +42,7 @@ MAKERS: dict[str, Callable[[], FullSegmenter]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Encoded:
     segmenter: FullSegmenter
     images: list[RGBImage]
@@ -49,6 +50,12 @@ class Encoded:
 
     def decode(self, prompts: Prompts, *, multimask: bool = True) -> DecodedMasks:
         return self.segmenter.decode(self.features[0], prompts, multimask=multimask)
+
+    @cached_property
+    def small(self) -> ImageFeatures:
+        """The photograph in a smaller frame."""
+        [features] = self.segmenter.encode(self.images[:1], frame_px=672)
+        return features
 
 
 @pytest.fixture(
@@ -60,7 +67,12 @@ class Encoded:
 )
 def encoded(request: pytest.FixtureRequest) -> Encoded:
     """A segmenter with a photograph, and a small portrait format beside it in the same call."""
-    segmenter = MAKERS[request.param]()
+    return encode_once(request.param)
+
+
+@cache  # encoding takes seconds, and tests of several segmenters may come in turns
+def encode_once(name: str) -> Encoded:
+    segmenter = MAKERS[name]()
     with Image.open(photo("chelsea.png")) as opened:
         cat = np.asarray(opened.convert("RGB"))
     portrait = np.full((90, 40, 3), 200, np.uint8)
@@ -230,16 +242,14 @@ def test_a_smaller_frame_gives_smaller_masks_of_the_same_things(encoded: Encoded
 
 
 def test_in_a_smaller_frame_one_of_the_masks_covers_the_clicked_point(encoded: Encoded) -> None:
-    [small] = encoded.segmenter.encode(encoded.images[:1], frame_px=672)
-
-    decoded = encoded.segmenter.decode(small, clicks())
+    decoded = encoded.segmenter.decode(encoded.small, clicks())
 
     columns, rows = (CLICKS[:, 0] / (451, 300) * 168).astype(int).T
     assert (decoded.logits[np.arange(3), :, rows, columns] > 0).any(axis=1).all()
 
 
 def test_mask_prompts_and_parts_are_in_pixels_of_the_smaller_masks(encoded: Encoded) -> None:
-    [small] = encoded.segmenter.encode(encoded.images[:1], frame_px=672)
+    small = encoded.small
     earlier = encoded.segmenter.decode(small, clicks()).logits[:, 1]
 
     decoded = encoded.segmenter.decode(small, clicks(mask_logits=earlier))
