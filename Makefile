@@ -35,9 +35,9 @@ endef
 demo: $(VENV)/.runtime-ready
 	@$(BIN)/segdex demo
 
-# A process a core, which takes tests from another once it has none left. A fifth would load every model once more,
-# and wait for the same slowest test.
-PARALLEL := -n auto --maxprocesses 4 --dist worksteal
+# A process a core, each of which takes the next file once it has none left: what a file loads is loaded once. A
+# fifth process would load every model once more, and wait for the same slowest file.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # ARGS goes to pytest: make test ARGS='-m "not models" -x', and -n 0 for all in this process
 test: $(VENV)/.testing-ready

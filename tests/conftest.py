@@ -18,6 +18,7 @@ settings.load_profile("any machine")
 _TESTS = Path(__file__).parent
 _MARKERS = {
     _TESTS / "api" / "http": "service",
+    _TESTS / "api" / "test_cli_start.py": "e2e",
     _TESTS / "api" / "test_index_requests.py": "pipeline",
     _TESTS / "backends" / "index" / "test_edge_index.py": "pipeline",
     _TESTS / "backends" / "index" / "test_migrations.py": "pipeline",
@@ -30,10 +31,13 @@ _MARKERS = {
     _TESTS / "core" / "media" / "test_images_odd.py": "pipeline",
     _TESTS / "e2e": "e2e",
     _TESTS / "gpu": "models",
+    _TESTS / "ingest" / "masks" / "test_mask_generate.py": "pipeline",
     _TESTS / "ingest" / "test_ahead.py": "pipeline",
     _TESTS / "ingest" / "test_reembed.py": "pipeline",
     _TESTS / "ingest" / "test_run.py": "pipeline",
+    _TESTS / "search" / "test_arrange.py": "pipeline",
     _TESTS / "search" / "test_conditions.py": "pipeline",
+    _TESTS / "search" / "test_conditions_by_hand.py": "pipeline",
     _TESTS / "web": "browser",
 }
 """Of all tests in a folder or a file."""
