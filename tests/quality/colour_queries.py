@@ -1,15 +1,23 @@
 """Attribute questions, such as "red bus", and how well a search answers them.
 
-    python -m tests.quality.colour_queries DATA --index edge:FOLDER
+    python -m tests.quality.colour_queries DATA --index edge:FOLDER                     # the table of weights
+    python -m tests.quality.colour_queries DATA --index edge:FOLDER --weights 0 .2 --every 7   # a quick look
+    python -m tests.quality.colour_queries DATA --index edge:COPY --fill   # measures missing colours first
+    python -m tests.quality.colour_queries DATA                 # only the colours that captions name
 
 asks for every class of a data set together with every colour that its true masks show, with the bonus for
 measured colours and without it. The right answers are the instances of the class whose true masks have the
 colour by more than half. That is said by the measurement itself, on true masks: the figures show what search
 makes of the measurement, and ``named_by_people`` compares the measurement with words of people.
+
+The index is one that ``segdex ingest`` filled with the pictures of the set, and no others. ``--fill`` is for
+an index of an earlier segdex, which stored no colours. It writes to the index, so give it a copy, and prints
+the CPU seconds of ``measure_colours``.
 """
 
 import argparse
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,10 +31,13 @@ from segdex.evaluation.search_report import QueryRecord, SearchReport
 from segdex_core.colours import COLOUR_NAMES, ColourName, ColourShares, colour_named
 from segdex_core.masks import MaskRLE, decode_mask
 from segdex_core.media.decode import read_image_file
+from segdex_core.media.limits import MAX_PIXELS
 from segdex_core.media.uris import canonical_uri
 from segdex_core.ports.embedder import Embedder
-from segdex_core.ports.index import IndexReader
+from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_ingest.colours import colour_cells, colour_shares
+from segdex_ingest.ledger import Ledger
+from segdex_ingest.recolour import images_without_colours, measure_colours
 from segdex_search.answer import search
 from segdex_search.calibrate import Calibration, shipped_calibration
 from segdex_search.queries import SearchQuery, TextTerm
@@ -210,39 +221,87 @@ def _figure(report: SearchReport, name: str) -> float:
     return float(report.to_json()[name] or 0)
 
 
-def main() -> None:
-    """Ask the questions of a data set, and print the figures of each weight."""
-    from segdex.wiring import REAL, build_settings, open_library
-    from segdex_ingest.ledger import Ledger
+def table_row(weight: float, report: SearchReport) -> str:
+    """Return the line of one weight in the table, in Markdown; intervals are 95 % by picture."""
+    values = report.to_json()
+    cells = [
+        f"{values[name]:.3f} [{values[f'{name}_low']:.3f}, {values[f'{name}_high']:.3f}]"
+        for name in ("map", "p_at_1")
+    ]
+    return f"| {weight:g} | {' | '.join(cells)} |"
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+
+def main() -> None:
+    """Print the colours that captions name, and the figures of each weight."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
-    parser.add_argument("--index", required=True, help="An index of the pictures, with measured colours.")
+    parser.add_argument("--index", help="An index of the pictures, with measured colours.")
     parser.add_argument(
         "--weights", type=float, nargs="+", default=WEIGHTS, help="Colour weights to compare."
     )
+    parser.add_argument("--fill", action="store_true", help="First measure the colours that are missing.")
+    parser.add_argument("--every", type=int, default=1, help="Ask only each question of this distance.")
     arguments = parser.parse_args()
     dataset = load_dataset(arguments.data)
     colours = true_colours(dataset)
     for one in named_by_people(dataset, colours):
         print(f"{one.named:<7} {one.share:.2f}  measured {one.measured:<7} {one.caption}")
-    with open_library(build_settings(profile="offline", index=arguments.index), REAL) as library:
+    if arguments.index is not None:
+        questions = list(colour_questions(dataset, colours))[:: arguments.every]
+        _compare(dataset, questions, location=arguments.index, weights=arguments.weights, fill=arguments.fill)
+
+
+def _compare(
+    dataset: EvalDataset,
+    questions: Sequence[ColourQuestion],
+    *,
+    location: str,
+    weights: Sequence[float],
+    fill: bool,
+) -> None:
+    """Ask the questions with each weight, and print the table."""
+    from segdex.wiring import REAL, build_settings, open_library
+
+    with open_library(build_settings(index=location), REAL) as library:
         index, embedder = library.index, library.models.embedder
+        if fill:
+            _fill(index)
+        lacking = sum(images_without_colours(index).values())
+        if lacking:
+            raise SystemExit(
+                f"{location}: {lacking:,} segments have no colours; measure them with --fill, on a copy"
+            )
         ledger = Ledger(index.scroll_images())
         found = {image.name: ledger.at(canonical_uri(image.path)) for image in dataset.images}
         names = {records[0].image_id: name for name, records in found.items() if records}
-        questions = list(colour_questions(dataset, colours))
         shipped = shipped_calibration(embedder.fingerprint)
+        print(f"\n{len(questions)} questions, {len(names)} pictures, {PER_IMAGE} segments of each")
+        print("| color weight | mAP | P@1 |\n| --- | --- | --- |")
         reports = {}
-        for weight in arguments.weights:
+        for weight in weights:
             calibration = replace(shipped, colour_weight=weight)
             reports[weight] = ask(
                 questions, index=index, embedder=embedder, calibration=calibration, names=names
             )
-            values = reports[weight].to_json()
-            figures = {name: value for name, value in values.items() if name.startswith(("map", "p_at_1"))}
-            print(f"weight {weight}: {figures}", flush=True)
-    print(cross_validated(reports))
+            print(table_row(weight, reports[weight]), flush=True)
+    for weight, mean_precision, right in cross_validated(reports):
+        print(
+            f"the weight that is best on the other half of the pictures, {weight:g}: "
+            f"mAP {mean_precision:.3f}, P@1 {right:.3f}"
+        )
+
+
+def _fill(index: SegmentIndex) -> None:
+    """Measure the colours that an index lacks, and print what that costs."""
+    from segdex.sources import open_source
+
+    images = len(images_without_colours(index))
+    started_s = time.process_time()
+    segments = measure_colours(index, source=open_source(), max_pixels=MAX_PIXELS)
+    spent_s = time.process_time() - started_s
+    print(f"\nmeasured {segments:,} segments of {images:,} pictures in {spent_s:.1f} CPU s")
 
 
 if __name__ == "__main__":
