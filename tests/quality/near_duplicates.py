@@ -5,7 +5,7 @@
 
 Different pictures are all pairs of the index. Copies are made of its pictures (``COPIES``): ``--pictures`` of
 them are embedded for the cosine of the whole pictures, and ``--segmented`` of them are ingested with their
-copies into an index of their own, with quality ``fast`` and pooled views, for the layouts too (about 5 CPU
+copies into an index of their own, with quality ``fast`` and pooled views, for the layouts too (5 to 9 CPU
 seconds for each picture and copy). The threshold of the layouts that other pictures choose is tested on each
 picture in turn. Intervals resample the pictures.
 """
