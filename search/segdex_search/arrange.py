@@ -144,6 +144,25 @@ def diverse_order(
     return order
 
 
+def joined_views(
+    stored: Sequence[Mapping[str, npt.NDArray[np.float32]]], weights: Mapping[str, float]
+) -> npt.NDArray[np.float64]:
+    """Return one unit row for each segment, whose dot product is the weighted mean of the views' cosines.
+
+    Args:
+        stored: (dim,) unit vector by view of each segment; at least one segment.
+        weights: Weight of each view.
+    """
+    total = sum(weights.values())
+    return np.array(
+        [
+            np.concatenate([np.sqrt(weight / total) * views[view] for view, weight in weights.items()])
+            for views in stored
+        ],
+        np.float64,
+    )
+
+
 def _collapsed(images: Sequence[ImageRecord], index: IndexReader) -> list[list[UUID]]:
     """Return groups of near-duplicates, each with its best image first, the best group first.
 
@@ -159,7 +178,7 @@ def _collapsed(images: Sequence[ImageRecord], index: IndexReader) -> list[list[U
         return []
     rows = np.array([stored[image.image_id] for image in images])
     is_like = rows @ rows.T >= NEAR_COSINE
-    boxes = _layouts([image for image, like in zip(images, is_like, strict=True) if like.sum() > 1], index)
+    boxes = layouts([image for image, like in zip(images, is_like, strict=True) if like.sum() > 1], index)
     groups: list[list[int]] = []
     for place, image in enumerate(images):
         for group in groups:
@@ -175,8 +194,17 @@ def _collapsed(images: Sequence[ImageRecord], index: IndexReader) -> list[list[U
     return [[images[place].image_id for place in group] for group in groups]
 
 
-def _layouts(images: Sequence[ImageRecord], index: IndexReader) -> dict[UUID, Boxes]:
-    """Return the boxes of the largest segments of each image as shares of its width and height."""
+def layouts(images: Sequence[ImageRecord], index: IndexReader) -> dict[UUID, Boxes]:
+    """Return the layout of each image: the boxes of its largest segments, largest first.
+
+    Args:
+        images: Images of the index, each once.
+        index: Index with their segments.
+
+    Returns:
+        Image id to (n, 4) boxes x1, y1, x2, y2 as shares of the width and height of the image; n is at most
+        ``LAYOUT_SEGMENTS``.
+    """
     if not images:
         return {}
     where = SegmentFilter(
@@ -239,20 +267,7 @@ def _diverse(
     kept = [place for place, hit in enumerate(chosen) if hit.segment_id in stored]  # else just deleted
     if not kept:
         return []
-    total = sum(weights.values())
-    # the dot product of two rows is the weighted mean of the cosines of the views
-    rows = np.array(
-        [
-            np.concatenate(
-                [
-                    np.sqrt(weight / total) * stored[chosen[place].segment_id][view]
-                    for view, weight in weights.items()
-                ]
-            )
-            for place in kept
-        ],
-        np.float64,
-    )
+    rows = joined_views([stored[chosen[place].segment_id] for place in kept], weights)
     scores = np.array([chosen[place].score for place in kept])
     # scores of different embedders and queries have different ranges
     relevance = (scores - scores.min()) / max(float(np.ptp(scores)), 1e-12)

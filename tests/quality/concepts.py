@@ -18,10 +18,10 @@ from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
+from tests.quality.pictures import Instances, classes_of, image_ids_of, is_right
 
 from segdex.evaluation.load import load_dataset
 from segdex.wiring import build_settings, load_embedder, open_index, profile_of
-from segdex_core.masks import MaskRLE, rle_iou
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import Vectors
@@ -35,15 +35,13 @@ from segdex_search.rank import HitSegment
 MARKS, PRECISION_AT, REACH, PER_IMAGE = 5, 10, 60, 3
 """Hits that are marked, hits that are judged, pictures that are asked for, and hits in one picture."""
 
-_TRUE_IOU, _FOLDS = 0.5, 5
+_FOLDS = 5
 _GRID = [
     FitSettings(shrinkage=shrinkage, right=right)
     for shrinkage, right in product((0.003, 0.01, 0.03), (1.0, 1.5))
 ]
 
 Floats = npt.NDArray[np.float64]
-Instances = Mapping[UUID, Sequence[MaskRLE]]
-"""True masks of a class by picture."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,12 +82,6 @@ class Round:
         marked = {one.image_id for one in self.first[:MARKS]}
         judged = [one for one in hits if one.image_id not in marked][:PRECISION_AT]
         return sum(is_right(one, self.instances) for one in judged) / PRECISION_AT
-
-
-def is_right(hit: HitSegment, instances: Instances) -> bool:
-    """Return whether a hit shows an instance."""
-    masks = instances.get(hit.image_id, ())
-    return bool(masks) and bool(rle_iou([hit.record.mask], masks).max() >= _TRUE_IOU)
 
 
 def rounds_of(place: Place, classes: Mapping[str, Instances]) -> list[Round]:
@@ -164,17 +156,7 @@ def main() -> None:
     index = open_index(settings, create=False)
     try:
         place = Place(index, load_embedder(settings, profile_of(settings, index)))
-        image_ids = {
-            file.uri.rsplit("/", 1)[1]: record.image_id
-            for record in index.scroll_images()
-            for file in record.files
-        }
-        classes: dict[str, dict[UUID, list[MaskRLE]]] = {}
-        for image in load_dataset(given.data).images:
-            for one in image.instances:
-                if one.category is not None and not one.is_stuff:
-                    by_image = classes.setdefault(one.category, {})
-                    by_image.setdefault(image_ids[Path(image.name).name], []).append(one.mask)
+        classes = classes_of(load_dataset(given.data), image_ids_of(index))
         rounds = rounds_of(place, classes)
         measure(place, rounds, _GRID if given.fit else [SETTINGS])
     finally:

@@ -18,6 +18,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from tests.quality.pictures import TRUE_IOU, image_ids_of, interval
 
 from segdex.evaluation.dataset import EvalDataset, EvalInstance
 from segdex.evaluation.load import load_dataset
@@ -40,7 +41,6 @@ MOST = 5
 
 _OPPOSITES: tuple[tuple[RelationName, RelationName], ...] = (("left_of", "right_of"), ("above", "below"))
 _FOLDS, _SHRINKAGE = 5, 1e-4
-_TRUE_IOU = 0.5
 
 Floats = npt.NDArray[np.float64]
 
@@ -120,19 +120,6 @@ def questions_of(dataset: EvalDataset) -> tuple[list[CountQuestion], list[Positi
     return counts, positions
 
 
-def interval(values: Sequence[float], images: Sequence[str], *, seed: int = 0) -> tuple[float, float, float]:
-    """Return the mean of values, and the bounds that 95 % of resampled sets of pictures lie in."""
-    order = sorted(set(images))
-    sums, sizes = (np.zeros(len(order)) for _ in range(2))
-    for value, image in zip(values, images, strict=True):
-        sums[order.index(image)] += value
-        sizes[order.index(image)] += 1
-    drawn = np.random.default_rng(seed).integers(0, len(order), (2_000, len(order)))
-    means = sums[drawn].sum(1) / np.maximum(sizes[drawn].sum(1), 1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(np.mean(values)), float(low), float(high)
-
-
 def measure(place: Place, counts: Sequence[CountQuestion], positions: Sequence[PositionQuestion]) -> None:
     """Print the figures."""
     estimated = [
@@ -197,7 +184,7 @@ def _fitting(hit: SearchHit, instance: EvalInstance) -> list[MaskRLE]:
     """Return the masks of a hit that are an object, best score first."""
     masks = [one.record.mask for one in hit.segments]
     iou = rle_iou(masks, [instance.mask])[:, 0]
-    return [mask for mask, fits in zip(masks, iou >= _TRUE_IOU, strict=True) if fits]
+    return [mask for mask, fits in zip(masks, iou >= TRUE_IOU, strict=True) if fits]
 
 
 def _count_query(question: CountQuestion) -> SearchQuery:
@@ -236,7 +223,7 @@ def fit(place: Place, counts: Sequence[CountQuestion]) -> None:
         used: set[int] = set()
         target = np.zeros(len(group))
         for i, best in enumerate(iou.argmax(axis=1).tolist()):
-            if iou[i, best] >= _TRUE_IOU and best not in used:
+            if iou[i, best] >= TRUE_IOU and best not in used:
                 target[i] = 1
                 used.add(best)
         features.append(candidate_features(candidates))
@@ -293,11 +280,7 @@ def main() -> None:
     index = open_index(settings, create=False)
     try:
         embedder = load_embedder(settings, profile_of(settings, index))
-        names = {
-            file.uri.rsplit("/", 1)[1]: record.image_id
-            for record in index.scroll_images()
-            for file in record.files
-        }
+        names = image_ids_of(index)
         dataset = load_dataset(given.data)
         counts, positions = questions_of(dataset)
         image_ids = {question.image: names[Path(question.image).name] for question in counts}
