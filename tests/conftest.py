@@ -25,6 +25,7 @@ _MARKERS = {
     _TESTS / "backends" / "index" / "test_server_index.py": "qdrant",
     _TESTS / "backends" / "index" / "test_server_migrations.py": "qdrant",
     _TESTS / "backends" / "models": "models",
+    _TESTS / "benchmarks" / "test_hub_day.py": "models",
     _TESTS / "client": "service",
     _TESTS / "contract" / "test_library.py": "pipeline",
     _TESTS / "contract" / "test_segment_index.py": "pipeline",

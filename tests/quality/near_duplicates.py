@@ -22,7 +22,6 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance
-from scipy.stats import binomtest
 from tests.quality.pictures import image_ids_of, written
 
 from segdex.evaluation.load import load_dataset
@@ -213,6 +212,8 @@ def measure_layouts(made: Pairs, different: Pairs) -> None:
         made: Pairs of pictures and their copies.
         different: Pairs of different pictures of the index.
     """
+    from scipy.stats import binomtest  # seconds to import, which the tests of this module do not need
+
     owners = [(a.rpartition("/")[0], b.rpartition("/")[0]) for a, b in made.names]
     kinds = [{a.rpartition("/")[2], b.rpartition("/")[2]} for a, b in made.names]
     is_copy = np.array(
