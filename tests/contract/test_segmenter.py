@@ -62,7 +62,9 @@ class Encoded:
     scope="module",
     params=[
         "flood",
-        *(pytest.param(name, marks=pytest.mark.models) for name in ("onnx", "torch", "package")),
+        *(pytest.param(name, marks=pytest.mark.models) for name in ("onnx", "torch")),
+        # half a minute; the fast tests compare it with ours in test_sam2_package
+        pytest.param("package", marks=[pytest.mark.models, pytest.mark.slow]),
     ],
 )
 def encoded(request: pytest.FixtureRequest) -> Encoded:
