@@ -1,7 +1,7 @@
 """Measure the colours of segments that an earlier segdex stored without them."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from segdex_core.errors import ImageError
@@ -17,11 +17,14 @@ def images_without_colours(index: IndexReader) -> Mapping[UUID, int]:
     return Counter(one.image_id for one in index.scroll_segments() if one.colours is None)
 
 
-def measure_colours(index: SegmentIndex, *, source: Source, max_pixels: int) -> int:
+def measure_colours(
+    index: SegmentIndex, image_ids: Collection[UUID], *, source: Source, max_pixels: int
+) -> int:
     """Measure and store the colours that are missing; an image that cannot be read is left as it is.
 
     Args:
         index: Index whose segments are completed.
+        image_ids: The images to complete; see ``images_without_colours``.
         source: Source of the files.
         max_pixels: Images with more pixels are not read.
 
@@ -29,7 +32,7 @@ def measure_colours(index: SegmentIndex, *, source: Source, max_pixels: int) -> 
         Number of segments that have colours now.
     """
     measured = 0
-    for record in index.get_images(sorted(images_without_colours(index))):
+    for record in index.get_images(sorted(image_ids)):
         try:
             pixels = read_again(record, source=source, max_pixels=max_pixels)
         except ImageError:

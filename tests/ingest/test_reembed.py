@@ -529,15 +529,19 @@ def test_colours_that_are_missing_are_measured_as_an_ingest_does(library: Librar
     kept = (library.root / "b.png").read_bytes()
     (library.root / "b.png").unlink()
 
+    def measure() -> int:
+        without = images_without_colours(library.index)
+        return measure_colours(library.index, without, source=SOURCE, max_pixels=10_000)
+
     lacking = images_without_colours(library.index)
-    measured = measure_colours(library.index, source=SOURCE, max_pixels=10_000)
+    measured = measure()
 
     assert sum(lacking.values()) == measured + lacking[lost.image_id]
     assert images_without_colours(library.index) == {lost.image_id: lacking[lost.image_id]}
     (library.root / "b.png").write_bytes(kept)
-    assert measure_colours(library.index, source=SOURCE, max_pixels=10_000) == lacking[lost.image_id]
+    assert measure() == lacking[lost.image_id]
     assert content(library.index) == before
-    assert measure_colours(library.index, source=SOURCE, max_pixels=10_000) == 0
+    assert measure() == 0
 
 
 class StoppingStore(EdgeStore):

@@ -244,6 +244,8 @@ def main() -> None:
     parser.add_argument("--fill", action="store_true", help="First measure the colours that are missing.")
     parser.add_argument("--every", type=int, default=1, help="Ask only each question of this distance.")
     arguments = parser.parse_args()
+    if arguments.every < 1:
+        parser.error(f"--every must be 1 or more, but is {arguments.every}")
     dataset = load_dataset(arguments.data)
     colours = true_colours(dataset)
     for one in named_by_people(dataset, colours):
@@ -299,7 +301,9 @@ def _fill(index: SegmentIndex) -> None:
 
     images = len(images_without_colours(index))
     started_s = time.process_time()
-    segments = measure_colours(index, source=open_source(), max_pixels=MAX_PIXELS)
+    segments = measure_colours(
+        index, images_without_colours(index), source=open_source(), max_pixels=MAX_PIXELS
+    )
     spent_s = time.process_time() - started_s
     print(f"\nmeasured {segments:,} segments of {images:,} pictures in {spent_s:.1f} CPU s")
 

@@ -55,10 +55,10 @@ def reembed(
             )
         )
 
-    uncolored, colored = _uncolored(index), 0
-    if uncolored:
+    without, colored = images_without_colours(index), 0
+    if without:
         with noted("measuring colors", progress.on_note):
-            colored = measure_colours(index, source=source, max_pixels=options.max_pixels)
+            colored = measure_colours(index, without, source=source, max_pixels=options.max_pixels)
     report = reembed_index(
         index,
         embedding,
@@ -82,7 +82,8 @@ def reembed(
         unknown=report.unknown,
         switched=report.index is not None,
         colored=colored,
-        uncolored=_uncolored(report.index or index) if uncolored else 0,
+        # pictures that cannot be read may have been left out by now
+        uncolored=_uncolored(report.index or index) if sum(without.values()) > colored else 0,
         nothing_to_do=report.nothing_to_do,
         interrupted=report.interrupted,
         elapsed_s=round(report.elapsed_s, 3),
