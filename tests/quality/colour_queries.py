@@ -299,13 +299,11 @@ def _fill(index: SegmentIndex) -> None:
     """Measure the colours that an index lacks, and print what that costs."""
     from segdex.sources import open_source
 
-    images = len(images_without_colours(index))
+    images = images_without_colours(index)
     started_s = time.process_time()
-    segments = measure_colours(
-        index, images_without_colours(index), source=open_source(), max_pixels=MAX_PIXELS
-    )
+    segments = measure_colours(index, images, source=open_source(), max_pixels=MAX_PIXELS)
     spent_s = time.process_time() - started_s
-    print(f"\nmeasured {segments:,} segments of {images:,} pictures in {spent_s:.1f} CPU s")
+    print(f"\nmeasured {segments:,} segments of {len(images):,} pictures in {spent_s:.1f} CPU s")
 
 
 if __name__ == "__main__":
