@@ -16,7 +16,8 @@ from segdex_search.embed import Vector, mixed, term_vectors
 from segdex_search.presence import PresenceJudge
 from segdex_search.queries import SearchQuery
 from segdex_search.rank import SearchHit
-from segdex_search.retrieve import Examples, fused_hits
+from segdex_search.retrieve import fused_hits
+from segdex_search.scoring import Examples, Scoring
 from segdex_search.timing import Stopwatch
 
 
@@ -110,35 +111,23 @@ def search(
     with clock.stage("embed"):
         of_terms = term_vectors(query.terms, views=tuple(weights), embedder=embedder, index=index)
         vectors = mixed(query.terms, of_terms, views=tuple(weights))
-    examples = Examples.of(query.terms, of_terms) if query.combine == "best" else None
-    counts_as = object_weight(query, calibration)
-    bonus = colour_bonus(query.terms, calibration.colour_weight)
+    scoring = Scoring(
+        vectors,
+        weights,
+        object_weight(query, calibration),
+        bonus=colour_bonus(query.terms, calibration.colour_weight),
+        examples=Examples.of(query.terms, of_terms) if query.combine == "best" else None,
+    )
     hints: tuple[str, ...] = ()
     other_presence: Sequence[float] | None = None
     with clock.stage("query"):
         if query.is_arranged:
-            arranged = arranged_hits(
-                query,
-                vectors,
-                weights=weights,
-                object_weight=counts_as,
-                bonus=bonus,
-                examples=examples,
-                index=index,
-            )
+            arranged = arranged_hits(query, scoring, index)
             hits, more = arranged.hits, arranged.more
             if arranged.is_cut:
                 hints = (_cut_hint(MAX_ARRANGED),)
         elif query.condition is None:
-            hits, more = fused_hits(
-                query,
-                vectors,
-                weights=weights,
-                object_weight=counts_as,
-                bonus=bonus,
-                examples=examples,
-                index=index,
-            )
+            hits, more = fused_hits(query, scoring, index)
         else:
             # scipy and pycocotools, which most searches do not need
             from segdex_search.conditions import MAX_PICTURES, conditioned_hits
@@ -146,10 +135,7 @@ def search(
             found = conditioned_hits(
                 query,
                 query.condition,
-                vectors,
-                weights=weights,
-                object_weight=counts_as,
-                bonus=bonus,
+                scoring,
                 index=index,
                 embedder=embedder,
                 judge=judge or PresenceJudge.of(embedder, calibration),

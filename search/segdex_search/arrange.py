@@ -13,17 +13,16 @@ import numpy.typing as npt
 
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import FusedSegment, ImageRecord, SegmentFilter, SegmentRecord
-from segdex_search.colours import ColourBonus
 from segdex_search.queries import SearchQuery
 from segdex_search.rank import SearchHit
 from segdex_search.retrieve import (
-    Examples,
     fill_pictures,
     find_pictures,
     make_ask,
     read_segments,
     where_of,
 )
+from segdex_search.scoring import Scoring
 
 MAX_ARRANGED = 512
 """Images that one query looks through, the best ones."""
@@ -57,35 +56,18 @@ class ArrangedHits:
 
 def arranged_hits(
     query: SearchQuery,
-    vectors: Mapping[str, npt.NDArray[np.float32]],
-    *,
-    weights: Mapping[str, float],
-    object_weight: float,
-    bonus: ColourBonus | None,
-    examples: Examples | None,
+    scoring: Scoring,
     index: IndexReader,
 ) -> ArrangedHits:
     """Return a page of the images of a query that asks for diversity, or to collapse near-duplicates.
 
     Args:
         query: Query to answer.
-        vectors: (dim,) query vector by view.
-        weights: Weight of each view.
-        object_weight: Weight of the object score, added to the mean of the views.
-        bonus: What segments in some colours score more; None for nothing.
-        examples: What hits should be like any of, in place of ``vectors``; None for ``vectors``.
+        scoring: How segments score.
         index: Index to search.
     """
     query = replace(query, where=where_of(query))
-    ask = make_ask(
-        query,
-        vectors,
-        weights=weights,
-        object_weight=object_weight,
-        bonus=bonus,
-        examples=examples,
-        index=index,
-    )
+    ask = make_ask(query, scoring, index)
     # an index with fewer images is not asked for all its segments in search of more images
     reach = min(MAX_ARRANGED + 1, max(index.counts().images, 1))
     images, found, complete = find_pictures(ask, index, query.where, reach=reach)
@@ -95,20 +77,12 @@ def arranged_hits(
         groups = _collapsed([images[image_id] for image_id in ranked], index)
     if query.diversity:
         order = _diverse(
-            [first for first, *_ in groups], found, query.diversity, weights=weights, index=index
+            [first for first, *_ in groups], found, query.diversity, weights=scoring.weights, index=index
         )
         groups = [groups[place] for place in order]
     page = groups[query.offset : query.offset + query.limit]
     shown = fill_pictures(ask, found, [first for first, *_ in page], complete=complete, query=query)
-    segments = read_segments(
-        shown,
-        vectors,
-        weights=weights,
-        object_weight=object_weight,
-        bonus=bonus,
-        examples=examples,
-        index=index,
-    )
+    segments = read_segments([hit.segment_id for some in shown for hit in some], scoring, index)
     hits = tuple(
         SearchHit(images[first], tuple(segments[first]), near_duplicates=tuple(others))
         for first, *others in page

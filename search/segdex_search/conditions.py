@@ -15,7 +15,7 @@ from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import FusedSegment, ImageRecord, SegmentFilter, SegmentRecord
 from segdex_search.calibrate import object_weight as object_weight_of
-from segdex_search.colours import ColourBonus, colour_bonus
+from segdex_search.colours import colour_bonus
 from segdex_search.counting import (
     MAX_CANDIDATES,
     Candidates,
@@ -26,9 +26,10 @@ from segdex_search.counting import (
 from segdex_search.embed import embed_query
 from segdex_search.presence import PresenceJudge
 from segdex_search.queries import Condition, Counted, Related, SearchQuery
-from segdex_search.rank import HitSegment, SearchHit, drop_nested, fuse_views
+from segdex_search.rank import HitSegment, SearchHit, drop_nested
 from segdex_search.relations import Shape, holds
-from segdex_search.retrieve import Ask, find_pictures, make_ask, where_of
+from segdex_search.retrieve import Ask, find_pictures, make_ask, read_segments, where_of
+from segdex_search.scoring import Scoring
 
 MAX_PICTURES = 512
 """Pictures that one query looks through, the best ones."""
@@ -45,23 +46,6 @@ RELATED_CANDIDATES = 3
 
 _PLAUSIBLE = 1.0
 """Presence, in standard deviations, by which such a segment may be below the best one of its picture."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Side:
-    """One object of a query, as the index is asked for it.
-
-    Attributes:
-        vectors: (dim,) vector by view.
-        weights: Share of each view.
-        object_weight: Weight of the object score beside the views.
-        bonus: What segments in some colours score more; None for nothing.
-    """
-
-    vectors: Mapping[str, npt.NDArray[np.float32]]
-    weights: Mapping[str, float]
-    object_weight: float
-    bonus: ColourBonus | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +68,8 @@ class ConditionedHits:
 def conditioned_hits(
     query: SearchQuery,
     condition: Condition,
-    vectors: Mapping[str, npt.NDArray[np.float32]],
+    subject: Scoring,
     *,
-    weights: Mapping[str, float],
-    object_weight: float,
-    bonus: ColourBonus | None,
     index: IndexReader,
     embedder: Embedder,
     judge: PresenceJudge,
@@ -98,10 +79,7 @@ def conditioned_hits(
     Args:
         query: The query.
         condition: Its condition.
-        vectors: (dim,) vector of what the hits are by view.
-        weights: Share of each view.
-        object_weight: Weight of the object score beside the views.
-        bonus: What segments in the colours of the subject score more; None for nothing.
+        subject: How segments score as what the hits are.
         index: The index that is queried.
         embedder: What filled it.
         judge: Compares the texts with other words.
@@ -110,14 +88,13 @@ def conditioned_hits(
         QueryError: If a term cannot be embedded.
     """
     looking = _Looking(index, judge, query, replace(query, min_score=None))
-    subject = _Side(vectors, weights, object_weight, bonus)
     wanted = query.offset + query.limit + 1
     presence: tuple[float, ...] | None = None
     if isinstance(condition, Related):
-        terms = embed_query(condition.terms, views=tuple(weights), embedder=embedder, index=index)
-        other = _Side(
+        terms = embed_query(condition.terms, views=tuple(subject.weights), embedder=embedder, index=index)
+        other = Scoring(
             terms,
-            weights,
+            subject.weights,
             # its own: the level and the pictures of the query are for the subject
             object_weight_of(SearchQuery(condition.terms), judge.calibration),
             colour_bonus(condition.terms, judge.calibration.colour_weight),
@@ -129,7 +106,7 @@ def conditioned_hits(
         )
         page = found[query.offset : query.offset + query.limit]
         beside = [second for _, second in page if second is not None]
-        presence = tuple(judge.scores(beside, other.vectors, index=index, weights=weights))
+        presence = tuple(judge.scores(beside, other.vectors, index=index, weights=other.weights))
     else:
         found, is_cut = _scan(
             lambda reach: looking.rank(subject, reach),
@@ -191,23 +168,18 @@ class _Looking:
     anything: SearchQuery
     shapes: dict[UUID, Shape] = field(default_factory=dict)
 
-    def ask(self, side: _Side, query: SearchQuery) -> Ask:
-        return make_ask(
-            query,
-            side.vectors,
-            weights=side.weights,
-            object_weight=side.object_weight,
-            bonus=side.bonus,
-            index=self.index,
-        )
+    def ask(self, side: Scoring, query: SearchQuery) -> Ask:
+        return make_ask(query, side, self.index)
 
-    def rank(self, side: _Side, reach: int) -> tuple[Sequence[ImageRecord], bool]:
+    def rank(self, side: Scoring, reach: int) -> tuple[Sequence[ImageRecord], bool]:
         """Return the best pictures of the subject, and whether these are all."""
         where = where_of(self.query)
         images, _, is_whole = find_pictures(self.ask(side, self.query), self.index, where, reach=reach)
         return list(images.values()), is_whole and len(images) < reach
 
-    def rank_by_both(self, subject: _Side, other: _Side, reach: int) -> tuple[Sequence[ImageRecord], bool]:
+    def rank_by_both(
+        self, subject: Scoring, other: Scoring, reach: int
+    ) -> tuple[Sequence[ImageRecord], bool]:
         """Return the pictures that are best for two objects together, and whether these are all."""
         ask_subject, ask_other = self.ask(subject, self.query), self.ask(other, self.anything)
         around = _context_of(self.query)
@@ -223,7 +195,12 @@ class _Looking:
         return [images[image_id] for image_id in order], is_whole and len(images) < reach
 
     def candidates(
-        self, side: _Side, query: SearchQuery, where: SegmentFilter, images: Sequence[ImageRecord], most: int
+        self,
+        side: Scoring,
+        query: SearchQuery,
+        where: SegmentFilter,
+        images: Sequence[ImageRecord],
+        most: int,
     ) -> dict[UUID, list[HitSegment]]:
         """Return the best segments of each picture, nested ones dropped, best first."""
         image_ids = tuple(image.image_id for image in images)
@@ -234,14 +211,7 @@ class _Looking:
         for hit in found:
             groups.setdefault(hit.image_key, []).append(hit)
         chosen = [hit.segment_id for group in groups.values() for hit in drop_nested(group)[:most]]
-        viewed = self.index.view_segments(chosen, side.vectors)
-        by_image: dict[UUID, list[HitSegment]] = {}
-        fused = fuse_views(
-            viewed.values(), weights=side.weights, object_weight=side.object_weight, bonus=side.bonus
-        )
-        for one in fused:
-            by_image.setdefault(one.image_id, []).append(one)
-        return by_image
+        return read_segments(chosen, side, self.index)
 
     def vectors(
         self, *found: Mapping[UUID, Sequence[HitSegment]]
@@ -251,7 +221,7 @@ class _Looking:
         return self.index.get_vectors(list(ids))
 
     def related(
-        self, condition: Related, subject: _Side, other: _Side, images: Sequence[ImageRecord]
+        self, condition: Related, subject: Scoring, other: Scoring, images: Sequence[ImageRecord]
     ) -> list[_Found]:
         """Return the pictures in which the subject lies so to the other object."""
         firsts = self.candidates(subject, self.query, where_of(self.query), images, RELATED_CANDIDATES)
@@ -284,7 +254,7 @@ class _Looking:
                 found.append((SearchHit(image, subjects), SearchHit(image, objects)))
         return found
 
-    def counted(self, condition: Counted, subject: _Side, images: Sequence[ImageRecord]) -> list[_Found]:
+    def counted(self, condition: Counted, subject: Scoring, images: Sequence[ImageRecord]) -> list[_Found]:
         """Return the pictures with such a number of objects, each with that number."""
         by_image = self.candidates(subject, self.query, where_of(self.query), images, MAX_CANDIDATES)
         stored = self.vectors(by_image)

@@ -1,7 +1,7 @@
 """Turn a query into hits with few, small index requests; only returned segments are read with their masks."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import UUID
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy.typing as npt
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import FusedSegment, ImageRecord, SegmentFilter, ViewedSegment
 from segdex_search.colours import ColourBonus
-from segdex_search.queries import SearchQuery, Term
+from segdex_search.queries import SearchQuery
 from segdex_search.rank import HitSegment, SearchHit, drop_nested, fuse_views
+from segdex_search.scoring import Examples, Scoring
 
 _SEGMENTS_PER_IMAGE = 4
 """Segments fetched per image to find: the best segments of a query often lie in one image."""
@@ -27,35 +28,9 @@ Ask = Callable[[SegmentFilter, int], Sequence[FusedSegment]]
 """Returns the best matching segments, best first, up to a limit."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Examples:
-    """What hits should be like any of, and unlike all of.
-
-    Attributes:
-        towards: (dim,) unit vector by view of each example to look like; at least one.
-        away: Those of the examples to be unlike.
-    """
-
-    towards: Sequence[Mapping[str, npt.NDArray[np.float32]]]
-    away: Sequence[Mapping[str, npt.NDArray[np.float32]]]
-
-    @classmethod
-    def of(
-        cls, terms: Sequence[Term], vectors: Sequence[Mapping[str, npt.NDArray[np.float32]]]
-    ) -> "Examples":
-        """Return the examples of the terms of a query, whose weights only say like or unlike."""
-        pairs = list(zip(terms, vectors, strict=True))
-        return cls([one for t, one in pairs if t.weight > 0], [one for t, one in pairs if t.weight < 0])
-
-
 def fused_hits(
     query: SearchQuery,
-    vectors: Mapping[str, npt.NDArray[np.float32]],
-    *,
-    weights: Mapping[str, float],
-    object_weight: float = 0.0,
-    bonus: ColourBonus | None = None,
-    examples: Examples | None = None,
+    scoring: Scoring,
     index: IndexReader,
 ) -> tuple[tuple[SearchHit, ...], bool]:
     """Return the hits of a query, and whether there are more images.
@@ -64,67 +39,42 @@ def fused_hits(
 
     Args:
         query: Query to answer.
-        vectors: (dim,) query vector by view.
-        weights: Weight of each view.
-        object_weight: Weight of the object score, added to the mean of the views.
-        bonus: What segments in some colours score more; None for nothing.
-        examples: What hits should be like any of, in place of ``vectors``; None for ``vectors``.
+        scoring: How segments score.
         index: Index to search.
     """
     query = replace(query, where=where_of(query))
-    ask = make_ask(
-        query,
-        vectors,
-        weights=weights,
-        object_weight=object_weight,
-        bonus=bonus,
-        examples=examples,
-        index=index,
-    )
+    ask = make_ask(query, scoring, index)
     reach = query.offset + query.limit
     images, hits, complete = find_pictures(ask, index, query.where, reach=reach + 1)
     page = list(images)[query.offset : reach]
     shown = fill_pictures(ask, hits, page, complete=complete, query=query)
-    groups = read_segments(
-        shown,
-        vectors,
-        weights=weights,
-        object_weight=object_weight,
-        bonus=bonus,
-        examples=examples,
-        index=index,
-    )
+    groups = read_segments([hit.segment_id for found in shown for hit in found], scoring, index)
     found = tuple(SearchHit(images[image_id], tuple(group)) for image_id, group in groups.items())
     return found, len(images) > reach
 
 
 def read_segments(
-    shown: Sequence[Sequence[FusedSegment]],
-    vectors: Mapping[str, npt.NDArray[np.float32]],
-    *,
-    weights: Mapping[str, float],
-    object_weight: float,
-    bonus: ColourBonus | None,
-    examples: Examples | None,
+    ids: Sequence[UUID],
+    scoring: Scoring,
     index: IndexReader,
 ) -> dict[UUID, list[HitSegment]]:
     """Return segments with their records and exact scores by image, best first, the best image first.
 
     Args:
-        shown: Segments of each image.
-        vectors: (dim,) query vector by view.
-        weights: Weight of each view.
-        object_weight: Weight of the object score, added to the mean of the views.
-        bonus: What segments in some colours score more; None for nothing.
-        examples: What hits should be like any of, in place of ``vectors``; None for ``vectors``.
+        ids: The segments.
+        scoring: How segments score.
         index: Index with the segments.
     """
-    ids = [hit.segment_id for found in shown for hit in found]
-    viewed = index.view_segments(ids, vectors)
-    if examples is not None:
-        viewed = _by_nearest(viewed, index.get_vectors(ids), examples, weights)
+    viewed = index.view_segments(ids, scoring.vectors)
+    if scoring.examples is not None:
+        viewed = _by_nearest(viewed, index.get_vectors(ids), scoring.examples, scoring.weights)
     groups: dict[UUID, list[HitSegment]] = {}
-    for hit in fuse_views(viewed.values(), weights=weights, object_weight=object_weight, bonus=bonus):
+    for hit in fuse_views(
+        viewed.values(),
+        weights=scoring.weights,
+        object_weight=scoring.object_weight,
+        bonus=scoring.bonus,
+    ):
         groups.setdefault(hit.image_id, []).append(hit)
     return groups
 
@@ -146,46 +96,38 @@ def _by_nearest(
 
 def make_ask(
     query: SearchQuery,
-    vectors: Mapping[str, npt.NDArray[np.float32]],
-    *,
-    weights: Mapping[str, float],
-    object_weight: float,
-    bonus: ColourBonus | None = None,
-    examples: Examples | None = None,
+    scoring: Scoring,
     index: IndexReader,
 ) -> Ask:
     """Return what fetches the best segments of a query, those below its lowest score left out.
 
     Args:
         query: Its lowest score, and whether it is exact.
-        vectors: (dim,) vector by view.
-        weights: Share of each view.
-        object_weight: Weight of the object score beside the views.
-        bonus: What segments in some colours score more; None for nothing.
-        examples: What hits should be like any of, in place of ``vectors``; None for ``vectors``.
+        scoring: How segments score.
         index: The index that is queried.
     """
 
     def plain(where: SegmentFilter, limit: int) -> Sequence[FusedSegment]:
-        if examples is not None:
+        if scoring.examples is not None:
             return index.query_best(
-                examples.towards,
-                examples.away,
-                weights=weights,
+                scoring.examples.towards,
+                scoring.examples.away,
+                weights=scoring.weights,
                 limit=limit,
                 where=where,
                 exact=query.exact,
             )
         return index.query_fused(
-            vectors,
-            weights=weights,
-            object_weight=object_weight,
+            scoring.vectors,
+            weights=scoring.weights,
+            object_weight=scoring.object_weight,
             limit=limit,
             where=where,
             exact=query.exact,
         )
 
     def ask(where: SegmentFilter, limit: int) -> Sequence[FusedSegment]:
+        bonus = scoring.bonus
         found = plain(where, limit) if bonus is None else _best_with_bonus(plain, bonus, where, limit)
         least = query.min_score
         return found if least is None else [hit for hit in found if hit.score >= least]

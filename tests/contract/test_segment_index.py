@@ -56,6 +56,7 @@ from segdex_core.sets import SegmentSet, SetMember
 from segdex_search.queries import SearchQuery, TextTerm
 from segdex_search.rank import HitSegment
 from segdex_search.retrieve import fused_hits
+from segdex_search.scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -358,7 +359,7 @@ def asked(
         nms=False,
         exact=exact,
     )
-    hits, _ = fused_hits(question, {"crop": query}, weights=weights, index=index)
+    hits, _ = fused_hits(question, Scoring({"crop": query}, weights), index)
     return [list(hit.segments) for hit in hits]
 
 

@@ -33,6 +33,7 @@ from segdex_core.errors import (
 )
 from segdex_search.queries import SearchQuery, TextTerm
 from segdex_search.retrieve import fused_hits
+from segdex_search.scoring import Scoring
 
 WRITER = """
 import sys
@@ -359,7 +360,7 @@ def test_optimizing_a_large_index_builds_the_graph_and_finds_nearly_what_exact_s
         )
         shared += len({hit.segment_key for hit in exact} & {hit.segment_key for hit in found})
         question = SearchQuery((TextTerm("given as a vector"),), limit=27, per_image=2, nms=False)
-        hits, _ = fused_hits(question, {"crop": query}, weights={"crop": 1.0}, index=index)
+        hits, _ = fused_hits(question, Scoring({"crop": query}, {"crop": 1.0}), index)
         assert len(hits) == 27
         assert {len(hit.segments) for hit in hits} == {2}
     # Random vectors of 1024 dimensions are the hardest case; 173 of 200 were measured.
