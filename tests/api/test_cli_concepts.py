@@ -1,43 +1,18 @@
 """``segdex concept`` on an index of two pictures of coloured boxes."""
 
-import json
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.api.one_index import Ask, asking
 from tests.backends.index.stored_samples import FINGERPRINT, make_picture
 from tests.environment import no_variables
-from tests.fakes.parts import parts
 
-from segdex.cli.main import run
-from segdex.parts import Parts
 from segdex.usecases.concepts import Concepts
 from segdex_backends.index.memory import MemoryIndex
 from segdex_core.concepts import Concept
-from segdex_core.settings import Settings
 from segdex_core.wire.concepts import MarkRequest
 
-__all__ = ["no_variables"]
-
-Ask = Callable[..., Any]
-
-
-@pytest.fixture(name="ask")
-def _ask(tmp_path: Path, no_variables: None, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Runs a command that succeeds on the one index, and returns its JSON, or with ``text`` its lines."""
-    fakes = parts(tmp_path / "set")
-    index = fakes.open_index(Settings(), create=True)
-    kept: Parts = replace(fakes, open_index=lambda *_, **__: index)
-
-    def ask(*arguments: str, text: bool = False) -> Any:
-        assert run([*arguments, *([] if text else ["--json"])], parts=kept) == 0
-        printed = capsys.readouterr().out
-        return printed if text else json.loads(printed)
-
-    return ask
+__all__ = ["asking", "no_variables"]
 
 
 def test_concepts_are_marked_listed_searched_renamed_and_deleted(ask: Ask) -> None:
