@@ -4,7 +4,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -494,6 +494,13 @@ def test_a_switch_is_refused_when_another_run_refuses_writes_in_its_own_name(lib
         with pytest.raises(IndexConflictError, match="another `segdex reembed`"):
             first.switch({})
     assert [one.tags for one in library.index.get_images([record.image_id])] == [("x",)]
+
+    with ExitStack() as later:
+        with first.fenced():
+            later.enter_context(second.fenced())
+        with pytest.raises(IndexMismatchError, match="reembed"):  # the first run lifts no fence of the second
+            library.index.delete_image(record.image_id)
+    library.index.delete_image(record.image_id)
 
 
 def fingerprint_of(index: SegmentIndex, embedder: ColourEmbedder) -> IndexFingerprint:
