@@ -1,4 +1,4 @@
-# make demo | test | test-unit | test-slow | check | quality | bench | hub-day | dist | env | constraints | clean
+# make demo | test | test-unit | test-slow | check | quality | promises | bench | hub-day | dist | env | constraints | clean
 #
 # Everything runs in .venv, built from python3 (or `make PYTHON=python3.12 ...`) with the versions in
 # constraints.txt. Two stamps in .venv say which part of it is ready, so that a second `make` installs nothing.
@@ -29,7 +29,7 @@ define retried
 done; exit 1
 endef
 
-.PHONY: demo test test-unit test-slow check quality bench hub-day dist env constraints clean
+.PHONY: demo test test-unit test-slow check quality promises bench hub-day dist env constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime-ready
@@ -51,6 +51,11 @@ test-unit: $(VENV)/.testing-ready
 # What takes minutes: real models on photographs, killed processes, fuzzing, comparisons with other code.
 test-slow: $(VENV)/.testing-ready
 	@$(BIN)/pytest -m slow $(PARALLEL) $(ARGS)
+
+# deploy/RELIABILITY.md, from the results of the tests that are marked `promise`: half an hour.
+promises: $(VENV)/.testing-ready
+	@$(BIN)/pytest -m promise $(PARALLEL) --junitxml $(VENV)/promises.xml $(ARGS); \
+	  $(BIN)/python -m tests.promises $(VENV)/promises.xml > deploy/RELIABILITY.md
 
 check: $(VENV)/.testing-ready
 	$(BIN)/ruff format --check .

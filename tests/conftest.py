@@ -2,15 +2,16 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import pytest
 from hypothesis import settings
 from tests.qdrant_server import qdrant_server
 
-__all__ = ["fast_folder", "qdrant_server"]
+__all__ = ["Tried", "fast_folder", "qdrant_server"]
 
 settings.register_profile("any machine", deadline=None)  # a busy one is slow, and no property less true
 settings.load_profile("any machine")
@@ -73,6 +74,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for place in (item.path, *item.path.parents):
             if place in _MARKERS:
                 item.add_marker(_MARKERS[place])
+        promise = item.get_closest_marker("promise")
+        if promise is not None:  # in the report that `make promises` reads
+            subject, text = promise.args
+            item.user_properties += [("subject", subject), ("promise", text)]
     items.sort(
         key=lambda item: max(
             (n for n, name in enumerate(_ORDER, 1) if item.get_closest_marker(name)), default=0
@@ -90,3 +95,20 @@ def fast_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             yield Path(folder)
     else:
         yield tmp_path_factory.mktemp("fast")
+
+
+class Tried(Protocol):
+    """Notes how hard a promise was tried, for `make promises`."""
+
+    def __call__(self, count: int, what: str, *, lost: int = 0) -> None: ...
+
+
+@pytest.fixture
+def tried(record_property: Callable[[str, object], None]) -> Tried:
+    """Note the faults or inputs of a test marked ``promise``, such as ``tried(192, "damaged copies")``."""
+
+    def note(count: int, what: str, *, lost: int = 0) -> None:
+        record_property("tried", f"{count:,} {what}")
+        record_property("lost", lost)
+
+    return note
