@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # No build isolation: sam2 needs the torch of this environment, and so every builder is a pinned one.
 INSTALL := $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt --no-build-isolation
 RUNTIME := -e '.[offline,demo]'
-TESTING := -e '.[offline,demo,redis,telemetry,reference]' --group dev
+TESTING := -e '.[offline,demo,parquet,redis,telemetry,reference]' --group dev
 BUILDERS := hatchling setuptools uv wheel
 
 # Run a command that downloads, three times at most.

@@ -55,6 +55,7 @@ from segdex.render.results import (
     segment_out,
 )
 from segdex.sources import list_files
+from segdex.usecases.backup import back_up, restore
 from segdex.usecases.concepts import Concepts, find_concept
 from segdex.usecases.images import ImageReader
 from segdex.usecases.ingest import (
@@ -75,18 +76,21 @@ from segdex.usecases.sets import Sets
 from segdex.usecases.uploads import keep_picture
 from segdex_core.errors import NotFoundError
 from segdex_core.media.uris import canonical_uri
+from segdex_core.ports.backup import BackupFormat
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import Listing, Source
 from segdex_core.records import RGBImage
 from segdex_core.settings import Settings
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.images import (
+    BackedUp,
     Deleted,
     DroppedVectors,
     ImageOut,
     Ingested,
     IngestReportOut,
     Reembedded,
+    Restored,
     Stats,
     Synced,
 )
@@ -131,6 +135,7 @@ class Library:
         models: Models that segment, embed, judge and refine.
         source: Source of the image files.
         jobs: Job queue of the index.
+        backups: Returns the form of backups; called by the first backup.
         writing: Reentrant lock that all writers to the index in this process share; None creates one.
     """
 
@@ -142,6 +147,7 @@ class Library:
         models: Models,
         source: Source,
         jobs: "Lazy[Jobs]",
+        backups: Callable[[], BackupFormat],
         writing: AbstractContextManager[object] | None = None,
     ) -> None:
         self.settings = settings
@@ -149,6 +155,7 @@ class Library:
         self.source = source
         self._index = index
         self._jobs = jobs
+        self._backups = backups
         self._writing = RLock() if writing is None else writing
         self._spreads = KnownSpreads()
 
@@ -184,6 +191,7 @@ class Library:
             models=models,
             source=self.source,
             jobs=self._jobs,
+            backups=self._backups,
             writing=self._writing,
         )
 
@@ -791,6 +799,40 @@ class Library:
         """
         require_filled(self.index)
         return DroppedVectors(sets=self.index.drop_unused())
+
+    # Backups.
+
+    def back_up(self, path: str | Path, *, progress: IngestProgress | None = None) -> BackedUp:
+        """Write the whole index into a folder of Parquet files: masks, vectors, labels, sets and concepts.
+
+        Image files are not copied. Other processes may write to the index meanwhile.
+
+        Args:
+            path: Folder, which must not exist.
+            progress: Callbacks that report the progress.
+
+        Raises:
+            UsageError: If ``path`` exists.
+            SegmentIndexError: If nothing was ingested yet, or an image lacks segments.
+            BackupStorageError: If the folder cannot be written.
+        """
+        return back_up(self.index, self._backups(), Path(path), progress=progress or IngestProgress())
+
+    def restore(self, path: str | Path, *, progress: IngestProgress | None = None) -> Restored:
+        """Restore a backup into this index, which must be new, or continue a restoration that was stopped.
+
+        Args:
+            path: Folder of the backup.
+            progress: Callbacks that report the progress.
+
+        Raises:
+            BackupInvalidError: If the backup is damaged or incomplete, or another version of segdex wrote it.
+            IndexConflictError: If the index holds pictures that the backup does not have.
+        """
+        with self._writing:
+            return restore(
+                self.create_index, self._backups(), Path(path), progress=progress or IngestProgress()
+            )
 
     # Jobs.
 

@@ -28,6 +28,7 @@ from segdex_backends.models.catalog import (
 )
 from segdex_core.choices import ProfileName
 from segdex_core.errors import ArgumentError, IndexMissingError, UsageError
+from segdex_core.ports.backup import BackupFormat
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.ports.segmenter import ImageFeatures, Segmenter, StoresFeatures
@@ -321,6 +322,19 @@ def open_jobs(settings: Settings) -> "Jobs":
     return Jobs(sqlite_storage(settings.jobs_file or cache_folder(settings) / "jobs.sqlite", index_key=key))
 
 
+def open_backups() -> BackupFormat:
+    """Return the form in which backups are stored.
+
+    Raises:
+        UsageError: If the package is not installed.
+    """
+    try:
+        from segdex_backends.backup.parquet import ParquetFormat
+    except ImportError as error:
+        raise UsageError("backups need a package: pip install 'segdex[parquet]'") from error
+    return ParquetFormat()
+
+
 def remembered_recipe(
     settings: Settings,
     profile: ProfileName,
@@ -408,6 +422,7 @@ def open_library(settings: Settings, parts: Parts, *, has_index: bool = True) ->
         models=models,
         source=open_source(),
         jobs=Lazy(lambda: open_jobs(settings)),
+        backups=open_backups,
     )
 
 

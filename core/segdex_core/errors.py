@@ -20,6 +20,9 @@
     │   ├── IndexVersionError    the index or server version is not supported
     │   ├── IndexUnavailableError  the server does not answer
     │   └── IndexStorageError    it cannot be written: disk full, no permission
+    ├── BackupError              a backup cannot be used                              exit 3
+    │   ├── BackupInvalidError   it is damaged, or of another version
+    │   └── BackupStorageError   it cannot be written: disk full, no permission
     └── ModelError               a model cannot be used                               exit 3
         ├── ModelMissingError    a required package, file or program is missing
         ├── ModelUnavailableError  its source (hub, registry) does not answer
@@ -116,6 +119,18 @@ class IndexUnavailableError(SegmentIndexError):
 
 class IndexStorageError(SegmentIndexError):
     """The index cannot be written: the disk is full or permission is missing."""
+
+
+class BackupError(SegdexError):
+    """A backup cannot be used."""
+
+
+class BackupInvalidError(BackupError):
+    """A backup is damaged or incomplete, or another version of segdex wrote it."""
+
+
+class BackupStorageError(BackupError):
+    """A backup cannot be written: the disk is full or permission is missing."""
 
 
 class ModelError(SegdexError):

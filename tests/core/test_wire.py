@@ -14,6 +14,7 @@ from segdex_core.wire import document, images, jobs, labels, search, segments, s
 from segdex_core.wire.document import Document, utc_text
 from segdex_core.wire.fields import StrictRequest
 from segdex_core.wire.images import (
+    BackedUp,
     Deleted,
     DroppedVectors,
     Health,
@@ -23,6 +24,7 @@ from segdex_core.wire.images import (
     IngestReportOut,
     MissingPicture,
     Reembedded,
+    Restored,
     SkippedFolder,
     Stats,
     Synced,
@@ -147,6 +149,8 @@ ANSWERS: list[BaseModel] = [
         dry_run=False,
     ),
     DroppedVectors(sets=1),
+    BackedUp(path="/backups/monday", images=3, segments=40, sets=1, concepts=2),
+    Restored(path="/backups/monday", images=3, segments=40, sets=1, concepts=2, present=1),
     Stats(
         images=1,
         segments=2,
@@ -267,7 +271,9 @@ def test_whole_documents_say_their_version() -> None:
 
     assert {type(each) for each in documents} == {
         Reembedded,
+        BackedUp,
         DroppedVectors,
+        Restored,
         SearchResponse,
         Refinements,
         MasksOut,

@@ -53,6 +53,8 @@ COMMANDS: Mapping[str, Listed] = {
         "segdex.cli.reembed",
         "Change the embedder or the views of an index without segmenting again.",
     ),
+    "export": Listed("segdex.cli.backup", "Write the index to files that other programs read: a backup."),
+    "restore": Listed("segdex.cli.backup", "Restore a backup into a new index."),
     "jobs": Listed("segdex.cli.jobs", "Manage ingests of folders on the machine of a service."),
     "models": Listed("segdex.cli.models", "List and download models."),
     "eval": Listed("segdex.cli.evaluate", "Measure segdex on labeled pictures."),

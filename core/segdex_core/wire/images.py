@@ -178,6 +178,22 @@ class DroppedVectors(Document):
     sets: Annotated[int, Field(description="How many sets of vectors, each of a whole index.")]
 
 
+class BackedUp(Document):
+    """What a backup holds."""
+
+    path: str
+    images: int
+    segments: int
+    sets: Annotated[int, Field(description="Named sets.")]
+    concepts: Annotated[int, Field(description="Saved concepts.")]
+
+
+class Restored(BackedUp):
+    """What was restored from a backup."""
+
+    present: Annotated[int, Field(description="Pictures that the index had already.")]
+
+
 class Stats(Document):
     """How much the index holds, and what filled it."""
 

@@ -1,0 +1,1 @@
+"""Backups of an index as Parquet files."""
