@@ -12,6 +12,7 @@ from PIL import Image
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from segdex_backends.models.finite import check_finite
 from segdex_backends.models.reading import UNREADABLE, one_line
 from segdex_backends.models.torch_batches import run_in_batches
 from segdex_core.errors import ModelInvalidError
@@ -126,6 +127,7 @@ def load_network(
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except UNREADABLE as error:
         raise ModelInvalidError(f"{weights} is no usable {_NAME}: {one_line(error)}") from error
+    check_finite(model.state_dict(), where=weights)
     fused = device == "cpu" and _has_fused_convolutions() if fused is None else fused
     return EfficientNetLite(model.eval().to(device), fused=fused)
 

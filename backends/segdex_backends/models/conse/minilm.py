@@ -162,6 +162,8 @@ class _Bert:
             array = arrays[name]
             if array.shape != shape or array.dtype != np.float32:
                 raise ValueError(f"{name} is {array.dtype}{array.shape}, but should be float32{shape}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"the weights {name} are not all finite numbers")
             return array
 
         def dense(name: str, inputs: int = DIM, outputs: int = DIM) -> _Dense:

@@ -21,6 +21,7 @@ from segdex_backends.models.checksums import known_sha256
 from segdex_backends.models.devices import check_device, torch_type
 from segdex_backends.models.evf_sam2.beit3 import IMAGE_PX, Beit3
 from segdex_backends.models.evf_sam2.text import ADDED_TOKENS_FILE, SENTENCE_PIECE_FILE, EvfTokenizer, pad_ids
+from segdex_backends.models.finite import check_finite
 from segdex_backends.models.hub import HUB, Hub, fetch_hub_folder
 from segdex_backends.models.sam2.checkpoint import CONFIG_FILE, WEIGHTS_FILE, load_folder, load_meta_state
 from segdex_backends.models.sam2.segmenter import TorchSam2
@@ -287,6 +288,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise ModelInvalidError(f"{path} cannot be read as safetensors: {error}") from error
     if not any(key.startswith(_BEIT3) for key in state):
         raise ModelInvalidError(f"{path} is no EVF-SAM2 checkpoint: it has no weights {_BEIT3}*")
+    check_finite(state, where=path)
     return state
 
 

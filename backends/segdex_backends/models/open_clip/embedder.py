@@ -23,6 +23,7 @@ from torchvision.transforms import CenterCrop, Normalize, Resize
 
 from segdex_backends.models.checksums import known_sha256
 from segdex_backends.models.devices import check_device
+from segdex_backends.models.finite import check_finite
 from segdex_backends.models.hub import HUB, Hub, fetch_hub_file, fetch_hub_folder, hub_way_out
 from segdex_backends.models.open_clip import naclip, pooling_head
 from segdex_backends.models.open_clip.weights import load_weights
@@ -158,6 +159,7 @@ class OpenClipEmbedder:
             raise ModelInvalidError(
                 f"{checkpoint} is no usable checkpoint of {model_name}: {reason}"
             ) from error
+        check_finite(dict(model.named_parameters()), where=checkpoint)
         model.eval()
         preprocess_config = json.dumps(model.visual.preprocess_cfg, sort_keys=True)  # type: ignore[union-attr]
         return cls(

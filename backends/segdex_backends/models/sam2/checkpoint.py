@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import Sam2Config, Sam2HieraDetConfig, Sam2Model, Sam2VisionConfig
 
+from segdex_backends.models.finite import check_finite
 from segdex_core.errors import ModelInvalidError, ModelMissingError
 
 WEIGHTS_FILE = "model.safetensors"
@@ -233,6 +234,7 @@ def _build(config: Sam2Config, state: State, *, where: Path, ignore_others: bool
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ModelInvalidError(f"{where} does not fit its configuration: {reason}") from error
+    check_finite(model.state_dict(), where=where)
     model.requires_grad_(requires_grad=False)
     model.train(mode=False)
     return model

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from segdex_backends.models.checksums import known_sha256
 from segdex_backends.models.devices import check_device
+from segdex_backends.models.finite import check_finite
 from segdex_backends.models.hub import HUB, Hub, fetch_hub_file
 from segdex_backends.models.reading import one_line
 from segdex_backends.models.sam2.checkpoint import State, meta_size, read_meta_state
@@ -160,5 +161,6 @@ def _load(model: "SAM2Base", state: State, *, where: Path) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ModelInvalidError(f"{where} does not fit that configuration of SAM 2: {reason}") from error
+    check_finite(model.state_dict(), where=where)
     for parameter in model.parameters():
         parameter.requires_grad_(requires_grad=False)
