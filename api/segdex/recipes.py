@@ -1,7 +1,6 @@
 """Recipes whose fingerprints are cached between commands: an ingest with nothing to do loads no model."""
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
@@ -10,6 +9,7 @@ from threading import RLock
 
 from pydantic import BaseModel, ValidationError
 
+from segdex_core.files import write_durably
 from segdex_ingest.analyse import Recipe
 
 
@@ -90,10 +90,7 @@ class RememberedRecipe:
         )
         kept = dict(list(by_key.items())[-_KEPT:])
         with suppress(OSError):  # a cache that cannot be written only costs time
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            part = self._file.with_suffix(f".{os.getpid()}.part")
-            part.write_text(_Entries(by_key=kept).model_dump_json())
-            part.replace(self._file)
+            write_durably(self._file, _Entries(by_key=kept).model_dump_json().encode())
 
 
 def _read(file: Path) -> _Entries:

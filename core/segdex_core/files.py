@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from uuid import uuid4
 PART = ".part"
 """Suffix of the hidden temporary file next to a file that is being written."""
 
+_ABANDONED_S = 3600
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP}  # some network shares cannot sync a folder
 
 
@@ -80,6 +82,19 @@ def replace_durably(part: Path, path: Path) -> None:
     sync(part)
     part.replace(path)
     sync_folder(path.parent)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove temporary files that killed processes left in a folder: those of an hour ago and before.
+
+    Raises:
+        OSError: If the folder cannot be changed.
+    """
+    before = time.time() - _ABANDONED_S
+    for part in folder.glob(f".*{PART}"):
+        with suppress(FileNotFoundError):  # its writer has just finished, or another process removed it
+            if part.stat().st_mtime < before:
+                part.unlink()
 
 
 def make_folder(folder: Path, *, mode: int | None = None) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from segdex_core.errors import UsageError
+from segdex_core.files import write_durably
 from segdex_core.wire.limits import Level
 from segdex_search.queries import ConceptTerm, SearchQuery, TextTerm
 
@@ -118,7 +119,6 @@ def load_calibration(folder: Path, embedder_fingerprint: str) -> Calibration:
 def save_calibration(folder: Path, embedder_fingerprint: str, calibration: Calibration) -> Path:
     """Write a calibration, and return the path of its file."""
     path = calibration_file(folder, embedder_fingerprint)
-    folder.mkdir(parents=True, exist_ok=True)
     content = {**asdict(calibration), "embedder": embedder_fingerprint}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_durably(path, (json.dumps(content, indent=1) + "\n").encode())
     return path

@@ -1,6 +1,5 @@
 """Presence scores: how far an image and its best segments stand out for a query among other words."""
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from uuid import UUID
 import numpy as np
 import numpy.typing as npt
 
+from segdex_core.files import durable_file
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import Vectors
@@ -150,9 +150,6 @@ def kept_judge(folder: Path, embedder: Embedder) -> PresenceJudge:
         if words.shape == (len(DISTRACTORS), embedder.dim):
             return PresenceJudge(words, calibration)
     judge = PresenceJudge.of(embedder, calibration)
-    with suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}.npy")
-        np.save(part, judge.distractors)
-        part.replace(kept)
+    with suppress(OSError), durable_file(kept) as file:
+        np.save(file, judge.distractors)
     return judge

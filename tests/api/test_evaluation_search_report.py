@@ -276,4 +276,4 @@ def test_a_run_of_another_version_and_places_that_cannot_be_used_are_refused(tmp
     with pytest.raises(UsageError, match="is no saved run"):
         SearchReport.load(tmp_path / "nowhere.json")
     with pytest.raises(UsageError, match="cannot be written"):
-        random_report(0).save(tmp_path / "no such folder" / "run.json")
+        random_report(0).save(path / "below a file.json")

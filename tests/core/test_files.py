@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from segdex_core import files
-from segdex_core.files import durable_file, write_durably
+from segdex_core.files import PART, durable_file, remove_parts, write_durably
 
 
 class Recorder:
@@ -30,7 +29,7 @@ class Recorder:
             self._note("replace")
             return replace(part, target)
 
-        monkeypatch.setattr(files.os, "fsync", noted_fsync)
+        monkeypatch.setattr(os, "fsync", noted_fsync)
         monkeypatch.setattr(Path, "replace", noted_replace)
 
     def _note(self, call: str) -> None:
@@ -143,3 +142,15 @@ def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"data")
     with pytest.raises(NotADirectoryError):
         write_durably(tmp_path / "file" / "below", b"data")
+
+
+def test_temporary_files_that_killed_processes_left_are_removed_after_an_hour(tmp_path: Path) -> None:
+    left, fresh, other = (tmp_path / name for name in (f".left{PART}", f".fresh{PART}", "file"))
+    for path in (left, fresh, other):
+        path.write_bytes(b"data")
+    for path in (left, other):
+        os.utime(path, (0, 0))
+
+    remove_parts(tmp_path)
+
+    assert sorted(tmp_path.iterdir()) == sorted([fresh, other])

@@ -21,6 +21,7 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex_core.errors import UsageError
+from segdex_core.files import write_durably
 
 if TYPE_CHECKING:
     from segdex.answers import ObjectMask
@@ -178,9 +179,8 @@ def _save(out: Path, stem: str, number: int, pixels: "RGBImage", found: "ObjectM
         data["cutout"] = png_of(found.cutout(pixels))
     paths = {name: out / f"{stem}-{name}-{number}.png" for name in data}
     try:
-        out.mkdir(parents=True, exist_ok=True)
         for name, path in paths.items():
-            path.write_bytes(data[name])
+            write_durably(path, data[name])
     except OSError as error:
         raise UsageError(f"--out {out}: cannot be written: {error.strerror or error}") from error
     return {name: str(path) for name, path in paths.items()}

@@ -16,6 +16,7 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex_core.errors import UsageError
+from segdex_core.files import write_durably
 
 
 def register(app: typer.Typer) -> None:
@@ -47,9 +48,8 @@ def show_command(
         "polygon": (stem.with_name(f"{segment_id}-polygon.json"), json.dumps(found.polygon()).encode()),
     }
     try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
         for path, data in files.values():
-            path.write_bytes(data)
+            write_durably(path, data)
     except OSError as error:
         raise UsageError(f"--out {out}: cannot be written: {error.strerror or error}") from error
     record = found.record

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from segdex.evaluation.metrics import LARGE_FROM_PX, SMALL_BELOW_PX, Floats
 from segdex_core.errors import UsageError
+from segdex_core.files import write_durably
 
 IMAGE_RANKS = (1, 5, 10)
 RESAMPLES = 1_000
@@ -126,7 +127,7 @@ class SearchReport:
             UsageError: If the file cannot be written.
         """
         try:
-            path.write_text(json.dumps({"format": _FORMAT, **asdict(self)}) + "\n")
+            write_durably(path, (json.dumps({"format": _FORMAT, **asdict(self)}) + "\n").encode())
         except OSError as error:
             raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
 

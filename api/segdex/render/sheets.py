@@ -9,6 +9,7 @@ from PIL import Image
 from segdex.answers import Hit
 from segdex.render.drawing import SheetRow, Tile, contact_sheet, draw_heat, draw_prompt
 from segdex_core.errors import ImageError, NotFoundError, UsageError
+from segdex_core.files import durable_file
 from segdex_core.masks import MaskRLE
 from segdex_core.records import RGBImage
 from segdex_search.refine.refiner import Refinement
@@ -78,7 +79,7 @@ def _pixels(hit: Hit) -> RGBImage | None:
 
 def _save(sheet: Image.Image, path: Path, *, option: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path, "PNG")
+        with durable_file(path) as file:
+            sheet.save(file, "PNG")
     except OSError as error:
         raise UsageError(f"{option} {path}: cannot be written: {error.strerror or error}") from error

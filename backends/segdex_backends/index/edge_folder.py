@@ -11,7 +11,6 @@
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from segdex_core.errors import (
     SegmentIndexError,
     UsageError,
 )
+from segdex_core.files import replace_durably, sync, sync_folder
 
 WRITE_FREE_BYTES = 128 << 20
 """Free disk space in bytes below which nothing is written.
@@ -120,12 +120,8 @@ class EdgeFolder:
         self.check_free(WRITE_FREE_BYTES)
         part = self.path / f"{name}{_NEW}"
         with self.translated():
-            with part.open("w", encoding="ascii") as file:
-                json.dump(dict(content), file, indent=2)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.path / name)
-            _sync(self.path)
+            part.write_text(json.dumps(dict(content), indent=2), encoding="ascii")
+            replace_durably(part, self.path / name)
 
     def folder_names(self) -> set[str]:
         """Return the names of the subfolders."""
@@ -154,7 +150,7 @@ class EdgeFolder:
                     shutil.rmtree(part)
                 make(str(part)).close()
                 part.replace(home)
-                _sync(self.path)
+                sync_folder(self.path)
             return EdgeShard.load(str(home))
 
     def sync_log(self, name: str) -> None:
@@ -166,7 +162,7 @@ class EdgeFolder:
         with self.translated():
             for file in (self.path / name / "wal").iterdir():
                 if not file.name.startswith(_LOG_IN_THE_MAKING):
-                    _sync(file)
+                    sync(file)
 
     def size_bytes(self, name: str) -> int:
         """Return the disk space in bytes that a shard uses; its files are sparse."""
@@ -237,11 +233,3 @@ class EdgeFolder:
                 f"another process has {self.location} open; wait until it ends, or run a Qdrant server, "
                 "which many can use: --index http://HOST:PORT"
             ) from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from threading import get_ident
 
 import platformdirs
+
+from segdex_core.files import write_durably
 
 _FOLDER = "checksums"
 _SMALL_BYTES = 1 << 22  # 4 MiB are hashed in about 5 ms
@@ -68,20 +69,8 @@ def known_sha256(
     is_settled = started_ns - real.stat().st_ctime_ns >= _SETTLED_NS
     if is_settled and _state_of(real) == state:  # else the hash may be of an earlier content, or of neither
         with suppress(OSError):
-            write_atomically(note, json.dumps({**state, "sha256": found}))
+            write_durably(note, json.dumps({**state, "sha256": found}).encode())
     return found
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small file in one step; its folder is made.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}.part")
-    part.write_text(text)
-    part.replace(path)
 
 
 def _state_of(path: Path) -> dict[str, object]:

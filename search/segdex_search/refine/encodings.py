@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
-from uuid import uuid4
+
+from segdex_core.files import remove_parts, write_durably
 
 
 class _Sized(Protocol):
@@ -96,10 +97,8 @@ class EncodingFiles(Generic[FeaturesT]):
 
     def _write(self, path: Path, data: bytes) -> None:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{uuid4().hex}")
-            part.write_bytes(data)
-            part.replace(path)
+            write_durably(path, data)
+            remove_parts(self._folder)
             files = sorted(self._folder.glob(f"*{_ENDING}"), key=lambda file: -file.stat().st_mtime_ns)
             total = 0
             for file in files:

@@ -26,6 +26,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from segdex_core.files import durable_file
 from segdex_core.networks import Floats, HiddenLayerNetwork
 
 LABEL_SPACE_FILE = "data/label_space.npz"
@@ -113,7 +114,8 @@ class LabelSpace:
         text, label = np.nonzero(self.stands_for)
         arrays["stands_for_text"], arrays["stands_for_label"] = text.astype(np.int16), label.astype(np.int16)
         arrays["stands_for_share"] = self.stands_for[text, label].astype(np.float16)
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+        with durable_file(path) as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, content: bytes) -> Self:
