@@ -11,7 +11,6 @@
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -29,6 +28,7 @@ from segdex_backends.backup import columns
 from segdex_backends.models.checksums import file_sha256
 from segdex_core.dump import DumpCounts, DumpedImages, IndexDump
 from segdex_core.errors import BackupInvalidError, BackupStorageError, UsageError
+from segdex_core.files import make_folder, sync, sync_folder
 from segdex_core.records import (
     SCHEMA_VERSION,
     EmbeddedSegments,
@@ -61,13 +61,14 @@ class ParquetFormat:
             raise UsageError(f"{path} exists; give --out a new name")
         part = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
         try:
-            part.mkdir(parents=True)
+            make_folder(path.parent)
+            part.mkdir()
             counts = _write(dump, part)
             for file in part.iterdir():
-                _sync(file)
-            _sync(part)
+                sync(file)
+            sync_folder(part)
             part.rename(path)
-            _sync(path.parent)
+            sync_folder(path.parent)
         except OSError as error:
             raise BackupStorageError(
                 f"the backup {path} cannot be written: {error.strerror or error}; make room, or choose "
@@ -294,11 +295,3 @@ def _fingerprint(stored: Mapping[str, Any]) -> IndexFingerprint:
 
 def _damaged(file: Path, reason: object) -> BackupInvalidError:
     return BackupInvalidError(f"the backup is damaged: {file}: {reason}; restore another backup")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
