@@ -615,7 +615,7 @@ class Library:
         return delete_images(self.index, list(map(str, targets)))
 
     def sync(self, *, dry_run: bool = False, force: bool = False) -> Synced:
-        """Remove images whose files are missing, and segments that an interrupted ingest left behind.
+        """Remove images whose files are missing, and finish or remove what interrupted runs left behind.
 
         Args:
             dry_run: Only report what would be removed.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -139,6 +139,8 @@ class SegmentRecord:
         colours: Shares of the basic colours inside the mask; None if an earlier segdex stored the segment.
         labels: Labels that models, concepts and people gave; an author gives a name at most once.
         sets: Ids of the sets of the segment or of its image, sorted; see ``segdex_core.sets``.
+        write: Token of the write that stored the segment last, so that a deletion spares what others write
+            meanwhile; empty if an earlier segdex stored it. Comparisons of records ignore it.
     """
 
     segment_id: UUID
@@ -158,6 +160,7 @@ class SegmentRecord:
     colours: ColourShares | None = None
     labels: tuple[SegmentLabel, ...] = ()
     sets: tuple[UUID, ...] = ()
+    write: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.area_fraction <= 1:
@@ -193,10 +196,25 @@ ImageStatus = Literal["done", "no_segments"]
 
 
 @dataclass(frozen=True, slots=True)
-class ImageRecord:
-    """An entry of the ledger: an image that was ingested completely.
+class PendingChange:
+    """A change of an image that takes several writes, and that is being made or was interrupted.
 
-    It is written after all segments of the image. An image without a record is ingested again.
+    Attributes:
+        kind: ``write`` while segments are written and replaced; ``copy`` while fields of the record are
+            copied to the segments; ``delete`` while the image is deleted.
+        token: Random digits, so that no two changes are equal.
+    """
+
+    kind: Literal["write", "copy", "delete"]
+    token: str = field(default_factory=lambda: uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An entry of the ledger: an image whose segments are in the index.
+
+    It is the first of an image that is written and the last that is deleted. While segments and record do not
+    fit, ``pending`` says why, and every later run finishes the change or makes it again.
 
     Attributes:
         image_id: Result of ``make_image_id`` for ``sha256``.
@@ -212,10 +230,11 @@ class ImageRecord:
         status: ``done``, or ``no_segments`` if no segment was found.
         segment_count: Number of stored segments.
         recipe: Fingerprint of the models and settings that made the segments. An ingest with another recipe
-            segments the image again.
+            segments the image again. Empty if the segments were never written completely.
         revision: Number of times the index has written this record; 0 if it was not read from an index. A
             write succeeds only if the index still has this revision. Comparisons of records ignore the
             revision.
+        pending: The change that is not finished; None if there is none.
     """
 
     image_id: UUID
@@ -231,6 +250,7 @@ class ImageRecord:
     segment_count: int
     recipe: str
     revision: int = field(default=0, compare=False)
+    pending: PendingChange | None = None
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -242,6 +262,15 @@ class ImageRecord:
     def size_hw(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.height, self.width
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether searches show the image: it was written completely once, and is not being deleted."""
+        return self.recipe != "" and (self.pending is None or self.pending.kind != "delete")
+
+    def is_made_by(self, recipe: str) -> bool:
+        """Return whether the index has all segments that a recipe makes of the image, and no others."""
+        return self.recipe == recipe and (self.pending is None or self.pending.kind == "copy")
 
     @property
     def sources(self) -> tuple[str, ...]:

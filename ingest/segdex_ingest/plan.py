@@ -20,7 +20,7 @@ class PlannedFile:
     Attributes:
         uri: Canonical URI.
         state: ``unchanged`` since the current recipe ingested it; ``outdated`` if unchanged but ingested by
-            another recipe; ``to_read`` if new, changed, moved or not readable.
+            another recipe; ``to_read`` if new, changed, moved, not readable or not written completely.
         version: Version from the source; None if the source could not return it.
         image_id: Id of the image that the ledger has at the file; None for ``to_read``.
     """
@@ -84,6 +84,6 @@ def _planned(uri: str, source: Source, ledger: Ledger, recipe: str) -> PlannedFi
     except ImageError:
         return PlannedFile(uri, "to_read")  # reading the file will give the reason
     known = ledger.find(uri, version)
-    if known is None:
+    if known is None or not known.is_made_by(known.recipe):
         return PlannedFile(uri, "to_read", version)
     return PlannedFile(uri, "unchanged" if known.recipe == recipe else "outdated", version, known.image_id)

@@ -321,6 +321,8 @@ class _Run:
         return sum(self._masks_of(record).ranker == _UNKNOWN for record in self._index.scroll_images())
 
     def _updated(self, record: ImageRecord) -> ImageRecord:
+        if record.recipe == "":  # no recipe has made all its segments yet
+            return record
         masks = self._used[record.recipe] = self._masks_of(record)
         return replace(record, recipe=self._embedding.recipe_of(masks))
 

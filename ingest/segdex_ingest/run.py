@@ -18,6 +18,7 @@ from segdex_core.ports.source import ListingProblem, Source
 from segdex_core.records import SEGMENT_VIEWS, ImageFile, IndexFingerprint
 from segdex_ingest.ahead import Analyse, Analyses, results_ahead
 from segdex_ingest.analyse import AnalysedImage, Recipe, RecipeSource, analyse
+from segdex_ingest.finish import as_finished, finish_changes
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.plan import IngestPlan, PlannedFile, plan_ingest
 from segdex_ingest.report import ANALYSED, FileOutcome, IngestReport, Outcome
@@ -94,9 +95,12 @@ def ingest_into(
         return analyse(data, checked, name=name, max_pixels=options.max_pixels, checkpoint=checkpoint)
 
     while True:
-        ledger = Ledger(index.scroll_images() if known_ids is None else index.get_images(known_ids))
+        records = list(index.scroll_images() if known_ids is None else index.get_images(known_ids))
+        ledger = Ledger(as_finished(records))
         plan = plan_ingest(uris, source=source, ledger=ledger, recipe=checked.fingerprint())
         approve(plan)
+        for record in finish_changes(index, records):
+            ledger.put(record)
         if plan.to_read or plan.outdated:
             _remember_quality(index, quality)
         try:
@@ -249,7 +253,7 @@ def carry_out(
 
     def is_stored(image_id: UUID) -> bool:
         known = ledger.get(image_id)
-        return known is not None and known.recipe == plan.recipe
+        return known is not None and known.is_made_by(plan.recipe)
 
     try:
         with Analyses(
@@ -350,7 +354,7 @@ class _Run:
 
     def _write(self, read: _Read) -> Written | None:
         known, tags = self._ledger.get(read.image_id), self._options.tags
-        if known is not None and known.recipe == self._recipe:
+        if known is not None and known.is_made_by(self._recipe):
             noted = self._writer.note(known, read.file, tags)
             if noted is None:
                 self._ledger.remove(read.image_id)

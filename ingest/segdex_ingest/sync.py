@@ -1,11 +1,14 @@
-"""Remove images whose files are gone, and segments that an interrupted ingest left behind."""
+"""Remove images whose files are gone, and finish or remove what interrupted runs left behind."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from segdex_core.ports.index import IndexReader, IndexWriter
+from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord
+from segdex_core.sets import sets_by_member, sets_of
+from segdex_ingest.marks import mark_segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,41 +18,78 @@ class SyncPlan:
     Attributes:
         gone: Images without any existing file.
         moved: Images with some missing files; the records list only the existing files.
-        orphans: Ids of images with segments but without a record, left by an interrupted ingest.
+        leftovers: Images with files whose segments were never written completely, or whose deletion was
+            interrupted.
+        copied: Images whose segments lack copies of fields of the record.
+        unfinished: Number of images whose segments were replaced in part; only an ingest can finish them.
+        unmarked: Ids of images whose segments do not carry the sets that they are in.
+        orphans: Tokens of the writes of segments without a record, by the id of their image.
         images: Number of images in the index.
     """
 
     gone: tuple[ImageRecord, ...]
     moved: tuple[ImageRecord, ...]
-    orphans: tuple[UUID, ...]
+    leftovers: tuple[ImageRecord, ...]
+    copied: tuple[ImageRecord, ...]
+    unfinished: int
+    unmarked: frozenset[UUID]
+    orphans: Mapping[UUID, frozenset[str]]
     images: int
 
 
-def plan_sync(index: IndexReader, *, source: Source) -> SyncPlan:
+def plan_sync(index: SegmentIndex, *, source: Source) -> SyncPlan:
     """Compare the images of an index with the files of a source. Nothing is changed."""
     gone: list[ImageRecord] = []
     moved: list[ImageRecord] = []
+    leftovers: list[ImageRecord] = []
+    copied: list[ImageRecord] = []
+    unfinished = 0
     known: set[UUID] = set()
     for record in index.scroll_images():
         known.add(record.image_id)
         files = tuple(file for file in record.files if source.exists(file.uri))
         if not files:
             gone.append(record)
-        elif files != record.files:
+            continue
+        if not record.is_shown:
+            leftovers.append(record)
+            continue
+        if files != record.files:
             moved.append(replace(record, files=files))
-    orphans = {segment.image_id for segment in index.scroll_segments()} - known
-    return SyncPlan(tuple(gone), tuple(moved), tuple(sorted(orphans)), len(known))
+        elif record.pending is not None and record.pending.kind == "copy":
+            copied.append(record)
+        unfinished += not record.is_made_by(record.recipe)
+    sets = sets_by_member(member for one in index.sets() for member in index.set_members(one.set_id))
+    unmarked: set[UUID] = set()
+    orphans: dict[UUID, set[str]] = {}
+    for segment in index.scroll_segments():
+        if segment.image_id not in known:
+            orphans.setdefault(segment.image_id, set()).add(segment.write)
+        elif segment.sets != sets_of(segment, sets):
+            unmarked.add(segment.image_id)
+    return SyncPlan(
+        gone=tuple(gone),
+        moved=tuple(moved),
+        leftovers=tuple(leftovers),
+        copied=tuple(copied),
+        unfinished=unfinished,
+        unmarked=frozenset(unmarked),
+        orphans={key: frozenset(orphans[key]) for key in sorted(orphans)},
+        images=len(known),
+    )
 
 
-def apply_sync(plan: SyncPlan, index: IndexWriter) -> None:
-    """Delete and update what ``plan_sync`` found.
+def apply_sync(plan: SyncPlan, index: SegmentIndex) -> None:
+    """Delete, update and finish what ``plan_sync`` found.
 
     Raises:
         IndexConflictError: If an image has changed since ``plan_sync``; the next sync completes the work.
     """
-    for record in plan.gone:
+    for record in (*plan.gone, *plan.leftovers):
         index.delete_image(record.image_id, revision=record.revision)
-    for record in plan.moved:
+    for record in (*plan.moved, *plan.copied):
         index.update_image(record)
-    for image_id in plan.orphans:
-        index.delete_segments(image_id)
+    mark_segments(index, plan.unmarked)
+    for image_id, writes in plan.orphans.items():
+        if not index.get_images([image_id]):  # else an ingest has begun with it meanwhile
+            index.delete_segments(image_id, writes=writes)

@@ -1,11 +1,15 @@
 """The writers of an ingest: the only code that changes an index while images are ingested.
 
+A picture is written in this order, so that a process may be killed at any moment: its record with a pending
+``write``, the new segments, the deletion of the old ones, and the record without it. A later run writes a
+picture with a pending change again.
+
 Other processes may write to the index at the same time, such as an upload during a job or a worker on another
 machine. A record is therefore read from the index right before it is changed, and files and tags are merged
-by id.
+by id. Old segments are deleted by the tokens of their writes, so that none of another process is deleted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from threading import RLock
@@ -15,7 +19,14 @@ from uuid import UUID
 from segdex_core.errors import IndexConflictError
 from segdex_core.media.uris import canonical_uri, display_path
 from segdex_core.ports.index import SegmentIndex
-from segdex_core.records import EmbeddedSegments, ImageFile, ImageRecord, SegmentFilter
+from segdex_core.records import (
+    EmbeddedSegments,
+    ImageFile,
+    ImageRecord,
+    PendingChange,
+    SegmentFilter,
+    SegmentRecord,
+)
 from segdex_core.sets import SetMember, sets_by_member, sets_of
 from segdex_ingest.analyse import AnalysedImage, build_records
 from segdex_ingest.ledger import Ledger
@@ -90,54 +101,72 @@ class PictureWriter:
         self._lock = lock or RLock()
 
     def store(self, analysed: AnalysedImage, file: ImageFile, tags: tuple[str, ...]) -> Written:
-        """Write the segments first and the record last, so that an image is ingested again after a crash."""
+        """See ``Writer``."""
         with self._lock:
             lost = False
             while True:
+                # Listed before the record is read: another process that writes segments from now on has
+                # changed the record before, and is told that it is too late.
+                old = {one.write for one in self._segments_of(analysed.image_id)}
                 known = self._current(analysed.image_id)
-                if known is not None and known.recipe == analysed.recipe:
+                if known is not None and known.is_made_by(analysed.recipe):
                     noted = self._note(known, file, tags, anyway=lost)
                     if noted is not None:
                         return noted
                     continue
+                written = stored(analysed, known, file, tags, exists=self._exists)
                 try:
-                    return self._store(stored(analysed, known, file, tags, exists=self._exists), analysed)
+                    return self._store(written, analysed, known=known, old=old)
                 except IndexConflictError:
                     lost = True  # another process stored it first, and our segments replaced its segments
 
-    def _store(self, written: Written, analysed: AnalysedImage) -> Written:
-        image_id = analysed.image_id
+    def _store(
+        self, written: Written, analysed: AnalysedImage, *, known: ImageRecord | None, old: Collection[str]
+    ) -> Written:
+        image_id, change = analysed.image_id, PendingChange("write")
+        marked = self._index.upsert_image(_begun(written.record, known, change), analysed.image_vector)
         members = self._index.members_of_images([image_id])
-        segments = self._marked(
-            build_records(analysed.segments, analysed.segment_vectors, written.record), image_id, members
-        )
+        records = build_records(analysed.segments, analysed.segment_vectors, written.record)
+        segments = self._completed(records, image_id, change, members)
         if segments.records:
             self._index.upsert_segments(segments)
         if self._index.members_of_images([image_id]) != members:  # another process changed a set
             mark_segments(self._index, [image_id])
         # Segments of this image that another recipe or an interrupted run left behind. They go last: an
         # interrupted run loses no label of a mask that is found again.
-        kept = [record.segment_id for record in segments.records]
-        self._index.delete_segments(image_id, keep=kept)
-        return replace(written, record=self._index.upsert_image(written.record, analysed.image_vector))
+        if old:
+            self._index.delete_segments(image_id, writes=old)
+        record = replace(written.record, revision=marked.revision)
+        return replace(written, record=self._index.update_image(record))
 
-    def _marked(
-        self, segments: EmbeddedSegments, image_id: UUID, members: Sequence[SetMember]
+    def _completed(
+        self,
+        segments: EmbeddedSegments,
+        image_id: UUID,
+        change: PendingChange,
+        members: Sequence[SetMember],
     ) -> EmbeddedSegments:
         """Return the new segments of an image with the labels and sets that the index has for its masks."""
-        stored = self._index.scroll_segments(SegmentFilter(image_ids=(image_id,)))
-        labels = {record.segment_id: record.labels for record in stored if record.labels}
+        labels = {one.segment_id: one.labels for one in self._segments_of(image_id) if one.labels}
         sets = sets_by_member(members)
         records = [
-            replace(record, labels=labels.get(record.segment_id, ()), sets=sets_of(record, sets))
+            replace(
+                record,
+                labels=labels.get(record.segment_id, ()),
+                sets=sets_of(record, sets),
+                write=change.token,
+            )
             for record in segments.records
         ]
         return replace(segments, records=records)
 
+    def _segments_of(self, image_id: UUID) -> Iterator[SegmentRecord]:
+        return self._index.scroll_segments(SegmentFilter(image_ids=(image_id,)))
+
     def note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> Written | None:
         """See ``Writer``. Nothing is read or written if the ledger already has the file and the tags."""
         noted = noted_at(known, file, tags, exists=self._exists)
-        if noted.record == known:
+        if noted.record == known and known.pending is None:
             return noted
         with self._lock:
             return self._note(known, file, tags)
@@ -148,13 +177,14 @@ class PictureWriter:
         """Note a file; ``anyway`` rewrites the segments' copied fields even if the record is unchanged."""
         while True:
             current = self._current(known.image_id)
-            if current is None or current.recipe != known.recipe:
+            if current is None or not current.is_made_by(known.recipe):
                 return None
             noted = noted_at(current, file, tags, exists=self._exists)
-            if noted.record == current and not anyway:
+            if noted.record == current and current.pending is None and not anyway:
                 return noted
+            record = replace(noted.record, pending=PendingChange("copy")) if anyway else noted.record
             with suppress(IndexConflictError):
-                return replace(noted, record=self._index.update_image(noted.record))
+                return replace(noted, record=self._index.update_image(record))
 
     def leave(self, image_id: UUID, uri: str) -> ImageRecord | None:
         """See ``Writer``."""
@@ -214,7 +244,7 @@ def stored(
 
     Args:
         analysed: Analysed image.
-        known: Record in the index, made by another recipe; None if there is none.
+        known: Record in the index, made by another recipe or not finished; None if there is none.
         file: File that was read.
         tags: Tags to add.
         exists: ``Source.exists`` of the source of the files.
@@ -243,9 +273,16 @@ def stored(
     return _as_stored(record, known) if count else Written(record, Outcome.NO_SEGMENTS)
 
 
+def _begun(record: ImageRecord, known: ImageRecord | None, change: PendingChange) -> ImageRecord:
+    """Return the record of an image while its segments are written: that of the former ones, or of none."""
+    if known is not None:
+        return replace(known, pending=change)
+    return replace(record, status="no_segments", segment_count=0, recipe="", pending=change)
+
+
 def _as_stored(record: ImageRecord, known: ImageRecord | None) -> Written:
     """Return the outcome of an image: added, or replaced if another recipe made it before."""
-    if known is None:
+    if known is None or known.recipe in ("", record.recipe):  # the latter: a run that was killed
         return Written(record, Outcome.ADDED, segments=record.segment_count)
     why = "made with other models or settings before"
     return Written(record, Outcome.REPLACED, why, segments=record.segment_count)

@@ -162,7 +162,8 @@ def find_pictures(
 ) -> tuple[dict[UUID, ImageRecord], Sequence[FusedSegment], bool]:
     """Return the ``reach`` best images, best first, all fetched segments, and whether the fetch is complete.
 
-    Images without a record are left out: they are being written, or their ingest was interrupted.
+    Images that are not shown are left out: they are being written for the first time or deleted, or a run
+    that did so was interrupted.
     """
     fetch = reach * _SEGMENTS_PER_IMAGE
     while True:
@@ -170,7 +171,8 @@ def find_pictures(
         order = list(dict.fromkeys(hit.image_key for hit in hits))
         images: list[ImageRecord] = []
         for start in range(0, len(order), reach):
-            images += index.get_images([UUID(key) for key in order[start : start + reach]])
+            some = index.get_images([UUID(key) for key in order[start : start + reach]])
+            images += [image for image in some if image.is_shown]
             if len(images) >= reach:
                 break
         complete = len(hits) < fetch

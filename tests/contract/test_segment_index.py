@@ -48,6 +48,7 @@ from segdex_core.records import (
     ImageFile,
     IndexCounts,
     IndexFingerprint,
+    PendingChange,
     SegmentFilter,
     SegmentLabel,
     SegmentRecord,
@@ -582,16 +583,53 @@ def test_deleting_the_segments_of_a_picture_keeps_its_line_of_the_ledger(
     assert filled.get_segments(few[0].segment_ids) == []
 
 
-def test_deleting_segments_spares_those_that_are_to_be_kept(filled: SegmentIndex, few: list[Picture]) -> None:
+def test_deleting_some_writes_spares_the_segments_of_others(filled: SegmentIndex, few: list[Picture]) -> None:
     picture = few[0]
-    kept = picture.segment_ids[::3]
+    writes = dict(zip(picture.segment_ids, ["", "a", "b", "c"] * len(picture.segment_ids), strict=False))
+    records = [replace(one, write=writes[one.segment_id]) for one in picture.segments.records]
+    filled.delete_segments(picture.image_id)
+    filled.upsert_segments(replace(picture.segments, records=records))
 
-    filled.delete_segments(picture.image_id, keep=kept)
+    filled.delete_segments(picture.image_id, writes=())
+    assert len(filled.get_segments(picture.segment_ids)) == len(writes)
+    filled.delete_segments(picture.image_id, writes={"a", "c", "unknown"})
+    assert {one.write for one in filled.get_segments(picture.segment_ids)} == {"", "b"}
+    filled.delete_segments(picture.image_id, writes={""})
 
     left = [one.segment_id for one in filled.scroll_segments() if one.image_id == picture.image_id]
-    assert left == sorted(kept)
+    assert left == sorted(key for key, write in writes.items() if write == "b")
     others = [one for one in all_segments(few) if one.image_id != picture.image_id]
     assert [one for one in filled.scroll_segments() if one.image_id != picture.image_id] == others
+
+
+def test_a_pending_change_is_stored_and_ends(filled: SegmentIndex, few: list[Picture]) -> None:
+    picture = few[0]
+    [known] = filled.get_images([picture.image_id])
+    changed = replace(known, tags=("new",), pending=PendingChange("write"))
+
+    marked = filled.upsert_image(changed, picture.vector)
+    assert filled.get_images([picture.image_id]) == [changed] == [marked]
+    assert {one.tags for one in filled.get_segments(picture.segment_ids)} == {picture.record.tags}
+    with pytest.raises(IndexConflictError):  # of two changes at the same time, one is told
+        filled.upsert_image(replace(known, tags=("new",), pending=PendingChange("write")), picture.vector)
+
+    finished = filled.update_image(replace(marked, pending=None))
+    assert finished.revision > marked.revision > known.revision
+    assert filled.get_images([picture.image_id]) == [replace(changed, pending=None)] == [finished]
+
+
+def test_copies_that_are_asked_for_are_written_though_the_record_has_them(
+    filled: SegmentIndex, few: list[Picture]
+) -> None:
+    picture = few[0]
+    stale = [replace(one, tags=("stale",)) for one in picture.segments.records]
+    filled.upsert_segments(replace(picture.segments, records=stale))
+    [known] = filled.get_images([picture.image_id])
+
+    stored = filled.update_image(replace(known, pending=PendingChange("copy")))
+
+    assert filled.get_images([picture.image_id]) == [known] == [stored]
+    assert filled.get_segments(picture.segment_ids) == picture.segments.records
 
 
 @pytest.mark.parametrize("name", ["nothing", "tag", "image_ids", "unknown image"])
@@ -893,10 +931,10 @@ def test_a_write_counts_the_revision_up(index: SegmentIndex) -> None:
     second = index.update_image(replace(first, tags=("new",)))
     third = index.upsert_image(replace(second, recipe="other"), picture.vector)
 
-    assert [first.revision, second.revision, third.revision] == [1, 2, 3]
+    assert 0 < first.revision < second.revision < third.revision
     assert index.get_images([picture.image_id]) == [third]
-    assert [one.revision for one in index.get_images([picture.image_id])] == [3]
-    assert [one.revision for one in index.scroll_images()] == [3]
+    assert [one.revision for one in index.get_images([picture.image_id])] == [third.revision]
+    assert [one.revision for one in index.scroll_images()] == [third.revision]
 
 
 def test_of_two_writers_that_read_the_same_record_the_second_is_told(

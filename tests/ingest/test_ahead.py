@@ -6,7 +6,7 @@ import threading
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -293,10 +293,10 @@ def test_memory_stays_flat_over_a_thousand_pictures(tmp_path: Path) -> None:
     class Forgetful(MemoryIndex):
         """Stores nothing, so that what grows is the pipeline's."""
 
-        def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
-            pass
-
         def upsert_image(self, record: ImageRecord, vector: Vectors) -> ImageRecord:
+            return record
+
+        def update_image(self, record: ImageRecord) -> ImageRecord:
             return record
 
     def analyse(data: bytes, name: str, checkpoint: Callable[[], None]) -> AnalysedImage:

@@ -4,7 +4,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Collection, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -36,7 +35,6 @@ from segdex_ingest.ledger import Ledger
 from segdex_ingest.plan import IngestPlan, plan_ingest
 from segdex_ingest.report import FileOutcome, IngestReport, Outcome
 from segdex_ingest.run import IngestOptions, ingest_into, prepare_index, rehearse
-from segdex_ingest.sync import plan_sync
 
 SOURCE = FileSource()
 OPTIONS = IngestOptions(max_pixels=10_000, max_bytes=1_000_000)
@@ -75,30 +73,16 @@ class MeanwhileSegmenter(CountingSegmenter):
         return super().encode(images, frame_px=frame_px)
 
 
-class CrashingIndex(MemoryIndex):
-    """Fails at a chosen write, and at every later one; the composite writes also fail half done.
+class ReadOnlyIndex(MemoryIndex):
+    """Refuses writes as soon as it is told to."""
 
-    The halves come in the order that ``SegmentIndex`` promises.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes = 0
-        self.fails_at: int | None = None
-        self.failed_in_deletion = False
-
-    def restart(self, *, fails_at: int | None = None) -> None:
-        self.writes, self.fails_at = 0, fails_at
+    is_read_only = False
 
     def _write(self) -> None:
-        self.writes += 1
-        if self.fails_at is not None and self.writes >= self.fails_at:
+        if self.is_read_only:
             raise IndexUnavailableError("memory does not answer")
 
     def upsert_segments(self, segments: EmbeddedSegments) -> None:
-        first = {view: rows[:1] for view, rows in segments.vectors.items()}
-        self._write()
-        super().upsert_segments(EmbeddedSegments(segments.records[:1], first))
         self._write()
         super().upsert_segments(segments)
 
@@ -108,23 +92,11 @@ class CrashingIndex(MemoryIndex):
 
     def update_image(self, record: ImageRecord) -> ImageRecord:
         self._write()
-        before = self._held.images[record.image_id]
-        stored = super().update_image(record)
-        after, self._held.images[record.image_id] = self._held.images[record.image_id], before
-        self._write()
-        self._held.images[record.image_id] = after
-        return stored
+        return super().update_image(record)
 
-    def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
+    def delete_segments(self, image_id: UUID, *, writes: Collection[str] | None = None) -> None:
         self._write()
-        super().delete_segments(image_id, keep=keep)
-
-    def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
-        self._write()
-        assert revision in (None, self._held.images[image_id].record.revision)
-        del self._held.images[image_id]
-        self.failed_in_deletion = self.writes + 1 == self.fails_at
-        self.delete_segments(image_id)
+        super().delete_segments(image_id, writes=writes)
 
 
 Stored = tuple[SegmentRecord | ImageRecord, dict[str, list[float]]]
@@ -148,7 +120,7 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.index = CrashingIndex()
+        self.index = ReadOnlyIndex()
         self.segmenter = CountingSegmenter()
         self.recipe = Recipe(self.segmenter, ColourEmbedder(), SETTINGS)
         self.options = OPTIONS
@@ -230,7 +202,7 @@ def test_new_files_are_added_and_then_unchanged_without_a_model_call(folder: Fol
     first = folder.ingest()
     stored = everything_in(folder.index)
     folder.segmenter.encoded = 0
-    folder.index.restart(fails_at=1)
+    folder.index.is_read_only = True
     second = folder.ingest()
 
     assert folder.outcomes(first) == {"a.png": "added", "b.png": "added"}
@@ -567,7 +539,7 @@ def test_a_plan_says_how_many_pictures_another_recipe_made_before_anything_is_do
     folder.ingest()
     before = everything_in(folder.index)
     folder.draw("d.png", "blue")
-    other_recipe(folder)
+    folder.recipe = replace(folder.recipe, generator=replace(SETTINGS, segments_per_image=1))
     plans: list[IngestPlan] = []
 
     def refuse(plan: IngestPlan) -> None:
@@ -669,10 +641,10 @@ def test_a_dry_run_says_the_same_and_writes_nothing(folder: Folder) -> None:
     moved.rename(folder.root / "n.png")
     before, encoded = everything_in(folder.index), folder.segmenter.encoded
 
-    folder.index.restart(fails_at=1)
+    folder.index.is_read_only = True
     dry = folder.rehearse()
     after_dry = everything_in(folder.index)
-    folder.index.restart()
+    folder.index.is_read_only = False
     real = folder.ingest()
 
     assert after_dry == before
@@ -744,73 +716,6 @@ def test_ctrl_c_returns_what_was_done_and_the_next_run_goes_on(folder: Folder, j
         "3.png": "added",
     }
     assert not [t for t in threading.enumerate() if t.name.startswith("segdex-read")]
-
-
-def fresh(folder: Folder) -> None:
-    pass
-
-
-def replaced(folder: Folder) -> None:
-    folder.draw("a.png", "yellow", mtime_s=2000)
-
-
-def renamed(folder: Folder) -> None:
-    (folder.root / "a.png").rename(folder.root / "z.png")
-    folder.draw("n.png", "yellow")
-
-
-def replaced_by_a_copy(folder: Folder) -> None:
-    folder.draw("a.png", "green", mtime_s=2000)
-
-
-def renamed_over(folder: Folder) -> None:
-    (folder.root / "a.png").rename(folder.root / "b.png")
-
-
-def tagged(folder: Folder) -> None:
-    folder.options = replace(OPTIONS, tags=("new",))
-
-
-def other_recipe(folder: Folder) -> None:
-    folder.recipe = replace(folder.recipe, generator=replace(SETTINGS, segments_per_image=1))
-
-
-CHANGES = [replaced, renamed, replaced_by_a_copy, renamed_over, swap, tagged, other_recipe]
-
-
-@pytest.mark.parametrize("change", [fresh, *CHANGES])
-def test_after_a_crash_at_any_write_a_second_run_gives_the_same_index(
-    folder: Folder, change: Callable[[Folder], None]
-) -> None:
-    folder.draw("a.png", "red", mtime_s=1000)
-    folder.draw("b.png", "green", mtime_s=1001)
-    folder.draw("c.png", "red", mtime_s=1002)
-    if change is not fresh:
-        folder.ingest()
-    change(folder)
-    start = folder.index
-
-    start.restart()
-    folder.index = deepcopy(start)
-    undisturbed = folder.ingest()
-    expected = everything_in(folder.index)
-    writes = folder.index.writes
-
-    assert writes > 1
-    assert not undisturbed.to_document().has_failures
-    for fails_at in range(1, writes + 1):
-        folder.index = deepcopy(start)
-        folder.index.restart(fails_at=fails_at)
-        with pytest.raises(IndexUnavailableError):
-            folder.ingest()
-        folder.index.restart()
-        folder.ingest()
-        if folder.index.failed_in_deletion:
-            # segments without a picture, which no search returns and `segdex sync` deletes
-            for image_id in plan_sync(folder.index, source=SOURCE).orphans:
-                folder.index.delete_segments(image_id)
-
-        assert everything_in(folder.index) == expected, f"after a crash at write {fails_at} of {writes}"
 
 
 def test_a_ledger_can_be_read_while_it_changes() -> None:

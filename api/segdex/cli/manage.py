@@ -85,6 +85,11 @@ def sync_command(
             f"{verb} {len(found.gone):,} of {count_of(found.images, 'picture')}; {found.moved:,} lost some "
             f"of their files; {count_of(found.orphans, 'leftover')} of interrupted ingests"
         )
+        if found.unfinished:
+            console_out().print(
+                f"ingest again {count_of(found.unfinished, 'picture')}, whose segments a stopped run "
+                "replaced in part"
+            )
     return 0
 
 

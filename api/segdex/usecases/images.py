@@ -49,7 +49,7 @@ class ImageReader:
                 require_filled(self._index)
                 raise NotFoundError(f"there is no segment {segment_id} in {self._index.location}")
         image_ids = list(dict.fromkeys(record.image_id for record in segments.values()))
-        images = {image.image_id: image for image in self._index.get_images(image_ids)}
+        images = {image.image_id: image for image in self._index.get_images(image_ids) if image.is_shown}
         for record in segments.values():
             if record.image_id not in images:
                 raise NotFoundError(

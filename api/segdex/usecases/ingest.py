@@ -16,6 +16,7 @@ from segdex_core.ports.source import Listing, Source
 from segdex_core.records import ImageRecord
 from segdex_ingest.analyse import Recipe, RecipeSource
 from segdex_ingest.earlier import count_other_views
+from segdex_ingest.finish import as_finished
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.masks.generate import GeneratorSettings, meta_settings, preset
 from segdex_ingest.plan import IngestPlan, plan_ingest
@@ -192,8 +193,8 @@ def rehearse_listing(
         chosen = recipes(found)
         known = chosen.remembered() if isinstance(chosen, Remembers) else None
     # without a cached fingerprint, the recipe of the last record is assumed
-    recipe = known or (records[-1].recipe if records else "")
-    ledger = Ledger(records)
+    recipe = known or next((one.recipe for one in reversed(records) if one.recipe), "")
+    ledger = Ledger(as_finished(records))
     plan = plan_ingest(listing.uris, source=source, ledger=ledger, recipe=recipe)
     progress.on_start(len(listing.uris))
     return rehearse(

@@ -45,7 +45,7 @@ def delete_images(index: SegmentIndex, targets: Sequence[str]) -> Deleted:
 
 
 def sync_index(index: SegmentIndex, *, source: Source, dry_run: bool, force: bool) -> Synced:
-    """Remove images whose files are missing, and segments that an interrupted ingest left behind.
+    """Remove images whose files are missing, and finish or remove what interrupted runs left behind.
 
     Args:
         index: Index to change.
@@ -69,7 +69,8 @@ def sync_index(index: SegmentIndex, *, source: Source, dry_run: bool, force: boo
     return Synced(
         gone=[display_path(record.files[0].uri) for record in plan.gone],
         moved=len(plan.moved),
-        orphans=len(plan.orphans),
+        orphans=len(plan.orphans) + len(plan.leftovers),
+        unfinished=plan.unfinished,
         images=plan.images,
         dry_run=dry_run,
     )

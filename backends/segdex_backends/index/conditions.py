@@ -15,10 +15,10 @@ class HasId:
 
 
 @dataclass(frozen=True, slots=True)
-class IsNot:
-    """The point is none of these."""
+class IsMissing:
+    """The point does not have a field of the payload."""
 
-    ids: tuple[UUID, ...]
+    field: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Between:
     lt: float | None = None
 
 
-Condition = HasId | IsNot | Equals | AnyOf | Between
+Condition = HasId | IsMissing | Equals | AnyOf | Between
 Conditions = tuple[Condition, ...]
 """Conditions that must all hold; an empty tuple matches every point."""
 

@@ -16,6 +16,7 @@ from qdrant_edge import (
     FieldCondition,
     Filter,
     HasIdCondition,
+    IsEmptyCondition,
     MatchAny,
     MatchValue,
     PayloadSchemaType,
@@ -31,7 +32,7 @@ from qdrant_edge import (
     UpdateOperation,
 )
 
-from segdex_backends.index.conditions import AnyOf, Between, Conditions, Equals, HasId, IsNot
+from segdex_backends.index.conditions import AnyOf, Between, Condition, Conditions, Equals, HasId, IsMissing
 from segdex_backends.index.edge_folder import WRITE_FREE_BYTES, EdgeFolder
 from segdex_backends.index.fusing import FUSED_FIELDS, SEARCH_EF, unreadable
 from segdex_backends.index.layout import is_collection, is_of_this_schema, real_names
@@ -398,16 +399,15 @@ def _index_fields(shard: EdgeShard, spec: CollectionSpec) -> None:
 
 
 def _filter(where: Conditions) -> Filter:
-    return Filter(
-        must=[_condition(each) for each in where if not isinstance(each, IsNot)],
-        must_not=[HasIdCondition(set(each.ids)) for each in where if isinstance(each, IsNot)],
-    )
+    return Filter(must=[_condition(each) for each in where])
 
 
-def _condition(condition: HasId | Equals | AnyOf | Between) -> FieldCondition | HasIdCondition:
+def _condition(condition: Condition) -> FieldCondition | HasIdCondition | IsEmptyCondition:
     match condition:
         case HasId(ids):
             return HasIdCondition(set(ids))
+        case IsMissing(field):
+            return IsEmptyCondition(field)
         case Equals(field, value):
             return FieldCondition(field, match=MatchValue(value))
         case AnyOf(field, values):

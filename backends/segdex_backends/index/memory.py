@@ -18,8 +18,10 @@ from segdex_backends.index.payloads import (
     concept_in_conflict,
     contested,
     in_conflict,
+    needs_copies,
     superseded,
     unknown_picture,
+    without_copying,
 )
 from segdex_core.colours import ColourShares
 from segdex_core.concepts import Concept
@@ -122,8 +124,10 @@ class MemoryIndex:
         if record.image_id not in self._held.images:
             raise unknown_picture(record.image_id, self.location)
         held = self._held.images[record.image_id]
+        is_copied = needs_copies(held.record, record)
+        record = without_copying(record)
         if held.record.revision == record.revision:
-            for segment_id, stored in self._held.segments.items():
+            for segment_id, stored in self._held.segments.items() if is_copied else ():
                 if stored.record.image_id == record.image_id:
                     changed = replace(
                         stored.record, sources=record.sources, tags=record.tags, captured_s=record.captured_s
@@ -348,14 +352,15 @@ class MemoryIndex:
         self._known()
         self._held.concepts.pop(name, None)
 
-    def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
+    def delete_segments(self, image_id: UUID, *, writes: Collection[str] | None = None) -> None:
         """See ``IndexWriter``."""
         self._refuse_if_fenced()
         self._known()
         self._held.segments = {
             key: stored
             for key, stored in self._held.segments.items()
-            if stored.record.image_id != image_id or key in keep
+            if stored.record.image_id != image_id
+            or (writes is not None and stored.record.write not in writes)
         }
 
     def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:

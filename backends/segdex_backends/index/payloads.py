@@ -7,6 +7,7 @@ last place, so a record would differ from the record that was written.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal, TypeVar
 from uuid import UUID, uuid5
 
@@ -36,6 +37,7 @@ from segdex_core.records import (
     ImageStatus,
     IndexFingerprint,
     MaskRecipe,
+    PendingChange,
     SegmentLabel,
     SegmentRecord,
     Vectors,
@@ -57,6 +59,12 @@ FILTER_FIELDS: Mapping[str, FieldKind] = {
 
 SET_FIELDS: Mapping[str, FieldKind] = {"kind": "keyword", "set_id": "uuid", "image_id": "uuid"}
 """The fields of sets and their members that have a payload index."""
+
+WRITE_FIELD = "write"
+"""The field of a segment's payload with the token of its write."""
+
+PENDING_FIELD = "pending.token"
+"""The field of an image's payload with the token of a change that is not finished."""
 
 POINT_SCHEMA_VERSION = 4
 """Version of the form of a point. Schema 5 of an index only added fields that a point may lack."""
@@ -111,6 +119,7 @@ class _SegmentPayload(_Stored):
     colours: Annotated[dict[ColourName, int] | None, Field(exclude=True)] = None  # see colours_to_payload
     label_facts: Annotated[tuple[_LabelPayload, ...], Field(exclude=True)] = ()  # see labels_to_payload
     sets: Annotated[tuple[UUID, ...], Field(exclude=True)] = ()  # see marks_to_payload
+    write: Annotated[str, Field(exclude=True)] = ""
 
 
 class _SetPayload(_Stored):
@@ -151,6 +160,13 @@ class _FilePayload(BaseModel):
     mtime_ns: int
 
 
+class _PendingPayload(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: Literal["write", "copy", "delete"]
+    token: str
+
+
 class _ImagePayload(_Stored):
     sha256: str
     size_bytes: int
@@ -164,6 +180,7 @@ class _ImagePayload(_Stored):
     segment_count: int
     recipe: str
     revision: int
+    pending: Annotated[_PendingPayload | None, Field(exclude=True)] = None
 
 
 def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
@@ -198,6 +215,8 @@ def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
         payload |= labels_to_payload(record.labels)
     if record.sets:
         payload |= marks_to_payload(record.sets)
+    if record.write:
+        payload[WRITE_FIELD] = record.write
     return payload
 
 
@@ -269,6 +288,7 @@ def segment_from_payload(point_id: object, payload: Mapping[str, object] | None,
                 SegmentLabel(one.name, one.author, one.score, one.labelled_s) for one in stored.label_facts
             ),
             sets=tuple(sorted(stored.sets)),
+            write=stored.write,
         )
     except ValueError as error:
         raise _unreadable(what, error) from error
@@ -280,7 +300,7 @@ def image_to_payload(record: ImageRecord) -> dict[str, object]:
     Raises:
         ValueError: If a number is not finite.
     """
-    return _ImagePayload(
+    payload = _ImagePayload(
         sha256=record.sha256,
         size_bytes=record.size_bytes,
         files=tuple(_FilePayload(uri=file.uri, mtime_ns=file.mtime_ns) for file in record.files),
@@ -294,6 +314,9 @@ def image_to_payload(record: ImageRecord) -> dict[str, object]:
         recipe=record.recipe,
         revision=record.revision,
     ).to_payload()
+    if record.pending is not None:
+        payload["pending"] = {"kind": record.pending.kind, "token": record.pending.token}
+    return payload
 
 
 def image_from_payload(point_id: object, payload: Mapping[str, object] | None, place: str) -> ImageRecord:
@@ -305,6 +328,7 @@ def image_from_payload(point_id: object, payload: Mapping[str, object] | None, p
     """
     what = f"picture {point_id} in {place}"
     stored = _parse(_ImagePayload, payload, what)
+    pending = stored.pending
     try:
         return ImageRecord(
             image_id=to_uuid(point_id),
@@ -320,6 +344,7 @@ def image_from_payload(point_id: object, payload: Mapping[str, object] | None, p
             segment_count=stored.segment_count,
             recipe=stored.recipe,
             revision=stored.revision,
+            pending=None if pending is None else PendingChange(pending.kind, pending.token),
         )
     except ValueError as error:
         raise _unreadable(what, error) from error
@@ -446,6 +471,23 @@ def repeated_payload(record: ImageRecord) -> dict[str, object]:
         "captured_s": record.captured_s,
     }
     return payload | _float_texts(payload)
+
+
+def without_copying(record: ImageRecord) -> ImageRecord:
+    """Return a record as it is once its fields are copied to the segments."""
+    is_copying = record.pending is not None and record.pending.kind == "copy"
+    return replace(record, pending=None) if is_copying else record
+
+
+def needs_copies(held: ImageRecord, record: ImageRecord) -> bool:
+    """Return whether the segments need other copies of fields, once ``record`` replaces ``held``.
+
+    While segments are written or deleted, they do not: whoever finishes that writes all of them.
+    """
+    pending = [one.pending.kind for one in (held, record) if one.pending is not None]
+    if "write" in pending or "delete" in pending:
+        return False
+    return "copy" in pending or repeated_payload(held) != repeated_payload(record)
 
 
 def masks_to_payload(recipes: Mapping[str, MaskRecipe]) -> dict[str, object]:

@@ -13,7 +13,7 @@ from segdex_backends.index.conditions import (
     Conditions,
     Equals,
     HasId,
-    IsNot,
+    IsMissing,
     of_image,
     segment_conditions,
 )
@@ -41,6 +41,8 @@ from segdex_backends.index.layout import (
 )
 from segdex_backends.index.migrations import migrate
 from segdex_backends.index.payloads import (
+    PENDING_FIELD,
+    WRITE_FIELD,
     check_fingerprint,
     check_query,
     check_segments,
@@ -63,6 +65,7 @@ from segdex_backends.index.payloads import (
     member_point_id,
     member_to_payload,
     missing_index,
+    needs_copies,
     repeated_payload,
     segment_from_payload,
     segment_to_payload,
@@ -70,10 +73,12 @@ from segdex_backends.index.payloads import (
     set_to_payload,
     superseded,
     unknown_picture,
+    without_copying,
 )
 from segdex_backends.index.point_store import PointStore, Row, StoredPoint
 from segdex_core.colours import ColourShares
 from segdex_core.concepts import Concept
+from segdex_core.errors import IndexConflictError
 from segdex_core.ports.index import VectorCopy
 from segdex_core.records import (
     EVERYTHING,
@@ -84,6 +89,7 @@ from segdex_core.records import (
     IndexCounts,
     IndexFingerprint,
     MaskRecipe,
+    PendingChange,
     SegmentFilter,
     SegmentLabel,
     SegmentRecord,
@@ -288,12 +294,14 @@ class QdrantIndex:
         held = next(iter(self.get_images([record.image_id])), None)
         if held is None:
             raise unknown_picture(record.image_id, self.location)
-        if held.revision == record.revision:
-            payload = image_to_payload(replace(record, revision=record.revision + 1))
-            self._repeat(record)
-            where = (HasId((record.image_id,)), *_revision(record.revision))
-            self._store.overwrite_payload(IMAGES, payload, where)
-        return self._accepted(record)
+        if held.revision != record.revision:
+            return self._accepted(without_copying(record))
+        if needs_copies(held, record):
+            finished = without_copying(record)
+            held = self._replaced(held, replace(finished, pending=PendingChange("copy")))
+            self._repeat(finished)
+            record = replace(finished, revision=held.revision)
+        return self._replaced(held, record)
 
     def set_labels(self, labels: Mapping[UUID, Sequence[SegmentLabel]]) -> None:
         """See ``IndexWriter``."""
@@ -390,22 +398,37 @@ class QdrantIndex:
         self._known()
         self._store.delete(SETS, (HasId((concept_point_id(name),)),))
 
-    def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
+    def delete_segments(self, image_id: UUID, *, writes: Collection[str] | None = None) -> None:
         """See ``IndexWriter``."""
         self._known()
-        kept: Conditions = (IsNot(tuple(keep)),) if keep else ()
-        self._store.delete(SEGMENTS, (*of_image(image_id), *kept))
+        if writes is None:
+            self._store.delete(SEGMENTS, of_image(image_id))
+            return
+        tokens = tuple(sorted(token for token in writes if token))
+        if tokens:
+            self._store.delete(SEGMENTS, (*of_image(image_id), AnyOf(WRITE_FIELD, tokens)))
+        if "" in writes:
+            self._store.delete(SEGMENTS, (*of_image(image_id), IsMissing(WRITE_FIELD)))
 
     def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
         """See ``IndexWriter``."""
-        self._known()
-        where: Conditions = (HasId((image_id,)),)
-        if revision is not None:
-            where = (*where, *_revision(revision))
-        self._store.delete(IMAGES, where)
-        if revision is not None and self.get_images([image_id]):
-            raise in_conflict(image_id, self.location)
-        self.delete_segments(image_id)
+        while True:
+            # Listed before the record is read: what another process writes from now on stays, because the
+            # record that it writes first is not the one that is read here.
+            writes = {one.write for one in self.scroll_segments(SegmentFilter(image_ids=(image_id,)))}
+            held = next(iter(self.get_images([image_id])), None)
+            if held is None:
+                self.delete_segments(image_id, writes=writes)
+                return
+            if revision not in (None, held.revision):
+                raise in_conflict(image_id, self.location)
+            try:
+                self._delete(held, writes)
+            except IndexConflictError:
+                if revision is not None:
+                    raise
+            else:
+                return
 
     def ensure(self, wanted: IndexFingerprint) -> None:
         """See ``IndexAdmin``."""
@@ -515,6 +538,28 @@ class QdrantIndex:
             self._repeat(held)
         raise in_conflict(record.image_id, self.location)
 
+    def _replaced(self, held: ImageRecord, record: ImageRecord) -> ImageRecord:
+        """Replace the record of an image that is stored as ``held``, and return it as it is stored then.
+
+        Raises:
+            IndexConflictError: See ``_accepted``.
+        """
+        payload = image_to_payload(replace(record, revision=held.revision + 1))
+        self._store.overwrite_payload(IMAGES, payload, _still(held))
+        return self._accepted(record)
+
+    def _delete(self, held: ImageRecord, writes: Collection[str]) -> None:
+        """Delete an image: its record says so first and goes last, so that each segment always has one.
+
+        Raises:
+            IndexConflictError: If another process changed the record before or meanwhile.
+        """
+        marked = self._replaced(held, replace(held, pending=PendingChange("delete")))
+        self.delete_segments(held.image_id, writes=writes)
+        self._store.delete(IMAGES, _still(marked))
+        if self.get_images([held.image_id]):
+            raise in_conflict(held.image_id, self.location)
+
     def _repeat(self, record: ImageRecord) -> None:
         """Write the fields that segments copy from an image record into the segments of the image."""
         self._store.set_payload(SEGMENTS, repeated_payload(record), of_image(record.image_id))
@@ -534,6 +579,15 @@ class QdrantIndex:
 
 def _revision(number: int) -> Conditions:
     return (Equals("revision", number),)
+
+
+def _still(held: ImageRecord) -> Conditions:
+    """Return the condition for a record that has not changed since it was read.
+
+    The token tells the record from that of an image that was deleted and stored again meanwhile.
+    """
+    same = (HasId((held.image_id,)), *_revision(held.revision))
+    return same if held.pending is None else (*same, Equals(PENDING_FIELD, held.pending.token))
 
 
 def _rows(points: Mapping[UUID, StoredPoint]) -> dict[UUID, Row]:

@@ -10,7 +10,7 @@ from uuid import UUID
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import RestToGrpc
 
-from segdex_backends.index.conditions import AnyOf, Between, Conditions, Equals, HasId, IsNot
+from segdex_backends.index.conditions import AnyOf, Between, Condition, Conditions, Equals, HasId, IsMissing
 from segdex_backends.index.fusing import FUSED_FIELDS, SEARCH_EF
 from segdex_backends.index.point_store import Row
 
@@ -83,10 +83,7 @@ def scores_request(
 
 def to_filter(where: Conditions) -> models.Filter:
     """Return conditions as a filter of qdrant-client."""
-    return models.Filter(
-        must=[_condition(each) for each in where if not isinstance(each, IsNot)],
-        must_not=[_has_id(each.ids) for each in where if isinstance(each, IsNot)],
-    )
+    return models.Filter(must=[_condition(each) for each in where])
 
 
 def _input(row: Row) -> grpc.VectorInput:
@@ -104,14 +101,12 @@ def _search_params(where: Conditions, *, exact: bool) -> grpc.SearchParams:
     return _FULL_VECTORS if few else _FAST
 
 
-def _has_id(ids: Sequence[UUID]) -> models.HasIdCondition:
-    return models.HasIdCondition(has_id=[str(key) for key in ids])
-
-
-def _condition(condition: HasId | Equals | AnyOf | Between) -> models.Condition:
+def _condition(condition: Condition) -> models.Condition:
     match condition:
         case HasId(ids):
-            return _has_id(ids)
+            return models.HasIdCondition(has_id=[str(key) for key in ids])
+        case IsMissing(field):
+            return models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
         case Equals(field, value):
             return models.FieldCondition(key=field, match=models.MatchValue(value=value))
         case AnyOf(field, values):

@@ -173,8 +173,10 @@ class IndexWriter(Protocol):
     def update_image(self, record: ImageRecord) -> ImageRecord:
         """Replace the record of a stored image and its copies in the segments. Vectors are kept.
 
-        Segments have copies of ``sources`` (``uri_sources`` of all files), ``tags`` and ``captured_s``. The
-        copies are written first and the record last, so that a repeated call repairs a crash.
+        Segments have copies of ``sources`` (``uri_sources`` of all files), ``tags`` and ``captured_s``. If
+        they change, the record is written first, with a pending ``copy``, then the copies, and the record
+        without it last. A record that is given with a pending ``copy`` has its copies written in any case.
+        While the image has a pending ``write`` or ``delete``, or gets one, only the record is written.
 
         Returns:
             The stored record, with its new revision.
@@ -193,15 +195,15 @@ class IndexWriter(Protocol):
         """Replace the colours of some segments; all else of them stays. A segment that is gone is skipped."""
         ...
 
-    def delete_segments(self, image_id: UUID, *, keep: Collection[UUID] = ()) -> None:
-        """Delete the segments of an image, but none of ``keep``."""
+    def delete_segments(self, image_id: UUID, *, writes: Collection[str] | None = None) -> None:
+        """Delete the segments of an image, or only those of some writes (``SegmentRecord.write``)."""
         ...
 
     def delete_image(self, image_id: UUID, *, revision: int | None = None) -> None:
-        """Delete an image: its record first, then its segments.
+        """Delete an image: its record gets a pending ``delete`` first, and is deleted after its segments.
 
-        After a crash in between, the next ingest processes the image again. It is not an error if the image
-        does not exist.
+        Segments that another process writes meanwhile stay. It is not an error if the image does not exist;
+        segments without a record are deleted.
 
         Args:
             image_id: Id of the image.

@@ -134,6 +134,9 @@ class Synced(Document):
     gone: Annotated[list[str], Field(description="Pictures none of whose files exist.")]
     moved: Annotated[int, Field(description="Pictures some of whose files are gone.")]
     orphans: Annotated[int, Field(description="Pictures whose ingest was stopped halfway.")]
+    unfinished: Annotated[
+        int, Field(description="Pictures to ingest again: a run that replaced their segments was stopped.")
+    ] = 0
     images: Annotated[int, Field(description="How many pictures the index held.")]
     dry_run: bool
 
