@@ -1,5 +1,6 @@
 """Read the whole content of an index, and restore it into another one."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -15,13 +16,15 @@ from segdex_core.wording import count_of
 
 _IMAGES_AT_ONCE = 32
 _LOOKS = 5
+_WAIT_S = 0.05  # more before each look: another process needs as long to write an image
 
 
 def dump_index(index: SegmentIndex) -> IndexDump:
     """Return the content of an index. Other processes may write to the index meanwhile.
 
     Each image is consistent: it has as many segments as its record says. An image that is ingested or deleted
-    while the dump is read may be missing. Segments without a record are left out.
+    while the dump is read, or whose ingest or deletion was interrupted, is missing. Segments without a record
+    are left out.
 
     Raises:
         SegmentIndexError: If there is no index, or, while ``images`` is read, if an image never has the
@@ -108,7 +111,7 @@ def check_restorable(index: SegmentIndex, records: Iterator[ImageRecord]) -> int
 
 
 def _images(index: SegmentIndex, views: Sequence[str], dim: int) -> Iterator[DumpedImages]:
-    records = index.scroll_images()
+    records = (one for one in index.scroll_images() if one.is_shown)
     while some := list(islice(records, _IMAGES_AT_ONCE)):
         batch = _consistent(index, some, views, dim)
         if batch.records:
@@ -120,10 +123,11 @@ def _consistent(
 ) -> DumpedImages:
     """Return images with their segments, read again as long as another process changes them."""
     ids = [record.image_id for record in records]
-    for _ in range(_LOOKS):
+    for look in range(_LOOKS):
+        time.sleep(look * _WAIT_S)
         vectors = index.get_image_vectors(ids)
         batches = list(index.scroll_vectors(SegmentFilter(image_ids=tuple(ids))))
-        after = index.get_images(ids)
+        after = [one for one in index.get_images(ids) if one.is_shown]
         segments = _by_image(batches, after, views, dim)
         unchanged = [(one.image_id, one.revision) for one in after] == [
             (one.image_id, one.revision) for one in records
@@ -160,7 +164,9 @@ def _complete(images: Sequence[ImageRecord], segments: EmbeddedSegments) -> bool
     counts = dict.fromkeys((record.image_id for record in images), 0)
     for segment in segments.records:
         counts[segment.image_id] += 1
-    return all(counts[record.image_id] == record.segment_count for record in images)
+    return all(
+        record.pending is None and counts[record.image_id] == record.segment_count for record in images
+    )
 
 
 def _restore(index: SegmentIndex, batch: DumpedImages) -> None:

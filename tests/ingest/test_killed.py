@@ -26,6 +26,7 @@ from segdex_backends.index.layout import real_names
 from segdex_backends.index.point_store import PointStore, StoredPoint
 from segdex_backends.index.qdrant import QdrantIndex
 from segdex_backends.sources.files import FileSource
+from segdex_core.dump import IndexDump
 from segdex_core.errors import IndexConflictError, IndexMismatchError, IndexMissingError, UsageError
 from segdex_core.media.uris import canonical_uri
 from segdex_core.ports.embedder import Embedder
@@ -34,6 +35,7 @@ from segdex_core.wire.concepts import MarkRequest
 from segdex_ingest import run
 from segdex_ingest.analyse import AnalysedImage, Embedding, Recipe
 from segdex_ingest.analyse import analyse as analyse_really
+from segdex_ingest.dump import dump_index, restore_into
 from segdex_ingest.finish import as_finished
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.plan import plan_ingest
@@ -210,6 +212,16 @@ def _reembed(index: QdrantIndex, embedder: Embedder = NEW_EMBEDDER) -> None:
     )
 
 
+def dump_of(folder: Folder) -> IndexDump:
+    """Return a backup of an index of the folder."""
+    index = opened(Stored())
+    ingest(index, folder)
+    _label_and_fill_set(index)
+    _mark_concept(index)
+    dump = dump_index(index)
+    return replace(dump, images=list(dump.images))
+
+
 def _swap(folder: Folder) -> None:
     a, b, other = (folder.root / name for name in ("a.png", "b.png", "other"))
     a.rename(other)
@@ -261,6 +273,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "re-embedded": Operation(lambda index, _: _reembed(index), repairs=False),
     "re-embedded once more": Operation(
         lambda index, _: _reembed(index, OLD.embedder), lambda index, _: _reembed(index), repairs=False
+    ),
+    "restored": Operation(
+        lambda index, folder: restore_into(index, dump_of(folder)), starts_empty=True, repairs=False
     ),
     "former vectors dropped": Operation(
         lambda index, _: index.drop_unused(), lambda index, _: _reembed(index), repairs=False
