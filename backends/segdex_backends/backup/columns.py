@@ -82,6 +82,7 @@ def segment_schema(dim: int, views: Sequence[str]) -> pa.Schema:
             "colours": pa.list_(pa.int16()),
             "labels": pa.list_(_LABEL),
             "sets": _TEXTS,
+            "write": pa.string(),
             **{f"{VECTOR}_{view}": pa.list_(pa.float32(), dim) for view in views},
         }
     )
@@ -177,6 +178,7 @@ def segments_to_table(segments: EmbeddedSegments, views: Sequence[str]) -> pa.Ta
                 for label in one.labels
             ],
             "sets": [str(key) for key in one.sets],
+            "write": one.write,
         }
         for one in segments.records
     ]
@@ -212,6 +214,7 @@ def segment_from_row(row: Mapping[str, Any]) -> SegmentRecord:
             SegmentLabel(one["name"], one["author"], one["score"], one["labelled_s"]) for one in row["labels"]
         ),
         sets=tuple(UUID(key) for key in row["sets"]),
+        write=row["write"],
     )
 
 
