@@ -35,6 +35,7 @@ _MARKERS = {
     _TESTS / "gpu": "models",
     _TESTS / "ingest" / "masks" / "test_mask_generate.py": "pipeline",
     _TESTS / "ingest" / "test_ahead.py": "pipeline",
+    _TESTS / "ingest" / "test_doctor.py": "pipeline",
     _TESTS / "ingest" / "test_reembed.py": "pipeline",
     _TESTS / "ingest" / "test_run.py": "pipeline",
     _TESTS / "search" / "test_arrange.py": "pipeline",

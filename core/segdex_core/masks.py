@@ -73,6 +73,27 @@ def rle_area_px(rle: MaskRLE) -> int:
     return int(_valid_runs_px(rle)[1::2].sum())
 
 
+def rle_box(rle: MaskRLE) -> BoxXYXY:
+    """Return the tight box of a mask from its runs, or ``BoxXYXY(0, 0, 0, 0)`` if the mask is empty.
+
+    Raises:
+        ValueError: If the runs do not fit ``size_hw``.
+    """
+    height = rle.size_hw[0]
+    runs = _valid_runs_px(rle)
+    ends = np.cumsum(runs)
+    inside = (np.arange(len(runs)) % 2 == 1) & (runs > 0)
+    if not inside.any():
+        return BoxXYXY(0, 0, 0, 0)
+    (first_x, first_y), (last_x, last_y) = (
+        np.divmod(places, height) for places in ((ends - runs)[inside], ends[inside] - 1)
+    )
+    x1, x2 = int(first_x.min()), int(last_x.max()) + 1
+    if (first_x != last_x).any():  # a run that goes on in the next column has its last and first pixel
+        return BoxXYXY(x1, 0, x2, height)
+    return BoxXYXY(x1, int(first_y.min()), x2, int(last_y.max()) + 1)
+
+
 def rle_iou(a: Sequence[MaskRLE], b: Sequence[MaskRLE]) -> npt.NDArray[np.float64]:
     """Return the (len(a), len(b)) mask IoU; all masks must have the same size.
 

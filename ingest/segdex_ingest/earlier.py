@@ -58,6 +58,20 @@ def count_other_views(plan: IngestPlan, index: SegmentIndex) -> int:
     return sum(count for recipe, count in counts.items() if needs_views(recipe))
 
 
+def is_of_embedder(recipe: str, found: IndexFingerprint, noted: Mapping[str, MaskRecipe]) -> bool:
+    """Return whether the embedder of an index made the vectors of images with a recipe; True if unknown.
+
+    Args:
+        recipe: Recipe of the images.
+        found: Fingerprint of the index.
+        noted: ``IndexAdmin.recipes`` of the index.
+    """
+    made = noted.get(recipe)
+    return made is None or any(
+        recipe == recipe_fingerprint(made, found.embedder, views) for views in _possible_views()
+    )
+
+
 def _usual_masks(segmenter: str) -> Iterator[MaskRecipe]:
     for decoder_id in (None, *shipped_decoders()):
         for generator in (*map(preset, get_args(Quality)), meta_settings()):

@@ -17,6 +17,7 @@ from segdex_core.masks import (
     encode_mask,
     mask_box,
     rle_area_px,
+    rle_box,
     rle_containment,
     rle_iou,
 )
@@ -39,6 +40,7 @@ def test_a_mask_comes_back_from_its_code_with_its_area(mask: BoolMask) -> None:
     np.testing.assert_array_equal(decode_mask(rle), mask)
     assert rle.size_hw == mask.shape
     assert rle_area_px(rle) == mask.sum()
+    assert rle_box(rle) == mask_box(mask)
 
 
 @given(MASKS)
@@ -134,6 +136,7 @@ def test_runs_whose_sum_wraps_are_refused_by_everything_that_reads_them(size_hw:
     for read in (
         decode_mask,
         rle_area_px,
+        rle_box,
         lambda rle: rle_iou([rle], [rle]),
         lambda rle: rle_containment([rle], [rle]),
     ):

@@ -61,9 +61,19 @@ def names_of_copy(store: PointStore, in_use: Mapping[str, str], key: str) -> Map
     while True:
         names = names_beside(in_use, key)
         target = names[SEGMENTS]
-        if names != in_use and not (target in present and store.notes(target).get(_WAS_IN_USE)):
+        if names != in_use and not (target in present and was_in_use(store, target)):
             return names
         key = f"{key}0"
+
+
+def was_in_use(store: PointStore, segments: str) -> bool:
+    """Return whether a re-embedding has replaced a collection of segments.
+
+    Args:
+        store: Store of the points.
+        segments: Real name of the collection.
+    """
+    return bool(store.notes(segments).get(_WAS_IN_USE))
 
 
 class QdrantCopy:

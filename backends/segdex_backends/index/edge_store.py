@@ -259,7 +259,7 @@ class EdgeStore:
         return {point.id: point for point in (stored_point(one, vector, self.location) for one in found)}
 
     def scroll(
-        self, name: str, where: Conditions = (), *, vector: str | None = None
+        self, name: str, where: Conditions = (), *, vector: str | None = None, lenient: bool = False
     ) -> Iterator[StoredPoint]:
         """See ``PointStore``."""
         offset = None
@@ -274,7 +274,7 @@ class EdgeStore:
             shard = self._shard(name)
             with self._folder.translated():
                 points, offset = shard.scroll(request)
-            yield from (stored_point(point, vector, self.location) for point in points)
+            yield from (stored_point(point, vector, self.location, lenient=lenient) for point in points)
             if offset is None:
                 return
 

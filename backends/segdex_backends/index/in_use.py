@@ -103,11 +103,11 @@ class InUse:
             return self._store.retrieve(self.names[name], ids, vector=vector)
 
     def scroll(
-        self, name: str, where: Conditions = (), *, vector: str | None = None
+        self, name: str, where: Conditions = (), *, vector: str | None = None, lenient: bool = False
     ) -> Iterator[StoredPoint]:
         """See ``PointStore``."""
         with self._read():
-            yield from self._store.scroll(self.names[name], where, vector=vector)
+            yield from self._store.scroll(self.names[name], where, vector=vector, lenient=lenient)
 
     def count(self, name: str, where: Conditions = ()) -> int:
         """See ``PointStore``."""

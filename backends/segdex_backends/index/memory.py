@@ -26,9 +26,11 @@ from segdex_backends.index.payloads import (
 from segdex_core.colours import ColourShares
 from segdex_core.concepts import Concept
 from segdex_core.errors import IndexMissingError
+from segdex_core.ports.examination import Found, IndexExamination, Leftovers, Part
 from segdex_core.ports.index import VectorCopy
 from segdex_core.records import (
     EVERYTHING,
+    IMAGE_VIEW,
     EmbeddedSegments,
     FusedSegment,
     ImageRecord,
@@ -410,6 +412,11 @@ class MemoryIndex:
         """See ``IndexAdmin``."""
         return key in self._held.copies
 
+    def examination(self) -> IndexExamination:
+        """See ``IndexAdmin``."""
+        self._known()
+        return _MemoryExamination(self)
+
     def drop_unused(self) -> int:
         """See ``IndexAdmin``."""
         dropped = len(self._held.copies) + len(self._held.former)
@@ -441,6 +448,67 @@ class MemoryIndex:
         if self._held.is_dropped:
             raise superseded(self.location)
         return self._held.fingerprint
+
+
+class _MemoryExamination:
+    """An ``IndexExamination`` of what a ``MemoryIndex`` holds; every record of it can be read."""
+
+    def __init__(self, index: MemoryIndex) -> None:
+        self._index = index
+        self._held = index._held  # noqa: SLF001 - of this module
+
+    def images(self) -> Iterator[Found[ImageRecord]]:
+        """See ``IndexExamination``."""
+        for key in sorted(self._held.images):
+            found = self.image(key)
+            if found is not None:
+                yield found
+
+    def image(self, image_id: UUID) -> Found[ImageRecord] | None:
+        """See ``IndexExamination``."""
+        held = self._held.images.get(image_id)
+        if held is None:
+            return None
+        return Found(image_id, held.record, image_id=image_id, vectors={IMAGE_VIEW: held.vector})
+
+    def segments(self, image_ids: Sequence[UUID]) -> Iterator[Found[SegmentRecord]]:
+        """See ``IndexExamination``."""
+        return (one for one in self.all_segments() if one.image_id in image_ids)
+
+    def all_segments(self) -> Iterator[Found[SegmentRecord]]:
+        """See ``IndexExamination``."""
+        for key in sorted(self._held.segments):
+            held = self._held.segments[key]
+            score = held.record.object_score
+            yield Found(
+                key, held.record, image_id=held.record.image_id, vectors=held.vectors, vector_score=score
+            )
+
+    def members(self, image_ids: Sequence[UUID]) -> Iterator[Found[SetMember]]:
+        """See ``IndexExamination``."""
+        for one in self._index.members_of_images(image_ids):
+            yield Found(one.member_id, one, image_id=one.image_id)
+
+    def saved(self) -> Iterator[Found[SegmentSet | SetMember | Concept]]:
+        """See ``IndexExamination``."""
+        for one in self._held.sets.values():
+            yield Found(one.set_id, one)
+        for member in self._held.members.values():
+            yield Found(member.member_id, member, image_id=member.image_id)
+        for concept in self._held.concepts.values():
+            yield Found(UUID(int=0), concept)
+
+    def leftovers(self) -> Leftovers:
+        """See ``IndexExamination``."""
+        return Leftovers(
+            unfinished=tuple(sorted(self._held.copies)), is_fenced=self._held.fenced_by is not None
+        )
+
+    def remove(self, part: Part, point_ids: Sequence[UUID]) -> None:
+        """See ``IndexExamination``; what cannot be read is not here."""
+
+    def drop(self, names: Sequence[str]) -> None:
+        """See ``IndexExamination``; there are no halves of anything."""
 
 
 class _MemoryCopy:

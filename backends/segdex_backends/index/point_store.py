@@ -78,17 +78,24 @@ def to_uuid(point_id: object) -> UUID:
     return point_id if isinstance(point_id, UUID) else UUID(str(point_id))
 
 
-def stored_point(point: FoundPoint, vector: str | None, place: str) -> StoredPoint:
+def stored_point(point: FoundPoint, vector: str | None, place: str, *, lenient: bool = False) -> StoredPoint:
     """Convert a point from the index at ``place``, with the vector named ``vector`` if it is not None.
+
+    Args:
+        point: The point.
+        vector: Name of the vector.
+        place: Location of the index, for the error.
+        lenient: Whether a point may lack the vector; its row is None then.
 
     Raises:
         SegmentIndexError: If the point does not have the vector.
     """
     row = None
     if vector is not None:
-        if not isinstance(point.vector, Mapping) or vector not in point.vector:
+        if isinstance(point.vector, Mapping) and vector in point.vector:
+            row = np.asarray(point.vector[vector], np.float32)
+        elif not lenient:
             raise SegmentIndexError(f"point {point.id} in {place} has no vector {vector!r}")
-        row = np.asarray(point.vector[vector], np.float32)
     return StoredPoint(to_uuid(point.id), point.payload or {}, row)
 
 
@@ -247,9 +254,15 @@ class PointStore(Protocol):
         ...
 
     def scroll(
-        self, name: str, where: Conditions = (), *, vector: str | None = None
+        self, name: str, where: Conditions = (), *, vector: str | None = None, lenient: bool = False
     ) -> Iterator[StoredPoint]:
-        """Yield all matching points with payloads, ordered by id. ``vector`` names a vector to include.
+        """Yield all matching points with payloads, ordered by id.
+
+        Args:
+            name: Real name of the collection.
+            where: Conditions that the points meet.
+            vector: Name of a vector to include.
+            lenient: Whether points may lack the vector.
 
         Raises:
             SegmentIndexError: If a point does not have the vector.

@@ -18,6 +18,7 @@ from segdex_backends.index.conditions import (
     segment_conditions,
 )
 from segdex_backends.index.copying import QdrantCopy, names_of_copy
+from segdex_backends.index.examining import QdrantExamination
 from segdex_backends.index.fusing import (
     best_scores,
     check_examples,
@@ -79,6 +80,7 @@ from segdex_backends.index.point_store import PointStore, Row, StoredPoint
 from segdex_core.colours import ColourShares
 from segdex_core.concepts import Concept
 from segdex_core.errors import IndexConflictError
+from segdex_core.ports.examination import IndexExamination
 from segdex_core.ports.index import VectorCopy
 from segdex_core.records import (
     EVERYTHING,
@@ -475,6 +477,10 @@ class QdrantIndex:
         """See ``IndexAdmin``."""
         self._known()
         return names_of_copy(self._place, self._store.names, key)[SEGMENTS] in self._place.present()
+
+    def examination(self) -> IndexExamination:
+        """See ``IndexAdmin``."""
+        return QdrantExamination(self._place, self._store, self._known())
 
     def drop_unused(self) -> int:
         """See ``IndexAdmin``."""

@@ -263,7 +263,7 @@ class ServerStore:
         return found
 
     def scroll(
-        self, name: str, where: Conditions = (), *, vector: str | None = None
+        self, name: str, where: Conditions = (), *, vector: str | None = None, lenient: bool = False
     ) -> Iterator[StoredPoint]:
         """See ``PointStore``."""
         offset = None
@@ -276,7 +276,7 @@ class ServerStore:
                     offset=offset,
                     with_vectors=[vector] if vector else False,
                 )
-            yield from (stored_point(point, vector, self.location) for point in points)
+            yield from (stored_point(point, vector, self.location, lenient=lenient) for point in points)
             if offset is None:
                 return
 

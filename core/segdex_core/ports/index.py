@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from segdex_core.colours import ColourShares
 from segdex_core.concepts import Concept
+from segdex_core.ports.examination import IndexExamination
 from segdex_core.records import (
     EVERYTHING,
     EmbeddedSegments,
@@ -391,6 +392,14 @@ class IndexAdmin(Protocol):
 
     def has_copy(self, key: str) -> bool:
         """Return whether there is an unfinished copy for a key."""
+        ...
+
+    def examination(self) -> IndexExamination:
+        """Return what reads everything that is stored, also what cannot be read as a record.
+
+        Raises:
+            IndexMissingError: If there is no index.
+        """
         ...
 
     def drop_unused(self) -> int:
