@@ -82,6 +82,7 @@ from segdex_core.ports.source import Listing, Source
 from segdex_core.records import RGBImage
 from segdex_core.settings import Settings
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
+from segdex_core.wire.doctor import Examined
 from segdex_core.wire.images import (
     BackedUp,
     Deleted,
@@ -137,6 +138,7 @@ class Library:
         jobs: Job queue of the index.
         backups: Returns the form of backups; called by the first backup.
         writing: Reentrant lock that all writers to the index in this process share; None creates one.
+        calibrations: Folder of the calibrations of embedders; None if there is none.
     """
 
     def __init__(
@@ -149,6 +151,7 @@ class Library:
         jobs: "Lazy[Jobs]",
         backups: Callable[[], BackupFormat],
         writing: AbstractContextManager[object] | None = None,
+        calibrations: Path | None = None,
     ) -> None:
         self.settings = settings
         self.models = models
@@ -157,6 +160,7 @@ class Library:
         self._jobs = jobs
         self._backups = backups
         self._writing = RLock() if writing is None else writing
+        self._calibrations = calibrations
         self._spreads = KnownSpreads()
 
     def __repr__(self) -> str:
@@ -193,6 +197,7 @@ class Library:
             jobs=self._jobs,
             backups=self._backups,
             writing=self._writing,
+            calibrations=self._calibrations,
         )
 
     def create_index(self) -> SegmentIndex:
@@ -625,6 +630,29 @@ class Library:
             UsageError: If every image is missing, unless ``force`` or ``dry_run`` is set.
         """
         return sync_index(self.index, source=self.source, dry_run=dry_run, force=force)
+
+    def doctor(self, *, fix: bool = False) -> Examined:
+        """Examine the index, the uploads, the queue and the calibration, and name everything that is damaged.
+
+        Args:
+            fix: Mend what can be mended without losing anything: what was left half-written is deleted, so
+                that the next ingest makes it anew, and fields that disagree are written again.
+
+        Raises:
+            IndexMissingError: If nothing was ingested yet.
+            SegmentIndexError: If the index cannot be used at all.
+        """
+        from segdex.usecases.doctor import examine_library
+
+        return examine_library(
+            self.index,
+            source=self.source,
+            settings=self.settings,
+            jobs=self._jobs.get,
+            calibrations=self._calibrations,
+            writing=self._writing,
+            fix=fix,
+        )
 
     # Sets.
 

@@ -37,6 +37,7 @@ ROLES: Mapping[str, Role | None] = MappingProxyType(
         "ingest": "write",
         "upload": "write",
         "delete": "write",
+        "doctor": "admin",
         "jobs": "read",
         "job": "read",
         "watch_job": "read",

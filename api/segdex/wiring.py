@@ -423,6 +423,7 @@ def open_library(settings: Settings, parts: Parts, *, has_index: bool = True) ->
         source=open_source(),
         jobs=Lazy(lambda: open_jobs(settings)),
         backups=open_backups,
+        calibrations=calibration_folder(settings),
     )
 
 

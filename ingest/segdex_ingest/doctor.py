@@ -4,7 +4,7 @@ Other processes may write meanwhile. What was found wrong is therefore read once
 until the record of the picture stays the same while its segments are read.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from uuid import UUID
@@ -72,7 +72,7 @@ def examine(
     *,
     source: Source,
     max_bytes: int,
-    on_images: Callable[[int], None] = lambda _: None,
+    on_images: Callable[[Sequence[UUID]], None] = lambda _: None,
 ) -> Iterator[Finding]:
     """Yield what is wrong in an index. Nothing is changed.
 
@@ -83,7 +83,7 @@ def examine(
         index: Index to examine.
         source: Source of the files.
         max_bytes: Largest file that is read to compare it.
-        on_images: Called with the number of pictures that were examined since the last call.
+        on_images: Called with the ids of the pictures that were examined since the last call.
 
     Raises:
         SegmentIndexError: If the index does not answer.
@@ -96,9 +96,10 @@ def examine(
     examined = _Pictures(stored, _Files(source, max_bytes), found, index.recipes())
     images = stored.images()
     while some := list(islice(images, _IMAGES_AT_ONCE)):
-        known.update(one.point_id for one in some)
+        ids = [one.point_id for one in some]
+        known.update(ids)
         yield from examined.findings(some)
-        on_images(len(some))
+        on_images(ids)
     if index.counts().segments != examined.segments:
         yield from _without_picture(stored, known)
     yield from _saved(stored)

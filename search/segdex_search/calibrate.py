@@ -116,6 +116,39 @@ def load_calibration(folder: Path, embedder_fingerprint: str) -> Calibration:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class CalibrationProblem:
+    """What is wrong with the file of a calibration.
+
+    Attributes:
+        detail: One line.
+        is_useless: Whether nothing in the file can be used.
+    """
+
+    detail: str
+    is_useless: bool
+
+
+def calibration_problem(folder: Path, embedder_fingerprint: str) -> CalibrationProblem | None:
+    """Return what is wrong with the calibration of an embedder; None if it is sound, or if there is none."""
+    path = calibration_file(folder, embedder_fingerprint)
+    if not path.exists():
+        return None
+    try:
+        load_calibration(folder, embedder_fingerprint)
+        content = json.loads(path.read_text())
+    except UsageError as error:
+        return CalibrationProblem(str(error), is_useless=True)
+    made_for = content.get("embedder", embedder_fingerprint)
+    if made_for != embedder_fingerprint:
+        return CalibrationProblem(f"it is of the embedder {made_for}", is_useless=True)
+    lacking = sorted(asdict(shipped_calibration(embedder_fingerprint)).keys() - content.keys())
+    if lacking:
+        detail = f"an earlier version wrote it, without {', '.join(lacking)}"
+        return CalibrationProblem(detail, is_useless=False)
+    return None
+
+
 def save_calibration(folder: Path, embedder_fingerprint: str, calibration: Calibration) -> Path:
     """Write a calibration, and return the path of its file."""
     path = calibration_file(folder, embedder_fingerprint)

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -466,7 +467,25 @@ def concepts(at: Place) -> Any:
     return [plain(one) for one in results]
 
 
+def examined(at: Place) -> Any:
+    """Examine a sound index, a damaged one, mend it, and examine it again."""
+    sound = at.library.doctor()
+    at.picture("b.png").unlink()
+    part = at.folder / "uploads" / ("0" * 64) / "x.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half")
+    os.utime(part, (1, 1))
+    damaged, mended, again = at.library.doctor(), at.library.doctor(fix=True), at.library.doctor(fix=True)
+    assert sound.findings == []
+    assert [one.kind for one in damaged.findings] == ["missing_file", "upload_part"]
+    assert [(one.fixable, one.fixed) for one in mended.findings] == [(False, False), (True, True)]
+    assert [one.kind for one in again.findings] == ["missing_file"]
+    assert (damaged.left, mended.left, part.exists()) == (2, 1, False)
+    return [plain(one) for one in (sound, damaged, mended, again)]
+
+
 CHANGES: dict[str, Case] = {
+    "doctor": examined,
     "concepts": concepts,
     "sets": sets,
     "labels": labels,
@@ -495,6 +514,7 @@ CHANGED_BY = {
     "ingest",
     "upload",
     "delete",
+    "doctor",
     "jobs",
     "job",
     "watch_job",

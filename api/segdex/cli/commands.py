@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, Listed] = {
         "segdex.cli.manage",
         "Remove pictures whose files are missing, and leftovers of an interrupted ingest.",
     ),
+    "doctor": Listed("segdex.cli.doctor", "Examine an index for damage, and mend what loses nothing."),
     "reembed": Listed(
         "segdex.cli.reembed",
         "Change the embedder or the views of an index without segmenting again.",

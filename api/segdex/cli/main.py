@@ -24,7 +24,7 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
 
-_OF_A_SERVICE = ("search", "show", "stats", "delete", "segment", "ingest", "jobs", "label", "set")
+_OF_A_SERVICE = ("search", "show", "stats", "delete", "segment", "ingest", "jobs", "label", "set", "doctor")
 """Commands that a service can answer."""
 
 

@@ -33,6 +33,7 @@ from segdex.client.steps import Steps
 from segdex.pictures import Picture
 from segdex.sources import list_files, open_source
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
+from segdex_core.wire.doctor import Examined
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelsCleared
@@ -191,6 +192,10 @@ class AsyncClient:
     async def delete(self, *targets: Id | Path) -> Deleted:
         """See ``Client.delete``."""
         return await self._carry_out(steps.delete(targets, server=self.location))
+
+    async def doctor(self, *, fix: bool = False) -> Examined:
+        """See ``Client.doctor``."""
+        return await self._send(calls.doctor(fix=fix))
 
     async def stats(self) -> Stats:
         """See ``Client.stats``."""

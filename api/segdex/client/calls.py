@@ -42,6 +42,7 @@ from segdex.client.errors import (
 from segdex.client.events import Event
 from segdex.pictures import Picture, picture_file
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
+from segdex_core.wire.doctor import DoctorRequest, Examined
 from segdex_core.wire.images import Deleted, Health, ImageOut, Ingested, Stats
 from segdex_core.wire.jobs import Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelRequest, LabelsCleared
@@ -301,6 +302,12 @@ def read_job(event: Event) -> Job:
 def stats() -> Call[Stats]:
     """Get the size of the index and the models that filled it."""
     return Call("GET", "/v1/stats", _model(Stats))
+
+
+def doctor(*, fix: bool) -> Call[Examined]:
+    """Ask for an examination of the index; again is harmless."""
+    body = to_json(DoctorRequest(fix=fix))
+    return Call("POST", "/v1/doctor", _model(Examined), body=body, timeout_s=MODELS_TIMEOUT_S)
 
 
 def labels() -> Call[LabelCounts]:

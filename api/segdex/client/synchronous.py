@@ -31,6 +31,7 @@ from segdex.client.steps import Steps
 from segdex.pictures import Picture
 from segdex.sources import list_files, open_source
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
+from segdex_core.wire.doctor import Examined
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelsCleared
@@ -204,6 +205,10 @@ class Client:
     def delete(self, *targets: Id | Path) -> Deleted:
         """See ``Library.delete``; files and folders of this machine are matched by their content."""
         return self._carry_out(steps.delete(targets, server=self.location))
+
+    def doctor(self, *, fix: bool = False) -> Examined:
+        """See ``Library.doctor``."""
+        return self._send(calls.doctor(fix=fix))
 
     def stats(self) -> Stats:
         """See ``Library.stats``."""

@@ -51,6 +51,11 @@ def keep_picture(data: bytes, settings: Settings, *, name: str) -> KeptPicture:
     return KeptPicture(path.resolve(), make_image_id(digest))
 
 
+def is_part(path: Path) -> bool:
+    """Return whether a file of the upload folder is not written to its end."""
+    return path.suffix == _PART
+
+
 def keep_upload(data: bytes, folder: Path, *, name: str) -> Path:
     """Return the file that holds an upload; it is written only if the folder has no file yet.
 
@@ -59,7 +64,7 @@ def keep_upload(data: bytes, folder: Path, *, name: str) -> Path:
         folder: Folder for exactly these bytes.
         name: File name given by the sender; special characters are replaced.
     """
-    kept = [path for path in folder.iterdir() if path.suffix != _PART] if folder.is_dir() else []
+    kept = [path for path in folder.iterdir() if not is_part(path)] if folder.is_dir() else []
     if kept:
         return kept[0]
     folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, Field
 
 from segdex_core.wire.document import Document, known_values
+from segdex_core.wire.fields import StrictRequest
 
 FindingKind = Literal[
     "unreadable_picture",
@@ -35,6 +36,12 @@ FindingKind = Literal[
 """Kinds of damage, as docs/doctor.md explains them."""
 
 KINDS: tuple[FindingKind, ...] = get_args(FindingKind)
+
+
+class DoctorRequest(StrictRequest):
+    """An examination of the index."""
+
+    fix: Annotated[bool, Field(description="Whether to mend what can be mended without loss.")] = False
 
 
 class FindingOut(BaseModel):

@@ -39,6 +39,7 @@ ROUTES = {
     "ingest": ["POST /v1/images"],
     "upload": ["POST /v1/images"],
     "delete": ["DELETE /v1/images/{image_id}"],
+    "doctor": ["POST /v1/doctor"],
     "jobs": ["GET /v1/jobs"],
     "job": ["GET /v1/jobs/{job_id}"],
     "watch_job": ["GET /v1/jobs/{job_id}/events"],
