@@ -80,6 +80,7 @@ CALLS: dict[tuple[str, str], tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     ("POST", "/v1/refine"): ("refine", TEXTS, {**QUESTION, "segment_ids": [ONE]}),
     ("POST", "/v1/refine/by-image"): ("refine", TEXTS, {**QUESTION, **PICTURES, "segment_ids": [ONE]}),
     ("GET", "/v1/stats"): ("stats", (), {}),
+    ("POST", "/v1/doctor"): ("doctor", (), {}),
     ("POST", "/v1/images"): ("upload", (BYTES,), {"tags": ["a", "b"], "wait": False}),
     ("GET", "/v1/images/{image_id}"): ("image", (ONE,), {}),
     ("DELETE", "/v1/images/{image_id}"): ("delete", (ONE,), {}),
