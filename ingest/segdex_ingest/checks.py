@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,12 @@ UNIT_TOLERANCE = 0.005
 
 _SCORE_TOLERANCE = 1e-5
 _FRACTION_TOLERANCE = 1e-6
+
+_UNFINISHED = {
+    "write": "its segments are being written, or were written in part",
+    "copy": "its files, tags or time are being copied to its segments, or were copied in part",
+    "delete": "it is being deleted, or was deleted in part",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +58,11 @@ class Problem:
 def problems_of(picture: StoredPicture) -> list[Problem]:
     """Return the problems of a picture and its segments, one of each kind.
 
-    Files are not looked at.
+    Files are not looked at. What belongs to a change that is not finished is no problem of its own.
     """
+    record = picture.image.record
+    if record is not None and record.pending is not None:
+        return [Problem("unfinished_picture", _UNFINISHED[record.pending.kind])]
     found = [*_of_image(picture.image)]
     by_kind: dict[FindingKind, list[str]] = {}
     for kind, detail in _of_segments(picture):
@@ -62,7 +70,6 @@ def problems_of(picture: StoredPicture) -> list[Problem]:
     for kind, details in by_kind.items():
         more = f" (and {len(details) - 1:,} more)" if len(details) > 1 else ""
         found.append(Problem(kind, f"{details[0]}{more}"))
-    record = picture.image.record
     if record is not None:
         found += _of_count(record, len(picture.segments))
     return found
@@ -171,11 +178,7 @@ def _of_vectors(vectors: Mapping[str, npt.NDArray[np.float32]]) -> Iterator[str]
             yield f"view {view!r} has length {length:.4g}, and not 1 or 0"
 
 
-def has_labels(segments: Sequence[Found[SegmentRecord]]) -> bool:
-    """Return whether somebody labelled one of some segments, readable or not."""
-    return any(one.record.labels if one.record is not None else one.payload.get("labels") for one in segments)
-
-
-def unreadable_ids(segments: Sequence[Found[SegmentRecord]]) -> list[UUID]:
-    """Return the ids of what cannot be read as a segment."""
-    return [one.point_id for one in segments if one.record is None]
+def loses_labels(picture: StoredPicture) -> bool:
+    """Return whether somebody labelled a segment that no ingest can read its labels from."""
+    unread = picture.image.record is None
+    return any(one.payload.get("labels") for one in picture.segments if unread or one.record is None)

@@ -21,7 +21,7 @@ from segdex_core.records import ImageFile, ImageRecord, IndexFingerprint, MaskRe
 from segdex_core.sets import SegmentSet, SetMember
 from segdex_core.wire.doctor import FindingKind
 from segdex_core.wording import count_of
-from segdex_ingest.checks import StoredPicture, has_labels, of_segment, problems_of
+from segdex_ingest.checks import StoredPicture, loses_labels, of_segment, problems_of
 from segdex_ingest.earlier import is_of_embedder
 
 _IMAGES_AT_ONCE = 64
@@ -41,7 +41,7 @@ _REDONE: frozenset[FindingKind] = frozenset(
         "ancestors",
     }
 )
-"""Damage of a picture that the next ingest mends if the picture is deleted from the index."""
+"""Damage of a picture that the next ingest mends if the picture is marked as not written completely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +157,10 @@ class _Pictures:
         else:
             return  # it changes all the time
         picture, record = StoredPicture(image, segments, members), image.record
-        there = record is not None and self._files.intact(record) is not None
         path = None if record is None else display_path(record.files[0].uri)
-        labelled = has_labels(picture.segments)
+        there = record is None or self._files.intact(record) is not None
         for problem in problems_of(picture):
-            fixable, mend = _mend(problem.kind, image_id, path, there=there, labelled=labelled)
+            fixable, mend = _mend(problem.kind, picture, path, there=there)
             yield Finding(problem.kind, str(image_id), problem.detail, mend, fixable, path, image_id)
         if record is not None:
             yield from self._of_files(record)
@@ -219,22 +218,20 @@ class _Files:
         return None if sha256_hex(data) == record.sha256 else "replaced_file"
 
 
-def _mend(
-    kind: FindingKind, image_id: UUID, path: str | None, *, there: bool, labelled: bool
-) -> tuple[bool, str]:
+def _mend(kind: FindingKind, picture: StoredPicture, path: str | None, *, there: bool) -> tuple[bool, str]:
     """Return whether a problem of a picture can be mended without loss, and what mends it."""
+    image_id, record = picture.image.point_id, picture.image.record
+    ingest = f"segdex ingest {path or 'PATH'}"
+    if kind == "unfinished_picture":
+        is_ingests = record is not None and record.pending is not None and record.pending.kind == "write"
+        return not is_ingests, ingest if is_ingests else FIX
     if kind not in _REDONE and kind != "unreadable_picture":
         return True, FIX
-    if labelled:
-        return (
-            False,
-            f"segdex delete {image_id}, which deletes its labels, and segdex ingest {path or 'PATH'}",
-        )
-    if kind == "unreadable_picture" or (path is None and not there):
-        return True, f"{FIX}, and segdex ingest PATH"  # what nobody can read is no loss
+    if loses_labels(picture):
+        return False, f"segdex delete {image_id}, which deletes its labels, and {ingest}"
     if not there:
-        return False, f"put its file back, or segdex delete {image_id}"
-    return True, f"{FIX}, and segdex ingest {path}"
+        return False, f"put its file back and {ingest}, or segdex delete {image_id}"
+    return True, f"{FIX}, and {ingest}"
 
 
 def _without_picture(stored: IndexExamination, known: set[UUID]) -> Iterator[Finding]:

@@ -2,21 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from uuid import UUID
 
 from segdex_core.errors import IndexConflictError
 from segdex_core.ports.index import SegmentIndex
+from segdex_core.records import PendingChange
 from segdex_core.wire.doctor import FindingKind
-from segdex_ingest.checks import unreadable_ids
 from segdex_ingest.doctor import Finding
+from segdex_ingest.finish import finish_changes
 from segdex_ingest.marks import mark_segments
 
 
 def mend(index: SegmentIndex, finding: Finding) -> bool:
     """Mend a finding that is fixable, and return whether it is mended.
 
-    Damaged pictures are deleted from the index, so that the next ingest makes them anew: their files are
-    there. Everything may be repeated.
+    Damaged pictures are marked as not written completely, so that the next ingest writes them again with
+    their labels, tags and sets. What nobody can read is deleted. Everything may be repeated.
 
     Args:
         index: Index that was examined.
@@ -29,29 +31,52 @@ def mend(index: SegmentIndex, finding: Finding) -> bool:
         return False
     if finding.image_id is None:
         return _MEND_OTHERS[finding.kind](index, finding.what)
-    return _MEND_PICTURES.get(finding.kind, _delete)(index, finding.image_id)
+    return _MEND_PICTURES.get(finding.kind, _write_again)(index, finding.image_id)
 
 
-def _delete(index: SegmentIndex, image_id: UUID) -> bool:
-    index.delete_image(image_id)
+def _write_again(index: SegmentIndex, image_id: UUID) -> bool:
+    """Let the next ingest write a picture again."""
+    stored = index.examination()
+    image = stored.image(image_id)
+    unreadable = [one.point_id for one in stored.segments([image_id]) if one.record is None]
+    stored.remove("segments", unreadable)
+    if image is not None and image.record is None:
+        index.delete_segments(image_id)
+        stored.remove("images", [image_id])
+    elif image is not None and image.record is not None and image.record.pending is None:
+        try:
+            index.update_image(replace(image.record, pending=PendingChange("write")))
+        except IndexConflictError:
+            return False  # another process has just changed it
     return True
 
 
 def _delete_orphans(index: SegmentIndex, image_id: UUID) -> bool:
-    index.delete_segments(image_id)
+    stored = index.examination()
+    found = list(stored.segments([image_id]))
+    if stored.image(image_id) is not None:
+        return True  # an ingest has begun with it meanwhile
+    stored.remove("segments", [one.point_id for one in found if one.record is None])
+    writes = {one.record.write for one in found if one.record is not None}
+    index.delete_segments(image_id, writes=writes)
     return True
 
 
 def _copy_fields(index: SegmentIndex, image_id: UUID) -> bool:
     for record in index.get_images([image_id]):
         with suppress(IndexConflictError):  # who changed it wrote the fields of its segments
-            index.update_image(record)
+            index.update_image(replace(record, pending=PendingChange("copy")))
+    return True
+
+
+def _finish(index: SegmentIndex, image_id: UUID) -> bool:
+    finish_changes(index, index.get_images([image_id]))
     return True
 
 
 def _mark(index: SegmentIndex, image_id: UUID) -> bool:
-    if unreadable_ids(list(index.examination().segments([image_id]))):
-        return False  # it is deleted for that reason, or has labels
+    if any(one.record is None for one in index.examination().segments([image_id])):
+        return False  # a later ingest does it
     mark_segments(index, [image_id])
     return True
 
@@ -77,6 +102,7 @@ def _drop(index: SegmentIndex, name: str) -> bool:
 
 _MEND_PICTURES: Mapping[FindingKind, Callable[[SegmentIndex, UUID], bool]] = {
     "orphans": _delete_orphans,
+    "unfinished_picture": _finish,
     "copied_fields": _copy_fields,
     "marks": _mark,
 }

@@ -152,9 +152,9 @@ class MemoryStore:
         return {key: held[key] for key in ids if key in held}
 
     def scroll(
-        self, name: str, where: Conditions = (), *, vector: str | None = None
+        self, name: str, where: Conditions = (), *, vector: str | None = None, lenient: bool = False
     ) -> Iterator[StoredPoint]:
-        del vector
+        del vector, lenient
         yield from self._matching(name, where)
 
     def count(self, name: str, where: Conditions = ()) -> int:

@@ -12,6 +12,7 @@ FindingKind = Literal[
     "unreadable_segment",
     "unreadable_set",
     "orphans",
+    "unfinished_picture",
     "missing_segments",
     "extra_segments",
     "damaged_mask",
