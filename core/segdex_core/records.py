@@ -141,6 +141,8 @@ class SegmentRecord:
         sets: Ids of the sets of the segment or of its image, sorted; see ``segdex_core.sets``.
         write: Token of the write that stored the segment last, so that a deletion spares what others write
             meanwhile; empty if an earlier segdex stored it. Comparisons of records ignore it.
+        labelling: Token of the write that set the labels, so that who changes labels loses none of another
+            process; empty if there was none since the segment was stored. Comparisons of records ignore it.
     """
 
     segment_id: UUID
@@ -161,6 +163,7 @@ class SegmentRecord:
     labels: tuple[SegmentLabel, ...] = ()
     sets: tuple[UUID, ...] = ()
     write: str = field(default="", compare=False)
+    labelling: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.area_fraction <= 1:

@@ -4,10 +4,11 @@ A word scores a segment by how many standard deviations it lies above other word
 presence score and all words that were given, times how likely the segment is one whole object. Below a
 threshold, which belongs to the embedder, nothing fits. docs/labels.md has the figures.
 
-The labels of a segment are read and written as a whole. They are read right before they are written, but of
-two processes that change the labels of one segment at the same moment, only those of the later one stay.
+The labels of a segment are read and written as a whole. A write succeeds only if they are still those that
+were read, so that two processes that change the labels of one segment at the same moment both have theirs.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -180,17 +181,39 @@ def write_labels(
     known = tuple(index.label_counts())
     held = index.scroll_segments(SegmentFilter(labels=known)) if known else ()
     ids = list(dict.fromkeys([*found.by_segment, *(record.segment_id for record in held)]))
-    for some in slices(ids, _WRITTEN_AT_ONCE):
-        changed: dict[UUID, tuple[SegmentLabel, ...]] = {}
-        for record in index.get_segments(some):
-            said = [
-                SegmentLabel(one.name, author, one.score, now_s)
-                for one in found.by_segment.get(record.segment_id, ())
-            ]
-            labels = replace_labels(record, said, author=author)
-            if labels != record.labels:
-                changed[record.segment_id] = labels
-        writer.set_labels(changed)
+
+    def with_found(record: SegmentRecord) -> tuple[SegmentLabel, ...]:
+        said = [
+            SegmentLabel(one.name, author, one.score, now_s)
+            for one in found.by_segment.get(record.segment_id, ())
+        ]
+        return replace_labels(record, said, author=author)
+
+    change_labels(ids, with_found, index=index, writer=writer)
+
+
+def change_labels(
+    segment_ids: Sequence[UUID],
+    change: Callable[[SegmentRecord], tuple[SegmentLabel, ...]],
+    *,
+    index: IndexReader,
+    writer: IndexWriter,
+) -> None:
+    """Change the labels of some segments. Of what other processes change meanwhile, nothing is lost.
+
+    Args:
+        segment_ids: Segments; one that is gone is skipped.
+        change: Returns the new labels of a segment. It may be called several times for one.
+        index: Where the segments are.
+        writer: The same index.
+    """
+    for some in slices(segment_ids, _WRITTEN_AT_ONCE):
+        left: Sequence[UUID] = some
+        while left:
+            records = [(record, change(record)) for record in index.get_segments(left)]
+            changed = {record.segment_id: labels for record, labels in records if labels != record.labels}
+            seen = {record.segment_id: record.labelling for record, _ in records}
+            left = writer.set_labels(changed, over=seen)
 
 
 def replace_labels(
@@ -219,18 +242,16 @@ def clear_labels(
     known = tuple(name for name in index.label_counts() if not names or name in names)
     if not known:
         return {}
-    removed: dict[str, int] = {}
+    removed: dict[UUID, set[str]] = {}
     held = index.scroll_segments(SegmentFilter(labels=known))
     # read to the end before anything is written: what is written no longer matches
     ids = [record.segment_id for record in held]
-    for some in slices(ids, _WRITTEN_AT_ONCE):
-        changed: dict[UUID, tuple[SegmentLabel, ...]] = {}
-        for record in index.get_segments(some):
-            labels = record.labels
-            gone = [one for one in labels if one.name in known and one.author.partition(":")[0] in authors]
-            if gone:
-                changed[record.segment_id] = tuple(one for one in labels if one not in gone)
-            for name in {one.name for one in gone}:
-                removed[name] = removed.get(name, 0) + 1
-        writer.set_labels(changed)
-    return dict(sorted(removed.items()))
+
+    def without(record: SegmentRecord) -> tuple[SegmentLabel, ...]:
+        labels = record.labels
+        gone = [one for one in labels if one.name in known and one.author.partition(":")[0] in authors]
+        removed.setdefault(record.segment_id, set()).update(one.name for one in gone)
+        return tuple(one for one in labels if one not in gone)
+
+    change_labels(ids, without, index=index, writer=writer)
+    return dict(sorted(Counter(name for some in removed.values() for name in some).items()))

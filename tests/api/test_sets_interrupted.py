@@ -79,11 +79,15 @@ class FailingIndex(MemoryIndex):
         self._write()
         super().set_marks(marks)
 
-    def set_labels(self, labels: Mapping[UUID, Sequence[SegmentLabel]]) -> None:
+    def set_labels(
+        self, labels: Mapping[UUID, Sequence[SegmentLabel]], *, over: Mapping[UUID, str] | None = None
+    ) -> list[UUID]:
         self._write()
-        super().set_labels(dict(list(labels.items())[:1]))
+        first = dict(list(labels.items())[:1])
+        others = super().set_labels(first, over=over)
         self._write()
-        super().set_labels(labels)
+        rest = {key: some for key, some in labels.items() if key not in first}
+        return [*others, *super().set_labels(rest, over=over)]
 
 
 def segment_of(picture: Picture, place: int) -> UUID:

@@ -699,6 +699,24 @@ def test_labels_are_stored_filtered_and_counted_and_change_nothing_else(
     assert filled.label_counts() == {}
 
 
+def test_labels_that_another_process_changed_meanwhile_are_not_replaced(
+    filled: SegmentIndex, few: list[Picture]
+) -> None:
+    first, second, gone = *few[0].segment_ids[:2], uuid4()
+
+    def seen() -> dict[UUID, str]:
+        return {gone: "", **{one.segment_id: one.labelling for one in filled.get_segments([first, second])}}
+
+    for _ in range(2):  # without labels at first, and then with some
+        before = seen()
+        filled.set_labels({first: [label_of("of another")]})
+        mine = {key: [label_of("mine")] for key in (first, second, gone)}
+        assert filled.set_labels(mine, over=before) == [first]
+        assert filled.label_counts() == {"mine": 1, "of another": 1}
+    assert filled.set_labels(mine, over=seen()) == []
+    assert filled.label_counts() == {"mine": 2}
+
+
 def test_labels_of_a_segment_are_written_with_it_and_stay_when_its_picture_changes(
     index: SegmentIndex, few: list[Picture]
 ) -> None:

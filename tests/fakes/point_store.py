@@ -9,7 +9,7 @@ from uuid import UUID
 from segdex_backends.index.conditions import AnyOf, Between, Condition, Conditions, Equals, HasId, IsMissing
 from segdex_backends.index.layout import is_collection, is_of_this_schema, real_names
 from segdex_backends.index.payloads import missing_index
-from segdex_backends.index.point_store import CollectionSpec, PointStore, Row, StoredPoint
+from segdex_backends.index.point_store import NO_CONDITIONS, CollectionSpec, PointStore, Row, StoredPoint
 from segdex_core.records import FusedSegment
 
 Points = dict[UUID, StoredPoint]
@@ -105,9 +105,15 @@ class MemoryStore:
         for point in self._matching(name, where):
             self._put(name, point, {**point.payload, **payload})
 
-    def set_payloads(self, name: str, payloads: Mapping[UUID, Mapping[str, object]]) -> None:
+    def set_payloads(
+        self,
+        name: str,
+        payloads: Mapping[UUID, Mapping[str, object]],
+        *,
+        over: Mapping[UUID, Conditions] = NO_CONDITIONS,
+    ) -> None:
         for key, payload in payloads.items():
-            self.set_payload(name, payload, (HasId((key,)),))
+            self.set_payload(name, payload, (HasId((key,)), *over.get(key, ())))
 
     def overwrite_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:
         for point in self._matching(name, where):

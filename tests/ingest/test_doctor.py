@@ -407,16 +407,14 @@ UNFIXABLE = {
 
 def points_of(index: SegmentIndex) -> dict[UUID, Any]:
     """Return all that is stored, point for point, with the vectors, but without the sets."""
+    found: dict[UUID, Any] = {}
     segments, images = list(index.scroll_segments()), list(index.scroll_images())
     vectors = index.get_vectors([one.segment_id for one in segments])
+    for one in segments:
+        rows = {view: row.tolist() for view, row in vectors[one.segment_id].items()}
+        found[one.segment_id] = (replace(one, sets=()), rows)
     whole = index.get_image_vectors([one.image_id for one in images])
-    return {
-        **{
-            one.segment_id: (replace(one, sets=()), {k: v.tolist() for k, v in vectors[one.segment_id].items()})
-            for one in segments
-        },
-        **{one.image_id: (one, whole[one.image_id].tolist()) for one in images},
-    }
+    return found | {one.image_id: (one, whole[one.image_id].tolist()) for one in images}
 
 
 def check(at: Patient, fault: Fault, kinds: list[str]) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 from tests.backends.index.stored_samples import DIM, FINGERPRINT, VIEWS, make_picture, unit_rows
+from tests.conftest import Tried
 
 from segdex_backends.index.memory import MemoryIndex
 from segdex_core.geometry import BoxXYXY
@@ -169,6 +170,41 @@ def test_a_label_that_a_person_gives_while_labels_are_cleared_stays() -> None:
 
     assert clear_labels(index, index, names=[], authors=["model"])
     assert set(given(index).values()) == {(mine,)}
+
+
+@pytest.mark.promise("Index", "Labels that two processes give one segment at the same moment both stay.")
+def test_labels_of_two_processes_at_the_same_moment_both_stay(tried: Tried) -> None:
+    theirs = SegmentLabel("my cat", "person:me", None, 1.0)
+
+    class Meanwhile(MemoryIndex):
+        """Another process labels everything after the segments were read, the first few times."""
+
+        times = 3
+
+        def get_segments(self, segment_ids: Sequence[UUID]) -> list[SegmentRecord]:
+            found = super().get_segments(segment_ids)
+            if self.times:
+                self.times -= 1
+                at = float(self.times)
+                mine = replace(theirs, labelled_s=at)
+                self.set_labels({one.segment_id: [*_without(one.labels, theirs), mine] for one in found})
+            return found
+
+    def _without(labels: Sequence[SegmentLabel], one: SegmentLabel) -> list[SegmentLabel]:
+        return [other for other in labels if other.author != one.author]
+
+    index = Meanwhile()
+    fill(index)
+    index.times = 0
+    label(index)
+    wanted = set(given(index))
+    index.times = 3
+    label(index, author="model:other")
+
+    assert wanted
+    for key in wanted:
+        assert {one.author for one in given(index)[key]} == {AUTHOR, "model:other", "person:me"}
+    tried(3, "labellings by another process in between")
 
 
 def test_labelling_again_replaces_the_labels_of_that_author_alone() -> None:

@@ -16,7 +16,7 @@ from segdex_search.answer import check_embedder, require_filled
 from segdex_search.concepts import Learnt, look_up
 from segdex_search.embed import embed_query
 from segdex_search.grammar import parse_text
-from segdex_search.labels import LabelScorer, find_labels, replace_labels, write_labels
+from segdex_search.labels import LabelScorer, change_labels, find_labels, replace_labels, write_labels
 from segdex_search.queries import ConceptTerm, SearchQuery, clean_labels
 
 _WORDS_AT_ONCE = 64
@@ -118,8 +118,11 @@ def _label_some(
                 raise NotFoundError(f"there is no segment {segment_id} in {index.location}")
         said = [SegmentLabel(name, author, None, now_s) for name in names]
         if not request.dry_run:
-            index.set_labels(
-                {key: replace_labels(record, said, author=author) for key, record in records.items()}
+            change_labels(
+                list(records),
+                lambda record: replace_labels(record, said, author=author),
+                index=index,
+                writer=index,
             )
     return LabelReport(
         counts=dict.fromkeys(names, len(records)),

@@ -39,6 +39,7 @@ from segdex_backends.index.layout import is_collection, is_of_this_schema, real_
 from segdex_backends.index.payloads import missing_index
 from segdex_backends.index.point_store import (
     MAX_VALUES,
+    NO_CONDITIONS,
     CollectionSpec,
     Row,
     StoredPoint,
@@ -177,10 +178,26 @@ class EdgeStore:
         """See ``PointStore``."""
         self._write(name, UpdateOperation.set_payload_by_filter(_filter(where), dict(payload)))
 
-    def set_payloads(self, name: str, payloads: Mapping[UUID, Mapping[str, object]]) -> None:
+    def set_payloads(
+        self,
+        name: str,
+        payloads: Mapping[UUID, Mapping[str, object]],
+        *,
+        over: Mapping[UUID, Conditions] = NO_CONDITIONS,
+    ) -> None:
         """See ``PointStore``."""
         found = self._present(name, list(payloads))  # Qdrant refuses ids that it does not know
-        self._write(name, *(UpdateOperation.set_payload([key], dict(payloads[key])) for key in found))
+        self._write(
+            name,
+            *(
+                UpdateOperation.set_payload_by_filter(
+                    _filter((HasId((key,)), *over[key])), dict(payloads[key])
+                )
+                if key in over
+                else UpdateOperation.set_payload([key], dict(payloads[key]))
+                for key in found
+            ),
+        )
 
     def overwrite_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:
         """See ``PointStore``."""

@@ -7,7 +7,7 @@ from uuid import UUID
 from segdex_backends.index.conditions import Conditions
 from segdex_backends.index.layout import SEGMENTS
 from segdex_backends.index.payloads import superseded
-from segdex_backends.index.point_store import PointStore, Row, StoredPoint
+from segdex_backends.index.point_store import NO_CONDITIONS, PointStore, Row, StoredPoint
 from segdex_core.errors import IndexMissingError
 from segdex_core.records import FusedSegment
 
@@ -43,10 +43,16 @@ class InUse:
         with self._written():
             self._store.set_payload(self.names[name], payload, where)
 
-    def set_payloads(self, name: str, payloads: Mapping[UUID, Mapping[str, object]]) -> None:
+    def set_payloads(
+        self,
+        name: str,
+        payloads: Mapping[UUID, Mapping[str, object]],
+        *,
+        over: Mapping[UUID, Conditions] = NO_CONDITIONS,
+    ) -> None:
         """See ``PointStore``."""
         with self._written():
-            self._store.set_payloads(self.names[name], payloads)
+            self._store.set_payloads(self.names[name], payloads, over=over)
 
     def overwrite_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:
         """See ``PointStore``."""

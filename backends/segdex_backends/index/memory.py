@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -250,14 +250,21 @@ class MemoryIndex:
             if key in self._held.images:
                 yield self._held.images[key].record
 
-    def set_labels(self, labels: Mapping[UUID, Sequence[SegmentLabel]]) -> None:
+    def set_labels(
+        self, labels: Mapping[UUID, Sequence[SegmentLabel]], *, over: Mapping[UUID, str] | None = None
+    ) -> list[UUID]:
         """See ``IndexWriter``."""
         self._refuse_if_fenced()
         self._known()
+        others: list[UUID] = []
         for key in labels.keys() & self._held.segments.keys():
             stored = self._held.segments[key]
-            changed = replace(stored.record, labels=tuple(labels[key]))
+            if over is not None and over.get(key, "") != stored.record.labelling:
+                others.append(key)
+                continue
+            changed = replace(stored.record, labels=tuple(labels[key]), labelling=uuid4().hex)
             self._held.segments[key] = replace(stored, record=changed)
+        return others
 
     def set_colours(self, colours: Mapping[UUID, ColourShares]) -> None:
         """See ``IndexWriter``."""

@@ -63,6 +63,9 @@ SET_FIELDS: Mapping[str, FieldKind] = {"kind": "keyword", "set_id": "uuid", "ima
 WRITE_FIELD = "write"
 """The field of a segment's payload with the token of its write."""
 
+LABELLING_FIELD = "labelling"
+"""The field of a segment's payload with the token of the write that set its labels."""
+
 PENDING_FIELD = "pending.token"
 """The field of an image's payload with the token of a change that is not finished."""
 
@@ -120,6 +123,7 @@ class _SegmentPayload(_Stored):
     label_facts: Annotated[tuple[_LabelPayload, ...], Field(exclude=True)] = ()  # see labels_to_payload
     sets: Annotated[tuple[UUID, ...], Field(exclude=True)] = ()  # see marks_to_payload
     write: Annotated[str, Field(exclude=True)] = ""
+    labelling: Annotated[str, Field(exclude=True)] = ""
 
 
 class _SetPayload(_Stored):
@@ -212,7 +216,7 @@ def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
     if record.colours is not None:
         payload |= colours_to_payload(record.colours)
     if record.labels:
-        payload |= labels_to_payload(record.labels)
+        payload |= labels_to_payload(record.labels, record.labelling)
     if record.sets:
         payload |= marks_to_payload(record.sets)
     if record.write:
@@ -234,7 +238,7 @@ def colours_to_payload(colours: ColourShares) -> dict[str, object]:
     }
 
 
-def labels_to_payload(labels: Sequence[SegmentLabel]) -> dict[str, object]:
+def labels_to_payload(labels: Sequence[SegmentLabel], labelling: str) -> dict[str, object]:
     """Return the part of a segment's payload that its labels are; one that never had any lacks this part.
 
     ``labels`` repeats the names, for filters and counts. The numbers have so few digits that an index reads
@@ -250,6 +254,7 @@ def labels_to_payload(labels: Sequence[SegmentLabel]) -> dict[str, object]:
     return {
         "labels": sorted({one.name for one in facts}),
         "label_facts": [one.model_dump(mode="json") for one in facts],
+        **({LABELLING_FIELD: labelling} if labelling else {}),
     }
 
 
@@ -289,6 +294,7 @@ def segment_from_payload(point_id: object, payload: Mapping[str, object] | None,
             ),
             sets=tuple(sorted(stored.sets)),
             write=stored.write,
+            labelling=stored.labelling,
         )
     except ValueError as error:
         raise _unreadable(what, error) from error

@@ -6,6 +6,7 @@ converts its errors to segdex errors.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal, Protocol
 from uuid import UUID
 
@@ -15,6 +16,8 @@ import numpy.typing as npt
 from segdex_backends.index.conditions import Conditions
 from segdex_core.errors import SegmentIndexError
 from segdex_core.records import FusedSegment
+
+NO_CONDITIONS: Mapping[UUID, Conditions] = MappingProxyType({})
 
 MAX_VALUES = 100_000
 """Distinct values of a field that are counted."""
@@ -187,8 +190,20 @@ class PointStore(Protocol):
         """Set some fields of the payload of all matching points."""
         ...
 
-    def set_payloads(self, name: str, payloads: Mapping[UUID, Mapping[str, object]]) -> None:
-        """Set some fields of the payload of each of some points; a point that is not there is skipped."""
+    def set_payloads(
+        self,
+        name: str,
+        payloads: Mapping[UUID, Mapping[str, object]],
+        *,
+        over: Mapping[UUID, Conditions] = NO_CONDITIONS,
+    ) -> None:
+        """Set some fields of the payload of each of some points; a point that is not there is skipped.
+
+        Args:
+            name: Real name of the collection.
+            payloads: Fields by point.
+            over: Conditions that some of the points must meet, else they are skipped.
+        """
         ...
 
     def overwrite_payload(self, name: str, payload: Mapping[str, object], where: Conditions) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,7 @@ from segdex_backends.index.layout import (
 )
 from segdex_backends.index.migrations import migrate
 from segdex_backends.index.payloads import (
+    LABELLING_FIELD,
     PENDING_FIELD,
     WRITE_FIELD,
     check_fingerprint,
@@ -305,12 +306,21 @@ class QdrantIndex:
             record = replace(finished, revision=held.revision)
         return self._replaced(held, record)
 
-    def set_labels(self, labels: Mapping[UUID, Sequence[SegmentLabel]]) -> None:
+    def set_labels(
+        self, labels: Mapping[UUID, Sequence[SegmentLabel]], *, over: Mapping[UUID, str] | None = None
+    ) -> list[UUID]:
         """See ``IndexWriter``."""
         self._known()
-        payloads = {key: labels_to_payload(some) for key, some in labels.items()}
-        if payloads:
+        if not labels:
+            return []
+        token = uuid4().hex
+        payloads = {key: labels_to_payload(some, token) for key, some in labels.items()}
+        if over is None:
             self._store.set_payloads(SEGMENTS, payloads)
+            return []
+        still = {key: _labelled_by(over.get(key, "")) for key in payloads}
+        self._store.set_payloads(SEGMENTS, payloads, over=still)
+        return [one.segment_id for one in self.get_segments(list(labels)) if one.labelling != token]
 
     def set_colours(self, colours: Mapping[UUID, ColourShares]) -> None:
         """See ``IndexWriter``."""
@@ -585,6 +595,10 @@ class QdrantIndex:
 
 def _revision(number: int) -> Conditions:
     return (Equals("revision", number),)
+
+
+def _labelled_by(token: str) -> Conditions:
+    return (Equals(LABELLING_FIELD, token),) if token else (IsMissing(LABELLING_FIELD),)
 
 
 def _still(held: ImageRecord) -> Conditions:

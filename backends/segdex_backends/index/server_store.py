@@ -15,7 +15,14 @@ from segdex_backends.index.conditions import Conditions, HasId
 from segdex_backends.index.fusing import FUSED_FIELDS, unreadable
 from segdex_backends.index.layout import REAL_NAMES, SEGMENTS, is_of_this_schema, real_names
 from segdex_backends.index.payloads import missing_index
-from segdex_backends.index.point_store import MAX_VALUES, CollectionSpec, Row, StoredPoint, stored_point
+from segdex_backends.index.point_store import (
+    MAX_VALUES,
+    NO_CONDITIONS,
+    CollectionSpec,
+    Row,
+    StoredPoint,
+    stored_point,
+)
 from segdex_backends.index.server_connection import ServerConnection
 from segdex_backends.index.server_messages import fused_request, nearest, recommend, scores_request, to_filter
 from segdex_core.errors import SegmentIndexError
@@ -185,11 +192,19 @@ class ServerStore:
             lambda: self._client.set_payload(self._name(name), dict(payload), to_filter(where))
         )
 
-    def set_payloads(self, name: str, payloads: Mapping[UUID, Mapping[str, object]]) -> None:
+    def set_payloads(
+        self,
+        name: str,
+        payloads: Mapping[UUID, Mapping[str, object]],
+        *,
+        over: Mapping[UUID, Conditions] = NO_CONDITIONS,
+    ) -> None:
         """See ``PointStore``."""
         changes = [
             models.SetPayloadOperation(
-                set_payload=models.SetPayload(payload=dict(payload), filter=to_filter((HasId((key,)),)))
+                set_payload=models.SetPayload(
+                    payload=dict(payload), filter=to_filter((HasId((key,)), *over.get(key, ())))
+                )
             )
             for key, payload in payloads.items()
         ]

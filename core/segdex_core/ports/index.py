@@ -188,8 +188,18 @@ class IndexWriter(Protocol):
         """
         ...
 
-    def set_labels(self, labels: Mapping[UUID, Sequence[SegmentLabel]]) -> None:
-        """Replace the labels of some segments; all else of them stays. A segment that is gone is skipped."""
+    def set_labels(
+        self, labels: Mapping[UUID, Sequence[SegmentLabel]], *, over: Mapping[UUID, str] | None = None
+    ) -> list[UUID]:
+        """Replace the labels of some segments; all else of them stays. A segment that is gone is skipped.
+
+        Args:
+            labels: New labels by segment.
+            over: ``SegmentRecord.labelling`` that each segment must still have; None replaces any labels.
+
+        Returns:
+            Segments that another process labelled meanwhile: read them again, merge, and write again.
+        """
         ...
 
     def set_colours(self, colours: Mapping[UUID, ColourShares]) -> None:
