@@ -29,6 +29,7 @@ from segdex_core.records import (
 )
 from segdex_core.sets import SetMember, sets_by_member, sets_of
 from segdex_ingest.analyse import AnalysedImage, build_records
+from segdex_ingest.finish import finish_changes
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.marks import mark_segments
 from segdex_ingest.report import Outcome
@@ -109,6 +110,10 @@ class PictureWriter:
                 # changed the record before, and is told that it is too late.
                 old = {one.write for one in self._segments_of(analysed.image_id)}
                 known = self._current(analysed.image_id)
+                if known is not None and known.pending is not None and known.pending.kind == "delete":
+                    # else the files, tags and labels of a picture that somebody deletes would stay
+                    finish_changes(self._index, [known])
+                    continue
                 if known is not None and known.is_made_by(analysed.recipe):
                     noted = self._note(known, file, tags, anyway=lost)
                     if noted is not None:

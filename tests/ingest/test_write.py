@@ -14,7 +14,15 @@ from segdex_backends.index.memory import MemoryIndex
 from segdex_core.geometry import BoxXYXY
 from segdex_core.ids import make_image_id
 from segdex_core.masks import encode_mask
-from segdex_core.records import EmbeddedSegments, ImageFile, ImageRecord, Segment, SegmentLabel, Vectors
+from segdex_core.records import (
+    EmbeddedSegments,
+    ImageFile,
+    ImageRecord,
+    PendingChange,
+    Segment,
+    SegmentLabel,
+    Vectors,
+)
 from segdex_core.sets import SetMember
 from segdex_ingest.analyse import AnalysedImage, Recipe
 from segdex_ingest.run import prepare_index
@@ -212,6 +220,23 @@ def test_a_picture_that_is_deleted_while_it_is_noted_is_for_the_caller_to_store_
 
     assert writer(index).note(known, HERE, ("mine",)) is None
     assert index.counts().images == 0
+
+
+def test_a_picture_that_is_being_deleted_is_stored_without_its_former_files_tags_and_labels(
+    index: MeetingIndex,
+) -> None:
+    store(index, HERE, "old")
+    [image] = index.scroll_images()
+    first = next(index.scroll_segments())
+    index.set_labels({first.segment_id: [SegmentLabel("cat", "person:me", None, 1.0)]})
+    # the first write of a deletion, which another process makes or was killed at
+    index.update_image(replace(image, pending=PendingChange("delete")))
+
+    store(index, THERE, "new")
+
+    record = assert_consistent(index)
+    assert (record.files, record.tags) == ((THERE,), ("new",))
+    assert [one.labels for one in index.scroll_segments()] == [(), ()]
 
 
 def test_another_recipe_replaces_the_segments_and_keeps_files_and_tags(index: MeetingIndex) -> None:
