@@ -11,7 +11,7 @@ from segdex_core.ids import make_segment_id
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.sets import sets_by_member, sets_of
 
-_IGNORED = {"revision", "write"}  # they count and name writes
+_IGNORED = {"revision", "write", "labelling"}  # they count and name writes
 
 
 def points_of(stored: Stored) -> Mapping[str, Mapping[UUID, tuple[dict[str, object], bytes | None]]]:
