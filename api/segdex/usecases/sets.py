@@ -81,7 +81,9 @@ class Sets:
                 images.add(one.image_id)
             self._index.set_marks(marks)
             self._index.delete_set(found.set_id)
-            mark_segments(self._index, images)  # another process may have added some to other sets meanwhile
+            # another process may have added some to this set or to other ones meanwhile
+            late = self._index.scroll_segments(SegmentFilter(sets=(found.set_id,)))
+            mark_segments(self._index, images | {one.image_id for one in late})
             return shown
 
     def add(self, name: str, ids: Sequence[UUID]) -> SetChanged:
@@ -91,18 +93,27 @@ class Sets:
             NotFoundError: If an id is none of the index; then nothing is added.
         """
         with self._writing:
-            found = next((one for one in self._index.sets() if one.name == name), None)
-            now_s = time.time()
-            set_id = uuid4() if found is None else found.set_id
-            members = self._members_of(list(dict.fromkeys(ids)), set_id=set_id, added_s=now_s)
-            if found is None:
-                found = self._create(name, set_id)
-            known = {one.member_id for one in self._index.set_members(found.set_id)}
-            added = [one for one in members if one.member_id not in known]
-            self._index.add_members(added)
-            # those too that were in it: their marks may lack
-            mark_segments(self._index, {one.image_id for one in members})
-            return self._changed(found, len(added))
+            while True:
+                found, added = self._add(name, list(dict.fromkeys(ids)))
+                if any(one.set_id == found.set_id for one in self._index.sets()):
+                    return self._changed(found, len(added))
+                # another process deleted the set meanwhile
+                self._index.remove_members(found.set_id, [one.member_id for one in added])
+                mark_segments(self._index, {one.image_id for one in added})
+
+    def _add(self, name: str, ids: Sequence[UUID]) -> tuple[SegmentSet, list[SetMember]]:
+        """Add members to the set of a name, and return it and those that were not in it."""
+        found = next((one for one in self._index.sets() if one.name == name), None)
+        set_id = uuid4() if found is None else found.set_id
+        members = self._members_of(ids, set_id=set_id, added_s=time.time())
+        if found is None:
+            found = self._create(name, set_id)
+        known = {one.member_id for one in self._index.set_members(found.set_id)}
+        added = [one for one in members if one.member_id not in known]
+        self._index.add_members(added)
+        # those too that were in it: their marks may lack
+        mark_segments(self._index, {one.image_id for one in members})
+        return found, added
 
     def remove(self, name: str, ids: Sequence[UUID]) -> SetChanged:
         """Remove segments and pictures from a set; what is not in it is removed already.

@@ -344,8 +344,10 @@ class QdrantIndex:
     def delete_set(self, set_id: UUID) -> None:
         """See ``SetStore``."""
         self._known()
-        self._store.delete(SETS, (Equals("set_id", str(set_id)),))
+        members: Conditions = (Equals("set_id", str(set_id)),)
+        self._store.delete(SETS, members)
         self._store.delete(SETS, (HasId((set_id,)),))
+        self._store.delete(SETS, members)  # those that another process added while the set was there
 
     def add_members(self, members: Sequence[SetMember]) -> None:
         """See ``SetStore``."""
