@@ -83,6 +83,7 @@ def segment_schema(dim: int, views: Sequence[str]) -> pa.Schema:
             "labels": pa.list_(_LABEL),
             "sets": _TEXTS,
             "write": pa.string(),
+            "labelling": pa.string(),
             **{f"{VECTOR}_{view}": pa.list_(pa.float32(), dim) for view in views},
         }
     )
@@ -179,6 +180,7 @@ def segments_to_table(segments: EmbeddedSegments, views: Sequence[str]) -> pa.Ta
             ],
             "sets": [str(key) for key in one.sets],
             "write": one.write,
+            "labelling": one.labelling,
         }
         for one in segments.records
     ]
@@ -215,6 +217,7 @@ def segment_from_row(row: Mapping[str, Any]) -> SegmentRecord:
         ),
         sets=tuple(UUID(key) for key in row["sets"]),
         write=row["write"],
+        labelling=row["labelling"],
     )
 
 

@@ -215,7 +215,7 @@ def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
     ).to_payload()
     if record.colours is not None:
         payload |= colours_to_payload(record.colours)
-    if record.labels:
+    if record.labels or record.labelling:
         payload |= labels_to_payload(record.labels, record.labelling)
     if record.sets:
         payload |= marks_to_payload(record.sets)

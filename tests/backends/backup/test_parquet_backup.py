@@ -106,13 +106,12 @@ def content(index: SegmentIndex) -> dict[str, object]:
 
 
 def without_revisions(found: dict[str, object]) -> dict[str, object]:
-    """Return stored content without the numbers and tokens of writes, which a restoration begins anew."""
+    """Return stored content without the numbers of writes, which a restoration begins anew."""
     points = found["points"]
     assert isinstance(points, dict)
     for collection in points.values():
         for payload, _ in collection.values():
             payload.pop("revision", None)
-            payload.pop("labelling", None)
     return found
 
 
