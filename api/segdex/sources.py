@@ -23,5 +23,8 @@ def list_files(
     """
     listing = source.list(paths, include_hidden=include_hidden, exclude=exclude)
     if not listing.uris and not listing.problems:
-        raise UsageError(f"{', '.join(paths)}: no file to ingest there; name a folder with pictures in it")
+        why = "".join(f"; {note}" for note in listing.notes)
+        raise UsageError(
+            f"{', '.join(paths)}: no file to ingest there{why}; name a folder with pictures in it"
+        )
     return listing

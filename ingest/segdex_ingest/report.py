@@ -58,12 +58,14 @@ class IngestReport:
         skipped_folders: Path and reason for each folder that could not be listed.
         elapsed_s: Wall seconds of the whole run.
         interrupted: Whether the user stopped the run before the last file.
+        notes: Lines about what was not ingested on purpose, or matched nothing.
     """
 
     files: Sequence[FileOutcome]
     skipped_folders: Sequence[tuple[str, str]]
     elapsed_s: float
     interrupted: bool = False
+    notes: Sequence[str] = ()
 
     @property
     def counts(self) -> dict[Outcome, int]:
@@ -85,4 +87,5 @@ class IngestReport:
             ],
             elapsed_s=self.elapsed_s,
             interrupted=self.interrupted,
+            notes=self.notes,
         )

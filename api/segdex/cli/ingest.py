@@ -60,7 +60,8 @@ def ingest_command(
         list[str], typer.Argument(help="Files, folders or quoted patterns such as 'photos/**/*.jpg'.")
     ],
     exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", help="Exclude names that match this pattern; repeatable.")
+        list[str] | None,
+        typer.Option("--exclude", help="Leave out a name, a pattern (2024/**/raw) or a path; repeatable."),
     ] = None,
     include_hidden: Annotated[bool, typer.Option("--include-hidden", help="Include hidden files.")] = False,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Tag for every file; repeatable.")] = None,
@@ -151,8 +152,12 @@ def print_report(report: "IngestReportOut", console: "Console", *, dry_run: bool
 
     from segdex_core.wire.images import FAILED
 
-    for folder in report.skipped_folders:
+    for folder in report.skipped_folders[:_SHOWN_FAILURES]:
         console.print(Text(f"skipped {folder.path}: {folder.reason}", style="yellow"))
+    if len(report.skipped_folders) > _SHOWN_FAILURES:
+        console.print(f"... and {len(report.skipped_folders) - _SHOWN_FAILURES} more; --json lists all")
+    for note in report.notes:
+        console.print(Text(f"note: {note}"))
     failed = [file for file in report.files if file.outcome in FAILED]
     for file in failed[:_SHOWN_FAILURES]:
         console.print(Text(f"{in_words(file.outcome)}: {file.detail}", style="yellow"))

@@ -130,6 +130,7 @@ def ingest(
         ],
         elapsed_s=time.perf_counter() - started_s,
         interrupted=interrupted,
+        notes=listing.notes,
     )
 
 

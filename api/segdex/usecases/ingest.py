@@ -1,6 +1,6 @@
 """Ingest files: list, plan, confirm that images are segmented again, segment, write."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +10,11 @@ from segdex.arguments import IngestProgress, MaskChoices
 from segdex.usecases.opening import LazyIndex
 from segdex_core.choices import ProfileName, Quality
 from segdex_core.errors import ArgumentError, IndexMissingError, UsageError
-from segdex_core.media.uris import canonical_path
+from segdex_core.media.uris import canonical_path, display_path, uri_sources
 from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.ports.source import Listing, Source
 from segdex_core.records import ImageRecord
+from segdex_core.wording import count_of
 from segdex_ingest.analyse import Recipe, RecipeSource
 from segdex_ingest.earlier import count_other_views
 from segdex_ingest.finish import as_finished
@@ -26,6 +27,8 @@ from segdex_ingest.run import IngestOptions, ingest_into, rehearse
 GRAPH_FROM_SEGMENTS = 50_000
 """Number of segments from which a search graph is built. An embedded index compares fewer segments one by one
 fast enough: 100,000 vectors of 512 numbers take 25 to 36 ms."""
+
+_NAMED_PLACES = 5
 
 
 def generator_of(choices: MaskChoices, quality: str) -> GeneratorSettings:
@@ -146,6 +149,7 @@ def ingest_listing(
         on_file=on_file,
         lock=lock,
     )
+    report = replace(report, notes=_notes(listing, index.scroll_images))
     analysed = sum(report.counts[outcome] for outcome in ANALYSED)
     if analysed and rates is not None:
         rates.note_rate(report.elapsed_s / analysed)
@@ -197,13 +201,35 @@ def rehearse_listing(
     ledger = Ledger(as_finished(records))
     plan = plan_ingest(listing.uris, source=source, ledger=ledger, recipe=recipe)
     progress.on_start(len(listing.uris))
-    return rehearse(
+    report = rehearse(
         plan,
         source=source,
         ledger=ledger,
         options=options,
         problems=listing.problems,
         on_file=lambda one: progress.on_file(one.to_document()),
+    )
+    return replace(report, notes=_notes(listing, lambda: records))
+
+
+def _notes(listing: Listing, records: Callable[[], Iterable[ImageRecord]]) -> tuple[str, ...]:
+    """Return the notes of a listing, with one about pictures of the index that are excluded now."""
+    if not listing.left_out:
+        return listing.notes
+    left_out = set(listing.left_out)
+    within = [
+        place
+        for record in records()
+        for place in {uri for file in record.files for uri in uri_sources(file.uri)} & left_out
+    ]
+    if not within:
+        return listing.notes
+    places = [display_path(uri) for uri in dict.fromkeys(sorted(within))]
+    return (
+        *listing.notes,
+        f"{count_of(len(within), 'picture')} in what is excluded now stay in the index; "
+        f"`segdex delete` forgets them: {', '.join(places[:_NAMED_PLACES])}"
+        + (f" and {len(places) - _NAMED_PLACES:,} more" if len(places) > _NAMED_PLACES else ""),
     )
 
 

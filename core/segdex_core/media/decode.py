@@ -69,10 +69,18 @@ class DecodedImage:
     place_lat_lon: tuple[float, float] | None
 
 
-def read_image_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+def read_image_bytes(
+    path: Path, *, max_bytes: int = MAX_BYTES, on_part: Callable[[], None] = lambda: None
+) -> bytes:
     """Return the content of a regular file. Pipes and devices are rejected without being opened.
 
+    Args:
+        path: File.
+        max_bytes: Maximum size. Of a file that is no image, such as a video, only the first bytes are read.
+        on_part: Called after each part that was read.
+
     Raises:
+        NotAnImageError: If the first bytes are not those of a supported format.
         ImageUnreadableError: If the file does not exist, cannot be read, or is not a regular file.
         ImageTooLargeError: If the file is larger than ``max_bytes``.
     """
@@ -81,13 +89,20 @@ def read_image_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ImageUnreadableError(f"{name}: not a regular file; only files and links to files are read")
-        if status.st_size > max_bytes:
-            raise ImageTooLargeError(
-                f"{name}: {status.st_size:,} bytes, more than the {max_bytes:,} allowed for one file"
-            )
         # The file may have become a pipe since the check: O_NONBLOCK prevents a hang.
         with open(path, "rb", opener=_open_without_waiting) as file:
-            data: bytes = file.read()
+            head = file.read(_HEAD_BYTES)
+            _sniff(head, name=name)
+            parts, size = [head], status.st_size
+            while size <= max_bytes and (part := file.read(_PART_BYTES)):
+                parts.append(part)
+                size = max(size, sum(map(len, parts)))  # a file that grows meanwhile ends too
+                on_part()
+            if size > max_bytes:
+                raise ImageTooLargeError(
+                    f"{name}: {size:,} bytes, more than the {max_bytes:,} allowed for one file"
+                )
+            data = b"".join(parts)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise ImageUnreadableError(f"{name}: cannot be read: {reason}") from error
@@ -203,6 +218,12 @@ _PILLOW_ERRORS = (
     zlib.error,
 )
 """Exceptions that Pillow's decoders raise for hostile bytes, found by decoding and mutating damaged files."""
+
+_HEAD_BYTES = 4_096
+"""Bytes that tell an image from other files."""
+
+_PART_BYTES = 1 << 22
+"""Bytes that are read at a time, so that a slow network is told from one that is silent."""
 
 _BAND_PX = 1 << 22
 """Pixels converted at a time, to avoid a second full-size image in the source mode."""

@@ -4,60 +4,97 @@
 round trip through JSON. A plain path does not.
 
 Each file or folder has one canonical URI. ``canonical_uri`` resolves ``~``, ``..``, links in the folders
-above a file, and the Unicode form of a name. Ingests, filters, deletions and ``segdex sync`` all use it.
+above a file, and the Unicode form of a name. Ingests, filters, deletions, jobs and ``segdex sync`` all use
+it, so that a person may name a folder in any way and always means the same one.
 """
 
 import os
+import re
 import unicodedata
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes, urlsplit
+
+from segdex_core.media.patience import PATIENCE
+
+_FILE_URI = re.compile(r"file:/", re.IGNORECASE)
+"""Start of a ``file:`` URI; RFC 8089 allows one slash. A file may be called ``file:x``."""
 
 
 def canonical_uri(place: str | Path) -> str:
     """Return the canonical URI of a file or folder.
 
     A link to a folder is followed. A link to a file keeps its own name, because its target may have a
-    meaningless name, as in a git-annex store. A name that does not exist is also looked up in composed (NFC)
-    and decomposed (NFD) form, because file systems and keyboards use different forms.
+    meaningless name, as in a git-annex store. A name that does not exist is also looked up in its other
+    Unicode forms, because file systems and keyboards use different forms.
 
     Args:
         place: A path, which may be relative or start with ``~``, or a URI. A URI with a scheme other than
             ``file:`` is returned unchanged.
 
     Raises:
-        ValueError: If a path contains a null byte.
+        ValueError: If a path contains a null byte, or a ``file:`` URI names another machine.
     """
-    text = str(place)
-    if urlsplit(text).scheme == "file":
-        path = uri_to_path(text)
-    elif isinstance(place, str) and "://" in text:
-        return text
-    else:
-        path = Path(place).expanduser()
-    return canonical_path(path).as_uri()
+    if isinstance(place, str) and "://" in place and not _FILE_URI.match(place):
+        return place
+    return canonical_path(named_path(place)).as_uri()
+
+
+def named_path(place: str | Path) -> Path:
+    """Return the path that a person names by a path, which may start with ``~``, or by a ``file:`` URI.
+
+    Raises:
+        ValueError: If a ``file:`` URI names another machine.
+    """
+    if _FILE_URI.match(str(place)):
+        return uri_to_path(str(place))
+    path = Path(place)
+    try:
+        return path.expanduser()
+    except RuntimeError:  # no such user: the name of a file may start with ~
+        return path
 
 
 def canonical_path(path: Path) -> Path:
-    """Return the absolute path that ``canonical_uri`` names.
+    """Return the absolute path that ``canonical_uri`` names; where no share answers, as it is written.
 
     Raises:
         ValueError: If the path contains a null byte.
     """
-    path = as_written(path.absolute())
-    if path.name in ("", "..") or path.is_dir():
-        return path.resolve()
-    return path.parent.resolve() / path.name
+    path = path.absolute()
+    try:
+        return PATIENCE.call(lambda _: _canonical(path), str(path))
+    except TimeoutError:
+        return Path(os.path.normpath(path))
+
+
+def _canonical(path: Path) -> Path:
+    path = as_written(path)
+    # functions of os.path, because those of Path fail for a folder that may not be looked at
+    if path.name in ("", "..") or os.path.isdir(path):
+        return Path(os.path.realpath(path))
+    return Path(os.path.realpath(path.parent)) / path.name
 
 
 def as_written(path: Path) -> Path:
-    """Return the path with each missing name replaced by its existing Unicode form (NFC or NFD), if any."""
-    if path.exists() or str(path).isascii():
+    """Return the path with each missing name replaced by that of an entry in another Unicode form, if any."""
+    if str(path).isascii() or os.path.exists(path):
         return path
     found = Path(path.anchor)
     for name in path.parts[1:]:
-        forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
-        found /= next((form for form in forms if os.path.lexists(found / form)), name)
+        found /= _entry_name(found, name)
     return found
+
+
+def _entry_name(folder: Path, name: str) -> str:
+    """Return the name of the entry of a folder that differs from ``name`` in its Unicode form at most."""
+    if name.isascii() or os.path.lexists(folder / name):
+        return name
+    wanted = unicodedata.normalize("NFC", name)
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return name
+    return next((other for other in names if unicodedata.normalize("NFC", other) == wanted), name)
 
 
 def spellings(uri: str) -> tuple[str, ...]:
@@ -70,7 +107,7 @@ def spellings(uri: str) -> tuple[str, ...]:
         >>> spellings("file:///caf%C3%A9")
         ('file:///caf%C3%A9', 'file:///cafe%CC%81')
     """
-    if urlsplit(uri).scheme != "file":
+    if not _FILE_URI.match(uri):
         return (uri,)
     path = str(uri_to_path(uri))
     forms = (path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path))
@@ -88,19 +125,26 @@ def path_to_uri(path: Path) -> str:
 
 
 def uri_to_path(uri: str) -> Path:
-    """Return the path of a ``file:`` URI.
+    """Return the path of a ``file:`` URI, however it is written.
+
+    A file has no query and no fragment, so ``?`` and ``#`` are characters of its name.
 
     Raises:
-        ValueError: If the URI has another scheme.
+        ValueError: If the URI has another scheme, or names another machine.
 
     Example:
-        >>> uri_to_path("file:///a/b%20c.jpg")
-        PosixPath('/a/b c.jpg')
+        >>> uri_to_path("file:///a/b%20c.jpg"), uri_to_path("file:/a/b c#1.jpg")
+        (PosixPath('/a/b c.jpg'), PosixPath('/a/b c#1.jpg'))
     """
-    parts = urlsplit(uri)
-    if parts.scheme != "file":
+    if not _FILE_URI.match(uri):
         raise ValueError(f"not a file: URI: {uri!r}")
-    return Path(unquote_to_bytes(parts.path).decode("utf-8", "surrogateescape"))
+    rest = uri[len("file:") :]
+    if rest.startswith("//"):
+        host, _, below = rest[2:].partition("/")
+        if host.lower() not in ("", "localhost"):
+            raise ValueError(f"{uri!r} names the machine {host!r}; a file of this one is file:///FOLDER/NAME")
+        rest = f"/{below}"
+    return Path(os.fsdecode(unquote_to_bytes(os.fsencode(rest))))
 
 
 def uri_sources(uri: str) -> tuple[str, ...]:

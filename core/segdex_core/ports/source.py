@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,28 @@ class Listing:
     Attributes:
         uris: Canonical URIs of files (see ``segdex_core.media.uris``), without duplicates, in ingest order.
         problems: Folders and entries that could not be listed and were skipped.
+        notes: Lines about what was left out on purpose, or matched nothing.
+        left_out: Canonical URIs of the files and folders that were left out because of an exclude.
     """
 
     uris: tuple[str, ...]
     problems: tuple[ListingProblem, ...] = ()
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LostFolder:
+    """A folder whose state explains why a file below it is missing: its disk may not be mounted.
+
+    Attributes:
+        uri: URI of the folder.
+        state: ``missing``: it is the topmost folder above the file that does not exist. ``empty``: it is the
+            nearest folder above the file that exists, and it has no entries.
+    """
+
+    uri: str
+    state: Literal["missing", "empty"]
 
 
 class Source(Protocol):
@@ -58,7 +76,7 @@ class Source(Protocol):
             exclude: Patterns of names to skip.
 
         Raises:
-            UsageError: If a place does not exist, or a pattern matches nothing.
+            UsageError: If a place does not exist, or nothing matches any of them.
         """
         ...
 
@@ -71,13 +89,27 @@ class Source(Protocol):
         ...
 
     def exists(self, uri: str) -> bool:
-        """Return whether the file exists."""
+        """Return whether the file exists.
+
+        Raises:
+            ImageUnreadableError: If that is not known: no permission, a failing disk, a share that does not
+                answer.
+        """
+        ...
+
+    def lost_folder(self, uri: str) -> LostFolder | None:
+        """Return the folder that a missing file was lost with; None if its folder is there, with others.
+
+        Raises:
+            ImageUnreadableError: If that is not known.
+        """
         ...
 
     def read(self, uri: str, *, max_bytes: int) -> bytes:
-        """Return the bytes of a file.
+        """Return the bytes of a file; of a file that is no image, only the first bytes are read.
 
         Raises:
+            NotAnImageError: If the first bytes are not those of an image.
             ImageUnreadableError: If the file does not exist, cannot be read, or is not a regular file.
             ImageTooLargeError: If the file is larger than ``max_bytes``.
         """

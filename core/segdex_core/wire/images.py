@@ -90,6 +90,9 @@ class IngestReportOut(Document):
     interrupted: bool
     files: list[IngestedFile]
     skipped_folders: list[SkippedFolder]
+    notes: Annotated[
+        list[str], Field(description="What was left out on purpose, and patterns that matched nothing.")
+    ] = []
 
     @property
     def has_failures(self) -> bool:
@@ -108,6 +111,7 @@ def report_files(
     skipped_folders: Sequence[SkippedFolder],
     elapsed_s: float,
     interrupted: bool,
+    notes: Sequence[str] = (),
 ) -> IngestReportOut:
     """Return the report of an ingest; every outcome is counted, also those of no file."""
     counts = Counter(file.outcome for file in files)
@@ -118,6 +122,7 @@ def report_files(
         interrupted=interrupted,
         files=list(files),
         skipped_folders=list(skipped_folders),
+        notes=list(notes),
     )
 
 
