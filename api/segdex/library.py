@@ -67,7 +67,7 @@ from segdex.usecases.ingest import (
     rehearse_listing,
     require_outside,
 )
-from segdex.usecases.manage import delete_images, sync_index
+from segdex.usecases.manage import delete_images, forget_places, sync_index
 from segdex.usecases.models import Models
 from segdex.usecases.opening import Lazy, LazyIndex
 from segdex.usecases.reembed import reembed, rehearse
@@ -611,20 +611,34 @@ class Library:
     def delete(self, *targets: Id | Path) -> Deleted:
         """Delete images and their segments from the index; the files are kept.
 
+        An id names an image with all its files. A file or folder names only itself: an image that also lies
+        elsewhere keeps its other files and its segments, and is in ``kept``.
+
         Args:
             targets: Ids of images, files, or folders.
 
         Raises:
             UsageError: If a target matches no image; then nothing is deleted.
         """
-        return delete_images(self.index, list(map(str, targets)))
+        return delete_images(self.index, list(map(str, targets)), writing=self._writing)
+
+    def forget_places(self, image_id: Id, places: Sequence[str]) -> Deleted:
+        """Take files off one image, which is deleted with its last file; the service calls it.
+
+        Raises:
+            UsageError: If the image is not in the index, or a place is none of its files.
+        """
+        return forget_places(self.index, as_id(image_id), places, writing=self._writing)
 
     def sync(self, *, dry_run: bool = False, force: bool = False) -> Synced:
         """Remove images whose files are missing, and finish or remove what interrupted runs left behind.
 
+        Files that were lost with their whole folder, as when a disk is not mounted, are not forgotten, and
+        neither is any loss of half of the index; ``held`` names the folders. The rest is synchronized.
+
         Args:
             dry_run: Only report what would be removed.
-            force: Continue even if every image is missing, as when a disk is not mounted.
+            force: Forget also what may be out of reach.
 
         Raises:
             UsageError: If every image is missing, unless ``force`` or ``dry_run`` is set.

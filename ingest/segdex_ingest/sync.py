@@ -9,6 +9,7 @@ from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord
 from segdex_core.sets import sets_by_member, sets_of
 from segdex_ingest.marks import mark_segments
+from segdex_ingest.missing import MissingFiles, missing_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class SyncPlan:
         unmarked: Ids of images whose segments do not carry the sets that they are in.
         orphans: Tokens of the writes of segments without a record, by the id of their image.
         images: Number of images in the index.
+        missing: The missing files, with those that are not forgotten.
     """
 
     gone: tuple[ImageRecord, ...]
@@ -35,10 +37,18 @@ class SyncPlan:
     unmarked: frozenset[UUID]
     orphans: Mapping[UUID, frozenset[str]]
     images: int
+    missing: MissingFiles
 
 
-def plan_sync(index: SegmentIndex, *, source: Source) -> SyncPlan:
-    """Compare the images of an index with the files of a source. Nothing is changed."""
+def plan_sync(index: SegmentIndex, *, source: Source, force: bool = False) -> SyncPlan:
+    """Compare the images of an index with the files of a source. Nothing is changed.
+
+    Args:
+        index: Index to compare.
+        source: Source of the files.
+        force: Forget also what may be out of reach; see ``missing_files``.
+    """
+    missing = missing_files(index.scroll_images(), source=source, force=force)
     gone: list[ImageRecord] = []
     moved: list[ImageRecord] = []
     leftovers: list[ImageRecord] = []
@@ -47,7 +57,7 @@ def plan_sync(index: SegmentIndex, *, source: Source) -> SyncPlan:
     known: set[UUID] = set()
     for record in index.scroll_images():
         known.add(record.image_id)
-        files = tuple(file for file in record.files if source.exists(file.uri))
+        files = tuple(file for file in record.files if file.uri not in missing.gone)
         if not files:
             gone.append(record)
             continue
@@ -76,6 +86,7 @@ def plan_sync(index: SegmentIndex, *, source: Source) -> SyncPlan:
         unmarked=frozenset(unmarked),
         orphans={key: frozenset(orphans[key]) for key in sorted(orphans)},
         images=len(known),
+        missing=missing,
     )
 
 

@@ -311,6 +311,31 @@ def noted_at(known: ImageRecord, file: ImageFile, tags: tuple[str, ...], *, exis
     return Written(record, Outcome.UNCHANGED)
 
 
+def forget_files(index: SegmentIndex, image_id: UUID, uris: Collection[str]) -> ImageRecord | None:
+    """Take files off an image in the index; an image without files is deleted.
+
+    Args:
+        index: Index to change.
+        image_id: Id of the image.
+        uris: URIs as the record has them.
+
+    Returns:
+        The record as it is now in the index, or None if the image is not in the index.
+    """
+    while True:
+        current = next(iter(index.get_images([image_id])), None)
+        if current is None:
+            return None
+        left = tuple(file for file in current.files if file.uri not in uris)
+        with suppress(IndexConflictError):
+            if not left:
+                index.delete_image(image_id, revision=current.revision)
+                return None
+            if len(left) == len(current.files):
+                return current
+            return index.update_image(replace(current, files=left))
+
+
 def without_file(known: ImageRecord, uri: str) -> ImageRecord | None:
     """Return an image without one of its files; None if it was the last file."""
     files = tuple(_others(known, uri))

@@ -237,6 +237,8 @@ def test_files_are_sent_and_each_ends_in_an_outcome(
         "schema_version": 1,
         "images": [found[0]["image"]["id"]],
         "segments": good["segments"],
+        "places": 1,
+        "kept": [],
     }
     fails(capsys, *place, "delete", found[0]["image"]["id"], code=2, saying=("names no picture", service.url))
     fails(capsys, *place, "delete", "pictures", "gone.png", code=2, saying=("names no picture",))

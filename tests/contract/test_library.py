@@ -911,6 +911,42 @@ def test_what_is_deleted_is_found_no_more(new_place: Place) -> None:
             lost()
 
 
+@pytest.mark.promise("Index", "Forgetting one of two copies keeps the picture, which lies elsewhere too.")
+def test_a_file_or_folder_that_is_deleted_leaves_the_copies_elsewhere(new_place: Place) -> None:
+    library, jobs = new_place.library, new_place.folder / "jobs"
+    for name in ("phone/both", "phone/only", "backup/both"):
+        path = jobs / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(png("orange" if name.endswith("both") else "pink"))
+    list(library.watch_job(library.add_job([jobs]).id))
+    orange = library.search("orange", limit=1)[0]
+    before = library.stats().images
+
+    deleted = library.delete(jobs / "phone")
+
+    assert (len(deleted.images), deleted.places) == (1, 2)
+    [kept] = deleted.kept
+    assert (kept.id, kept.path, kept.removed) == (orange.image.id, str(jobs / "backup" / "both.png"), 1)
+    assert library.stats().images == before - 1
+    backup = Filter(sources=[str(jobs / "backup")])
+    assert library.search("orange", limit=1, filter=backup)[0].image.path == kept.path
+    assert len(library.search("orange", filter=Filter(sources=[str(jobs / "phone")]))) == 0
+    last = library.delete(jobs / "backup" / "both.png")
+    assert (last.images, last.places, last.kept) == ([orange.image.id], 1, [])
+
+
+def test_an_id_that_is_deleted_takes_all_copies_with_it(new_place: Place) -> None:
+    library, jobs = new_place.library, new_place.folder / "jobs"
+    for name in ("a", "b", "c"):
+        (jobs / f"{name}.png").write_bytes(png("orange"))
+    list(library.watch_job(library.add_job([jobs]).id))
+    orange = library.search("orange", limit=1)[0]
+
+    deleted = library.delete(orange.image.id, jobs / "a.png")
+
+    assert (deleted.images, deleted.places, deleted.kept) == ([orange.image.id], 3, [])
+
+
 NOBODY = UUID("00000000-0000-5000-8000-000000000000")
 
 NOT_THERE: dict[str, Case] = {

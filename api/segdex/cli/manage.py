@@ -1,5 +1,6 @@
 """``segdex stats``, ``delete`` and ``sync``: inspect and clean up an index."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -16,6 +17,8 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex_core.wording import count_of
+
+_SHOWN = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +55,11 @@ def delete_command(
     index: IndexOption = None,
     server: ServerOption = None,
 ) -> int:
-    """Delete pictures and their segments from the index; the files stay."""
+    """Delete pictures and their segments from the index; the files stay.
+
+    An id names a picture with all its copies. A file or folder names only itself: a picture that also lies
+    elsewhere keeps its other files.
+    """
     settings = settings_from(context, index=index, server=server)
     with opened(context, settings) as library:
         deleted = library.delete(*pictures)
@@ -60,7 +67,15 @@ def delete_command(
         print_json(deleted)
     else:
         images, segments = count_of(len(deleted.images), "picture"), count_of(deleted.segments, "segment")
-        console_out().print(f"deleted {images} with {segments} from the index; no file was touched")
+        places = count_of(deleted.places, "place")
+        console = console_out()
+        console.print(
+            f"deleted {images} with {segments} from the index, {places} in all; no file was touched"
+        )
+        for one in deleted.kept[:_SHOWN]:
+            console.print(f"kept {one.id}: it also lies at {one.path}", markup=False)
+        if len(deleted.kept) > _SHOWN:
+            console.print(f"... and {len(deleted.kept) - _SHOWN:,} more are kept; --json lists all")
     return 0
 
 
@@ -68,12 +83,15 @@ def sync_command(
     context: typer.Context,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be removed.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Continue even if every picture is missing.")
+        bool, typer.Option("--force", help="Forget also what may be on a disk that is not mounted.")
     ] = False,
     as_json: JsonOption = False,
     index: IndexOption = None,
 ) -> int:
-    """Remove pictures whose files are missing, and leftovers of an interrupted ingest."""
+    """Remove pictures whose files are missing, and leftovers of an interrupted ingest.
+
+    What went with its whole folder stays, as its disk may not be mounted; the exit code is 1 then.
+    """
     settings = settings_from(context, index=index)
     with opened_here(context, settings) as library:
         found = library.sync(dry_run=dry_run, force=force)
@@ -90,7 +108,18 @@ def sync_command(
                 f"ingest again {count_of(found.unfinished, 'picture')}, whose segments a stopped run "
                 "replaced in part"
             )
-    return 0
+        for held in found.held:
+            console_out().print(
+                f"kept {count_of(held.images, 'picture')} below {held.path}: {held.reason}; mount its disk, "
+                f"forget them with `segdex delete {shlex.quote(held.path)}`, or everything with --force",
+                markup=False,
+            )
+        for unknown in found.unreachable:
+            console_out().print(
+                f"kept {count_of(unknown.files, 'file')}, the first {unknown.path}: {unknown.reason}",
+                markup=False,
+            )
+    return 0 if found.is_complete else 1
 
 
 def _shown(value: object) -> str:

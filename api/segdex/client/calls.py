@@ -223,9 +223,10 @@ def _read_pixels(body: bytes) -> "RGBImage":
         return np.asarray(opened.convert("RGB"))
 
 
-def delete_image(image_id: Id) -> Call[Deleted]:
-    """Delete an image from the index."""
-    return Call("DELETE", f"/v1/images/{as_id(image_id)}", _model(Deleted), changes=True)
+def delete_image(image_id: Id, places: Sequence[str] = ()) -> Call[Deleted]:
+    """Delete an image from the index, or take only some of its places off."""
+    params = {"place": list(places)} if places else {}
+    return Call("DELETE", f"/v1/images/{as_id(image_id)}", _model(Deleted), params=params, changes=True)
 
 
 def upload(image: Picture, tags: Sequence[str], *, wait: bool, name: str | None = None) -> Call[Ingested]:

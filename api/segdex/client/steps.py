@@ -17,7 +17,7 @@ from segdex.pictures import picture_file
 from segdex.sources import open_source
 from segdex_core.errors import ImageError, UsageError
 from segdex_core.ids import make_image_id, sha256_hex
-from segdex_core.media.uris import display_path, uri_to_path
+from segdex_core.media.uris import display_path, named_path, uri_to_path
 from segdex_core.ports.source import Listing
 from segdex_core.wire.images import (
     ANALYSED,
@@ -25,6 +25,7 @@ from segdex_core.wire.images import (
     ImageOut,
     IngestedFile,
     IngestReportOut,
+    KeptPicture,
     Outcome,
     SkippedFolder,
     report_files,
@@ -38,6 +39,9 @@ Steps = Generator[Call[Any], Any, T]
 _FAILED = {413: Outcome.TOO_LARGE, 415: Outcome.NOT_AN_IMAGE, 422: Outcome.UNREADABLE}
 _OF_THE_FILE = "the upload"
 """Start of a service's message about a file; any other 422 concerns the whole request."""
+
+_PLACES_IN_A_CALL = 20
+"""Servers take addresses of 64 KiB, and most paths are below 1 KiB as URIs."""
 
 
 def show(segment_id: Id) -> Steps[tuple[SegmentOut, ImageOut]]:
@@ -65,23 +69,57 @@ def delete(targets: Sequence[Id | Path], *, server: str) -> Steps[Deleted]:
     Raises:
         UsageError: If a target matches no image of the service; then nothing is deleted.
     """
-    doomed: dict[UUID, None] = {}
+    whole: dict[UUID, None] = {}
+    some: dict[UUID, dict[str, None]] = {}
     for target in targets:
-        known: list[UUID] = []
-        for image_id in _ids_of(str(target)):
-            if (yield from _find(image_id)) is not None:
-                known.append(image_id)  # noqa: PERF401 - a comprehension cannot yield
-        if not known:
+        is_found = False
+        for image_id, uris in _named(str(target)).items():
+            image = yield from _find(image_id)
+            if image is None:
+                continue
+            is_found = True
+            mine = [uri for uri in image.uris if uri in uris]
+            if not uris or len(image.uris) == 1:  # an id, or the one file that the service keeps of an upload
+                whole[image_id] = None
+            elif mine:
+                some.setdefault(image_id, {}).update(dict.fromkeys(mine))
+            else:
+                raise UsageError(
+                    f"{str(target)!r} is picture {image_id} of {server}, which lies there at "
+                    f"{len(image.uris):,} places and at none of this machine: give its id to delete them all"
+                )
+        if not is_found:
             raise UsageError(
                 f"{str(target)!r} names no picture of {server}: give a picture id, or a file or folder here "
                 "with the same content"
             )
-        doomed |= dict.fromkeys(known)
-    segments = 0
-    for image_id in doomed:
-        deleted: Deleted = yield calls.delete_image(image_id)
-        segments += deleted.segments
-    return Deleted(images=list(doomed), segments=segments)
+    done: list[Deleted] = []
+    for image_id in whole:
+        done.append((yield calls.delete_image(image_id)))  # noqa: PERF401 - a comprehension cannot yield
+    for image_id, places in some.items():
+        if image_id not in whole:
+            for part in _parts(list(places)):
+                done.append((yield calls.delete_image(image_id, part)))  # noqa: PERF401
+    return _together(done)
+
+
+def _parts(places: list[str]) -> list[list[str]]:
+    """Return the places in parts that fit into an address."""
+    return [places[start : start + _PLACES_IN_A_CALL] for start in range(0, len(places), _PLACES_IN_A_CALL)]
+
+
+def _together(done: Sequence[Deleted]) -> Deleted:
+    images = dict.fromkeys(image_id for one in done for image_id in one.images)
+    kept: dict[UUID, KeptPicture] = {}
+    for picture in (picture for one in done for picture in one.kept):
+        before = kept[picture.id].removed if picture.id in kept else 0
+        kept[picture.id] = picture.model_copy(update={"removed": before + picture.removed})
+    return Deleted(
+        images=list(images),
+        segments=sum(one.segments for one in done),
+        places=sum(one.places for one in done),
+        kept=[picture for image_id, picture in kept.items() if image_id not in images],
+    )
 
 
 def refuse_choices(**choices: object) -> None:
@@ -172,19 +210,21 @@ def _find(image_id: UUID) -> Steps[ImageOut | None]:
     return image
 
 
-def _ids_of(given: str) -> list[UUID]:
+def _named(given: str) -> dict[UUID, set[str]]:
+    """Return the images that an id, a file or a folder names, with the files; none for an id."""
     try:
-        return [UUID(given)]
+        return {UUID(given): set()}
     except ValueError:
-        if not Path(given).expanduser().exists():
-            return []
-    ids = []
-    for path in map(uri_to_path, open_source().list([given]).uris):
+        if not named_path(given).exists():
+            return {}
+    found: dict[UUID, set[str]] = {}
+    for uri in open_source().list([given]).uris:
+        path = uri_to_path(uri)
         try:
-            ids.append(make_image_id(sha256_hex(path.read_bytes())))
+            found.setdefault(make_image_id(sha256_hex(path.read_bytes())), set()).add(uri)
         except OSError as error:
             raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return ids
+    return found
 
 
 def _failure(error: RequestError) -> Outcome:

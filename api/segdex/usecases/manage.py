@@ -1,6 +1,7 @@
 """Delete images from an index, and synchronize it with the files that still exist."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from uuid import UUID
 
 from segdex_core.errors import UsageError
@@ -8,17 +9,24 @@ from segdex_core.media.uris import canonical_uri, display_path, spellings
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord
-from segdex_core.wire.images import Deleted, Synced
-from segdex_ingest.sync import apply_sync, plan_sync
+from segdex_core.wire.images import Deleted, HeldFolderOut, KeptPicture, Synced, Unreachable
+from segdex_ingest.sync import SyncPlan, apply_sync, plan_sync
+from segdex_ingest.write import forget_files
 from segdex_search.answer import require_filled
 
 
-def delete_images(index: SegmentIndex, targets: Sequence[str]) -> Deleted:
-    """Delete images and their segments from an index; the files are kept.
+def delete_images(
+    index: SegmentIndex, targets: Sequence[str], *, writing: AbstractContextManager[object]
+) -> Deleted:
+    """Delete images, or some of their files, from an index; nothing on the disk is touched.
+
+    An id names an image with all its files. A file or folder names only itself: an image that also lies
+    elsewhere keeps its other files and its segments.
 
     Args:
         index: Index to change.
-        targets: Ids of images, files, or folders. An image with further files elsewhere is also deleted.
+        targets: Ids of images, files, or folders.
+        writing: Lock of the writers of this process.
 
     Raises:
         UsageError: If a target matches no image; then nothing is deleted.
@@ -27,43 +35,63 @@ def delete_images(index: SegmentIndex, targets: Sequence[str]) -> Deleted:
     ids = {given: image_id for given in targets if (image_id := _as_id(given)) is not None}
     by_id = {record.image_id: record for record in index.get_images(list(ids.values()))}
     # files and folders are compared with every image; ids are looked up
-    ledger = list(index.scroll_images()) if len(ids) < len(set(targets)) else []
-    doomed: dict[UUID, ImageRecord] = {}
+    places = _Places(index.scroll_images() if len(ids) < len(set(targets)) else ())
+    doomed: dict[UUID, set[str]] = {}
     for given in targets:
         if given in ids:
-            found = [by_id[ids[given]]] if ids[given] in by_id else []
+            record = by_id.get(ids[given])
+            found = {} if record is None else {record.image_id: {file.uri for file in record.files}}
         else:
-            found = _matching(given, ledger)
+            found = places.below(given)
         if not found:
             raise UsageError(
                 f"{given!r} names no picture of {index.location}: give a file, a folder or a picture id"
             )
-        doomed.update((record.image_id, record) for record in found)
-    for record in doomed.values():
-        index.delete_image(record.image_id)
-    return Deleted(images=list(doomed), segments=sum(record.segment_count for record in doomed.values()))
+        for image_id, uris in found.items():
+            doomed.setdefault(image_id, set()).update(uris)
+    with writing:
+        return _forget(index, doomed, whole=set(ids.values()))
+
+
+def forget_places(
+    index: SegmentIndex, image_id: UUID, places: Sequence[str], *, writing: AbstractContextManager[object]
+) -> Deleted:
+    """Take files off one image, which is deleted with its last file.
+
+    Raises:
+        UsageError: If the image is not in the index, or a place is none of its files.
+    """
+    require_filled(index)
+    held = _Places(index.get_images([image_id]))
+    doomed: set[str] = set()
+    for given in places:
+        found = held.below(given).get(image_id)
+        if not found:
+            raise UsageError(f"{given!r} is no file of picture {image_id} in {index.location}")
+        doomed |= found
+    with writing:
+        return _forget(index, {image_id: doomed}, whole=())
 
 
 def sync_index(index: SegmentIndex, *, source: Source, dry_run: bool, force: bool) -> Synced:
     """Remove images whose files are missing, and finish or remove what interrupted runs left behind.
 
+    Files that may be out of reach are not forgotten: those that went with their folder, and any loss that is
+    a large part of the index. The rest is synchronized.
+
     Args:
         index: Index to change.
         source: Source of the files.
         dry_run: Change nothing.
-        force: Continue even if every image is missing.
+        force: Forget these too.
 
     Raises:
-        UsageError: If every image is missing, as with an unmounted disk, unless ``force`` or ``dry_run`` is
-            set.
+        UsageError: If every image is missing, unless ``force`` or ``dry_run`` is set.
     """
     require_filled(index)
-    plan = plan_sync(index, source=source)
-    if plan.images and len(plan.gone) == plan.images and not (dry_run or force):
-        raise UsageError(
-            f"all {plan.images:,} pictures of {index.location} are gone, the first from "
-            f"{display_path(plan.gone[0].files[0].uri)}; is a disk not mounted? --force removes them all"
-        )
+    plan = plan_sync(index, source=source, force=force)
+    if plan.missing.is_everything and not (dry_run or force):
+        raise UsageError(_all_missing(plan, index.location))
     if not dry_run:
         apply_sync(plan, index)
     return Synced(
@@ -73,7 +101,82 @@ def sync_index(index: SegmentIndex, *, source: Source, dry_run: bool, force: boo
         unfinished=plan.unfinished,
         images=plan.images,
         dry_run=dry_run,
+        held=[
+            HeldFolderOut(path=display_path(one.uri), images=one.images, reason=one.reason)
+            for one in plan.missing.held
+        ],
+        unreachable=[
+            Unreachable(path=display_path(uri), files=count, reason=reason)
+            for uri, count, reason in plan.missing.unreachable
+        ],
     )
+
+
+def _all_missing(plan: SyncPlan, location: str) -> str:
+    roots = ", ".join(f"{display_path(one.uri)} ({one.reason})" for one in plan.missing.held)
+    first = "" if plan.missing.first is None else display_path(plan.missing.first)
+    return (
+        f"all {plan.images:,} pictures of {location} are gone, the first from {first}: {roots}; is a disk "
+        "not mounted? mount it, forget a folder with `segdex delete FOLDER`, or remove them all with --force"
+    )
+
+
+def _forget(index: SegmentIndex, doomed: dict[UUID, set[str]], *, whole: Collection[UUID]) -> Deleted:
+    images: list[UUID] = []
+    kept: list[KeptPicture] = []
+    segments = places = 0
+    for image_id, uris in doomed.items():
+        before = next(iter(index.get_images([image_id])), None)
+        if before is None:  # deleted meanwhile
+            continue
+        if image_id in whole:
+            index.delete_image(image_id)
+            left = None
+        else:
+            left = forget_files(index, image_id, uris)
+        removed = len(before.files) - (0 if left is None else len(left.files))
+        places += removed
+        if left is None:
+            images.append(image_id)
+            segments += before.segment_count
+        else:
+            kept.append(KeptPicture(id=image_id, path=display_path(left.files[0].uri), removed=removed))
+    return Deleted(images=images, segments=segments, places=places, kept=kept)
+
+
+class _Places:
+    """The files of images, by which a person may name these."""
+
+    def __init__(self, records: Iterable[ImageRecord]) -> None:
+        self._files = [(file.uri, record.image_id) for record in records for file in record.files]
+        self._canonical: list[tuple[str, str, UUID]] | None = None
+
+    def below(self, place: str) -> dict[UUID, set[str]]:
+        """Return the URIs of the files at a place, or below it, by their image.
+
+        Raises:
+            UsageError: If the place is no path.
+        """
+        try:
+            uri = canonical_uri(place)
+        except ValueError as error:  # a null byte, or another machine
+            raise UsageError(f"{place!r} is neither a picture id nor a path: {error}") from error
+        named = {uri, *spellings(uri)}
+        found = _inside(named, ((uri, uri, image_id) for uri, image_id in self._files))
+        if found:
+            return found
+        if self._canonical is None:  # an earlier version wrote some in other forms; each is looked up once
+            self._canonical = [(canonical_uri(uri), uri, image_id) for uri, image_id in self._files]
+        return _inside(named, self._canonical)
+
+
+def _inside(named: Collection[str], files: Iterable[tuple[str, str, UUID]]) -> dict[UUID, set[str]]:
+    folders = tuple(f"{uri.rstrip('/')}/" for uri in named)
+    found: dict[UUID, set[str]] = {}
+    for canonical, uri, image_id in files:
+        if canonical in named or canonical.startswith(folders):
+            found.setdefault(image_id, set()).add(uri)
+    return found
 
 
 def _as_id(given: str) -> UUID | None:
@@ -81,11 +184,3 @@ def _as_id(given: str) -> UUID | None:
         return UUID(given)
     except ValueError:
         return None
-
-
-def _matching(place: str, ledger: list[ImageRecord]) -> list[ImageRecord]:
-    """Return the images at a file or inside a folder."""
-    uri = canonical_uri(place)
-    named = {uri, *spellings(uri)}
-    here = [record for record in ledger if any(canonical_uri(file.uri) in named for file in record.files)]
-    return here or [record for record in ledger if named & set(record.sources)]

@@ -126,11 +126,37 @@ def report_files(
     )
 
 
+class KeptPicture(BaseModel):
+    """A picture that lost some of its files, and stays because of another one."""
+
+    id: UUID
+    path: Annotated[str, Field(description="A file of it that stays.")]
+    removed: Annotated[int, Field(description="How many of its files were taken off.")]
+
+
 class Deleted(Document):
     """Pictures that were deleted from the index."""
 
     images: list[UUID]
     segments: Annotated[int, Field(description="How many they had.")]
+    places: Annotated[int, Field(description="How many files the index forgot; none was touched.")] = 0
+    kept: Annotated[list[KeptPicture], Field(description="Pictures that also lie elsewhere.")] = []
+
+
+class HeldFolderOut(BaseModel):
+    """A folder whose missing files are not forgotten, because they may be out of reach."""
+
+    path: str
+    images: Annotated[int, Field(description="Pictures with a missing file there.")]
+    reason: str
+
+
+class Unreachable(BaseModel):
+    """Files of which it is not known whether they exist; they are not forgotten."""
+
+    path: Annotated[str, Field(description="The first of them.")]
+    files: int
+    reason: str
 
 
 class Synced(Document):
@@ -144,6 +170,13 @@ class Synced(Document):
     ] = 0
     images: Annotated[int, Field(description="How many pictures the index held.")]
     dry_run: bool
+    held: Annotated[list[HeldFolderOut], Field(description="Folders that may not be mounted.")] = []
+    unreachable: Annotated[list[Unreachable], Field(description="Files that could not be looked at.")] = []
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every missing file was dealt with."""
+        return not self.held and not self.unreachable
 
 
 class MissingPicture(BaseModel):

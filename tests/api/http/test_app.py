@@ -499,6 +499,8 @@ def test_an_upload_is_found_and_forgotten(client: TestClient, tmp_path: Path) ->
         "schema_version": 1,
         "images": [image["id"]],
         "segments": image["segment_count"],
+        "places": 1,
+        "kept": [],
     }
     refused(client.delete(f"/v1/images/{image['id']}"), 404)
 

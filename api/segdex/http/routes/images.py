@@ -81,11 +81,18 @@ def image(image_id: UUID, state: State) -> ImageOut:
     dependencies=[Depends(require(ROLES["delete"]))],
     responses=responses(401, 403, 404, 422, 429, 503),
 )
-def delete_image(image_id: UUID, state: State) -> Deleted:
-    """Delete an image and its segments from the index; the file is kept."""
+def delete_image(
+    image_id: UUID,
+    state: State,
+    place: Annotated[
+        list[Annotated[str, Field(max_length=10_000)]],
+        Query(max_length=1_000, description="Forget only these of its `uris`; it stays if it has others."),
+    ] = [],  # noqa: B006 - FastAPI copies it
+) -> Deleted:
+    """Delete an image with all its places, and its segments, from the index; no file is touched."""
     library = state.loaded().library
     library.image(image_id)
-    return library.delete(image_id)
+    return library.forget_places(image_id, place) if place else library.delete(image_id)
 
 
 @router.get(
