@@ -1,7 +1,7 @@
 """Which files of an index are really gone, and which are merely out of reach.
 
-A disk that is not mounted looks like files that were deleted. What was lost together with its folder is therefore
-held back, and so is any loss of a large part of an index.
+A disk that is not mounted looks like files that were deleted. What was lost together with its folder is
+therefore held back, and so is any loss of a large part of an index.
 """
 
 import os

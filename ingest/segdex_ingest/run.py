@@ -15,14 +15,15 @@ from segdex_core.media.decode import decode_image
 from segdex_core.media.uris import display_path
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import ListingProblem, Source
-from segdex_core.records import SEGMENT_VIEWS, ImageFile, IndexFingerprint
+from segdex_core.records import SEGMENT_VIEWS, ImageFile, ImageRecord, IndexFingerprint
 from segdex_ingest.ahead import Analyse, Analyses, results_ahead
 from segdex_ingest.analyse import AnalysedImage, Recipe, RecipeSource, analyse
 from segdex_ingest.finish import as_finished, finish_changes
 from segdex_ingest.ledger import Ledger
+from segdex_ingest.places import KnownFiles, may_exist
 from segdex_ingest.plan import IngestPlan, PlannedFile, plan_ingest
 from segdex_ingest.report import ANALYSED, FileOutcome, IngestReport, Outcome
-from segdex_ingest.write import DryWriter, PictureWriter, Writer, Written
+from segdex_ingest.write import DryWriter, PictureWriter, Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def ingest_into(
                 plan,
                 source=source,
                 ledger=ledger,
-                writer=PictureWriter(index, exists=source.exists, lock=lock),
+                writer=PictureWriter(index, exists=may_exist(source), lock=lock),
                 analyse=analysed,
                 options=options,
                 problems=problems,
@@ -163,7 +164,7 @@ def rehearse(
         plan,
         source=source,
         ledger=ledger,
-        writer=DryWriter(ledger, exists=source.exists),
+        writer=DryWriter(ledger, exists=may_exist(source)),
         analyse=decoded,
         options=options,
         problems=problems,
@@ -247,7 +248,7 @@ def carry_out(
         on_file: Called after each file.
     """
     started = time.perf_counter()
-    outcomes: list[FileOutcome] = []
+    outcomes: dict[str, FileOutcome] = {}
     interrupted = False
     ingested = 0
 
@@ -268,20 +269,23 @@ def carry_out(
                 options=options,
             )
             files_ahead = options.decode_threads + 2 * options.analysis_threads
-            with closing(
-                results_ahead(plan.files, run.read, threads=options.decode_threads, ahead=files_ahead)
-            ) as reads:
-                for file, read in reads:
-                    outcome = run.handle(file, read)
-                    outcomes.append(outcome)
-                    on_file(outcome)
-                    ingested += outcome.outcome in ANALYSED
-                    if options.limit is not None and ingested >= options.limit:
-                        break
+            try:
+                reads = results_ahead(plan.files, run.read, threads=options.decode_threads, ahead=files_ahead)
+                with closing(reads):
+                    for file, read in reads:
+                        outcome = run.handle(file, read)
+                        outcomes[file.uri] = outcome
+                        on_file(outcome)
+                        ingested += outcome.outcome in ANALYSED
+                        if options.limit is not None and ingested >= options.limit:
+                            break
+            except KeyboardInterrupt:
+                interrupted = True
+            outcomes |= run.finish()
     except KeyboardInterrupt:
         interrupted = True
     return IngestReport(
-        files=outcomes,
+        files=list(outcomes.values()),
         skipped_folders=[(display_path(problem.uri), problem.reason) for problem in problems],
         elapsed_s=time.perf_counter() - started,
         interrupted=interrupted,
@@ -316,6 +320,8 @@ class _Run:
         self._writer = writer
         self._analyses = analyses
         self._options = options
+        self._files: dict[UUID, KnownFiles] = {}
+        self._changed: dict[str, FileOutcome] = {}
 
     def read(self, planned: PlannedFile) -> _Read | ImageError:
         """Read and hash a file that may have changed, and start its analysis if needed; runs in threads."""
@@ -337,41 +343,96 @@ class _Run:
         if isinstance(read, ImageError):
             return FileOutcome(uri, _refusal_outcome(read), str(read))
         try:
-            written = self._write(read)
+            outcome = self._write(read)
         except ImageError as error:  # the bytes are not an image
             return FileOutcome(uri, _refusal_outcome(error), str(error))
-        if written is None:  # the image was deleted or replaced in the meantime
-            again = PlannedFile(uri, "to_read")
-            return self.handle(again, self.read(again))
-        self._ledger.put(written.record)
-        outcome = written.outcome
+        if outcome is None:  # the image was deleted or replaced in the meantime
+            return self._again(uri)
         for record in self._ledger.at(uri):
             if record.image_id != read.image_id:
-                self._leave(record.image_id, uri)
-                if outcome is not Outcome.NO_SEGMENTS:
-                    outcome = Outcome.REPLACED
-        return FileOutcome(uri, outcome, written.detail, segments=written.segments, image_id=read.image_id)
+                self._files_of(record).leave(uri)
+                self._flush_if_due(record.image_id)
+                if outcome.outcome is not Outcome.NO_SEGMENTS:
+                    outcome = replace(outcome, outcome=Outcome.REPLACED)
+        return outcome
 
-    def _write(self, read: _Read) -> Written | None:
-        known, tags = self._ledger.get(read.image_id), self._options.tags
+    def finish(self) -> dict[str, FileOutcome]:
+        """Write the files that were gathered; return the files whose outcome is another one after all."""
+        while changed := [image_id for image_id, files in self._files.items() if files.is_changed]:
+            for image_id in changed:
+                if image_id in self._files:  # else it was written with another one
+                    self._flush(image_id)
+        return self._changed
+
+    def _again(self, uri: str) -> FileOutcome:
+        planned = PlannedFile(uri, "to_read")
+        return self.handle(planned, self.read(planned))
+
+    def _write(self, read: _Read) -> FileOutcome | None:
+        image_id, file, tags = read.image_id, read.file, self._options.tags
+        known = self._ledger.get(image_id)
         if known is not None and known.is_made_by(self._recipe):
-            noted = self._writer.note(known, read.file, tags)
-            if noted is None:
-                self._ledger.remove(read.image_id)
-            return noted
+            return self._note(known, file, tags)
         if read.data is None:
             return None
+        if image_id in self._files:  # another image took some of its files
+            self._flush(image_id)
         try:
-            analysed = self._analyses.result(read.image_id, read.data, name=display_path(read.file.uri))
-            return self._writer.store(analysed, read.file, tags)
+            analysed = self._analyses.result(image_id, read.data, name=display_path(file.uri))
+            written = self._writer.store(analysed, file, tags)
         finally:
-            self._analyses.forget(read.image_id)
+            self._analyses.forget(image_id)
+        self._files.pop(image_id, None)
+        self._ledger.put(written.record)
+        return FileOutcome(file.uri, written.outcome, written.detail, written.segments, image_id)
 
-    def _leave(self, image_id: UUID, uri: str) -> None:
-        left = self._writer.leave(image_id, uri)
+    def _note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> FileOutcome | None:
+        """Note a file of a known image; return None if it is not known any more."""
+        image_id = known.image_id
+        if (
+            image_id not in self._files
+            and self._ledger.holds(image_id, file)
+            and known.pending is None
+            and set(tags) <= set(known.tags)
+        ):
+            return FileOutcome(file.uri, Outcome.UNCHANGED, image_id=image_id)
+        outcome, detail = self._files_of(known).note(file, tags)
+        if self._flush_if_due(image_id, current=file.uri):
+            return None
+        return FileOutcome(file.uri, outcome, detail, image_id=image_id)
+
+    def _files_of(self, known: ImageRecord) -> KnownFiles:
+        found = self._files.get(known.image_id)
+        if found is None:
+            found = self._files[known.image_id] = KnownFiles(known, may_exist(self._source))
+        return found
+
+    def _flush_if_due(self, image_id: UUID, *, current: str | None = None) -> bool:
+        known = self._ledger.get(image_id)
+        is_due = self._files[image_id].is_due or (known is not None and known.pending is not None)
+        return is_due and self._flush(image_id, current=current)
+
+    def _flush(self, image_id: UUID, *, current: str | None = None) -> bool:
+        """Write what was gathered of an image; return whether ``current`` has to be read again.
+
+        That is so for all gathered files if the image was deleted or replaced in the meantime.
+        """
+        files = self._files.pop(image_id)
+        only_left = bool(files.gone) and not files.added
+        record = self._writer.change_files(image_id, files, recipe=None if only_left else files.recipe)
         self._ledger.remove(image_id)
-        if left is not None:
-            self._ledger.put(left)
+        lost = list(files.added) if record is None else []
+        if record is not None:
+            self._ledger.put(record)
+            if files.is_worth_keeping:
+                self._files[image_id] = files.written(record)
+        elif lost and files.gone:
+            files.added.clear()
+            self._writer.change_files(image_id, files, recipe=None)
+        for uri in lost:
+            if uri != current:
+                self._changed[uri] = self._again(uri)
+        return current in lost
 
 
 def _refusal_outcome(refusal: ImageError) -> Outcome:

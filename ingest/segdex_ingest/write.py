@@ -9,7 +9,7 @@ machine. A record is therefore read from the index right before it is changed, a
 by id. Old segments are deleted by the tokens of their writes, so that none of another process is deleted.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from threading import RLock
@@ -17,7 +17,7 @@ from typing import Protocol
 from uuid import UUID
 
 from segdex_core.errors import IndexConflictError
-from segdex_core.media.uris import canonical_uri, display_path
+from segdex_core.media.uris import canonical_uri
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import (
     EmbeddedSegments,
@@ -32,10 +32,8 @@ from segdex_ingest.analyse import AnalysedImage, build_records
 from segdex_ingest.finish import finish_changes
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.marks import mark_segments
+from segdex_ingest.places import Exists, KnownFiles
 from segdex_ingest.report import Outcome
-
-Exists = Callable[[str], bool]
-"""Returns whether there is a file at a URI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +64,17 @@ class Writer(Protocol):
         """
         ...
 
-    def note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> Written | None:
-        """Add a file and tags to a known image; return None if the image was deleted in the meantime.
+    def change_files(self, image_id: UUID, files: KnownFiles, *, recipe: str | None) -> ImageRecord | None:
+        """Write what changed of the files and tags of a known image; without a file it is deleted.
 
         Args:
-            known: Record of the image in the ledger.
-            file: File that holds the bytes of the image.
-            tags: Tags to add.
-        """
-        ...
-
-    def leave(self, image_id: UUID, uri: str) -> ImageRecord | None:
-        """Remove a file from an image; an image without files is deleted.
+            image_id: Id of the image.
+            files: Its files, with the changes.
+            recipe: Recipe that the record must have for its files to be noted; None for any.
 
         Returns:
-            The record as it is now in the index, or None if the image is not in the index.
+            The record as it is now in the index. None if the image is not in the index, or was made by
+            another recipe in the meantime.
         """
         ...
 
@@ -168,14 +162,6 @@ class PictureWriter:
     def _segments_of(self, image_id: UUID) -> Iterator[SegmentRecord]:
         return self._index.scroll_segments(SegmentFilter(image_ids=(image_id,)))
 
-    def note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> Written | None:
-        """See ``Writer``. Nothing is read or written if the ledger already has the file and the tags."""
-        noted = noted_at(known, file, tags, exists=self._exists)
-        if noted.record == known and known.pending is None:
-            return noted
-        with self._lock:
-            return self._note(known, file, tags)
-
     def _note(
         self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...], *, anyway: bool = False
     ) -> Written | None:
@@ -191,19 +177,20 @@ class PictureWriter:
             with suppress(IndexConflictError):
                 return replace(noted, record=self._index.update_image(record))
 
-    def leave(self, image_id: UUID, uri: str) -> ImageRecord | None:
+    def change_files(self, image_id: UUID, files: KnownFiles, *, recipe: str | None) -> ImageRecord | None:
         """See ``Writer``."""
         with self._lock:
             while True:
                 current = self._current(image_id)
-                if current is None:
+                if current is None or (recipe is not None and not current.is_made_by(recipe)):
                     return None
-                left = without_file(current, uri)
+                changed = files.merged(current)
                 with suppress(IndexConflictError):
-                    if left is None:
+                    if changed is None:
                         self._index.delete_image(image_id, revision=current.revision)
                         return None
-                    return left if left == current else self._index.update_image(left)
+                    is_finished = changed == current and (current.pending is None or recipe is None)
+                    return current if is_finished else self._index.update_image(changed)
 
     def _current(self, image_id: UUID) -> ImageRecord | None:
         return next(iter(self._index.get_images([image_id])), None)
@@ -227,14 +214,12 @@ class DryWriter:
         written = stored(analysed, known, file, tags, exists=self._exists)
         return _as_stored(written.record, known)
 
-    def note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> Written | None:
-        """See ``Writer``."""
-        return noted_at(known, file, tags, exists=self._exists)
-
-    def leave(self, image_id: UUID, uri: str) -> ImageRecord | None:
+    def change_files(self, image_id: UUID, files: KnownFiles, *, recipe: str | None) -> ImageRecord | None:
         """See ``Writer``."""
         known = self._ledger.get(image_id)
-        return None if known is None else without_file(known, uri)
+        if known is None or (recipe is not None and not known.is_made_by(recipe)):
+            return None
+        return files.merged(known)
 
 
 def stored(
@@ -294,52 +279,10 @@ def _as_stored(record: ImageRecord, known: ImageRecord | None) -> Written:
 
 
 def noted_at(known: ImageRecord, file: ImageFile, tags: tuple[str, ...], *, exists: Exists) -> Written:
-    """Return a known image with another file that holds it, and the outcome of the file.
-
-    The outcome is renamed if the file is new and all other files of the image are gone.
-    """
-    others = _others(known, file.uri)
-    seen_here = len(others) < len(known.files)
-    gone = [] if seen_here else [other for other in others if not exists(other.uri)]
-    stay = [other for other in others if other not in gone]
-    record = replace(known, files=_sorted([*stay, file]), tags=_merged(known.tags, tags))
-    if gone and not stay:
-        return Written(record, Outcome.RENAMED, f"was {display_path(gone[0].uri)}")
-    if not seen_here:
-        same = display_path((stay or others)[0].uri)
-        return Written(record, Outcome.UNCHANGED, f"same content as {same}")
-    return Written(record, Outcome.UNCHANGED)
-
-
-def forget_files(index: SegmentIndex, image_id: UUID, uris: Collection[str]) -> ImageRecord | None:
-    """Take files off an image in the index; an image without files is deleted.
-
-    Args:
-        index: Index to change.
-        image_id: Id of the image.
-        uris: URIs as the record has them.
-
-    Returns:
-        The record as it is now in the index, or None if the image is not in the index.
-    """
-    while True:
-        current = next(iter(index.get_images([image_id])), None)
-        if current is None:
-            return None
-        left = tuple(file for file in current.files if file.uri not in uris)
-        with suppress(IndexConflictError):
-            if not left:
-                index.delete_image(image_id, revision=current.revision)
-                return None
-            if len(left) == len(current.files):
-                return current
-            return index.update_image(replace(current, files=left))
-
-
-def without_file(known: ImageRecord, uri: str) -> ImageRecord | None:
-    """Return an image without one of its files; None if it was the last file."""
-    files = tuple(_others(known, uri))
-    return replace(known, files=files) if files else None
+    """Return a known image with another file that holds it, and the outcome of the file."""
+    files = KnownFiles(known, exists)
+    outcome, detail = files.note(file, tags)
+    return Written(files.merged(known) or known, outcome, detail)
 
 
 def _others(known: ImageRecord, uri: str) -> list[ImageFile]:

@@ -51,7 +51,7 @@ class Collection:
             tags=(),
             status="no_segments",
             segment_count=0,
-            recipe="",
+            recipe="any",
         )
         self.index.upsert_image(record, np.zeros((1, RECIPE.embedder.dim), np.float32))
 

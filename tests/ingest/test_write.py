@@ -25,6 +25,7 @@ from segdex_core.records import (
 )
 from segdex_core.sets import SetMember
 from segdex_ingest.analyse import AnalysedImage, Recipe
+from segdex_ingest.places import KnownFiles
 from segdex_ingest.run import prepare_index
 from segdex_ingest.write import PictureWriter
 
@@ -160,13 +161,18 @@ def store(index: MeetingIndex, file: ImageFile, *tags: str) -> None:
     writer(index).store(analysed(), file, tags)
 
 
-def note(index: MeetingIndex, file: ImageFile, *tags: str) -> None:
+def note(index: MeetingIndex, file: ImageFile, *tags: str) -> ImageRecord | None:
     [known] = index.scroll_images()
-    writer(index).note(known, file, tags)
+    files = KnownFiles(known, lambda _: True)
+    files.note(file, tags)
+    return writer(index).change_files(known.image_id, files, recipe=known.recipe)
 
 
 def leave(index: MeetingIndex, file: ImageFile, *_: str) -> None:
-    writer(index).leave(analysed().image_id, file.uri)
+    [known] = index.get_images([analysed().image_id])
+    files = KnownFiles(known, lambda _: True)
+    files.leave(file.uri)
+    writer(index).change_files(known.image_id, files, recipe=None)
 
 
 def assert_consistent(index: MeetingIndex) -> ImageRecord:
@@ -215,10 +221,9 @@ def test_a_picture_that_is_deleted_while_it_is_noted_is_for_the_caller_to_store_
     index: MeetingIndex,
 ) -> None:
     store(index, OLD, "old")
-    [known] = index.scroll_images()
     index.meanwhile = lambda: leave(index, OLD)
 
-    assert writer(index).note(known, HERE, ("mine",)) is None
+    assert note(index, HERE, "mine") is None
     assert index.counts().images == 0
 
 
@@ -256,7 +261,7 @@ def test_what_the_index_has_already_is_not_written_again(index: MeetingIndex) ->
     store(index, HERE, "tag")
     [known] = index.scroll_images()
 
-    noted = writer(index).note(known, HERE, ("tag",))
+    noted = note(index, HERE, "tag")
 
-    assert noted is not None
-    assert noted.record == known
+    assert noted == known
+    assert noted.revision == known.revision

@@ -10,8 +10,9 @@ from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord
 from segdex_core.wire.images import Deleted, HeldFolderOut, KeptPicture, Synced, Unreachable
+from segdex_ingest.places import KnownFiles
 from segdex_ingest.sync import SyncPlan, apply_sync, plan_sync
-from segdex_ingest.write import forget_files
+from segdex_ingest.write import PictureWriter
 from segdex_search.answer import require_filled
 
 
@@ -49,8 +50,7 @@ def delete_images(
             )
         for image_id, uris in found.items():
             doomed.setdefault(image_id, set()).update(uris)
-    with writing:
-        return _forget(index, doomed, whole=set(ids.values()))
+    return _forget(index, doomed, whole=set(ids.values()), writing=writing)
 
 
 def forget_places(
@@ -69,8 +69,7 @@ def forget_places(
         if not found:
             raise UsageError(f"{given!r} is no file of picture {image_id} in {index.location}")
         doomed |= found
-    with writing:
-        return _forget(index, {image_id: doomed}, whole=())
+    return _forget(index, {image_id: doomed}, whole=(), writing=writing)
 
 
 def sync_index(index: SegmentIndex, *, source: Source, dry_run: bool, force: bool) -> Synced:
@@ -121,7 +120,14 @@ def _all_missing(plan: SyncPlan, location: str) -> str:
     )
 
 
-def _forget(index: SegmentIndex, doomed: dict[UUID, set[str]], *, whole: Collection[UUID]) -> Deleted:
+def _forget(
+    index: SegmentIndex,
+    doomed: dict[UUID, set[str]],
+    *,
+    whole: Collection[UUID],
+    writing: AbstractContextManager[object],
+) -> Deleted:
+    writer = PictureWriter(index, exists=lambda _: True, lock=writing)
     images: list[UUID] = []
     kept: list[KeptPicture] = []
     segments = places = 0
@@ -133,7 +139,10 @@ def _forget(index: SegmentIndex, doomed: dict[UUID, set[str]], *, whole: Collect
             index.delete_image(image_id)
             left = None
         else:
-            left = forget_files(index, image_id, uris)
+            files = KnownFiles(before, exists=lambda _: True)
+            for uri in uris:
+                files.leave(uri)
+            left = writer.change_files(image_id, files, recipe=None)
         removed = len(before.files) - (0 if left is None else len(left.files))
         places += removed
         if left is None:
@@ -148,8 +157,11 @@ class _Places:
     """The files of images, by which a person may name these."""
 
     def __init__(self, records: Iterable[ImageRecord]) -> None:
-        self._files = [(file.uri, record.image_id) for record in records for file in record.files]
-        self._canonical: list[tuple[str, str, UUID]] | None = None
+        self._images_at: dict[str, set[UUID]] = {}
+        for record in records:
+            for file in record.files:
+                self._images_at.setdefault(file.uri, set()).add(record.image_id)
+        self._stored_as: dict[str, set[str]] | None = None
 
     def below(self, place: str) -> dict[UUID, set[str]]:
         """Return the URIs of the files at a place, or below it, by their image.
@@ -162,21 +174,25 @@ class _Places:
         except ValueError as error:  # a null byte, or another machine
             raise UsageError(f"{place!r} is neither a picture id nor a path: {error}") from error
         named = {uri, *spellings(uri)}
-        found = _inside(named, ((uri, uri, image_id) for uri, image_id in self._files))
-        if found:
-            return found
-        if self._canonical is None:  # an earlier version wrote some in other forms; each is looked up once
-            self._canonical = [(canonical_uri(uri), uri, image_id) for uri, image_id in self._files]
-        return _inside(named, self._canonical)
+        uris = _inside(named, self._images_at)
+        if not uris:
+            if self._stored_as is None:  # an earlier version wrote some in other forms
+                self._stored_as = {}
+                for stored in self._images_at:
+                    self._stored_as.setdefault(canonical_uri(stored), set()).add(stored)
+            canonical = self._stored_as
+            uris = {stored for found in _inside(named, canonical) for stored in canonical[found]}
+        found: dict[UUID, set[str]] = {}
+        for one in uris:
+            for image_id in self._images_at[one]:
+                found.setdefault(image_id, set()).add(one)
+        return found
 
 
-def _inside(named: Collection[str], files: Iterable[tuple[str, str, UUID]]) -> dict[UUID, set[str]]:
+def _inside(named: Collection[str], uris: Collection[str]) -> set[str]:
+    """Return the URIs that are named, or else those below a folder that is named."""
     folders = tuple(f"{uri.rstrip('/')}/" for uri in named)
-    found: dict[UUID, set[str]] = {}
-    for canonical, uri, image_id in files:
-        if canonical in named or canonical.startswith(folders):
-            found.setdefault(image_id, set()).add(uri)
-    return found
+    return {uri for uri in named if uri in uris} or {uri for uri in uris if uri.startswith(folders)}
 
 
 def _as_id(given: str) -> UUID | None:
