@@ -372,6 +372,15 @@ class Library:
 
         return jpeg_of(self._images.pixels(as_id(image_id)), max_px)
 
+    def require_unchanged(self, image_id: Id) -> None:
+        """Check that a file of an image still has the bytes that were ingested; the service calls it.
+
+        Raises:
+            NotFoundError: If the image is not in the index.
+            ImageGoneError: If the file is missing or has changed.
+        """
+        self._images.require_unchanged(self._images.image(as_id(image_id)))
+
     def image_segments(self, image_id: Id) -> list[Segment]:
         """Return all segments of an image, largest first.
 
@@ -963,6 +972,7 @@ class Library:
         from segdex.usecases.segment import segment_object
 
         image = self._images.image(image_id)
+        self._images.require_unchanged(image)  # its encoding may be cached
         return segment_object(
             options,
             models=self.models,

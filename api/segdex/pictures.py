@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from segdex_core.errors import ImageUnreadableError, UsageError
+from segdex_core.media.uris import as_written, named_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,8 +69,12 @@ def picture_pixels(picture: Picture, *, max_pixels: int) -> "RGBImage":
 
 
 def _existing(place: str | os.PathLike[str]) -> Path:
-    path = Path(place).expanduser()
-    if not path.exists():
+    try:
+        path = as_written(named_path(os.fspath(place)).absolute())
+        exists = path.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, a null byte, another machine
+        raise UsageError(f"{os.fspath(place)!r}: {error}") from error
+    if not exists:
         raise UsageError(f"{path}: there is no such file")
     return path
 

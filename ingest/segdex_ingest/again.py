@@ -1,11 +1,12 @@
 """Stored images and segments for a second pass: pixels from the files, and segments without their vectors."""
 
-from segdex_core.errors import ImageError, ImageGoneError, ImageTooLargeError
+from segdex_core.errors import ImageError, ImageGoneError, ImageTooLargeError, NotAnImageError
 from segdex_core.ids import sha256_hex
 from segdex_core.media.decode import decode_image
 from segdex_core.media.uris import display_path
-from segdex_core.ports.source import Source
-from segdex_core.records import ImageRecord, RGBImage, Segment, SegmentRecord
+from segdex_core.ports.source import FileVersion, Source
+from segdex_core.records import ImageFile, ImageRecord, RGBImage, Segment, SegmentRecord
+from segdex_ingest.places import may_exist
 
 
 def read_again(record: ImageRecord, *, source: Source, max_pixels: int) -> RGBImage:
@@ -24,22 +25,58 @@ def read_again(record: ImageRecord, *, source: Source, max_pixels: int) -> RGBIm
     for file in record.files:
         try:
             data = source.read(file.uri, max_bytes=record.size_bytes)
-        except ImageTooLargeError:
-            continue  # a longer file is another image
-        except ImageError as error:  # such as a permission that was taken away
-            problem = error if source.exists(file.uri) else problem
+        except (ImageTooLargeError, NotAnImageError):  # a longer file, or no image
+            problem = _changed(file)
             continue
-        if sha256_hex(data) == record.sha256:
-            try:
-                return decode_image(data, name=display_path(file.uri), max_pixels=max_pixels).pixels
-            except ImageError as error:  # such as a lower --max-pixels than that of the ingest
-                problem = error
+        except ImageError as error:  # such as a permission that was taken away
+            problem = error if may_exist(source)(file.uri) else problem
+            continue
+        if sha256_hex(data) != record.sha256:
+            problem = _changed(file)
+            continue
+        try:
+            return decode_image(data, name=display_path(file.uri), max_pixels=max_pixels).pixels
+        except ImageError as error:  # such as a lower --max-pixels than that of the ingest
+            problem = error
     raise problem
 
 
+def require_unchanged(record: ImageRecord, *, source: Source) -> None:
+    """Check that a file still has the ingested bytes; one of the same size and time is not read.
+
+    Raises:
+        ImageGoneError: If no file has these bytes any more.
+        ImageError: If a file cannot be read, and no other file helps.
+    """
+    problem: ImageError = ImageGoneError(gone(record))
+    for file in record.files:
+        try:
+            version = source.version(file.uri)
+            if version == FileVersion(record.size_bytes, file.mtime_ns):
+                return
+            if version.size_bytes == record.size_bytes:
+                data = source.read(file.uri, max_bytes=record.size_bytes)
+                if sha256_hex(data) == record.sha256:
+                    return
+            problem = _changed(file)
+        except (ImageTooLargeError, NotAnImageError):
+            problem = _changed(file)
+        except ImageError as error:
+            problem = error if may_exist(source)(file.uri) else problem
+    raise problem
+
+
+CHANGED = "has changed since it was ingested"
+"""Part of the message about a file that holds another image now."""
+
+
+def _changed(file: ImageFile) -> ImageGoneError:
+    return ImageGoneError(f"{display_path(file.uri)}: {CHANGED}")
+
+
 def gone(record: ImageRecord) -> str:
-    """Return the line that says that no file has the bytes of an image any more."""
-    return f"{display_path(record.files[0].uri)}: is gone or has changed"
+    """Return the line that says that none of the files of an image is there any more."""
+    return f"{display_path(record.files[0].uri)}: is gone"
 
 
 def stored_segment(record: SegmentRecord) -> Segment:

@@ -22,6 +22,7 @@ from segdex_ingest.again import gone, read_again, stored_segment
 from segdex_ingest.ahead import results_ahead
 from segdex_ingest.analyse import Embedding, embed_image
 from segdex_ingest.earlier import made_masks
+from segdex_ingest.places import may_exist
 
 _UNKNOWN = "unknown"
 """Ranker of masks that were made by settings that nobody noted."""
@@ -197,7 +198,7 @@ def rehearse_reembedding(
     there: list[ImageRecord] = []
     missing: list[MissingImage] = []
     for record in records:
-        if any(source.exists(file.uri) for file in record.files):
+        if any(may_exist(source)(file.uri) for file in record.files):
             there.append(record)
         else:
             missing.append(MissingImage(record, gone(record)))

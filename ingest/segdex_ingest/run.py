@@ -23,6 +23,7 @@ from segdex_ingest.ledger import Ledger
 from segdex_ingest.places import KnownFiles, may_exist
 from segdex_ingest.plan import IngestPlan, PlannedFile, plan_ingest
 from segdex_ingest.report import ANALYSED, FileOutcome, IngestReport, Outcome
+from segdex_ingest.steady import read_steady
 from segdex_ingest.write import DryWriter, PictureWriter, Writer
 
 
@@ -329,8 +330,7 @@ class _Run:
             return _Read(ImageFile(planned.uri, planned.version.mtime_ns), planned.image_id, None)
         uri = planned.uri
         try:
-            version = self._source.version(uri)
-            data = self._source.read(uri, max_bytes=self._options.max_bytes)
+            version, data = read_steady(uri, source=self._source, max_bytes=self._options.max_bytes)
         except ImageError as error:  # the file is gone, not readable or too large
             return error
         image_id = make_image_id(sha256_hex(data))

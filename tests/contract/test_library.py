@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from pydantic import BaseModel
 from tests.awaited import Awaited
+from tests.conftest import Tried
 from tests.environment import no_variables
 from tests.fakes.dataset import png
 from tests.fakes.parts import LEFT, RIGHT, parts
@@ -1109,6 +1110,36 @@ def test_what_needs_the_file_of_a_picture_says_that_it_is_gone_and_the_rest_work
         hit.refine()
     assert plain(new_place.hit("red")) == plain(hit)
     assert library.show(hit.id).mask.any()
+
+
+@pytest.mark.promise("Pictures", "A mask is never drawn on another picture than its own.")
+def test_what_needs_the_file_of_a_picture_says_that_it_has_changed(new_place: Place, tried: Tried) -> None:
+    library, hit = new_place.library, new_place.hit("red")
+    image_id, path = hit.image.id, new_place.picture("a.png")
+    before = library.image_file(image_id)
+    library.segment(image_id=image_id, points=ON_RED)  # now its encoding is cached
+    hit.refine()
+    data, status = path.read_bytes(), path.stat()
+    path.write_bytes(new_place.picture("b.png").read_bytes())
+    verbs = (
+        lambda: library.pixels(image_id),
+        lambda: library.image_file(image_id),
+        lambda: library.search(regions=[Region(image_id=image_id)]),
+        lambda: library.segment(image_id=image_id, points=ON_RED),
+        hit.refine,
+        hit.crop,
+        hit.cutout,
+    )
+
+    for verb in verbs:
+        with pytest.raises(SegdexError, match=r"a\.png: has changed since it was ingested.*segdex ingest"):
+            verb()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(SegdexError, match="has changed since it was ingested"):
+        hit.cutout()
+    path.write_bytes(data)
+    assert library.image_file(image_id) == before
+    tried(len(verbs), "verbs on a file that was replaced")
 
 
 def test_a_place_that_is_no_file_is_an_error_of_a_picture(place: Place) -> None:

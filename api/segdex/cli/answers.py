@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from segdex_core.wire.search import HitOut, RefinementOut, SearchResponse
+from segdex_core.wire.search import NOTHING_BELOW, HitOut, RefinementOut, SearchResponse
 from segdex_core.wording import count_of
 
 
@@ -20,7 +20,9 @@ def print_answer(response: SearchResponse, console: Console, *, matches_only: bo
     """
     matches = [hit for hit in response.hits if hit.is_match]
     weaker = [hit for hit in response.hits if not hit.is_match]
-    if matches or not (weaker or matches_only):
+    if not response.hits and any(hint.startswith(NOTHING_BELOW) for hint in response.hints):
+        pass  # the hint says why, and "nothing found" would sound as if it had been looked for
+    elif matches or not (weaker or matches_only):
         print_found(matches, console)
     else:
         console.print("not there: no picture stands out for this")

@@ -119,7 +119,7 @@ def make_filter(
     *,
     min_area: float | None,
     max_area: float | None,
-    sources: Sequence[Path],
+    sources: Sequence[str],
     tags: Sequence[str],
     colors: Sequence[str],
     labels: Sequence[str],
@@ -137,7 +137,7 @@ def make_filter(
         {
             "min_area": min_area,
             "max_area": max_area,
-            "sources": [canonical_uri(path) for path in sources],
+            "sources": [_source_uri(place) for place in sources],
             "tags": list(tags),
             "colors": list(colors),
             "labels": list(labels),
@@ -146,6 +146,13 @@ def make_filter(
             "captured_until_s": parse_time(until, option="--until"),
         },
     )
+
+
+def _source_uri(place: str) -> str:
+    try:
+        return canonical_uri(place)
+    except ValueError as error:  # a null byte, or another machine
+        raise UsageError(f"--source {place!r} is not a path: {error}") from error
 
 
 def parse_min_score(given: str | None) -> float | None:

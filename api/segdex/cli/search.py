@@ -16,6 +16,7 @@ from segdex.cli.common import (
     RefinerOption,
     SegmenterOption,
     ServerOption,
+    console_err,
     console_out,
     opened,
     print_json,
@@ -108,7 +109,7 @@ def search_command(
         typer.Option("--max-area", help="Maximum area of a segment as a share of the picture, 0 to 1."),
     ] = None,
     source: Annotated[
-        list[Path] | None, typer.Option("--source", help="Only pictures in this folder; repeatable.")
+        list[str] | None, typer.Option("--source", help="Only pictures in this folder; repeatable.")
     ] = None,
     tag: Annotated[
         list[str] | None,
@@ -283,7 +284,8 @@ def _draw(
     from segdex.render.sheets import answer_row, save_explanation, save_rows
 
     if save is not None:
-        save_rows(save, [answer_row(heading, hits)], title="segdex search")
+        row = answer_row(heading, hits, lambda problem: console_err().print(problem, markup=False))
+        save_rows(save, [row], title="segdex search")
     if explain is not None:
         save_explanation(explain, explained, title=heading)
 

@@ -1,6 +1,6 @@
 """Contact sheets of answers and refinements."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,25 @@ from segdex.render.drawing import SheetRow, Tile, contact_sheet, draw_heat, draw
 from segdex_core.errors import ImageError, NotFoundError, UsageError
 from segdex_core.files import durable_file
 from segdex_core.masks import MaskRLE
-from segdex_core.records import RGBImage
+from segdex_ingest.again import CHANGED
 from segdex_search.refine.refiner import Refinement
 
 TILES_PER_ROW = 5
 
 
-def answer_row(heading: str, hits: Sequence[Hit]) -> SheetRow:
-    """Return the first hits of an answer as tiles; the tile of a hit whose file is missing is gray."""
+def answer_row(
+    heading: str, hits: Sequence[Hit], on_problem: Callable[[str], None] = lambda _: None
+) -> SheetRow:
+    """Return the first hits of an answer as tiles; a hit whose file is gone or has changed is gray.
+
+    Args:
+        heading: Text above the tiles.
+        hits: Hits of the answer.
+        on_problem: Called with a line for each hit that is gray.
+    """
     first = hits[:TILES_PER_ROW]
-    return SheetRow(heading=heading, tiles=[_tile(hit, rank=rank) for rank, hit in enumerate(first, 1)])
+    tiles = [_tile(hit, rank=rank, on_problem=on_problem) for rank, hit in enumerate(first, 1)]
+    return SheetRow(heading=heading, tiles=tiles)
 
 
 def save_rows(path: Path, rows: Sequence[SheetRow], *, title: str) -> None:
@@ -59,22 +68,18 @@ def save_explanation(path: Path, explained: Sequence[tuple[Hit, Refinement]], *,
     _save(contact_sheet(rows, title=title, columns=4, tile_px=320), path, option="--explain")
 
 
-def _tile(hit: Hit, *, rank: int) -> Tile:
+def _tile(hit: Hit, *, rank: int, on_problem: Callable[[str], None]) -> Tile:
     name = hit.image.path.rsplit("/", 1)[-1]
     caption = f"{rank}.  {hit.score:.3f}\n{name}"
     mask = MaskRLE(hit.rle.size, hit.rle.counts)
-    pixels = _pixels(hit)
-    if pixels is None:
-        grey = np.full((*mask.size_hw, 3), 128, dtype=np.uint8)
-        return Tile(image=grey, mask=mask, caption=f"{caption}: file is gone")
-    return Tile(image=pixels, mask=mask, caption=f"{caption}  {hit.area_fraction:.1%}")
-
-
-def _pixels(hit: Hit) -> RGBImage | None:
     try:
-        return hit.library.pixels(hit.image.id)
-    except (ImageError, NotFoundError):
-        return None
+        pixels = hit.library.pixels(hit.image.id)
+    except (ImageError, NotFoundError) as error:
+        on_problem(str(error))
+        grey = np.full((*mask.size_hw, 3), 128, dtype=np.uint8)
+        why = "changed since it was ingested" if CHANGED in str(error) else "file is gone"
+        return Tile(image=grey, mask=mask, caption=f"{caption}: {why}")
+    return Tile(image=pixels, mask=mask, caption=f"{caption}  {hit.area_fraction:.1%}")
 
 
 def _save(sheet: Image.Image, path: Path, *, option: str) -> None:

@@ -1,13 +1,14 @@
 """Images and segments of the index by id, and the pixels of images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from uuid import UUID
 
 from segdex_core.errors import ImageGoneError, NotFoundError
 from segdex_core.ports.index import IndexReader
 from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord, RGBImage, SegmentFilter, SegmentRecord
-from segdex_ingest.again import read_again
+from segdex_ingest.again import read_again, require_unchanged
 from segdex_search.answer import require_filled
 
 
@@ -75,9 +76,25 @@ class ImageReader:
 
     def pixels_of(self, image: ImageRecord) -> RGBImage:
         """Return the pixels of an image record; see ``pixels``."""
-        try:
+        with _explained():
             return read_again(image, source=self._source, max_pixels=self._max_pixels)
-        except ImageGoneError as error:
-            raise ImageGoneError(
-                f"{error}; bring the index up to date with `segdex ingest`, or remove it with `segdex sync`"
-            ) from error
+
+    def require_unchanged(self, image: ImageRecord) -> None:
+        """Check that a file of an image still has the bytes that were ingested, without decoding them.
+
+        Raises:
+            ImageGoneError: If the file is missing or has changed.
+        """
+        with _explained():
+            require_unchanged(image, source=self._source)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Add what to do to the error of a file that is missing or has changed."""
+    try:
+        yield
+    except ImageGoneError as error:
+        raise ImageGoneError(
+            f"{error}; bring the index up to date with `segdex ingest`, or remove it with `segdex sync`"
+        ) from error

@@ -52,6 +52,8 @@ def refine_each(
     texts = [term.text for term in terms if isinstance(term, TextTerm) and term.weight > 0]
     chosen = images.segments_with_images(list(dict.fromkeys(request.segment_ids)))
     by_id = {image.image_id: image for _, image in chosen}
+    for image in by_id.values():  # its encoding may be cached
+        images.require_unchanged(image)
     made = refine_segments(
         [record for record, _ in chosen],
         refiner=models.refiner,

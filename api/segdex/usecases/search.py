@@ -13,11 +13,12 @@ from segdex.usecases.sets import find_set
 from segdex_core.colours import FILTER_SHARE, ColourAtLeast, ColourName
 from segdex_core.errors import QueryError
 from segdex_core.geometry import BoxXYXY
-from segdex_core.media.uris import canonical_uri, spellings
+from segdex_core.media.uris import canonical_uri, display_path, spellings
 from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.records import RGBImage, SegmentFilter
 from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, MAX_LIMIT
 from segdex_core.wire.search import (
+    NOTHING_BELOW,
     Filter,
     Question,
     Region,
@@ -140,6 +141,7 @@ def answer_search(
             *(asked_for.hints if options.nms else ()),
             *answer.hints,
             *_colour_hints(query, answer, index),
+            *_source_hints(options.filter.sources, answer, index),
         ],
     )
 
@@ -163,6 +165,18 @@ def _colour_hints(query: SearchQuery, answer: SearchAnswer, index: IndexReader) 
         "version ingested them; measure them with `segdex reembed`"
     )
     return (hint,)
+
+
+def _source_hints(sources: Sequence[str], answer: SearchAnswer, index: IndexReader) -> list[str]:
+    """Return a line for each folder of the filter below which the index has nothing."""
+    with_hits = {uri for hit in answer.hits for uri in hit.image.sources} if sources else set()
+    hints = []
+    for source in sources:
+        uris = _source_uris(source)
+        if with_hits.isdisjoint(uris) and not index.counts(SegmentFilter(sources=uris)).segments:
+            shown = display_path(uris[0]) if uris[0].startswith("file:") else uris[0]
+            hints.append(f"{NOTHING_BELOW} {shown}; name a folder or file as `segdex ingest` takes it")
+    return hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +322,11 @@ def _negative_term(given: str | WeightedText) -> TextTerm:
 
 
 def _source_uris(source: str) -> tuple[str, ...]:
-    if "://" not in source and (not source.startswith("/") or "\0" in source):
-        raise QueryError(f"a source must be an absolute path or a URI, but is {source!r}")
-    return spellings(canonical_uri(source))
+    problem = None if source.startswith(("/", "file:/")) or "://" in source else "a relative path"
+    try:
+        uri = canonical_uri(source) if problem is None else ""
+    except ValueError as error:  # a null byte, or another machine
+        problem = str(error)
+    if problem is not None:
+        raise QueryError(f"a source must be an absolute path or a URI, but is {source!r}: {problem}")
+    return spellings(uri)

@@ -35,12 +35,16 @@ from segdex_core.wire.sets import SetName
 _INSTEAD = "Instead of `{}`: ISO 8601 date or time; UTC where it names no zone."
 
 
+NOTHING_BELOW = "no object of the index lies below"
+"""Start of the hint about a folder of a filter that the index does not know."""
+
+
 class Filter(StrictRequest):
     """Conditions that all must hold."""
 
     image_ids: Annotated[list[UUID], Field(max_length=1_000)] = []
     sources: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=4_096)]],
+        list[Annotated[str, Field(min_length=1, max_length=16_384)]],
         Field(
             max_length=100, description="Folders or files on the service's machine, as paths or URIs; any."
         ),

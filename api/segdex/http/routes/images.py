@@ -24,6 +24,9 @@ from segdex_core.wire.segments import PolygonOut, SegmentOut
 router = APIRouter(prefix="/v1", tags=["pictures"], dependencies=[Depends(require(ROLES["image"]))])
 
 _CACHE = "private, max-age=86400"
+_ASK = "private, no-cache"
+"""Of pictures: a browser keeps one, and asks each time whether the file has changed."""
+
 _PNG: dict[int | str, dict[str, object]] = {
     200: {"content": {"image/png": {}}},
     304: {"description": "Unchanged"},
@@ -114,12 +117,12 @@ def image_file(
     library = state.loaded().library
     etag = _etag(f"{image_id}:{max_px}")
     if if_none_match == etag:
-        library.image(image_id)  # 404 if it was deleted
+        library.require_unchanged(image_id)
         return Response(status_code=304, headers={"ETag": etag})
     return Response(
         library.image_file(image_id, max_px),
         media_type="image/jpeg",
-        headers={"ETag": etag, "Cache-Control": _CACHE},
+        headers={"ETag": etag, "Cache-Control": _ASK},
     )
 
 
