@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from threading import RLock
 
 import pytest
 from tests.conftest import Tried
@@ -197,7 +196,7 @@ def cpu_s(index: SegmentIndex, uris: Sequence[str]) -> dict[str, float]:
         "tag": lambda: ingest(index, uris, source, "tag"),
         "sync": lambda: sync_index(index, source=source, dry_run=False, force=False),
         "show": lambda: [image_out(record) for record in index.scroll_images()],
-        "delete": lambda: delete_images(index, eighth, writing=RLock()),
+        "delete": lambda: delete_images(index, eighth),
     }
     took = {}
     for name, verb in verbs.items():

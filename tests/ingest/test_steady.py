@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,18 @@ def test_a_file_that_is_shorter_than_its_size_is_not_taken() -> None:
         read_steady("file:///a", source=source, max_bytes=9)
 
 
+class AtFile:
+    """Does something once, after so many files."""
+
+    def __init__(self, number: int, do: Callable[[], object]) -> None:
+        self._left, self._do = number, do
+
+    def __call__(self, file: FileOutcome) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._do()
+
+
 @pytest.mark.promise("Ingest", "Two ingests of one folder at once leave what one leaves.")
 def test_two_ingests_of_one_folder_at_once_leave_what_one_leaves(tmp_path: Path, tried: Tried) -> None:
     folder = tmp_path / "in"
@@ -174,15 +187,7 @@ def test_two_ingests_of_one_folder_at_once_leave_what_one_leaves(tmp_path: Path,
 
     for moment in range(1, 9):
         index = MemoryIndex()
-
-        def other(
-            _: FileOutcome,
-            left: list[int] = [moment],
-            index: MemoryIndex = index,  # noqa: B006
-        ) -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                ingest(index, folder, FileSource())
+        other = AtFile(moment, partial(ingest, index, folder, FileSource()))
 
         report = ingest(index, folder, FileSource(), on_file=other)
         assert (list(index.scroll_images()), list(index.scroll_segments())) == expected

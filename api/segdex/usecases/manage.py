@@ -17,7 +17,7 @@ from segdex_search.answer import require_filled
 
 
 def delete_images(
-    index: SegmentIndex, targets: Sequence[str], *, writing: AbstractContextManager[object]
+    index: SegmentIndex, targets: Sequence[str], *, writing: AbstractContextManager[object] | None = None
 ) -> Deleted:
     """Delete images, or some of their files, from an index; nothing on the disk is touched.
 
@@ -27,7 +27,7 @@ def delete_images(
     Args:
         index: Index to change.
         targets: Ids of images, files, or folders.
-        writing: Lock of the writers of this process.
+        writing: ``RLock`` shared by all writers to the index in this process; None if there are no others.
 
     Raises:
         UsageError: If a target matches no image; then nothing is deleted.
@@ -54,7 +54,11 @@ def delete_images(
 
 
 def forget_places(
-    index: SegmentIndex, image_id: UUID, places: Sequence[str], *, writing: AbstractContextManager[object]
+    index: SegmentIndex,
+    image_id: UUID,
+    places: Sequence[str],
+    *,
+    writing: AbstractContextManager[object] | None = None,
 ) -> Deleted:
     """Take files off one image, which is deleted with its last file.
 
@@ -125,7 +129,7 @@ def _forget(
     doomed: dict[UUID, set[str]],
     *,
     whole: Collection[UUID],
-    writing: AbstractContextManager[object],
+    writing: AbstractContextManager[object] | None,
 ) -> Deleted:
     writer = PictureWriter(index, exists=lambda _: True, lock=writing)
     images: list[UUID] = []
