@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -254,8 +255,8 @@ def test_a_share_that_hangs_is_a_problem_and_is_asked_once(
     share = str(tmp_path / "share")
     scandir, real_stat = os.scandir, os.stat
 
-    def hanging(call):  # type: ignore[no-untyped-def]
-        def ask(path, *args, **options):  # type: ignore[no-untyped-def]
+    def hanging(call: Callable[..., object]) -> Callable[..., object]:
+        def ask(path: object, *args: object, **options: object) -> object:
             if str(path).startswith(f"{share}/"):
                 asked.append(str(path))
                 released.wait()
@@ -283,7 +284,7 @@ def test_a_share_that_hangs_is_a_problem_and_is_asked_once(
 def test_a_slow_share_that_gets_on_is_waited_for() -> None:
     patience = Patience(0.5, lambda path: path)
 
-    def slow(beat):  # type: ignore[no-untyped-def]
+    def slow(beat: Callable[[], None]) -> str:
         for _ in range(8):
             time.sleep(0.1)
             beat()
