@@ -10,7 +10,7 @@ from itertools import islice
 from uuid import UUID
 
 from segdex_core.concepts import Concept
-from segdex_core.errors import ImageError, IndexMissingError
+from segdex_core.errors import ImageError, ImageTooLargeError, IndexMissingError, NotAnImageError
 from segdex_core.ids import sha256_hex
 from segdex_core.masks import rle_area_px
 from segdex_core.media.uris import display_path
@@ -204,15 +204,17 @@ class _Files:
         return next((file for file in record.files if self._state(record, file) is None), None)
 
     def _state(self, record: ImageRecord, file: ImageFile) -> FindingKind | None:
-        if not self._source.exists(file.uri):
-            return "missing_file"
         try:
+            if not self._source.exists(file.uri):
+                return "missing_file"
             version = self._source.version(file.uri)
             if version.size_bytes != record.size_bytes:
                 return "replaced_file"
             if version.mtime_ns == file.mtime_ns:
                 return None
             data = self._source.read(file.uri, max_bytes=self._max_bytes)
+        except (ImageTooLargeError, NotAnImageError):
+            return "replaced_file"
         except ImageError:  # gone in the meantime, or not readable for this user
             return "missing_file"
         return None if sha256_hex(data) == record.sha256 else "replaced_file"

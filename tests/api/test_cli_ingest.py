@@ -1,6 +1,7 @@
 """``segdex ingest``, used twice: nothing to do loads no model, a change asks, a place has one name."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import Tried
 from tests.fakes.dataset import png
 from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
@@ -19,6 +21,7 @@ from segdex.cli.main import run
 from segdex.parts import Parts
 from segdex.wiring import REAL
 from segdex_core.choices import ProfileName
+from segdex_core.media.uris import uri_to_path
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.segmenter import Segmenter
 from segdex_core.settings import Settings
@@ -232,3 +235,49 @@ def test_the_exit_code_is_one_when_a_file_was_not_usable(outcome: Outcome) -> No
 @pytest.mark.parametrize("outcome", [Outcome.ADDED, Outcome.UNREADABLE])
 def test_a_stopped_run_exits_like_a_program_stopped_by_ctrl_c(outcome: Outcome) -> None:
     assert exit_code(report_of(outcome, interrupted=True)) == 130
+
+
+def test_what_was_left_out_is_said_and_is_no_failure(desk: Desk) -> None:
+    desk.draw("pictures/2022/private/p.png", "green")
+    desk.counts()
+    folder = str(desk.root / "pictures")
+    report = desk.ask("ingest", folder, "--exclude", "2022/**/private", "--exclude", "nosuchthing")
+
+    private = f"{folder}/2022/private"
+    assert report["notes"] == [
+        "exclude 'nosuchthing' left out nothing",
+        f"1 picture in what is excluded now stay in the index; `segdex delete` forgets them: {private}",
+    ]
+    dry = desk.ask("ingest", folder, "--exclude", "2022/**/private", "--exclude", "nosuchthing", "--dry-run")
+    assert dry["notes"] == report["notes"]
+    assert len(desk.ask("delete", private)["images"]) == 1
+
+
+ODD_NAMES = [b"caf\xe9.png", b"new\nline.png", b"-rf.png", b"[1]*.png", b"%41#?.png", b"x" * 251 + b".png"]
+
+
+@pytest.mark.promise(
+    "Ingest", "Any file name that Linux allows goes through ingest, search, sync and delete."
+)
+def test_any_file_name_goes_through_every_command(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tried: Tried
+) -> None:
+    folder = desk.root / "odd"
+    folder.mkdir()
+    colours = ["red", "green", "blue", "yellow", "orange", "pink"]
+    for name, colour in zip(ODD_NAMES, colours, strict=True):
+        (folder / os.fsdecode(name)).write_bytes(png(colour))
+    monkeypatch.chdir(folder)
+
+    assert desk.ask("ingest", ".")["outcomes"]["added"] == len(ODD_NAMES)
+    for name, colour in zip(ODD_NAMES, colours, strict=True):
+        path = os.fsdecode(name)
+        [file] = desk.ask("ingest", "--", path)["files"]
+        assert (file["outcome"], os.fsencode(uri_to_path(file["uri"]).name)) == ("unchanged", name)
+        hits = desk.ask("search", colour, "--source", str(folder / path))["hits"]
+        assert [os.fsencode(uri_to_path(uri).name) for hit in hits for uri in hit["image"]["uris"]] == [name]
+    Path(os.fsdecode(ODD_NAMES[0])).unlink()
+    assert len(desk.ask("sync")["gone"]) == 1
+    for name in ODD_NAMES[1:]:
+        assert desk.ask("delete", "--", os.fsdecode(name))["places"] == 1
+    tried(len(ODD_NAMES), "odd names")
