@@ -271,13 +271,13 @@ def test_any_file_name_goes_through_every_command(
 
     assert desk.ask("ingest", ".")["outcomes"]["added"] == len(ODD_NAMES)
     for name, colour in zip(ODD_NAMES, colours, strict=True):
-        path = os.fsdecode(name)
-        [file] = desk.ask("ingest", "--", path)["files"]
+        path = f"./{os.fsdecode(name)}"
+        [file] = desk.ask("ingest", path)["files"]
         assert (file["outcome"], os.fsencode(uri_to_path(file["uri"]).name)) == ("unchanged", name)
         hits = desk.ask("search", colour, "--source", str(folder / path))["hits"]
         assert [os.fsencode(uri_to_path(uri).name) for hit in hits for uri in hit["image"]["uris"]] == [name]
     Path(os.fsdecode(ODD_NAMES[0])).unlink()
     assert len(desk.ask("sync")["gone"]) == 1
     for name in ODD_NAMES[1:]:
-        assert desk.ask("delete", "--", os.fsdecode(name))["places"] == 1
+        assert desk.ask("delete", f"./{os.fsdecode(name)}")["places"] == 1
     tried(len(ODD_NAMES), "odd names")

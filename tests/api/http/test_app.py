@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import threading
 from importlib.resources import files
@@ -383,6 +384,28 @@ def test_what_was_sent_already_is_not_sent_again(client: TestClient) -> None:
         assert ("no-cache" if path.endswith("/file") else "max-age") in first.headers["cache-control"]
         again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
+
+
+def test_what_was_sent_already_is_not_confirmed_if_the_file_has_changed(client: TestClient) -> None:
+    image, _ = first_hit(client)
+    path = Path(str(image["path"]))
+    etag = client.get(f"/v1/images/{image['id']}/file").headers["etag"]
+    before, status = path.read_bytes(), path.stat()
+    try:
+        path.write_bytes(png("pink"))
+        again = client.get(f"/v1/images/{image['id']}/file", headers={"If-None-Match": etag})
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    refused(again, 410, "has changed since it was ingested")
+
+
+def test_only_some_places_of_a_picture_are_deleted(client: TestClient) -> None:
+    image, _ = first_hit(client)
+
+    refused(client.delete(f"/v1/images/{image['id']}?place=/elsewhere"), 422, "is no file of picture")
+    assert client.get(f"/v1/images/{image['id']}").status_code == 200
 
 
 @pytest.mark.parametrize(
