@@ -162,6 +162,7 @@ class AnyOrder(RuleBasedStateMachine):
     at: ClassVar[Callable[[], tuple[str, str, Path]]]
     workers: ClassVar[list[Process]]
     at_once: ClassVar[bool]
+    failures: ClassVar[list[tuple[BaseException, object]]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,6 +179,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.sets: dict[str, bool] = dict.fromkeys(SETS, False)
         self.embedder: str | None = None
         self.changes = 0
+        self.history: list[object] = []
         for worker in self.workers:
             worker.use(self.place, self.prefix, self.folder)
 
@@ -196,7 +198,8 @@ class AnyOrder(RuleBasedStateMachine):
         """Change some files, and then let each process carry out some operations."""
         for verb, name, other in changes:
             getattr(self, verb)(name, other)
-        self.carry_out(operations)
+        with self.noting(operations):
+            self.carry_out(operations)
 
     def write(self, name: str, colour: str) -> None:
         """Add a file, or replace it."""
@@ -231,6 +234,17 @@ class AnyOrder(RuleBasedStateMachine):
         with closing(open_index(self.place, self.prefix)) as index:
             if index.fingerprint() is not None:
                 self.compare(index, done)
+
+    @contextmanager
+    def noting(self, operations: Sequence[Sequence[Operation]]) -> Iterator[None]:
+        """Keep what fails first: Hypothesis tries it again, and it may then succeed."""
+        self.history.append((dict(self.files), operations))
+        try:
+            yield
+        except BaseException as error:
+            if not self.failures:
+                self.failures.append((error, list(self.history)))
+            raise
 
     def named(self, operation: Operation) -> list[object]:
         """Return an operation with the ids of pictures and the paths of files."""
@@ -358,10 +372,12 @@ class AnyOrder(RuleBasedStateMachine):
         """Bring the index up to date: then nothing is found that is damaged."""
         if sys.exc_info()[0] is not None:
             return
-        self.carry_out([[("ingest", []), ("sync",), ("tidy",)], [], []])  # type: ignore[list-item]
-        with closing(open_index(self.place, self.prefix)) as index:
-            if index.fingerprint() is not None:
-                assert list(examine(index, source=SOURCE, max_bytes=1_000_000)) == []
+        last: list[list[Operation]] = [[("ingest", []), ("sync",), ("tidy",)], [], []]  # type: ignore[list-item]
+        with self.noting(last):
+            self.carry_out(last)
+            with closing(open_index(self.place, self.prefix)) as index:
+                if index.fingerprint() is not None:
+                    assert list(examine(index, source=SOURCE, max_bytes=1_000_000)) == []
 
 
 def _of_set(
@@ -387,22 +403,26 @@ def _become(value: bool, _: bool) -> bool:
 
 
 def run(place: Callable[[], tuple[str, str, Path]], *, runs: int, at_once: bool) -> None:
+    failures: list[tuple[BaseException, object]] = []
     with processes(PROCESSES) as workers:
-        machine = seed(SEED)(
-            type("Machine", (AnyOrder,), {"at": staticmethod(place), "workers": workers, "at_once": at_once})
-        )
-        run_state_machine_as_test(
-            machine,
-            settings=settings(
-                max_examples=runs,
-                stateful_step_count=5,
-                deadline=None,
-                database=None,
-                # what processes do at once is not the same twice: nothing can be made smaller
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        given = {"at": staticmethod(place), "workers": workers, "at_once": at_once, "failures": failures}
+        try:
+            run_state_machine_as_test(
+                seed(SEED)(type("Machine", (AnyOrder,), given)),
+                settings=settings(
+                    max_examples=runs,
+                    stateful_step_count=5,
+                    deadline=None,
+                    database=None,
+                    # what processes do at once is not the same twice: nothing can be made smaller
+                    phases=[Phase.generate],
+                    suppress_health_check=list(HealthCheck),
+                ),
+            )
+        except Exception:
+            for error, history in failures:
+                raise AssertionError(f"seed {SEED}: {history}") from error
+            raise
 
 
 @pytest.mark.slow
