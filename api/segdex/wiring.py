@@ -1,5 +1,6 @@
 """The composition root: the only place where settings become models and an index."""
 
+import os
 import platform
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ from segdex_backends.models.catalog import (
 from segdex_core.choices import ProfileName
 from segdex_core.errors import ArgumentError, IndexMissingError, UsageError
 from segdex_core.ports.backup import BackupFormat
+from segdex_core.ports.decoder import Decoder, LocalDecoder
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.ports.segmenter import ImageFeatures, Segmenter, StoresFeatures
@@ -169,6 +171,23 @@ def load_embedder(settings: Settings, profile: ProfileName) -> Embedder:
         else profile_models(profile, device_type=lambda: options.device)[1]
     )
     return EMBEDDERS[entry.adapter](entry, options)
+
+
+def open_decoder(settings: Settings) -> Decoder:
+    """Return what decodes files; its processes start when they are needed."""
+    if settings.decode_processes == 0:
+        return LocalDecoder()
+    from segdex_core.media.pool import DecodePool
+    from segdex_core.media.worker_process import DecodeLimits
+
+    return DecodePool(
+        DecodeLimits(
+            processes=settings.decode_processes or min(os.cpu_count() or 1, 4),
+            cpu_s=settings.decode_cpu_s,
+            memory_mib=settings.decode_memory_mib,
+            wall_s=settings.decode_wall_s,
+        )
+    )
 
 
 def analysis_thread_count(settings: Settings) -> int:
@@ -424,6 +443,7 @@ def open_library(settings: Settings, parts: Parts, *, has_index: bool = True) ->
         jobs=Lazy(lambda: open_jobs(settings)),
         backups=open_backups,
         calibrations=calibration_folder(settings),
+        decoder=parts.open_decoder(settings),
     )
 
 
@@ -457,5 +477,6 @@ REAL = Parts(
     load_judge=load_judge,
     make_recipe=make_recipe,
     make_refiner=make_refiner,
+    open_decoder=open_decoder,
 )
 """Functions for the index of the settings and the models of the catalog."""

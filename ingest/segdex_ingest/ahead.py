@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 from uuid import UUID
 
 from segdex_ingest.analyse import AnalysedImage
+from segdex_ingest.failures import StoppedError
 
 Analyse = Callable[[bytes, str, Callable[[], None]], AnalysedImage]
 """Analyses an image, given its bytes, its name for error messages, and a checkpoint to call now and then."""
@@ -87,10 +88,6 @@ class Analyses:
     def _checkpoint(self) -> None:
         if self._stopped.is_set():
             raise StoppedError
-
-
-class StoppedError(Exception):
-    """The run has ended, and the result is no longer needed."""
 
 
 Item = TypeVar("Item")

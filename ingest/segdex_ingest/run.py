@@ -9,10 +9,18 @@ from uuid import UUID
 
 import numpy as np
 
-from segdex_core.errors import ImageError, ImageTooLargeError, NotAnImageError
+from segdex_core.errors import (
+    ImageCrashedError,
+    ImageError,
+    ImageFailedError,
+    ImageTooLargeError,
+    ModelError,
+    NotAnImageError,
+)
 from segdex_core.ids import make_image_id, sha256_hex
 from segdex_core.media.decode import decode_image
 from segdex_core.media.uris import display_path
+from segdex_core.ports.decoder import Decode
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import ListingProblem, Source
 from segdex_core.records import SEGMENT_VIEWS, ImageFile, ImageRecord, IndexFingerprint
@@ -38,6 +46,7 @@ class IngestOptions:
         analysis_threads: Threads that decode, segment and embed, 1 or more; they share the models.
         limit: Maximum number of images to segment; None for no limit.
         tags: Tags for every file of this run.
+        decode: Decodes the files.
     """
 
     max_pixels: int
@@ -46,6 +55,7 @@ class IngestOptions:
     analysis_threads: int = 1
     limit: int | None = None
     tags: tuple[str, ...] = ()
+    decode: Decode = decode_image
 
 
 def ingest_into(
@@ -87,14 +97,21 @@ def ingest_into(
     Raises:
         IndexMismatchError: If another embedder filled the index.
         SegmentIndexError: If the index fails; images already written stay, and the next run continues.
-        ModelError: If a model fails.
+        ModelError: If a model cannot be loaded, or fails on ``FAILURES_IN_A_ROW`` images one after another.
     """
     checked = _RecipesOf(index, recipes, profile)
     if index.fingerprint() is None:
         checked.load()
 
     def analysed(data: bytes, name: str, checkpoint: Callable[[], None]) -> AnalysedImage:
-        return analyse(data, checked, name=name, max_pixels=options.max_pixels, checkpoint=checkpoint)
+        return analyse(
+            data,
+            checked,
+            name=name,
+            max_pixels=options.max_pixels,
+            decode=options.decode,
+            checkpoint=checkpoint,
+        )
 
     while True:
         records = list(index.scroll_images() if known_ids is None else index.get_images(known_ids))
@@ -148,7 +165,7 @@ def rehearse(
 
     def decoded(data: bytes, name: str, checkpoint: Callable[[], None]) -> AnalysedImage:
         checkpoint()
-        image = decode_image(data, name=name, max_pixels=options.max_pixels)
+        image = options.decode(data, name=name, max_pixels=options.max_pixels)
         return AnalysedImage(
             sha256=sha256_hex(data),
             size_bytes=len(data),
@@ -188,6 +205,10 @@ def prepare_index(index: SegmentIndex, recipe: Recipe, *, profile: str) -> None:
             segmenter=recipe.segmenter.fingerprint,
         )
     )
+
+
+FAILURES_IN_A_ROW = 10
+"""Images on which models fail one after another before an ingest stops: a fault that hits every image."""
 
 
 class _OtherRecipeError(Exception):
@@ -323,6 +344,7 @@ class _Run:
         self._options = options
         self._files: dict[UUID, KnownFiles] = {}
         self._changed: dict[str, FileOutcome] = {}
+        self._failed_in_a_row = 0
 
     def read(self, planned: PlannedFile) -> _Read | ImageError:
         """Read and hash a file that may have changed, and start its analysis if needed; runs in threads."""
@@ -344,7 +366,8 @@ class _Run:
             return FileOutcome(uri, _refusal_outcome(read), str(read))
         try:
             outcome = self._write(read)
-        except ImageError as error:  # the bytes are not an image
+        except ImageError as error:  # the bytes are not an image, or a model failed on it
+            self._count(error)
             return FileOutcome(uri, _refusal_outcome(error), str(error))
         if outcome is None:  # the image was deleted or replaced in the meantime
             return self._again(uri)
@@ -379,12 +402,24 @@ class _Run:
             self._flush(image_id)
         try:
             analysed = self._analyses.result(image_id, read.data, name=display_path(file.uri))
+            self._failed_in_a_row = 0
             written = self._writer.store(analysed, file, tags)
         finally:
             self._analyses.forget(image_id)
         self._files.pop(image_id, None)
         self._ledger.put(written.record)
         return FileOutcome(file.uri, written.outcome, written.detail, written.segments, image_id)
+
+    def _count(self, error: ImageError) -> None:
+        """Raise if models failed on so many images in a row that the images cannot be the reason."""
+        if not isinstance(error, ImageFailedError):
+            return
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= FAILURES_IN_A_ROW:
+            raise ModelError(
+                f"stopped: a model failed on {self._failed_in_a_row} pictures in a row, so it is hardly the "
+                f"pictures; the last one was {error}"
+            ) from error
 
     def _note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> FileOutcome | None:
         """Note a file of a known image; return None if it is not known any more."""
@@ -440,4 +475,8 @@ def _refusal_outcome(refusal: ImageError) -> Outcome:
         return Outcome.TOO_LARGE
     if isinstance(refusal, NotAnImageError):
         return Outcome.NOT_AN_IMAGE
+    if isinstance(refusal, ImageFailedError):
+        return Outcome.FAILED
+    if isinstance(refusal, ImageCrashedError):
+        return Outcome.CRASHED
     return Outcome.UNREADABLE
