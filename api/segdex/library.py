@@ -109,6 +109,7 @@ from segdex_core.wire.search import (
 from segdex_core.wire.segments import MasksOut, PromptOptions
 from segdex_core.wire.sets import SetChanged, SetDetails, SetOut, SetsOut
 from segdex_ingest.analyse import Embedding, RecipeSource
+from segdex_ingest.journal import Journal
 from segdex_ingest.masks.generate import preset
 from segdex_ingest.reembed import ReembedOptions
 from segdex_ingest.report import IngestReport
@@ -139,6 +140,7 @@ class Library:
         jobs: Job queue of the index.
         backups: Returns the form of backups; called by the first backup.
         decoder: Decodes files; closed with the library.
+        journal: Notes which images are open during an ingest.
         writing: Reentrant lock that all writers to the index in this process share; None creates one.
         calibrations: Folder of the calibrations of embedders; None if there is none.
     """
@@ -153,6 +155,7 @@ class Library:
         jobs: "Lazy[Jobs]",
         backups: Callable[[], BackupFormat],
         decoder: Decoder,
+        journal: Journal,
         writing: AbstractContextManager[object] | None = None,
         calibrations: Path | None = None,
     ) -> None:
@@ -161,6 +164,7 @@ class Library:
         self.source = source
         self._index = index
         self.decoder = decoder
+        self.journal = journal
         self._jobs = jobs
         self._backups = backups
         self._writing = RLock() if writing is None else writing
@@ -202,6 +206,7 @@ class Library:
             jobs=self._jobs,
             backups=self._backups,
             decoder=self.decoder,
+            journal=self.journal,
             writing=self._writing,
             calibrations=self._calibrations,
         )
@@ -586,6 +591,7 @@ class Library:
             redo_outdated=redo_outdated,
             progress=progress,
             lock=self._writing,
+            journal=self.journal,
         )
 
     def upload(
@@ -618,6 +624,7 @@ class Library:
             profile=self.models.profile,
             known_ids=[kept.image_id],  # the path is made from the bytes: it holds no other image
             lock=self._writing,
+            journal=self.journal,
             options=replace(self._options(tags), decode_threads=1),
         )
         [outcome] = report.files

@@ -38,6 +38,7 @@ from segdex_core.ports.text_segmenter import TextSegmenter
 from segdex_core.records import Vectors
 from segdex_core.settings import Settings
 from segdex_ingest.analyse import Recipe
+from segdex_ingest.journal import Journal
 from segdex_ingest.masks.generate import GeneratorSettings, preset
 from segdex_ingest.run import prepare_index
 
@@ -321,7 +322,7 @@ def load_service(settings: Settings, parts: Parts) -> "Loaded":
     library = library.with_models(served)
     job_worker = None
     if settings.jobs_by == "service":
-        job_worker = JobWorker(jobs, job_runner(library), nicely=True)
+        job_worker = JobWorker(jobs, job_runner(library), nicely=True, on_stop=library.journal.stopping)
         job_worker.start()
     return Loaded(library=library, model_thread=model_thread, job_worker=job_worker)
 
@@ -444,6 +445,7 @@ def open_library(settings: Settings, parts: Parts, *, has_index: bool = True) ->
         backups=open_backups,
         calibrations=calibration_folder(settings),
         decoder=parts.open_decoder(settings),
+        journal=Journal(lambda: cache_folder(settings) / "journal" / settings.index_key()),
     )
 
 

@@ -1,8 +1,8 @@
 """Ingest many files: plan, read and analyse ahead, write in order, and report."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
 from uuid import UUID
@@ -27,6 +27,7 @@ from segdex_core.records import SEGMENT_VIEWS, ImageFile, ImageRecord, IndexFing
 from segdex_ingest.ahead import Analyse, Analyses, results_ahead
 from segdex_ingest.analyse import AnalysedImage, Recipe, RecipeSource, analyse
 from segdex_ingest.finish import as_finished, finish_changes
+from segdex_ingest.journal import Journal, RunJournal
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.places import KnownFiles, may_exist
 from segdex_ingest.plan import IngestPlan, PlannedFile, plan_ingest
@@ -69,6 +70,7 @@ def ingest_into(
     quality: str | None = None,
     known_ids: Sequence[UUID] | None = None,
     lock: AbstractContextManager[object] | None = None,
+    journal: Journal | None = None,
     problems: Sequence[ListingProblem] = (),
     approve: Callable[[IngestPlan], None] = lambda _: None,
     on_file: Callable[[FileOutcome], None] = lambda _: None,
@@ -89,6 +91,8 @@ def ingest_into(
             stored default.
         known_ids: Ids of the images in the files, if the caller has hashed the files; None if unknown.
         lock: ``RLock`` shared by all writers to the index in this process; None if there are no others.
+        journal: Notes which images are open, so that one that ends the process twice is left out; None notes
+            nothing.
         problems: Places that could not be listed, for the report.
         approve: Called with the plan before any image is read or written. An exception from it ends the
             ingest.
@@ -123,16 +127,18 @@ def ingest_into(
         if plan.to_read or plan.outdated:
             _remember_quality(index, quality)
         try:
-            return carry_out(
-                plan,
-                source=source,
-                ledger=ledger,
-                writer=PictureWriter(index, exists=may_exist(source), lock=lock),
-                analyse=analysed,
-                options=options,
-                problems=problems,
-                on_file=on_file,
-            )
+            with nullcontext() if journal is None else journal.run(plan.recipe) as noted:
+                return carry_out(
+                    plan,
+                    source=source,
+                    ledger=ledger,
+                    writer=PictureWriter(index, exists=may_exist(source), lock=lock),
+                    analyse=analysed,
+                    options=options,
+                    journal=noted,
+                    problems=problems,
+                    on_file=on_file,
+                )
         except _OtherRecipeError:
             continue  # the plan used a remembered fingerprint, but the models have changed since
 
@@ -250,6 +256,7 @@ def carry_out(
     writer: Writer,
     analyse: Analyse,
     options: IngestOptions,
+    journal: RunJournal | None = None,
     problems: Sequence[ListingProblem] = (),
     on_file: Callable[[FileOutcome], None] = lambda _: None,
 ) -> IngestReport:
@@ -266,6 +273,7 @@ def carry_out(
         writer: Writes to the index, or only simulates it.
         analyse: Analyses an image with ``plan.recipe``.
         options: Limits, threads and tags.
+        journal: Notes which images are open; None notes nothing.
         problems: Places that could not be listed, for the report.
         on_file: Called after each file.
     """
@@ -279,9 +287,16 @@ def carry_out(
         return known is not None and known.is_made_by(plan.recipe)
 
     try:
-        with Analyses(
-            analyse, threads=options.analysis_threads, is_stored=is_stored, limit=options.limit
-        ) as analyses:
+        with (
+            Analyses(
+                analyse,
+                threads=options.analysis_threads,
+                is_stored=is_stored,
+                at=journal.at if journal is not None else lambda *_: nullcontext(),
+                limit=options.limit,
+            ) as analyses,
+            _stopping(journal),
+        ):
             run = _Run(
                 plan.recipe,
                 source=source,
@@ -312,6 +327,16 @@ def carry_out(
         elapsed_s=time.perf_counter() - started,
         interrupted=interrupted,
     )
+
+
+@contextmanager
+def _stopping(journal: RunJournal | None) -> Iterator[None]:
+    """Note an end of the run before it waits for the analyses that still run."""
+    try:
+        yield
+    finally:
+        if journal is not None:
+            journal.stop()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
