@@ -26,6 +26,10 @@ def decode(data: bytes, *, name: str, max_pixels: int) -> DecodedImage:
     elif what == "spin":
         while True:
             pass
+    elif what == "burn":
+        until_s = time.process_time() + float(number)
+        while time.process_time() < until_s:
+            pass
     elif what == "hang":
         time.sleep(3_600)
     elif what == "allocate":

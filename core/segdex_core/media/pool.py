@@ -12,6 +12,7 @@ from segdex_core.media.worker_process import (
     WorkerEndedError,
     WorkerMemoryError,
     WorkerProcess,
+    unavailable,
 )
 
 _TRIES = 3
@@ -102,7 +103,7 @@ class DecodePool:
                     break
                 self._changed.wait()
         try:
-            worker = self._start(self._limits)
+            worker = self._started()
         except DecodersUnavailableError:
             with self._changed:
                 self._count -= 1
@@ -116,6 +117,15 @@ class DecodePool:
         with self._changed:
             self._workers.add(worker)
         return worker
+
+    def _started(self) -> WorkerProcess:
+        for tries in range(1, _TRIES + 1):
+            try:
+                return self._start(self._limits)
+            except WorkerEndedError as error:  # killed from outside, as no file was decoded yet
+                if tries == _TRIES:
+                    raise unavailable(str(error)) from error
+        raise AssertionError("unreachable")
 
     def _give_back(self, worker: WorkerProcess) -> None:
         with self._changed:

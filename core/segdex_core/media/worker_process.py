@@ -84,6 +84,7 @@ class WorkerProcess:
 
     Raises:
         DecodersUnavailableError: If it cannot be started.
+        WorkerEndedError: If it was killed while it started.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class WorkerProcess:
         try:
             self._pixels = nameless_file()
         except OSError as error:
-            raise _unavailable(error.strerror or str(error)) from error
+            raise unavailable(error.strerror or str(error)) from error
         here, there = socket.socketpair()
         self._link = here
         here.settimeout(_START_S)
@@ -117,12 +118,15 @@ class WorkerProcess:
         except OSError as error:
             here.close()
             os.close(self._pixels)
-            raise _unavailable(error.strerror or str(error)) from error
+            raise unavailable(error.strerror or str(error)) from error
         try:
             receive_answer(here)
         except (EOFError, OSError) as error:
             self.end()
-            raise _unavailable(f"it ended at its start ({_how(self._process.returncode)})") from error
+            how = f"it ended at its start ({_how(self._process.returncode)})"
+            if isinstance(error, EOFError | ConnectionError) and self._process.returncode < 0:
+                raise WorkerEndedError(how, by_the_file=False) from error
+            raise unavailable(how) from error
         here.settimeout(limits.wall_s)
 
     @property
@@ -201,7 +205,8 @@ def _refusal(class_name: str, message: str) -> ImageError:
     return kind(message) if issubclass(kind, ImageError) else ImageError(message)
 
 
-def _unavailable(reason: str) -> DecodersUnavailableError:
+def unavailable(reason: str) -> DecodersUnavailableError:
+    """Return the error of a process that cannot be started."""
     return DecodersUnavailableError(
         f"no process that decodes pictures can be started: {reason}; allow more processes (ulimit -u), or "
         "set SEGDEX_DECODE_PROCESSES=0, which decodes without limits of time and memory"
