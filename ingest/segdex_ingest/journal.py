@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, ValidationError
 
 from segdex_core.errors import ImageCrashedError
+from segdex_core.files import write_durably
 
 DEATHS = 2
 """Deaths at which an image was open before it is left out."""
@@ -141,6 +142,8 @@ class RunJournal:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+        with suppress(OSError):  # other runs, or suspects
+            self._folder.rmdir()
 
     def _begin(self) -> None:
         part = self._path.with_suffix(".part")
@@ -163,13 +166,15 @@ class RunJournal:
             suspects = _read(self._suspects_file)
             for path in sorted(self._folder.glob("*.open")):
                 found = _of_dead_run(path)
-                if found is not None:
+                if found is None:
+                    continue
+                path.unlink(missing_ok=True)  # first: a death must not count twice, whatever dies here
+                if found.open:
                     for key, name in found.open.items():
                         before = suspects.by_key.get(key)
                         deaths = 1 if before is None else before.deaths + 1
                         suspects.by_key[key] = _Suspect(name=name, deaths=deaths)
-                    _write_whole(self._suspects_file, suspects)
-                    path.unlink(missing_ok=True)
+                    write_durably(self._suspects_file, suspects.model_dump_json(indent=1).encode())
 
     def _clear(self, key: str) -> None:
         """Forget a suspect that was analysed to its end."""
@@ -177,13 +182,16 @@ class RunJournal:
             suspects = _read(self._suspects_file)
             suspects.by_key.pop(key, None)
             self._suspects.pop(key, None)
-            _write_whole(self._suspects_file, suspects)
+            write_durably(self._suspects_file, suspects.model_dump_json(indent=1).encode())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._folder / "lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(folder)
 
 
 class _Gate:
@@ -274,9 +282,3 @@ def _read(path: Path) -> _Suspects:
         return _Suspects.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return _Suspects()  # missing or damaged: an image may end one more run
-
-
-def _write_whole(path: Path, value: _Suspects) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(value.model_dump_json(indent=1), encoding="utf-8")
-    part.replace(path)
