@@ -17,7 +17,7 @@ from tests.fuzz.seeds import found_files, made_files
 
 from segdex_core.errors import ImageError
 from segdex_core.media.pool import DecodePool
-from segdex_core.media.worker_process import DecodeLimits
+from segdex_core.media.worker_process import UNFORESEEN, DecodeLimits
 
 LIMITS = DecodeLimits(processes=2, cpu_s=10, memory_mib=2_048, wall_s=600.0)
 MAX_PIXELS = 20_000_000
@@ -33,7 +33,8 @@ class Report:
     Attributes:
         outcomes: How many files ended in each outcome.
         ended: Names, bytes and messages of the files that ended their decoder; no fault of the run.
-        faults: Names, bytes and messages of the files with no outcome; each is a bug.
+        faults: Names, bytes and messages of the files with no outcome, or with an error that no
+            decoder should raise; each is a bug.
         peak_mib: Largest memory of a process that decoded, in MiB.
         slowest: Wall seconds and names of the slowest files.
         left: Processes that were still there after the end.
@@ -124,7 +125,7 @@ def fuzz(first: int, count: int, *, keep: Path | None = None) -> Report:
 def _note(report: Report, name: str, data: bytes, found: tuple[str, str, float]) -> None:
     outcome, message, took_s = found
     report.slowest = sorted([*report.slowest, (took_s, name)], reverse=True)[:10]
-    if not outcome:
+    if not outcome or UNFORESEEN in message:
         report.faults.append((name, data, message))
         return
     if "SEGDEX_DECODE_CPU_S" in message or "SEGDEX_DECODE_WALL_S" in message:

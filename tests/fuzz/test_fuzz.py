@@ -4,7 +4,7 @@ import pytest
 from tests.conftest import Tried
 from tests.fuzz.fuzzing import LIMITS, files, fuzz
 
-COUNT = 4_000
+COUNT = 8_000
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def _answer(request: Request, decode: object, pixels_number: int) -> tuple[str, 
         return "refused", (type(error).__name__, str(error))
     except MemoryError:
         return "memory", None
-    except Exception as error:  # noqa: BLE001 - a fault of our own; the caller raises it
+    except Exception as error:  # noqa: BLE001 - a fault of our own, which is to end no more than this file
         return "fault", f"{type(error).__name__}: {error}"
     others = {field.name: getattr(image, field.name) for field in fields(image) if field.name != "pixels"}
     return "decoded", (image.pixels.shape, others)

@@ -4,7 +4,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from segdex_core.errors import DecodersUnavailableError, ImageTooLargeError, ImageUnreadableError
+from segdex_core.errors import DecodersUnavailableError, ImageError, ImageTooLargeError, ImageUnreadableError
 from segdex_core.media.decode import DecodedImage
 from segdex_core.media.worker_messages import Request
 from segdex_core.media.worker_process import (
@@ -70,9 +70,9 @@ class DecodePool:
                 if error.by_the_file or tries == _TRIES:
                     raise ImageUnreadableError(f"{name}: {error}") from error
             except BaseException as error:
-                if isinstance(error, Exception):  # such as an ImageError: the process is as good as before
+                if isinstance(error, ImageError):  # the process is as good as before
                     self._give_back(worker)
-                else:  # Ctrl-C: its answer would be that of the next file
+                else:  # as at Ctrl-C: its answer would be that of the next file
                     self._discard(worker)
                 raise
             else:

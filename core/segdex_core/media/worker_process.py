@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from segdex_core import errors
-from segdex_core.errors import DecodersUnavailableError, ImageError
+from segdex_core.errors import DecodersUnavailableError, ImageError, ImageUnreadableError
 from segdex_core.media.decode import DecodedImage
 from segdex_core.media.worker_messages import (
     Request,
@@ -54,6 +54,9 @@ _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(128 << 20),
 }
+
+UNFORESEEN = "its decoder failed in a way that segdex does not know"
+"""In the message of a file whose decoder raised what it does not promise: a bug, which the fuzzer finds."""
 
 
 class WorkerEndedError(Exception):
@@ -167,7 +170,7 @@ class WorkerProcess:
         self.decoded += 1
         if kind == "refused":
             raise _refusal(*value)
-        raise RuntimeError(f"{request.name}: {value}")
+        raise ImageUnreadableError(f"{request.name}: {UNFORESEEN}: {value}")
 
     def kill(self) -> None:
         """End the process, whatever it does; any thread may call it. A running ``decode`` then raises."""

@@ -1,7 +1,9 @@
 """Files that break a limit, crash or hang their decoder end only themselves."""
 
 import os
+import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +29,7 @@ from segdex_core.errors import (
 )
 from segdex_core.media.decode import decode_image
 from segdex_core.media.pool import DecodePool
+from segdex_core.media.worker_messages import receive_answer, send_answer
 from segdex_core.media.worker_process import DecodeLimits, WorkerProcess
 
 LIMITS = DecodeLimits(processes=1, cpu_s=1, memory_mib=600, wall_s=120.0)
@@ -126,8 +129,8 @@ def test_a_file_whose_decoder_was_killed_is_decoded_by_another(
     tried(2, "killed decoders")
 
 
-def test_a_fault_of_the_decoder_is_raised_and_is_no_outcome_of_the_file(hostile: DecodePool) -> None:
-    with pytest.raises(RuntimeError, match=r"f\.x: KeyError: 'y'"):
+def test_an_error_that_no_decoder_should_raise_is_the_outcome_of_one_file(hostile: DecodePool) -> None:
+    with pytest.raises(ImageUnreadableError, match=r"does not know: KeyError: 'y'"):
         ask(hostile, "raise y")
 
     ask(hostile, "the next file")
@@ -230,6 +233,30 @@ def test_where_no_process_can_be_made_one_line_says_what_to_do() -> None:
     assert "SEGDEX_DECODE_PROCESSES=0" in str(refused.value)
     assert "exit code 1" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_where_no_python_can_be_started_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(DecodersUnavailableError, match="No such file or directory"):
+        WorkerProcess(LIMITS)
+
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+class _Code:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("exit 3",)
+
+
+def test_an_answer_of_a_worker_cannot_run_code() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        send_answer(there, ("decoded", _Code()))
+        with pytest.raises(pickle.UnpicklingError, match="is not allowed"):
+            receive_answer(here)
+        send_answer(there, ("decoded", ((1, 2, 3), {"captured_s": None, "place_lat_lon": (1.0, 2.0)})))
+        assert receive_answer(here)[0] == "decoded"
 
 
 def test_where_no_further_process_can_be_made_the_others_go_on() -> None:
