@@ -1,4 +1,4 @@
-# make demo | test | test-unit | test-slow | check | quality | promises | bench | hub-day | dist | env | constraints | clean
+# make demo | test | test-unit | test-slow | check | quality | fuzz | promises | bench | hub-day | dist | env | constraints | clean
 #
 # Everything runs in .venv, built from python3 (or `make PYTHON=python3.12 ...`) with the versions in
 # constraints.txt. Two stamps in .venv say which part of it is ready, so that a second `make` installs nothing.
@@ -29,7 +29,7 @@ define retried
 done; exit 1
 endef
 
-.PHONY: demo test test-unit test-slow check quality promises bench hub-day dist env constraints clean
+.PHONY: demo test test-unit test-slow check quality fuzz promises bench hub-day dist env constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime-ready
@@ -51,6 +51,11 @@ test-unit: $(VENV)/.testing-ready
 # What takes minutes: real models on photographs, killed processes, fuzzing, comparisons with other code.
 test-slow: $(VENV)/.testing-ready
 	@$(BIN)/pytest -m slow $(PARALLEL) $(ARGS)
+
+# Damaged pictures of all formats through the processes that decode; the same ones each time. ARGS='--keep FOLDER' keeps
+# those that end a process or have no outcome.
+fuzz: $(VENV)/.testing-ready
+	@$(BIN)/python -m tests.fuzz --count 20000 $(ARGS)
 
 # deploy/RELIABILITY.md, from the results of the tests that are marked `promise`: half an hour.
 promises: $(VENV)/.testing-ready

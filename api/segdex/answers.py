@@ -411,7 +411,10 @@ class ObjectMask:
             ValueError: If the mask is empty, or the image has another size.
             ImageError: If the image cannot be read.
         """
-        pixels, box = picture_pixels(image, max_pixels=max(MAX_PIXELS, self.mask.size)), self.box
+        from segdex_core.media.decode import decode_image
+
+        limit, box = max(MAX_PIXELS, self.mask.size), self.box
+        pixels = picture_pixels(image, max_pixels=limit, decode=decode_image)  # it was decoded before
         if pixels.shape[:2] != self.mask.shape or not self.area_px:
             raise ValueError(f"there is no mask of a picture of {pixels.shape[1]} x {pixels.shape[0]} pixels")
         return rgba_image(

@@ -77,6 +77,7 @@ from segdex.usecases.uploads import keep_picture
 from segdex_core.errors import NotFoundError
 from segdex_core.media.uris import canonical_uri
 from segdex_core.ports.backup import BackupFormat
+from segdex_core.ports.decoder import Decoder
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import Listing, Source
 from segdex_core.records import RGBImage
@@ -108,6 +109,7 @@ from segdex_core.wire.search import (
 from segdex_core.wire.segments import MasksOut, PromptOptions
 from segdex_core.wire.sets import SetChanged, SetDetails, SetOut, SetsOut
 from segdex_ingest.analyse import Embedding, RecipeSource
+from segdex_ingest.journal import Journal
 from segdex_ingest.masks.generate import preset
 from segdex_ingest.reembed import ReembedOptions
 from segdex_ingest.report import IngestReport
@@ -137,6 +139,8 @@ class Library:
         source: Source of the image files.
         jobs: Job queue of the index.
         backups: Returns the form of backups; called by the first backup.
+        decoder: Decodes files; closed with the library.
+        journal: Notes which images are open during an ingest.
         writing: Reentrant lock that all writers to the index in this process share; None creates one.
         calibrations: Folder of the calibrations of embedders; None if there is none.
     """
@@ -150,6 +154,8 @@ class Library:
         source: Source,
         jobs: "Lazy[Jobs]",
         backups: Callable[[], BackupFormat],
+        decoder: Decoder,
+        journal: Journal,
         writing: AbstractContextManager[object] | None = None,
         calibrations: Path | None = None,
     ) -> None:
@@ -157,6 +163,8 @@ class Library:
         self.models = models
         self.source = source
         self._index = index
+        self.decoder = decoder
+        self.journal = journal
         self._jobs = jobs
         self._backups = backups
         self._writing = RLock() if writing is None else writing
@@ -178,7 +186,8 @@ class Library:
         self.close()
 
     def close(self) -> None:
-        """Close the index and the job queue."""
+        """Close the index and the job queue, and end the processes that decode."""
+        self.decoder.close()
         self._jobs.close()
         self._index.close()
 
@@ -196,6 +205,8 @@ class Library:
             source=self.source,
             jobs=self._jobs,
             backups=self._backups,
+            decoder=self.decoder,
+            journal=self.journal,
             writing=self._writing,
             calibrations=self._calibrations,
         )
@@ -337,7 +348,7 @@ class Library:
         options = segment_options(image, image_id, prompt)
         if image is None:
             return Masks(self.masks_in(options, as_id(image_id or "")))
-        pixels = picture_pixels(image, max_pixels=self.settings.max_pixels)
+        pixels = picture_pixels(image, max_pixels=self.settings.max_pixels, decode=self.decoder)
         return Masks(self.masks(options, pixels, image_id=None))
 
     # Show.
@@ -580,6 +591,7 @@ class Library:
             redo_outdated=redo_outdated,
             progress=progress,
             lock=self._writing,
+            journal=self.journal,
         )
 
     def upload(
@@ -599,7 +611,7 @@ class Library:
         """
         tags = clean_tags(tags)
         file_name, data = picture_file(image)
-        kept = keep_picture(data, self.settings, name=name or file_name)
+        kept = keep_picture(data, self.settings, name=name or file_name, decode=self.decoder)
         if not wait:
             job = self.queue.add([str(kept.path)], tags=tags, redo_outdated=True)
             return Ingested(outcome="queued", detail="", image_id=kept.image_id, job_id=job.id)
@@ -612,6 +624,7 @@ class Library:
             profile=self.models.profile,
             known_ids=[kept.image_id],  # the path is made from the bytes: it holds no other image
             lock=self._writing,
+            journal=self.journal,
             options=replace(self._options(tags), decode_threads=1),
         )
         [outcome] = report.files
@@ -829,6 +842,7 @@ class Library:
             max_pixels=self.settings.max_pixels,
             decode_threads=self.settings.decode_threads,
             skip_missing=skip_missing,
+            decode=self.decoder,
         )
         if dry_run:
             return rehearse(index, embedding, source=self.source, profile=profile, options=options)
@@ -991,6 +1005,7 @@ class Library:
             decode_threads=self.settings.decode_threads,
             limit=limit,
             tags=tags,
+            decode=self.decoder,
         )
 
     @property
@@ -1007,12 +1022,14 @@ class Library:
 
     @property
     def _images(self) -> ImageReader:
-        return ImageReader(self.index, self.source, max_pixels=self.settings.max_pixels)
+        return ImageReader(self.index, self.source, max_pixels=self.settings.max_pixels, decode=self.decoder)
 
     def _sent(self, images: Sequence[QueryImage]) -> list[SentImage]:
         return [
             SentImage(
-                picture_pixels(one.image, max_pixels=self.settings.max_pixels), one.box_xyxy, one.weight
+                picture_pixels(one.image, max_pixels=self.settings.max_pixels, decode=self.decoder),
+                one.box_xyxy,
+                one.weight,
             )
             for one in images
         ]

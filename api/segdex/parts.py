@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from segdex_core.choices import ProfileName
+from segdex_core.ports.decoder import Decoder
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.segmenter import Segmenter
@@ -61,3 +62,4 @@ class Parts:
     load_judge: "Callable[[Settings, Embedder], PresenceJudge]"
     make_recipe: MakeRecipe
     make_refiner: MakeRefiner
+    open_decoder: Callable[[Settings], Decoder]

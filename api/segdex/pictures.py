@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
+    from segdex_core.ports.decoder import Decode
     from segdex_core.records import RGBImage
 
     Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
@@ -45,27 +46,35 @@ def picture_file(picture: Picture) -> tuple[str, bytes]:
     return _file_of(image)
 
 
-def picture_pixels(picture: Picture, *, max_pixels: int) -> "RGBImage":
+def picture_pixels(picture: Picture, *, max_pixels: int, decode: "Decode") -> "RGBImage":
     """Return the pixels of an image, (H, W, 3) uint8, upright; transparent pixels are blended with white.
+
+    Args:
+        picture: Image.
+        max_pixels: Images with more pixels are refused.
+        decode: Decodes files.
 
     Raises:
         ImageError: If the image cannot be decoded, or has more pixels than ``max_pixels``.
         UsageError: If ``picture`` has an unsupported type, or its path does not exist.
     """
-    from segdex_core.media.decode import decode_image, read_image_file
+    from segdex_core.media.decode import read_image_bytes
+    from segdex_core.media.limits import check_shape
 
     if isinstance(picture, str | os.PathLike):
-        return read_image_file(_existing(picture), max_pixels=max_pixels).pixels
+        path = _existing(picture)
+        return decode(read_image_bytes(path), name=str(path), max_pixels=max_pixels).pixels
     name = "the picture"
     if isinstance(picture, bytes):
-        return decode_image(picture, name=name, max_pixels=max_pixels).pixels
+        return decode(picture, name=name, max_pixels=max_pixels).pixels
     from PIL import Image
 
     if not isinstance(picture, Image.Image):
         pixels = _checked(picture)
+        check_shape(pixels.shape[1], pixels.shape[0], name=name)
         if pixels.shape[0] * pixels.shape[1] <= max_pixels:
             return pixels
-    return decode_image(picture_file(picture)[1], name=name, max_pixels=max_pixels).pixels
+    return decode(picture_file(picture)[1], name=name, max_pixels=max_pixels).pixels
 
 
 def _existing(place: str | os.PathLike[str]) -> Path:

@@ -1,5 +1,6 @@
 """The composition root: the only place where settings become models and an index."""
 
+import os
 import platform
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -29,6 +30,7 @@ from segdex_backends.models.catalog import (
 from segdex_core.choices import ProfileName
 from segdex_core.errors import ArgumentError, IndexMissingError, UsageError
 from segdex_core.ports.backup import BackupFormat
+from segdex_core.ports.decoder import Decoder, LocalDecoder
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.ports.segmenter import ImageFeatures, Segmenter, StoresFeatures
@@ -36,6 +38,7 @@ from segdex_core.ports.text_segmenter import TextSegmenter
 from segdex_core.records import Vectors
 from segdex_core.settings import Settings
 from segdex_ingest.analyse import Recipe
+from segdex_ingest.journal import Journal
 from segdex_ingest.masks.generate import GeneratorSettings, preset
 from segdex_ingest.run import prepare_index
 
@@ -171,6 +174,23 @@ def load_embedder(settings: Settings, profile: ProfileName) -> Embedder:
     return EMBEDDERS[entry.adapter](entry, options)
 
 
+def open_decoder(settings: Settings) -> Decoder:
+    """Return what decodes files; its processes start when they are needed."""
+    if settings.decode_processes == 0:
+        return LocalDecoder()
+    from segdex_core.media.pool import DecodePool
+    from segdex_core.media.worker_process import DecodeLimits
+
+    return DecodePool(
+        DecodeLimits(
+            processes=settings.decode_processes or min(os.cpu_count() or 1, 4),
+            cpu_s=settings.decode_cpu_s,
+            memory_mib=settings.decode_memory_mib,
+            wall_s=settings.decode_wall_s,
+        )
+    )
+
+
 def analysis_thread_count(settings: Settings) -> int:
     """Return the number of threads that analyze images, without importing a model library."""
     from segdex_backends.models import threads
@@ -302,7 +322,7 @@ def load_service(settings: Settings, parts: Parts) -> "Loaded":
     library = library.with_models(served)
     job_worker = None
     if settings.jobs_by == "service":
-        job_worker = JobWorker(jobs, job_runner(library), nicely=True)
+        job_worker = JobWorker(jobs, job_runner(library), nicely=True, on_stop=library.journal.stopping)
         job_worker.start()
     return Loaded(library=library, model_thread=model_thread, job_worker=job_worker)
 
@@ -424,6 +444,8 @@ def open_library(settings: Settings, parts: Parts, *, has_index: bool = True) ->
         jobs=Lazy(lambda: open_jobs(settings)),
         backups=open_backups,
         calibrations=calibration_folder(settings),
+        decoder=parts.open_decoder(settings),
+        journal=Journal(lambda: cache_folder(settings) / "journal" / settings.index_key()),
     )
 
 
@@ -457,5 +479,6 @@ REAL = Parts(
     load_judge=load_judge,
     make_recipe=make_recipe,
     make_refiner=make_refiner,
+    open_decoder=open_decoder,
 )
 """Functions for the index of the settings and the models of the catalog."""

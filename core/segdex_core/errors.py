@@ -11,7 +11,9 @@
     │   ├── ImageGoneError       the file of an image is gone or has other content
     │   ├── NotAnImageError      the bytes are not an image in a supported format
     │   ├── ImageUnreadableError the file cannot be read, or its image not decoded
-    │   └── ImageTooLargeError   more pixels or bytes than the setting allows
+    │   ├── ImageTooLargeError   more pixels, bytes or memory than a setting allows
+    │   ├── ImageFailedError     a model failed on this image, not on others
+    │   └── ImageCrashedError    segdex ended twice at this image: it is left out
     ├── SegmentIndexError        the index cannot be used                             exit 3
     │   ├── IndexMissingError    there is no index at this location yet
     │   ├── IndexMismatchError   it was filled with other models or views
@@ -23,6 +25,7 @@
     ├── BackupError              a backup cannot be used                              exit 3
     │   ├── BackupInvalidError   it is damaged, or of another version
     │   └── BackupStorageError   it cannot be written: disk full, no permission
+    ├── DecodersUnavailableError no process that decodes can be started               exit 3
     └── ModelError               a model cannot be used                               exit 3
         ├── ModelMissingError    a required package, file or program is missing
         ├── ModelUnavailableError  its source (hub, registry) does not answer
@@ -86,7 +89,15 @@ class ImageUnreadableError(ImageError):
 
 
 class ImageTooLargeError(ImageError):
-    """The image has more pixels or bytes than allowed."""
+    """The image has more pixels or bytes than allowed, or needs more memory."""
+
+
+class ImageFailedError(ImageError):
+    """A model failed on this image."""
+
+
+class ImageCrashedError(ImageError):
+    """The process ended more than once while it was at this image, which is left out."""
 
 
 class SegmentIndexError(SegdexError):
@@ -131,6 +142,10 @@ class BackupInvalidError(BackupError):
 
 class BackupStorageError(BackupError):
     """A backup cannot be written: the disk is full or permission is missing."""
+
+
+class DecodersUnavailableError(SegdexError):
+    """No process that decodes images can be started, as where the system allows no more processes."""
 
 
 class ModelError(SegdexError):

@@ -106,6 +106,27 @@ class Settings(BaseSettings):
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="Pictures with more pixels are too large.")
     max_bytes: int = Field(MAX_BYTES, ge=1, description="Files with more bytes are too large.")
     decode_threads: int = Field(2, ge=1, le=64, description="Threads that read and decode ahead.")
+    decode_processes: int | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="Pictures decoded at a time, in processes with limits; unset: cores, at most 4; 0: none.",
+    )
+    decode_memory_mib: int = Field(
+        4_096,
+        ge=512,
+        le=1 << 20,
+        description="Memory for decoding one picture; one that needs more is too large.",
+    )
+    decode_cpu_s: int = Field(
+        60,
+        ge=1,
+        le=3_600,
+        description="CPU seconds for decoding one picture; one that takes more is unreadable.",
+    )
+    decode_wall_s: float = Field(
+        600.0, gt=0, le=86_400, description="Seconds by the clock, after which decoding counts as hanging."
+    )
     analysis_threads: int | None = Field(
         None,
         ge=1,

@@ -4,18 +4,22 @@ from segdex_core.errors import ImageError, ImageGoneError, ImageTooLargeError, N
 from segdex_core.ids import sha256_hex
 from segdex_core.media.decode import decode_image
 from segdex_core.media.uris import display_path
+from segdex_core.ports.decoder import Decode
 from segdex_core.ports.source import FileVersion, Source
 from segdex_core.records import ImageFile, ImageRecord, RGBImage, Segment, SegmentRecord
 from segdex_ingest.places import may_exist
 
 
-def read_again(record: ImageRecord, *, source: Source, max_pixels: int) -> RGBImage:
+def read_again(
+    record: ImageRecord, *, source: Source, max_pixels: int, decode: Decode = decode_image
+) -> RGBImage:
     """Return the pixels of a stored image, from the first of its files that still has the ingested bytes.
 
     Args:
         record: Record of the image.
         source: Source of its files.
         max_pixels: Images with more pixels are not decoded.
+        decode: Decodes the file.
 
     Raises:
         ImageGoneError: If no file has these bytes any more.
@@ -35,7 +39,7 @@ def read_again(record: ImageRecord, *, source: Source, max_pixels: int) -> RGBIm
             problem = _changed(file)
             continue
         try:
-            return decode_image(data, name=display_path(file.uri), max_pixels=max_pixels).pixels
+            return decode(data, name=display_path(file.uri), max_pixels=max_pixels).pixels
         except ImageError as error:  # such as a lower --max-pixels than that of the ingest
             problem = error
     raise problem

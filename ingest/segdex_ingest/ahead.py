@@ -3,12 +3,14 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from threading import Event, Lock
 from types import TracebackType
 from typing import Self, TypeVar
 from uuid import UUID
 
 from segdex_ingest.analyse import AnalysedImage
+from segdex_ingest.failures import StoppedError
 
 Analyse = Callable[[bytes, str, Callable[[], None]], AnalysedImage]
 """Analyses an image, given its bytes, its name for error messages, and a checkpoint to call now and then."""
@@ -23,6 +25,7 @@ class Analyses:
         analyse: Called in threads; an exception from its checkpoint ends it.
         threads: Number of threads that analyse, 1 or more.
         is_stored: Returns whether the image with the given id needs no analysis.
+        at: Held while the image with the given id and name is analysed; see ``RunJournal.at``.
         limit: Maximum number of analyses that ``begin`` starts; None for no limit.
     """
 
@@ -32,12 +35,14 @@ class Analyses:
         *,
         threads: int,
         is_stored: Callable[[UUID], bool],
+        at: Callable[[UUID, str], AbstractContextManager[None]] = lambda *_: nullcontext(),
         limit: int | None = None,
     ) -> None:
         self._analyse = analyse
         self._stopped = Event()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="segdex-analyse")
         self._is_stored = is_stored
+        self._at = at
         self._may_begin = limit
         self._lock = Lock()
         self._by_id: dict[UUID, Future[AnalysedImage]] = {}
@@ -81,16 +86,17 @@ class Analyses:
             self._by_id.pop(image_id, None)
 
     def _submit(self, image_id: UUID, data: bytes, name: str) -> Future[AnalysedImage]:
-        self._by_id[image_id] = future = self._pool.submit(self._analyse, data, name, self._checkpoint)
+        self._by_id[image_id] = future = self._pool.submit(self._run, image_id, data, name)
         return future
+
+    def _run(self, image_id: UUID, data: bytes, name: str) -> AnalysedImage:
+        with self._at(image_id, name):
+            self._checkpoint()  # it may have waited
+            return self._analyse(data, name, self._checkpoint)
 
     def _checkpoint(self) -> None:
         if self._stopped.is_set():
             raise StoppedError
-
-
-class StoppedError(Exception):
-    """The run has ended, and the result is no longer needed."""
 
 
 Item = TypeVar("Item")

@@ -12,6 +12,7 @@ from segdex_core.choices import ViewMode
 from segdex_core.errors import UsageError
 from segdex_core.ids import make_image_id, make_segment_id, sha256_hex
 from segdex_core.media.decode import decode_image
+from segdex_core.ports.decoder import Decode
 from segdex_core.ports.embedder import Embedder, RegionEmbedder
 from segdex_core.ports.segmenter import Segmenter, decoder_id_of
 from segdex_core.records import (
@@ -24,6 +25,7 @@ from segdex_core.records import (
     Vectors,
 )
 from segdex_ingest.colours import with_colours
+from segdex_ingest.failures import failures_of
 from segdex_ingest.masks.generate import GeneratorSettings, generate_masks
 from segdex_ingest.masks.rank import ranker_fingerprint
 from segdex_ingest.masks.tree import ancestors_of
@@ -181,6 +183,7 @@ def analyse(
     *,
     name: str,
     max_pixels: int,
+    decode: Decode = decode_image,
     checkpoint: Callable[[], None] = lambda: None,
 ) -> AnalysedImage:
     """Decode an image, segment it, measure colours, and embed the image and every view of every segment.
@@ -192,17 +195,21 @@ def analyse(
         models: A ``Recipe``, or a source that loads one after the image is decoded.
         name: Name of the image in error messages, usually its path.
         max_pixels: Maximum number of pixels; larger images are refused.
-        checkpoint: Called between model calls, about once a second on a CPU. An exception from it ends the
-            analysis.
+        decode: Decodes the file.
+        checkpoint: Called between model calls, about once a second on a CPU. ``StoppedError`` from it ends
+            the analysis.
 
     Raises:
-        ImageError: If the bytes cannot be read as an image, or the image is too large.
-        ModelError: If a model fails.
+        ImageError: If the bytes cannot be read as an image, the image is too large, or a model fails on it.
+        ModelError: If a model cannot be loaded.
+        StoppedError: If ``checkpoint`` raises it.
+        OSError: If the system has no room or no more files to open, which is no fault of the image.
     """
-    image = decode_image(data, name=name, max_pixels=max_pixels)
+    image = decode(data, name=name, max_pixels=max_pixels)
     pixels, recipe = image.pixels, models.load()
-    segments = with_colours(pixels, segment_image(pixels, recipe, checkpoint=checkpoint))
-    image_vector, segment_vectors = embed_image(pixels, segments, recipe.embedding, checkpoint=checkpoint)
+    with failures_of(name):
+        segments = with_colours(pixels, segment_image(pixels, recipe, checkpoint=checkpoint))
+        image_vector, segment_vectors = embed_image(pixels, segments, recipe.embedding, checkpoint=checkpoint)
     return AnalysedImage(
         sha256=sha256_hex(data),
         size_bytes=len(data),

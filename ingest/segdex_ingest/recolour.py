@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from segdex_core.errors import ImageError
+from segdex_core.media.decode import decode_image
+from segdex_core.ports.decoder import Decode
 from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.ports.source import Source
 from segdex_core.records import SegmentFilter
@@ -18,7 +20,12 @@ def images_without_colours(index: IndexReader) -> Mapping[UUID, int]:
 
 
 def measure_colours(
-    index: SegmentIndex, image_ids: Collection[UUID], *, source: Source, max_pixels: int
+    index: SegmentIndex,
+    image_ids: Collection[UUID],
+    *,
+    source: Source,
+    max_pixels: int,
+    decode: Decode = decode_image,
 ) -> int:
     """Measure and store the colours that are missing; an image that cannot be read is left as it is.
 
@@ -27,6 +34,7 @@ def measure_colours(
         image_ids: The images to complete; see ``images_without_colours``.
         source: Source of the files.
         max_pixels: Images with more pixels are not read.
+        decode: Decodes the files.
 
     Returns:
         Number of segments that have colours now.
@@ -34,7 +42,7 @@ def measure_colours(
     measured = 0
     for record in index.get_images(sorted(image_ids)):
         try:
-            pixels = read_again(record, source=source, max_pixels=max_pixels)
+            pixels = read_again(record, source=source, max_pixels=max_pixels, decode=decode)
         except ImageError:
             continue
         stored = index.scroll_segments(SegmentFilter(image_ids=(record.image_id,)))

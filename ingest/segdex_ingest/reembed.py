@@ -6,7 +6,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from segdex_core.errors import ImageError, IndexMissingError, UsageError
+from segdex_core.errors import ImageError, ImageFailedError, IndexMissingError, UsageError
+from segdex_core.media.decode import decode_image
+from segdex_core.media.uris import display_path
+from segdex_core.ports.decoder import Decode
 from segdex_core.ports.index import SegmentIndex, VectorCopy
 from segdex_core.ports.source import Source
 from segdex_core.records import (
@@ -22,6 +25,7 @@ from segdex_ingest.again import gone, read_again, stored_segment
 from segdex_ingest.ahead import results_ahead
 from segdex_ingest.analyse import Embedding, embed_image
 from segdex_ingest.earlier import made_masks
+from segdex_ingest.failures import failures_of
 from segdex_ingest.places import may_exist
 
 _UNKNOWN = "unknown"
@@ -40,11 +44,13 @@ class ReembedOptions:
         decode_threads: Threads that read and decode images ahead of the embedder, 1 or more.
         skip_missing: Leave images that cannot be read out of the new vectors, instead of keeping the old
             vectors in use.
+        decode: Decodes the files.
     """
 
     max_pixels: int
     decode_threads: int = 2
     skip_missing: bool = False
+    decode: Decode = decode_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,11 +280,12 @@ class _Run:
         threads = self._options.decode_threads
         with closing(results_ahead(records, self.read, threads=threads, ahead=threads)) as images:
             for record, pixels in images:
-                if isinstance(pixels, ImageError):
-                    self.missing[record.image_id] = MissingImage(record, str(pixels))
-                    self._on_image(record, str(pixels))
+                found = pixels if isinstance(pixels, ImageError) else self.vectors_of(record, pixels)
+                if isinstance(found, ImageError):
+                    self.missing[record.image_id] = MissingImage(record, str(found))
+                    self._on_image(record, str(found))
                     continue
-                segments, vector = self.vectors_of(record, pixels)
+                segments, vector = found
                 copy.write(record, segments, vector)
                 self.embedded += 1
                 self.segments += len(segments.records)
@@ -287,14 +294,29 @@ class _Run:
     def read(self, record: ImageRecord) -> RGBImage | ImageError:
         """Return the pixels of an image, or the reason why there are none."""
         try:
-            return read_again(record, source=self._source, max_pixels=self._options.max_pixels)
+            return read_again(
+                record,
+                source=self._source,
+                max_pixels=self._options.max_pixels,
+                decode=self._options.decode,
+            )
         except ImageError as error:
             return error
 
-    def vectors_of(self, record: ImageRecord, pixels: RGBImage) -> tuple[EmbeddedSegments, Vectors]:
-        """Return the stored segments of an image with new vectors, and the vector of the whole image."""
+    def vectors_of(
+        self, record: ImageRecord, pixels: RGBImage
+    ) -> tuple[EmbeddedSegments, Vectors] | ImageFailedError:
+        """Return the stored segments of an image with new vectors, and the vector of the whole image.
+
+        If the embedder fails on the image, the reason is returned.
+        """
         records = list(self._index.scroll_segments(SegmentFilter(image_ids=(record.image_id,))))
-        vector, vectors = embed_image(pixels, [stored_segment(one) for one in records], self._embedding)
+        segments = [stored_segment(one) for one in records]
+        try:
+            with failures_of(display_path(record.files[0].uri)):
+                vector, vectors = embed_image(pixels, segments, self._embedding)
+        except ImageFailedError as error:
+            return error
         return EmbeddedSegments(records=records, vectors=vectors), vector
 
     def may_switch(self, images: int) -> bool:

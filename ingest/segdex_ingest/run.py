@@ -1,24 +1,33 @@
 """Ingest many files: plan, read and analyse ahead, write in order, and report."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
 from uuid import UUID
 
 import numpy as np
 
-from segdex_core.errors import ImageError, ImageTooLargeError, NotAnImageError
+from segdex_core.errors import (
+    ImageCrashedError,
+    ImageError,
+    ImageFailedError,
+    ImageTooLargeError,
+    ModelError,
+    NotAnImageError,
+)
 from segdex_core.ids import make_image_id, sha256_hex
 from segdex_core.media.decode import decode_image
 from segdex_core.media.uris import display_path
+from segdex_core.ports.decoder import Decode
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import ListingProblem, Source
 from segdex_core.records import SEGMENT_VIEWS, ImageFile, ImageRecord, IndexFingerprint
 from segdex_ingest.ahead import Analyse, Analyses, results_ahead
 from segdex_ingest.analyse import AnalysedImage, Recipe, RecipeSource, analyse
 from segdex_ingest.finish import as_finished, finish_changes
+from segdex_ingest.journal import Journal, RunJournal
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.places import KnownFiles, may_exist
 from segdex_ingest.plan import IngestPlan, PlannedFile, plan_ingest
@@ -38,6 +47,7 @@ class IngestOptions:
         analysis_threads: Threads that decode, segment and embed, 1 or more; they share the models.
         limit: Maximum number of images to segment; None for no limit.
         tags: Tags for every file of this run.
+        decode: Decodes the files.
     """
 
     max_pixels: int
@@ -46,6 +56,7 @@ class IngestOptions:
     analysis_threads: int = 1
     limit: int | None = None
     tags: tuple[str, ...] = ()
+    decode: Decode = decode_image
 
 
 def ingest_into(
@@ -59,6 +70,7 @@ def ingest_into(
     quality: str | None = None,
     known_ids: Sequence[UUID] | None = None,
     lock: AbstractContextManager[object] | None = None,
+    journal: Journal | None = None,
     problems: Sequence[ListingProblem] = (),
     approve: Callable[[IngestPlan], None] = lambda _: None,
     on_file: Callable[[FileOutcome], None] = lambda _: None,
@@ -79,6 +91,8 @@ def ingest_into(
             stored default.
         known_ids: Ids of the images in the files, if the caller has hashed the files; None if unknown.
         lock: ``RLock`` shared by all writers to the index in this process; None if there are no others.
+        journal: Notes which images are open, so that one that ends the process twice is left out; None notes
+            nothing.
         problems: Places that could not be listed, for the report.
         approve: Called with the plan before any image is read or written. An exception from it ends the
             ingest.
@@ -87,14 +101,21 @@ def ingest_into(
     Raises:
         IndexMismatchError: If another embedder filled the index.
         SegmentIndexError: If the index fails; images already written stay, and the next run continues.
-        ModelError: If a model fails.
+        ModelError: If a model cannot be loaded, or fails on ``FAILURES_IN_A_ROW`` images one after another.
     """
     checked = _RecipesOf(index, recipes, profile)
     if index.fingerprint() is None:
         checked.load()
 
     def analysed(data: bytes, name: str, checkpoint: Callable[[], None]) -> AnalysedImage:
-        return analyse(data, checked, name=name, max_pixels=options.max_pixels, checkpoint=checkpoint)
+        return analyse(
+            data,
+            checked,
+            name=name,
+            max_pixels=options.max_pixels,
+            decode=options.decode,
+            checkpoint=checkpoint,
+        )
 
     while True:
         records = list(index.scroll_images() if known_ids is None else index.get_images(known_ids))
@@ -106,16 +127,18 @@ def ingest_into(
         if plan.to_read or plan.outdated:
             _remember_quality(index, quality)
         try:
-            return carry_out(
-                plan,
-                source=source,
-                ledger=ledger,
-                writer=PictureWriter(index, exists=may_exist(source), lock=lock),
-                analyse=analysed,
-                options=options,
-                problems=problems,
-                on_file=on_file,
-            )
+            with nullcontext() if journal is None else journal.run(plan.recipe) as noted:
+                return carry_out(
+                    plan,
+                    source=source,
+                    ledger=ledger,
+                    writer=PictureWriter(index, exists=may_exist(source), lock=lock),
+                    analyse=analysed,
+                    options=options,
+                    journal=noted,
+                    problems=problems,
+                    on_file=on_file,
+                )
         except _OtherRecipeError:
             continue  # the plan used a remembered fingerprint, but the models have changed since
 
@@ -148,7 +171,7 @@ def rehearse(
 
     def decoded(data: bytes, name: str, checkpoint: Callable[[], None]) -> AnalysedImage:
         checkpoint()
-        image = decode_image(data, name=name, max_pixels=options.max_pixels)
+        image = options.decode(data, name=name, max_pixels=options.max_pixels)
         return AnalysedImage(
             sha256=sha256_hex(data),
             size_bytes=len(data),
@@ -190,6 +213,10 @@ def prepare_index(index: SegmentIndex, recipe: Recipe, *, profile: str) -> None:
     )
 
 
+FAILURES_IN_A_ROW = 10
+"""Images on which models fail one after another before an ingest stops: a fault that hits every image."""
+
+
 class _OtherRecipeError(Exception):
     """The loaded models differ from the models that the plan was made for."""
 
@@ -229,6 +256,7 @@ def carry_out(
     writer: Writer,
     analyse: Analyse,
     options: IngestOptions,
+    journal: RunJournal | None = None,
     problems: Sequence[ListingProblem] = (),
     on_file: Callable[[FileOutcome], None] = lambda _: None,
 ) -> IngestReport:
@@ -245,6 +273,7 @@ def carry_out(
         writer: Writes to the index, or only simulates it.
         analyse: Analyses an image with ``plan.recipe``.
         options: Limits, threads and tags.
+        journal: Notes which images are open; None notes nothing.
         problems: Places that could not be listed, for the report.
         on_file: Called after each file.
     """
@@ -258,9 +287,16 @@ def carry_out(
         return known is not None and known.is_made_by(plan.recipe)
 
     try:
-        with Analyses(
-            analyse, threads=options.analysis_threads, is_stored=is_stored, limit=options.limit
-        ) as analyses:
+        with (
+            Analyses(
+                analyse,
+                threads=options.analysis_threads,
+                is_stored=is_stored,
+                at=journal.at if journal is not None else lambda *_: nullcontext(),
+                limit=options.limit,
+            ) as analyses,
+            _stopping(journal),
+        ):
             run = _Run(
                 plan.recipe,
                 source=source,
@@ -293,6 +329,16 @@ def carry_out(
     )
 
 
+@contextmanager
+def _stopping(journal: RunJournal | None) -> Iterator[None]:
+    """Note an end of the run before it waits for the analyses that still run."""
+    try:
+        yield
+    finally:
+        if journal is not None:
+            journal.stop()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
     """The result of reading a file; ``data`` is None if its version shows that it is unchanged."""
@@ -323,6 +369,7 @@ class _Run:
         self._options = options
         self._files: dict[UUID, KnownFiles] = {}
         self._changed: dict[str, FileOutcome] = {}
+        self._failed_in_a_row = 0
 
     def read(self, planned: PlannedFile) -> _Read | ImageError:
         """Read and hash a file that may have changed, and start its analysis if needed; runs in threads."""
@@ -344,7 +391,8 @@ class _Run:
             return FileOutcome(uri, _refusal_outcome(read), str(read))
         try:
             outcome = self._write(read)
-        except ImageError as error:  # the bytes are not an image
+        except ImageError as error:  # the bytes are not an image, or a model failed on it
+            self._count(error)
             return FileOutcome(uri, _refusal_outcome(error), str(error))
         if outcome is None:  # the image was deleted or replaced in the meantime
             return self._again(uri)
@@ -379,12 +427,24 @@ class _Run:
             self._flush(image_id)
         try:
             analysed = self._analyses.result(image_id, read.data, name=display_path(file.uri))
+            self._failed_in_a_row = 0
             written = self._writer.store(analysed, file, tags)
         finally:
             self._analyses.forget(image_id)
         self._files.pop(image_id, None)
         self._ledger.put(written.record)
         return FileOutcome(file.uri, written.outcome, written.detail, written.segments, image_id)
+
+    def _count(self, error: ImageError) -> None:
+        """Raise if models failed on so many images in a row that the images cannot be the reason."""
+        if not isinstance(error, ImageFailedError):
+            return
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= FAILURES_IN_A_ROW:
+            raise ModelError(
+                f"stopped: a model failed on {self._failed_in_a_row} pictures in a row, so it is hardly the "
+                f"pictures; the last one was {error}"
+            ) from error
 
     def _note(self, known: ImageRecord, file: ImageFile, tags: tuple[str, ...]) -> FileOutcome | None:
         """Note a file of a known image; return None if it is not known any more."""
@@ -440,4 +500,8 @@ def _refusal_outcome(refusal: ImageError) -> Outcome:
         return Outcome.TOO_LARGE
     if isinstance(refusal, NotAnImageError):
         return Outcome.NOT_AN_IMAGE
+    if isinstance(refusal, ImageFailedError):
+        return Outcome.FAILED
+    if isinstance(refusal, ImageCrashedError):
+        return Outcome.CRASHED
     return Outcome.UNREADABLE

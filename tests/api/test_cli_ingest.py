@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from tests.conftest import Tried
 from tests.fakes.dataset import png
 from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
@@ -104,6 +105,22 @@ def test_an_ingest_with_nothing_to_do_loads_no_model(desk: Desk) -> None:
     assert first == {"added": 2}
     assert again == {"renamed": 1, "unchanged": 1}
     assert desk.loads == loads == 1
+
+
+def test_pictures_that_break_a_limit_are_outcomes_that_name_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGDEX_DECODE_MEMORY_MIB", "512")
+    Image.new("1", (1, 50_000_000)).save(desk.root / "pictures" / "tall.png")
+    Image.new("1", (12_000, 8_000)).save(desk.root / "pictures" / "heavy.png")
+    report = desk.ask("ingest", str(desk.root / "pictures"), code=1)
+
+    found = {Path(one["path"]).name: (one["outcome"], one["detail"]) for one in report["files"]}
+    assert found["a.png"][0] == found["b.png"][0] == "added"
+    assert found["tall.png"][0] == found["heavy.png"][0] == "too_large"
+    assert "more than the 65,535 allowed for one side" in found["tall.png"][1]
+    assert "512 MiB of memory that SEGDEX_DECODE_MEMORY_MIB allows" in found["heavy.png"][1]
+    assert not list((desk.root / "cache" / "journal").iterdir())
 
 
 def test_without_what_is_remembered_the_models_are_loaded_and_the_outcome_is_the_same(desk: Desk) -> None:

@@ -40,7 +40,7 @@ def _kinds(tmp_path: Path) -> dict[str, Picture]:
 
 
 def pixels_of(picture: Picture) -> npt.NDArray[np.uint8]:
-    return picture_pixels(picture, max_pixels=MAX_PIXELS)
+    return picture_pixels(picture, max_pixels=MAX_PIXELS, decode=decode_image)
 
 
 def sent_pixels_of(picture: Picture) -> npt.NDArray[np.uint8]:
@@ -134,7 +134,7 @@ def test_what_is_no_picture_is_refused_by_what_it_is(array: object, words: str) 
 def test_too_many_pixels_are_refused_whatever_the_kind(kinds: dict[str, Picture]) -> None:
     for picture in kinds.values():
         with pytest.raises(ImageTooLargeError):
-            picture_pixels(picture, max_pixels=PIXELS.shape[0] * PIXELS.shape[1] - 1)
+            picture_pixels(picture, max_pixels=PIXELS.shape[0] * PIXELS.shape[1] - 1, decode=decode_image)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

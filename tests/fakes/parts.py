@@ -13,6 +13,7 @@ from segdex.parts import Parts
 from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.sources.files import FileSource
 from segdex_core.geometry import BoxXYXY
+from segdex_core.ports.decoder import LocalDecoder
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.segmenter import Segmenter
@@ -64,4 +65,5 @@ def parts(folder: Path) -> Parts:
         make_recipe=lambda *_: recipe,
         load_judge=lambda *_: PresenceJudge(OTHERS, CALIBRATION),
         make_refiner=make_refiner,
+        open_decoder=lambda _: LocalDecoder(),
     )

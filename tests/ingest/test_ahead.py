@@ -25,8 +25,9 @@ from segdex_core.errors import ModelInvalidError
 from segdex_core.media.uris import canonical_uri
 from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures
 from segdex_core.records import ImageRecord, RGBImage, Vectors
-from segdex_ingest.ahead import Analyses, StoppedError
+from segdex_ingest.ahead import Analyses
 from segdex_ingest.analyse import AnalysedImage, Recipe
+from segdex_ingest.failures import StoppedError
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.plan import plan_ingest
 from segdex_ingest.report import FileOutcome, IngestReport
@@ -335,15 +336,16 @@ def test_memory_stays_flat_over_a_thousand_pictures(tmp_path: Path) -> None:
     assert growth / 800 < 4096
 
 
-def test_rows_of_another_shape_are_an_error_and_not_a_wait(tmp_path: Path) -> None:
+def test_rows_of_another_shape_are_a_failure_and_not_a_wait(tmp_path: Path) -> None:
     class Scalar(NumberedEmbedder):
         def embed_images(self, images: Sequence[RGBImage]) -> Vectors:
             return np.array(1, np.float32)
 
     paths = write_pictures(tmp_path, [1, 2])
 
-    with pytest.raises(ValueError, match="dimension"):
-        ingest(paths, MemoryIndex(), recipe_with(embedder=Scalar()), workers=2)
+    report = ingest(paths, MemoryIndex(), recipe_with(embedder=Scalar()), workers=2)
+
+    assert [file.outcome for file in report.files] == ["failed", "failed"]
 
 
 def counted(seen: list[str]) -> Callable[[bytes, str, Callable[[], None]], AnalysedImage]:

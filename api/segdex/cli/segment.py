@@ -1,5 +1,6 @@
 """``segdex segment``: the mask of one object in any image, which need not be in an index."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +15,7 @@ from segdex.cli.common import (
     RefinerOption,
     SegmenterOption,
     ServerOption,
+    Session,
     console_out,
     opened,
     print_json,
@@ -71,7 +73,7 @@ def segment_command(
 ) -> int:
     """Segment an object from points, a box, an earlier mask or a text."""
     from segdex.arguments import PromptFields
-    from segdex_core.media.decode import read_image_file
+    from segdex_core.media.decode import read_image_bytes
 
     settings = settings_from(
         context,
@@ -95,7 +97,8 @@ def segment_command(
         )
     if text is not None and (points or away or mask is not None or masks != 1):
         raise UsageError("--text goes alone or with --box: points and masks say where the object is already")
-    pixels = read_image_file(file, max_pixels=settings.max_pixels).pixels
+    with closing(Session.of(context).parts.open_decoder(settings)) as decode:
+        pixels = decode(read_image_bytes(file), name=str(file), max_pixels=settings.max_pixels).pixels
     prompt = PromptFields(
         points=points,
         negative_points=away,

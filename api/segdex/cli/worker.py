@@ -71,7 +71,7 @@ def worker_command(
     with opened_here(context, settings) as library:
         quality = quality_of(library.create_index())
         library.models.recipes(preset(quality)).load()  # loaded before the first job
-        worker = JobWorker(library.queue, job_runner(library))
+        worker = JobWorker(library.queue, job_runner(library), on_stop=library.journal.stopping)
         worker.start()
         _log.info("segdex worker waits for jobs")
         ended.wait()

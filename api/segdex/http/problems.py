@@ -14,6 +14,7 @@ from segdex.http.model_thread import BusyError
 from segdex.http.state import NotReadyError
 from segdex.jobs.queue import JobsUnavailableError
 from segdex_core.errors import (
+    DecodersUnavailableError,
     ImageError,
     ImageGoneError,
     ImageTooLargeError,
@@ -41,6 +42,7 @@ _STATUS: tuple[tuple[type[SegdexError], int], ...] = (
     (QueryError, 422),
     (UsageError, 422),
     (IndexMissingError, 503),
+    (DecodersUnavailableError, 503),
     (SegmentIndexError, 503),
     (ModelError, 503),
 )

@@ -85,6 +85,7 @@ class JobWorker:
         run: Runs a job.
         stale_s: Seconds without a heartbeat after which a job is started again.
         nicely: Whether its threads run at a lower priority (Linux).
+        on_stop: Called when it has to stop, before the file that is being written is done.
         now_s: Returns the seconds of the clock that measures the age of a heartbeat.
     """
 
@@ -95,10 +96,11 @@ class JobWorker:
         *,
         stale_s: float = STALE_S,
         nicely: bool = False,
+        on_stop: Callable[[], None] = lambda: None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._jobs, self._run, self._now_s = jobs, run, now_s
-        self._stale_s, self._nicely = stale_s, nicely
+        self._stale_s, self._nicely, self._on_stop = stale_s, nicely, on_stop
         self.outcomes: Counter[str] = Counter()  # of this process, for the metrics
         self._closing = threading.Event()
         self._seen: dict[str, tuple[bytes, float]] = {}  # last heartbeat of a job, and when it was first seen
@@ -111,6 +113,7 @@ class JobWorker:
     def stop(self) -> None:
         """End the thread after the file that is being written; the job waits for the next worker."""
         self._closing.set()
+        self._on_stop()
 
     def close(self) -> None:
         """Stop the thread, and wait until it has ended."""

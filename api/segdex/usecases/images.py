@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from segdex_core.errors import ImageGoneError, NotFoundError
+from segdex_core.ports.decoder import Decode
 from segdex_core.ports.index import IndexReader
 from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord, RGBImage, SegmentFilter, SegmentRecord
@@ -19,12 +20,14 @@ class ImageReader:
         index: Index to read.
         source: Source of the image files.
         max_pixels: Images with more pixels are refused.
+        decode: Decodes the files.
     """
 
-    def __init__(self, index: IndexReader, source: Source, *, max_pixels: int) -> None:
+    def __init__(self, index: IndexReader, source: Source, *, max_pixels: int, decode: Decode) -> None:
         self._index = index
         self._source = source
         self._max_pixels = max_pixels
+        self._decode = decode
 
     def image(self, image_id: UUID) -> ImageRecord:
         """Return an image of the index.
@@ -77,7 +80,7 @@ class ImageReader:
     def pixels_of(self, image: ImageRecord) -> RGBImage:
         """Return the pixels of an image record; see ``pixels``."""
         with _explained():
-            return read_again(image, source=self._source, max_pixels=self._max_pixels)
+            return read_again(image, source=self._source, max_pixels=self._max_pixels, decode=self._decode)
 
     def require_unchanged(self, image: ImageRecord) -> None:
         """Check that a file of an image still has the bytes that were ingested, without decoding them.

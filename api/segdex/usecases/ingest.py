@@ -18,6 +18,7 @@ from segdex_core.wording import count_of
 from segdex_ingest.analyse import Recipe, RecipeSource
 from segdex_ingest.earlier import count_other_views
 from segdex_ingest.finish import as_finished
+from segdex_ingest.journal import Journal
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.masks.generate import GeneratorSettings, meta_settings, preset
 from segdex_ingest.plan import IngestPlan, plan_ingest
@@ -107,6 +108,7 @@ def ingest_listing(
     redo_outdated: bool,
     progress: IngestProgress,
     lock: AbstractContextManager[object],
+    journal: Journal,
 ) -> IngestReport:
     """Bring an index up to date with the files of a listing.
 
@@ -148,6 +150,7 @@ def ingest_listing(
         approve=approve,
         on_file=on_file,
         lock=lock,
+        journal=journal,
     )
     report = replace(report, notes=_notes(listing, index.scroll_images))
     analysed = sum(report.counts[outcome] for outcome in ANALYSED)

@@ -58,7 +58,9 @@ def reembed(
     without, colored = images_without_colours(index), 0
     if without:
         with noted("measuring colors", progress.on_note):
-            colored = measure_colours(index, without, source=source, max_pixels=options.max_pixels)
+            colored = measure_colours(
+                index, without, source=source, max_pixels=options.max_pixels, decode=options.decode
+            )
     report = reembed_index(
         index,
         embedding,

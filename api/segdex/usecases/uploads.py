@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from segdex_core.errors import UsageError
 from segdex_core.ids import make_image_id, sha256_hex
-from segdex_core.media.decode import decode_image
+from segdex_core.ports.decoder import Decode
 from segdex_core.settings import Settings
 
 _PART, _NAME_CHARS = ".part", 60  # characters; every file system allows this length
@@ -31,13 +31,14 @@ class KeptPicture:
     image_id: UUID
 
 
-def keep_picture(data: bytes, settings: Settings, *, name: str) -> KeptPicture:
+def keep_picture(data: bytes, settings: Settings, *, name: str, decode: Decode) -> KeptPicture:
     """Store an image in the upload folder, once for each content.
 
     Args:
         data: Bytes of the image file.
         settings: Settings with the upload folder and the image limits.
         name: File name given by the sender; special characters are replaced.
+        decode: Decodes the image, to see whether it can be decoded.
 
     Raises:
         UsageError: If no upload folder is set.
@@ -45,7 +46,7 @@ def keep_picture(data: bytes, settings: Settings, *, name: str) -> KeptPicture:
     """
     if settings.uploads is None:
         raise UsageError(NO_UPLOADS)
-    decode_image(data, name=UPLOAD, max_pixels=settings.max_pixels)
+    decode(data, name=UPLOAD, max_pixels=settings.max_pixels)
     digest = sha256_hex(data)
     path = keep_upload(data, settings.uploads / digest, name=name)
     return KeptPicture(path.resolve(), make_image_id(digest))

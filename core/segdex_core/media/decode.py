@@ -47,7 +47,7 @@ from PIL import (
 
 from segdex_core.errors import ImageError, ImageTooLargeError, ImageUnreadableError, NotAnImageError
 from segdex_core.media.exif import captured_s_of, orientation_of, place_of
-from segdex_core.media.limits import MAX_BYTES, MAX_PIXELS
+from segdex_core.media.limits import MAX_BYTES, MAX_PIXELS, check_shape
 from segdex_core.records import RGBImage
 
 
@@ -132,7 +132,8 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
     Raises:
         NotAnImageError: If the bytes are not in a supported format.
         ImageUnreadableError: If the image is damaged, truncated, or of a variant that Pillow cannot decode.
-        ImageTooLargeError: If the image has more than ``max_pixels`` pixels.
+        ImageTooLargeError: If the image has more than ``max_pixels`` pixels, or a shape that
+            ``check_shape`` refuses.
     """
     name = _printable(name)
     _quieten_pillow()
@@ -146,6 +147,7 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Dec
             f"{name}: {width} x {height} = {width * height:,} pixels, "
             f"more than the {max_pixels:,} that --max-pixels allows"
         )
+    check_shape(width, height, name=name)
     with _pillow_errors(name, f"damaged {kind.name} data"):
         image.load()
         pixels = _to_rgb(image)

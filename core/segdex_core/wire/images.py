@@ -22,9 +22,13 @@ class Outcome(StrEnum):
     UNREADABLE = "unreadable"
     TOO_LARGE = "too_large"
     NOT_AN_IMAGE = "not_an_image"
+    FAILED = "failed"
+    CRASHED = "crashed"
 
 
-FAILED = frozenset({Outcome.UNREADABLE, Outcome.TOO_LARGE, Outcome.NOT_AN_IMAGE})
+FAILED = frozenset(
+    {Outcome.UNREADABLE, Outcome.TOO_LARGE, Outcome.NOT_AN_IMAGE, Outcome.FAILED, Outcome.CRASHED}
+)
 """Outcomes of files that could not be ingested."""
 
 ANALYSED = frozenset({Outcome.ADDED, Outcome.REPLACED, Outcome.NO_SEGMENTS})

@@ -20,7 +20,6 @@ from segdex.roles import ROLES
 from segdex.usecases.search import SentImage
 from segdex.usecases.uploads import UPLOAD
 from segdex_core.errors import QueryError, SegdexError
-from segdex_core.media.decode import decode_image
 from segdex_core.wire.fields import SignedWeight
 from segdex_core.wire.limits import MAX_REGIONS
 from segdex_core.wire.search import (
@@ -151,10 +150,10 @@ def _sent(
         raise QueryError(
             f"{len(files)} pictures were sent, but {len(boxes)} boxes and {len(weights)} weights"
         )
-    sent = []
+    decode, sent = state.loaded().library.decoder, []
     for position, file in enumerate(files):
         data = read_upload(file, state.settings)
-        pixels = decode_image(data, name=UPLOAD, max_pixels=state.settings.max_pixels).pixels
+        pixels = decode(data, name=UPLOAD, max_pixels=state.settings.max_pixels).pixels
         text = boxes[position] if position < len(boxes) else ""
         weight = weights[position] if position < len(weights) else 1.0
         box = tuple(map(int, text.split(","))) if text else None

@@ -11,7 +11,6 @@ from segdex.http.routes.forms import read_form, read_upload
 from segdex.roles import ROLES
 from segdex.usecases.uploads import UPLOAD
 from segdex_core.ids import make_image_id, sha256_hex
-from segdex_core.media.decode import decode_image
 from segdex_core.wire.segments import MasksOut, PromptOptions, SegmentRequest
 
 router = APIRouter(prefix="/v1/segment", tags=["segment"], dependencies=[Depends(require(ROLES["segment"]))])
@@ -37,9 +36,10 @@ def segment_by_image(
     """Segment an object in an uploaded image; the encoded image is cached for another upload."""
     options = read_form(request, PromptOptions)
     data = read_upload(file, state.settings)
-    pixels = decode_image(data, name=UPLOAD, max_pixels=state.settings.max_pixels).pixels
+    library = state.loaded().library
+    pixels = library.decoder(data, name=UPLOAD, max_pixels=state.settings.max_pixels).pixels
     image_id = make_image_id(sha256_hex(data))
-    return _noted(state.loaded().library.masks(options, pixels, image_id=image_id))
+    return _noted(library.masks(options, pixels, image_id=image_id))
 
 
 def _noted(response: MasksOut) -> MasksOut:
