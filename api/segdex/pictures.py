@@ -47,7 +47,7 @@ def picture_file(picture: Picture) -> tuple[str, bytes]:
 
 
 def picture_pixels(picture: Picture, *, max_pixels: int, decode: "Decode") -> "RGBImage":
-    """Return the pixels of an image, (H, W, 3) uint8, upright; transparent pixels are blended with white.
+    """Return the pixels of an image, (H, W, 3) uint8 sRGB, upright; see ``decode_image``.
 
     Args:
         picture: Image.

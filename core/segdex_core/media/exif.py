@@ -1,16 +1,15 @@
-"""Orientation, capture time and position from EXIF. Broken EXIF counts as missing and never raises."""
+"""Orientation and position from EXIF. Broken metadata counts as missing and never raises."""
 
 import math
 import struct
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from PIL import ExifTags, Image
 
 T = TypeVar("T")
 
-_BROKEN_EXIF = (
+_BROKEN = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -34,21 +33,7 @@ def orientation_of(image: Image.Image) -> int:
         value = image.getexif().get(ExifTags.Base.Orientation)
         return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
-    return _or_none(read) or 1
-
-
-def captured_s_of(image: Image.Image) -> float | None:
-    """Return ``DateTimeOriginal`` in seconds since 1970 UTC; a time without an offset is taken as UTC."""
-
-    def read() -> float:
-        tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
-        taken = datetime.strptime(
-            _text(tags[ExifTags.Base.DateTimeOriginal])[:19], "%Y:%m:%d %H:%M:%S"
-        ).replace(tzinfo=UTC)
-        offset = _or_none(lambda: datetime.strptime(_text(tags[ExifTags.Base.OffsetTimeOriginal]), "%z"))
-        return taken.replace(tzinfo=offset.tzinfo if offset else UTC).timestamp()
-
-    return _or_none(read)
+    return or_none(read) or 1
 
 
 def place_of(image: Image.Image) -> tuple[float, float] | None:
@@ -60,21 +45,27 @@ def place_of(image: Image.Image) -> tuple[float, float] | None:
         longitude = _degrees(tags[ExifTags.GPS.GPSLongitude])
         if not (0 <= latitude <= 90 and 0 <= longitude <= 180):  # also rejects NaN
             return None
-        north = {"N": 1, "S": -1}[_text(tags[ExifTags.GPS.GPSLatitudeRef])]
-        east = {"E": 1, "W": -1}[_text(tags[ExifTags.GPS.GPSLongitudeRef])]
+        north = {"N": 1, "S": -1}[text_of(tags[ExifTags.GPS.GPSLatitudeRef])]
+        east = {"E": 1, "W": -1}[text_of(tags[ExifTags.GPS.GPSLongitudeRef])]
         return north * latitude, east * longitude
 
-    return _or_none(read)
+    return or_none(read)
 
 
-def _or_none(read: Callable[[], T]) -> T | None:
+def or_none(read: Callable[[], T]) -> T | None:
+    """Return what ``read`` returns; None if the metadata is broken."""
     try:
         return read()
-    except _BROKEN_EXIF:
+    except _BROKEN:
         return None
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """Return a text without the zeros and blanks around it.
+
+    Raises:
+        TypeError: If it is not a text.
+    """
     if not isinstance(value, str):
         raise TypeError(f"not a text: {value!r}")
     return value.strip("\0 ")

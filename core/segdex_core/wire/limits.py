@@ -64,6 +64,10 @@ MAX_MARKS = 1_000
 LabelAuthor = Literal["model", "concept", "person"]
 """Kind of the author of a label."""
 
+CapturedFrom = Literal["exif", "xmp", "iptc", "gps", "png", "file", "upload"]
+"""What says when a picture was taken: metadata of this kind, or the time of the file where it has no date;
+``upload`` is a file's time that is the time of its upload."""
+
 Combine = Literal["mean", "best"]
 """How several terms are one query: ``mean`` looks for what is like all of them together, ``best`` for what is
 like any of them."""

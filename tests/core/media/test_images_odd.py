@@ -45,6 +45,10 @@ DAMAGED_THOUGH_OK = {
 }
 
 
+# Pillow's loader wants the end marker of this one. Its pixels are all there, and every viewer shows it.
+WHOLE_THOUGH_REFUSED = {"pillow/truncated_jpeg.jpg"}
+
+
 @dataclass(frozen=True)
 class Odd:
     folder: Path
@@ -75,8 +79,8 @@ def test_every_odd_file_ends_in_exactly_one_outcome(odd: Odd) -> None:
     kinds = Counter(outcome if outcome.endswith("Error") else "decoded" for outcome in odd.outcomes.values())
 
     assert kinds == {
-        "decoded": 188,
-        "ImageUnreadableError": 54,
+        "decoded": 189,
+        "ImageUnreadableError": 53,
         "NotAnImageError": 9,
         "ImageTooLargeError": 2,
     }
@@ -84,11 +88,11 @@ def test_every_odd_file_ends_in_exactly_one_outcome(odd: Odd) -> None:
     assert odd.peak_bytes < 1 << 30
 
 
-def test_a_file_decodes_exactly_where_pillow_decodes_it_at_once(odd: Odd) -> None:
+def test_a_file_decodes_where_pillow_decodes_it_at_once(odd: Odd) -> None:
     decoded = {file for file, outcome in odd.outcomes.items() if not outcome.endswith("Error")}
     ok = {file for file, outcome in odd.manifest.items() if outcome == "ok"}
 
-    assert decoded == ok - DAMAGED_THOUGH_OK
+    assert decoded == ok - DAMAGED_THOUGH_OK | WHOLE_THOUGH_REFUSED
 
 
 @pytest.mark.parametrize(
