@@ -1006,6 +1006,7 @@ class Library:
             limit=limit,
             tags=tags,
             decode=self.decoder,
+            uploads=None if self.settings.uploads is None else canonical_uri(self.settings.uploads),
         )
 
     @property

@@ -135,7 +135,7 @@ class SegmentRecord:
         ancestor_ids: Ids of the segments that contain this one, the smallest (its parent) first.
         sources: URIs of all files of the image and of the folders above them, from ``uri_sources``.
         tags: Tags assigned at ingest, sorted.
-        captured_s: Capture time in seconds since 1970 UTC, from EXIF or, without EXIF, the file's mtime.
+        captured_s: Capture time in seconds since 1970 UTC; see ``ImageRecord``.
         colours: Shares of the basic colours inside the mask; None if an earlier segdex stored the segment.
         labels: Labels that models, concepts and people gave; an author gives a name at most once.
         sets: Ids of the sets of the segment or of its image, sorted; see ``segdex_core.sets``.
@@ -226,8 +226,8 @@ class ImageRecord:
         files: All known files with exactly this content, sorted by URI; at least one.
         width: Width in pixels after EXIF orientation.
         height: Height in pixels after EXIF orientation.
-        captured_s: Capture time in seconds since 1970 UTC, from EXIF or, without EXIF, the mtime of the first
-            file seen.
+        captured_s: Capture time in seconds since 1970 UTC, from the metadata or, without a date there, the
+            mtime of the first file seen.
         place_lat_lon: EXIF latitude and longitude in degrees, or None.
         tags: Tags assigned at ingest, sorted.
         status: ``done``, or ``no_segments`` if no segment was found.
@@ -238,6 +238,8 @@ class ImageRecord:
             write succeeds only if the index still has this revision. Comparisons of records ignore the
             revision.
         pending: The change that is not finished; None if there is none.
+        captured_from: What ``captured_s`` is from, usually one of ``CapturedFrom``; None if an earlier segdex
+            stored the image.
     """
 
     image_id: UUID
@@ -254,6 +256,7 @@ class ImageRecord:
     recipe: str
     revision: int = field(default=0, compare=False)
     pending: PendingChange | None = None
+    captured_from: str | None = None
 
     def __post_init__(self) -> None:
         if not self.files:

@@ -24,6 +24,7 @@ from segdex_core.records import (
     SegmentRecord,
     Vectors,
 )
+from segdex_core.wire.limits import CapturedFrom
 from segdex_ingest.colours import with_colours
 from segdex_ingest.failures import failures_of
 from segdex_ingest.masks.generate import GeneratorSettings, generate_masks
@@ -153,12 +154,13 @@ class AnalysedImage:
         sha256: SHA-256 of the bytes, 64 hexadecimal digits.
         size_bytes: Number of bytes.
         size_hw: Height and width in pixels after EXIF orientation.
-        captured_s: EXIF time in seconds since 1970 UTC, or None.
+        captured_s: Time of the metadata in seconds since 1970 UTC, or None.
         place_lat_lon: EXIF position in degrees, or None.
         recipe: ``Recipe.fingerprint``.
         segments: n segments with their colours, best score first.
         segment_vectors: View name to (n, dim) unit rows.
         image_vector: (1, dim) unit row of the whole image.
+        captured_from: Kind of metadata that ``captured_s`` is from, or None.
     """
 
     sha256: str
@@ -170,6 +172,7 @@ class AnalysedImage:
     segments: Sequence[Segment]
     segment_vectors: Mapping[str, Vectors]
     image_vector: Vectors
+    captured_from: CapturedFrom | None = None
 
     @property
     def image_id(self) -> UUID:
@@ -215,6 +218,7 @@ def analyse(
         size_bytes=len(data),
         size_hw=(pixels.shape[0], pixels.shape[1]),
         captured_s=image.captured_s,
+        captured_from=image.captured_from,
         place_lat_lon=image.place_lat_lon,
         recipe=recipe.fingerprint(),
         segments=segments,

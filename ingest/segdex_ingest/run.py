@@ -48,6 +48,8 @@ class IngestOptions:
         limit: Maximum number of images to segment; None for no limit.
         tags: Tags for every file of this run.
         decode: Decodes the files.
+        uploads: URI of the folder of uploads, whose files have the time of their arrival; None if there is
+            none.
     """
 
     max_pixels: int
@@ -57,6 +59,7 @@ class IngestOptions:
     limit: int | None = None
     tags: tuple[str, ...] = ()
     decode: Decode = decode_image
+    uploads: str | None = None
 
 
 def ingest_into(
@@ -132,7 +135,7 @@ def ingest_into(
                     plan,
                     source=source,
                     ledger=ledger,
-                    writer=PictureWriter(index, exists=may_exist(source), lock=lock),
+                    writer=PictureWriter(index, exists=may_exist(source), lock=lock, uploads=options.uploads),
                     analyse=analysed,
                     options=options,
                     journal=noted,
@@ -177,6 +180,7 @@ def rehearse(
             size_bytes=len(data),
             size_hw=(image.pixels.shape[0], image.pixels.shape[1]),
             captured_s=image.captured_s,
+            captured_from=image.captured_from,
             place_lat_lon=image.place_lat_lon,
             recipe=plan.recipe,
             segments=(),

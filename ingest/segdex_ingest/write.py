@@ -17,7 +17,7 @@ from typing import Protocol
 from uuid import UUID
 
 from segdex_core.errors import IndexConflictError
-from segdex_core.media.uris import canonical_uri
+from segdex_core.media.uris import canonical_uri, uri_sources
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import (
     EmbeddedSegments,
@@ -86,13 +86,21 @@ class PictureWriter:
         index: Index to fill.
         exists: ``Source.exists`` of the source of the files.
         lock: ``RLock`` shared by all writers to the index in this process; None if there are no others.
+        uploads: URI of the folder of uploads, whose files have the time of their arrival; None if there is
+            none.
     """
 
     def __init__(
-        self, index: SegmentIndex, *, exists: Exists, lock: AbstractContextManager[object] | None = None
+        self,
+        index: SegmentIndex,
+        *,
+        exists: Exists,
+        lock: AbstractContextManager[object] | None = None,
+        uploads: str | None = None,
     ) -> None:
         self._index = index
         self._exists = exists
+        self._uploads = uploads
         self._lock = lock or RLock()
 
     def store(self, analysed: AnalysedImage, file: ImageFile, tags: tuple[str, ...]) -> Written:
@@ -113,7 +121,7 @@ class PictureWriter:
                     if noted is not None:
                         return noted
                     continue
-                written = stored(analysed, known, file, tags, exists=self._exists)
+                written = stored(analysed, known, file, tags, exists=self._exists, uploads=self._uploads)
                 try:
                     return self._store(written, analysed, known=known, old=old)
                 except IndexConflictError:
@@ -229,6 +237,7 @@ def stored(
     tags: tuple[str, ...],
     *,
     exists: Exists,
+    uploads: str | None = None,
 ) -> Written:
     """Return the record of an analysed image, merged with the files and tags in the index.
 
@@ -238,12 +247,11 @@ def stored(
         file: File that was read.
         tags: Tags to add.
         exists: ``Source.exists`` of the source of the files.
+        uploads: URI of the folder of uploads; None if there is none.
     """
     height, width = analysed.size_hw
     others = [other for other in _others(known, file.uri) if exists(other.uri)] if known else []
-    captured_s = analysed.captured_s
-    if captured_s is None:
-        captured_s = known.captured_s if known is not None else file.mtime_ns / 1e9
+    captured_s, captured_from = _captured(analysed, known, file, uploads)
     count = len(analysed.segments)
     record = ImageRecord(
         image_id=analysed.image_id,
@@ -253,6 +261,7 @@ def stored(
         width=width,
         height=height,
         captured_s=captured_s,
+        captured_from=captured_from,
         place_lat_lon=analysed.place_lat_lon,
         tags=_merged(known.tags if known else (), tags),
         status="done" if count else "no_segments",
@@ -268,6 +277,21 @@ def _begun(record: ImageRecord, known: ImageRecord | None, change: PendingChange
     if known is not None:
         return replace(known, pending=change)
     return replace(record, status="no_segments", segment_count=0, recipe="", pending=change)
+
+
+def _captured(
+    analysed: AnalysedImage, known: ImageRecord | None, file: ImageFile, uploads: str | None
+) -> tuple[float, str | None]:
+    """Return when an image was taken, and what says so.
+
+    An upload without a date keeps the time of its arrival, as a person looks for what was sent today; that
+    it is no more than that can be read from ``captured_from``.
+    """
+    if analysed.captured_s is not None:
+        return analysed.captured_s, analysed.captured_from
+    if known is not None:
+        return known.captured_s, known.captured_from
+    return file.mtime_ns / 1e9, "upload" if uploads in uri_sources(file.uri) else "file"
 
 
 def _as_stored(record: ImageRecord, known: ImageRecord | None) -> Written:

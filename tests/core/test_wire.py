@@ -301,6 +301,7 @@ def test_points_in_time_are_there_in_both_forms() -> None:
         None,
     )
     assert IMAGE.model_dump(mode="json")["captured_at"] == "2026-11-23T18:30:00Z"
+    assert IMAGE.model_dump(mode="json")["captured_from"] is None
     assert Job.model_validate_json(job.model_dump_json()) == job
 
 

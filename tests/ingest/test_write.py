@@ -24,6 +24,7 @@ from segdex_core.records import (
     Vectors,
 )
 from segdex_core.sets import SetMember
+from segdex_core.wire.limits import CapturedFrom
 from segdex_ingest.analyse import AnalysedImage, Recipe
 from segdex_ingest.places import KnownFiles
 from segdex_ingest.run import prepare_index
@@ -265,3 +266,36 @@ def test_what_the_index_has_already_is_not_written_again(index: MeetingIndex) ->
 
     assert noted == known
     assert noted.revision == known.revision
+
+
+@pytest.mark.parametrize(
+    ("found", "uploads", "expected"),
+    [
+        ((5.0, "exif"), None, (5.0, "exif")),
+        ((5.0, "xmp"), "file:///p", (5.0, "xmp")),
+        ((None, None), None, (7e-9, "file")),
+        ((None, None), "file:///elsewhere", (7e-9, "file")),
+        ((None, None), "file:///p", (7e-9, "upload")),
+    ],
+)
+def test_the_index_knows_what_the_date_of_a_picture_is_from(
+    index: "MeetingIndex",
+    found: tuple[float | None, CapturedFrom | None],
+    uploads: str | None,
+    expected: tuple[float, str],
+) -> None:
+    picture = replace(analysed(), captured_s=found[0], captured_from=found[1])
+    written = PictureWriter(index, exists=lambda _: True, uploads=uploads).store(picture, HERE, ())
+
+    for record in (written.record, *index.scroll_images()):
+        assert (record.captured_s, record.captured_from) == expected
+
+
+def test_a_picture_keeps_its_date_and_where_it_is_from_if_another_recipe_makes_it_again(
+    index: "MeetingIndex",
+) -> None:
+    undated = replace(analysed(), captured_s=None)
+    first = PictureWriter(index, exists=lambda _: True, uploads="file:///p").store(undated, HERE, ()).record
+    again = writer(index).store(replace(undated, recipe="another"), THERE, ()).record
+
+    assert (again.captured_s, again.captured_from) == (first.captured_s, "upload")

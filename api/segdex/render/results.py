@@ -60,6 +60,7 @@ def image_out(image: ImageRecord) -> ImageOut:
         width=image.width,
         height=image.height,
         captured_s=image.captured_s,
+        captured_from=image.captured_from,
         place_lat_lon=image.place_lat_lon,
         tags=list(image.tags),
     )

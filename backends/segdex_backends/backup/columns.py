@@ -44,6 +44,7 @@ def image_schema(dim: int) -> pa.Schema:
             "width": pa.int32(),
             "height": pa.int32(),
             "captured_s": pa.float64(),
+            "captured_from": pa.string(),
             "latitude": pa.float64(),
             "longitude": pa.float64(),
             "tags": _TEXTS,
@@ -115,6 +116,7 @@ def images_to_table(records: Sequence[ImageRecord], vectors: Vectors) -> pa.Tabl
             "width": one.width,
             "height": one.height,
             "captured_s": one.captured_s,
+            "captured_from": one.captured_from,
             "latitude": one.place_lat_lon[0] if one.place_lat_lon else None,
             "longitude": one.place_lat_lon[1] if one.place_lat_lon else None,
             "tags": list(one.tags),
@@ -142,6 +144,7 @@ def image_from_row(row: Mapping[str, Any]) -> ImageRecord:
         width=row["width"],
         height=row["height"],
         captured_s=row["captured_s"],
+        captured_from=row.get("captured_from"),  # a backup of an earlier segdex has no such column
         place_lat_lon=place,
         tags=tuple(row["tags"]),
         status=row["status"],

@@ -185,6 +185,7 @@ class _ImagePayload(_Stored):
     recipe: str
     revision: int
     pending: Annotated[_PendingPayload | None, Field(exclude=True)] = None
+    captured_from: str | None = None
 
 
 def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
@@ -319,6 +320,7 @@ def image_to_payload(record: ImageRecord) -> dict[str, object]:
         segment_count=record.segment_count,
         recipe=record.recipe,
         revision=record.revision,
+        captured_from=record.captured_from,
     ).to_payload()
     if record.pending is not None:
         payload["pending"] = {"kind": record.pending.kind, "token": record.pending.token}
@@ -351,6 +353,7 @@ def image_from_payload(point_id: object, payload: Mapping[str, object] | None, p
             recipe=stored.recipe,
             revision=stored.revision,
             pending=None if pending is None else PendingChange(pending.kind, pending.token),
+            captured_from=stored.captured_from,
         )
     except ValueError as error:
         raise _unreadable(what, error) from error

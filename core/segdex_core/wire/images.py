@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, get_args
 from uuid import UUID
 
 from pydantic import BaseModel, Field, computed_field
 
 from segdex_core.wire.document import Document, UtcText, known_values, utc_text
+from segdex_core.wire.limits import CapturedFrom
 
 
 class Outcome(StrEnum):
@@ -45,6 +46,7 @@ class ImageOut(BaseModel):
     width: int
     height: int
     captured_s: float
+    captured_from: Annotated[str | None, known_values(*get_args(CapturedFrom))] = None
     place_lat_lon: tuple[float, float] | None
     tags: list[str]
 

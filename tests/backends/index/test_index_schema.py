@@ -201,3 +201,14 @@ def test_a_field_that_this_version_does_not_know_is_ignored() -> None:
     unknown = {"x": 1, "label": "sign", "label_text": "stop"}
 
     assert segment_from_payload(record.segment_id, segment_to_payload(record) | unknown, "here") == record
+
+
+def test_what_the_date_is_from_survives_json_and_is_unknown_in_older_payloads() -> None:
+    record = replace(PICTURE.record, captured_from="gps")
+    payload = json.loads(json.dumps(image_to_payload(record)))
+    older = {name: value for name, value in payload.items() if name != "captured_from"}
+
+    assert image_from_payload(str(record.image_id), payload, "here") == record
+    assert image_from_payload(str(record.image_id), older, "here") == replace(record, captured_from=None)
+    newer = payload | {"captured_from": "a source of tomorrow"}
+    assert image_from_payload(str(record.image_id), newer, "here").captured_from == "a source of tomorrow"
