@@ -74,8 +74,10 @@ def _parse(data: bytes) -> _Frame | None:
     size_wh, sampling = (0, 0), dict[int, tuple[int, int]]()
     scans: list[_Scan] = []
     while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            at += 1  # what Pillow skips
+        if data[at] != 0xFF:  # what Pillow skips
+            at = data.find(b"\xff", at)
+            if at < 0:
+                return None
             continue
         marker = data[at + 1]
         if marker == 0xFF:
