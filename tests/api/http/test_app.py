@@ -500,6 +500,9 @@ def test_an_upload_can_wait_as_a_job_and_carry_tags(client: TestClient) -> None:
 
     image = client.get(f"/v1/images/{queued.json()['image_id']}").json()
     assert image["tags"] == ["box", "new"]
+    assert (
+        image["captured_from"] == "upload"
+    )  # it has no date: that of its arrival is not called the picture's
     wanted = {"texts": ["orange"], "filter": {"tags": ["new"]}}
     assert client.post("/v1/search", json=wanted).json()["hits"][0]["image"] == image
 
@@ -516,6 +519,7 @@ def test_an_upload_is_found_and_forgotten(client: TestClient, tmp_path: Path) ->
     assert not list(tmp_path.parent.glob("evil*"))
     image, _ = first_hit(client, "orange")
     assert image["id"] == done.json()["image_id"]
+    assert image["captured_from"] == "upload"
     deleted = client.delete(f"/v1/images/{image['id']}")
     assert deleted.status_code == 200
     assert deleted.json() == {
