@@ -301,7 +301,7 @@ def test_a_file_that_is_no_picture_is_refused_by_its_first_bytes(tmp_path: Path)
     huge = tmp_path / "huge.bmp"
     huge.write_bytes(b"BM" + bytes(100))
 
-    with pytest.raises(NotAnImageError, match="not a picture"):
+    with pytest.raises(NotAnImageError, match="MP4 is video"):
         FileSource().read(canonical_uri(video), max_bytes=1_000)
     with pytest.raises(ImageTooLargeError, match="102 bytes"):
         FileSource().read(canonical_uri(huge), max_bytes=50)
