@@ -75,8 +75,6 @@ _STORAGE_SIGNS = (
     "No space left", "Disk quota", "Permission denied", "Read-only file", "Not a directory", "File too large",
 )  # fmt: skip
 
-logger = logging.getLogger(__name__)
-
 
 class EdgeFolder:
     """The lock and the files of one embedded index.
@@ -155,7 +153,7 @@ class EdgeFolder:
             SegmentIndexError: If the index is damaged.
         """
         with self.translated():
-            former = self._lock.hold()
+            self._lock.hold()
             try:
                 self.check_free(OPEN_FREE_BYTES)
                 manifest, shards = read_manifest(self.path), self._shards()
@@ -164,8 +162,6 @@ class EdgeFolder:
                     self._points = dict(manifest.points)
                     self._synced = frozenset(manifest.files)
                 else:
-                    if former is not None:
-                        logger.warning("%s was not closed by %s: it is checked now", self.location, former)
                     self._points = self._recover(self.path, shards)
                 write_written(self.path, self._points, durably=True)
                 remove_manifest(self.path)
@@ -219,10 +215,13 @@ class EdgeFolder:
                 check=False,
             )
             if done.returncode != 0:
-                reason = done.stderr.strip().splitlines()[-1:] or ["its files are cut"]
                 if done.returncode < 0:
-                    reason = [f"reading it ends with {signal.Signals(-done.returncode).name}"]
-                raise damaged(self.location, self.path, reason[0])
+                    reason = f"reading it ends with {signal.Signals(-done.returncode).name}"
+                else:  # the last line of a traceback
+                    reason = done.stderr.strip().rpartition("\n")[2].partition("Exception: ")[2]
+                raise damaged(
+                    self.location, self.path, reason or done.stderr.strip() or "it cannot be loaded"
+                )
             points.update(json.loads(done.stdout))
         for name, least in read_written(self.path).items():
             if points.get(name, 0) < least:

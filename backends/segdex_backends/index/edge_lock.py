@@ -50,12 +50,17 @@ class Holder:
     since_s: float
     server: str | None = None
 
-    def __str__(self) -> str:
+    @property
+    def process(self) -> str:
+        """The process in words."""
         since = datetime.fromtimestamp(self.since_s).astimezone().isoformat(" ", "seconds")
         where = "" if self.host == socket.gethostname() else f" on {self.host}"
-        if not where and not _runs(self.pid):
-            where = ", which does not run here: perhaps in a container"
         return f"{self.command}, pid {self.pid}{where}, since {since}"
+
+    def __str__(self) -> str:
+        if self.host == socket.gethostname() and not _runs(self.pid):
+            return f"{self.process}, which does not run here: perhaps in a container"
+        return self.process
 
 
 class FolderLock:
@@ -95,8 +100,8 @@ class FolderLock:
         finally:
             os.close(descriptor)
 
-    def hold(self) -> Holder | None:
-        """Take the index for changes, until ``release``; return who held it before and did not release it.
+    def hold(self) -> None:
+        """Take the index for changes, until ``release``; a former holder that did not release it is named.
 
         Raises:
             IndexLockedError: If another process has the index open, and does not end.
@@ -108,6 +113,8 @@ class FolderLock:
         try:
             self._wait(descriptor, fcntl.LOCK_EX)
             former = _holder_in(os.pread(descriptor, 4096, 0))
+            if former is not None:
+                logger.warning("%s was not closed (%s): it is checked now", self._location, former.process)
             command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
             shortened = command if len(command) <= _COMMAND_CHARS else f"{command[: _COMMAND_CHARS - 3]}..."
             self._write(descriptor, Holder(os.getpid(), socket.gethostname(), shortened, time.time()))
@@ -115,7 +122,6 @@ class FolderLock:
             os.close(descriptor)
             raise
         self._held = descriptor
-        return former
 
     def release(self) -> None:
         """Let others take the index; calling it twice is harmless."""
