@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segdex_core.files import sync_folder, write_durably
 
@@ -154,7 +155,7 @@ def _with_crc(content: dict[str, object]) -> bytes:
     return json.dumps(content | {"crc": _crc_of(content)}).encode()
 
 
-def _checked(file: Path) -> dict[str, dict[str, list[int]]] | None:
+def _checked(file: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(file.read_bytes())
     except (FileNotFoundError, ValueError):
