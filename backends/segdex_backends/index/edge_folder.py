@@ -32,7 +32,6 @@ from segdex_backends.index.edge_lock import WAIT_S, FolderLock
 from segdex_backends.index.edge_manifest import (
     MANIFEST,
     WRITTEN,
-    FileSum,
     Manifest,
     read_manifest,
     read_written,
@@ -234,7 +233,9 @@ class EdgeFolder:
 
         Closing a shard has synced what changed in its files, but not that there are new ones.
         """
-        files: dict[str, FileSum] = {}
+        files = {
+            file: sum_file(self.path / file) for file in (_MARKER, _NOTES) if (self.path / file).exists()
+        }
         for name in sorted(self._shards()):
             for root, folders, found in os.walk(self.path / name):
                 paths = {
@@ -443,6 +444,8 @@ class EdgeFolder:
         # by a process that terminated before it created the index
         left_over = {LOCK, WRITTEN, MANIFEST, f"{_MARKER}{_NEW}"}
         other = sorted(file.name for file in self.path.iterdir() if file.name not in left_over)
+        if other and (self.path / WRITTEN).exists():
+            raise damaged(self.location, self.path, f"{_MARKER} is missing")
         if other:
             raise SegmentIndexError(
                 f"{self.path} is no segdex index but holds {other[0]!r}; give --index an empty or new folder"

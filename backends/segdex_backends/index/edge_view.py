@@ -84,8 +84,8 @@ def compare(
         if name not in manifest.points:
             raise damaged(location, folder, f"{name}, which segdex.json names, was never written")
     for path, wanted in manifest.files.items():
-        if path.partition("/")[0] not in names:
-            continue
+        if "/" in path and path.partition("/")[0] not in names:
+            continue  # of a collection that is not in use
         target = None
         if view is not None:
             target = view / path
