@@ -83,14 +83,11 @@ def open_index(settings: Settings, *, create: bool) -> SegmentIndex:
         SegmentIndexError: If the index cannot be used.
     """
     location = settings.index
-    if location.startswith("edge:"):
+    if (folder := embedded_folder(location)) is not None:
         from segdex_backends.index.edge_store import EdgeStore
         from segdex_backends.index.qdrant import QdrantIndex
 
-        folder = location.removeprefix("edge:")
-        if not folder:
-            raise UsageError("--index edge: needs a folder, such as edge:my-index")
-        return QdrantIndex(EdgeStore(Path(folder).expanduser(), create=create))
+        return QdrantIndex(EdgeStore(folder, create=create))
     if location.startswith(("http://", "https://")):
         from segdex_backends.index.qdrant import QdrantIndex
         from segdex_backends.index.server_connection import ServerConnection
@@ -108,6 +105,20 @@ def open_index(settings: Settings, *, create: bool) -> SegmentIndex:
         f"--index (SEGDEX_INDEX) must be edge:PATH, http://HOST:PORT or https://HOST:PORT, "
         f"but is {location!r}"
     )
+
+
+def embedded_folder(location: str) -> Path | None:
+    """Return the folder of an embedded index, or None if the index is on a server.
+
+    Raises:
+        UsageError: If the location names no folder.
+    """
+    if not location.startswith("edge:"):
+        return None
+    folder = location.removeprefix("edge:")
+    if not folder:
+        raise UsageError("--index edge: needs a folder, such as edge:my-index")
+    return Path(folder).expanduser()
 
 
 def profile_of(settings: Settings, index: IndexReader) -> ProfileName:
@@ -291,12 +302,15 @@ def load_text_segmenter(settings: Settings, name: str) -> TextSegmenter:
     return TEXT_SEGMENTERS[entry.adapter](entry, load_options(settings))
 
 
-def load_service(settings: Settings, parts: Parts) -> "Loaded":
+def load_service(settings: Settings, parts: Parts, *, address: str | None = None) -> "Loaded":
     """Open the index and load all models of the HTTP service.
+
+    An embedded index is taken for this process alone after the models are loaded.
 
     Args:
         settings: Settings of the service.
         parts: Functions that open the index and load the models.
+        address: Address of the service, for those who wait for an embedded index; None if it has none.
 
     Raises:
         SegmentIndexError: If the index cannot be used.
@@ -316,6 +330,11 @@ def load_service(settings: Settings, parts: Parts) -> "Loaded":
         # not models.recipes, which divides the cores among images: a service uses all cores for one image
         recipe = parts.make_recipe(settings, models.segmenter, models.embedder, preset(quality_of(index)))
         prepare_index(index, recipe, profile=models.profile)
+        if address is not None and (folder := embedded_folder(settings.index)) is not None:
+            from segdex_backends.index.edge_folder import LOCK
+            from segdex_backends.index.edge_lock import announce
+
+            announce(folder / LOCK, address)
         model_thread = ModelThread(recipe.embedder, max_waiting=settings.max_waiting)
         served = ServiceModels(recipe, models.profile, models.judge, models.refiner, model_thread)
         opened.pop_all()  # the service closes it from here on

@@ -1,14 +1,19 @@
 """Each bad input gets one clear line on standard error, its exit code, and no traceback."""
 
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from segdex.cli.main import run
+from segdex.wiring import REAL
 from segdex_backends.index.edge_store import EdgeStore
 from segdex_backends.index.qdrant import QdrantIndex
+from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import SEGMENT_VIEWS, IndexFingerprint
+from segdex_core.settings import Settings
 
 
 @pytest.fixture(name="filled")
@@ -182,11 +187,18 @@ def test_a_missing_index_says_how_to_make_one(
 
 
 def test_an_index_that_is_open_elsewhere_is_locked(capsys: pytest.CaptureFixture[str], filled: str) -> None:
-    index = QdrantIndex(EdgeStore(Path(filled.removeprefix("edge:")), create=False))
-    try:
-        _fails(capsys, ["stats", "--index", filled], code=3, saying=(filled.removeprefix("edge:"), "process"))
-    finally:
-        index.close()
+    def open_index(settings: Settings, *, create: bool) -> SegmentIndex:
+        return QdrantIndex(EdgeStore(Path(settings.index.removeprefix("edge:")), create=create, wait_s=0))
+
+    with closing(QdrantIndex(EdgeStore(Path(filled.removeprefix("edge:")), create=False))) as index:
+        fingerprint = index.fingerprint()
+        assert fingerprint is not None
+        index.ensure(fingerprint)  # as what is going to write does
+        impatient = replace(REAL, open_index=open_index)
+        assert run(["stats", "--index", filled], parts=impatient) == 3
+        [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"segdex: another process has {filled} open (")
+    assert "--server" in line
 
 
 def test_a_server_that_does_not_answer_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,9 @@ class MemoryStore:
         for name, spec in collections.items():
             self.create(names[name], spec)
 
+    def claim(self) -> None:
+        """All objects of this process may write."""
+
     def describe(self, description: Mapping[str, object]) -> None:
         self.stored.description = description
 

@@ -175,6 +175,11 @@ def _quieten_libraries() -> None:
     given = os.environ.pop("SEGDEX_LOG", "").upper()
     level = given if given in logging.getLevelNamesMapping() else "ERROR"
     logging.basicConfig(level=level)
+    if not given:  # otherwise nobody would know why a command waits
+        waits = logging.getLogger("segdex_backends.index.edge_lock")
+        if not waits.handlers:
+            waits.addHandler(_Notices())
+        waits.propagate = False
     if given == level:
         set_level(level)  # only if it is set: `segdex serve` has its own default
     if level in {"ERROR", "CRITICAL"}:
@@ -182,6 +187,14 @@ def _quieten_libraries() -> None:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+class _Notices(logging.Handler):
+    """Writes what a user has to know as lines of this command."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See ``logging.Handler``."""
+        sys.stderr.write(f"segdex: {record.getMessage()}\n")
 
 
 if __name__ == "__main__":

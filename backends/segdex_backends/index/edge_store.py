@@ -1,9 +1,9 @@
-"""``PointStore`` on Qdrant Edge in one folder, for one process at a time."""
+"""``PointStore`` on Qdrant Edge in one folder: many processes read it, and one at a time changes it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from uuid import UUID
 
 from qdrant_edge import (
@@ -34,9 +34,10 @@ from qdrant_edge import (
 
 from segdex_backends.index.conditions import AnyOf, Between, Condition, Conditions, Equals, HasId, IsMissing
 from segdex_backends.index.edge_folder import WRITE_FREE_BYTES, EdgeFolder
+from segdex_backends.index.edge_lock import WAIT_S
 from segdex_backends.index.fusing import FUSED_FIELDS, SEARCH_EF, unreadable
 from segdex_backends.index.layout import is_collection, is_of_this_schema, real_names
-from segdex_backends.index.payloads import missing_index
+from segdex_backends.index.payloads import missing_index, superseded
 from segdex_backends.index.point_store import (
     MAX_VALUES,
     NO_CONDITIONS,
@@ -69,20 +70,25 @@ class EdgeStore:
     global interpreter lock during each call. Threads may share a store, but they wait for each other, and
     ``optimize`` blocks the whole process.
 
+    The first write, or ``claim``, takes the index for this process alone, until it is closed. Until then, the
+    store reads a private copy, as the index was when it was opened (see ``edge_view``).
+
     Args:
         path: Path of the folder.
         create: Whether a missing index may be created; if False, a missing index is an error.
+        wait_s: Longest wait in seconds for another process that has the index open.
 
     Raises:
         IndexMissingError: If there is no index and ``create`` is False.
-        IndexLockedError: If another process has the index open.
-        IndexStorageError: If the folder cannot be written, or the disk is nearly full.
+        IndexStorageError: If the folder cannot be created.
         SegmentIndexError: If the folder has other content.
     """
 
-    def __init__(self, path: Path, *, create: bool) -> None:
-        self._folder = EdgeFolder(path, create=create)
+    def __init__(self, path: Path, *, create: bool, wait_s: float = WAIT_S) -> None:
+        self._folder = EdgeFolder(path, create=create, wait_s=wait_s)
         self._shards: dict[str, EdgeShard] = {}  # by real name
+        self._specs: dict[str, CollectionSpec] = {}
+        self._claiming = RLock()
         self._writes = 0
         self._fenced: dict[str, str] = {}  # no other process has the index open, so memory will do
         self._noting = Lock()
@@ -99,30 +105,67 @@ class EdgeStore:
     def make(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
         """See ``PointStore``. ``open`` creates the shards."""
         del collections
+        self.claim()
         if self.description() is None:
             self.describe(description)
 
-    def open(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
+    def claim(self) -> None:
         """See ``PointStore``."""
+        with self._claiming:
+            if self._folder.is_held:
+                return
+            self._folder.hold()
+            opened: dict[str, EdgeShard] = {}
+            try:
+                description = self.description()
+                names = {} if description is None else real_names(description, self.location)
+                if not self._shards.keys() <= set(names.values()):
+                    raise superseded(self.location)
+                self._folder.drop_view()
+                for name in self._shards:
+                    opened[name] = self._load(name)
+            except BaseException:
+                with self._folder.translated():
+                    for shard in opened.values():
+                        shard.close()
+                self._folder.release()
+                raise
+            # The former shards are not closed: another thread may be about to ask one of them.
+            self._shards = opened
+
+    def open(self, description: Mapping[str, object], collections: Mapping[str, CollectionSpec]) -> None:
+        """See ``PointStore``.
+
+        Raises:
+            IndexLockedError: If another process has the index open for changes, and does not end.
+            IndexStorageError: If the disk is nearly full.
+        """
         names = real_names(description, self.location)
-        self._drop_former(names)
-        for name, spec in collections.items():
-            self.create(names[name], spec)
+        with self._claiming:
+            if not self._folder.is_held and not self._shards:
+                if self._former(names) and self._folder.is_writable:
+                    self._folder.hold()  # to remove them
+                else:
+                    self._folder.read(set(names.values()))
+            if self._folder.is_held:
+                self._drop_former(names)
+            for name, spec in collections.items():
+                self._open(names[name], spec)
 
     def describe(self, description: Mapping[str, object]) -> None:
         """See ``PointStore``."""
+        self.claim()
         self._folder.write_description(description)
 
     def create(self, real_name: str, spec: CollectionSpec) -> None:
         """See ``PointStore``."""
-        if real_name not in self._shards:
-            shard = self._folder.open_shard(real_name, partial(_make_shard, spec=spec))
-            self._shards[real_name] = shard
-            with self._folder.translated():
-                _index_fields(shard, spec)  # of a new shard, or those that an earlier segdex did not know
+        with self._claiming:
+            self.claim()
+            self._open(real_name, spec)
 
     def switch(self, description: Mapping[str, object]) -> None:
         """See ``PointStore``."""
+        self.claim()
         with self._folder.translated():
             for shard in self._shards.values():
                 shard.flush()
@@ -135,6 +178,7 @@ class EdgeStore:
 
     def drop(self, real_name: str) -> None:
         """See ``PointStore``."""
+        self.claim()
         if real_name in self._folder.folder_names():
             self._remove(real_name)
         with self._noting:  # last: a collection without its notes could be taken for another one
@@ -144,6 +188,7 @@ class EdgeStore:
 
     def fence(self, real_name: str, *, by: str | None) -> None:
         """See ``PointStore``."""
+        self.claim()
         if by is None:
             self._fenced.pop(real_name, None)
         else:
@@ -161,6 +206,7 @@ class EdgeStore:
 
     def note(self, real_name: str, notes: Mapping[str, object]) -> None:
         """See ``PointStore``."""
+        self.claim()
         with self._noting:
             self._folder.write_notes(
                 {**self._folder.read_notes(), real_name: {**self.notes(real_name), **notes}}
@@ -205,7 +251,12 @@ class EdgeStore:
 
     def delete(self, name: str, where: Conditions) -> None:
         """See ``PointStore``."""
-        self._write(name, UpdateOperation.delete_points_by_filter(_filter(where)))
+        self.claim()
+        leaving = self.count(name, where)
+        if leaving:  # a process that is killed after the delete leaves fewer points than were noted before
+            left = self._folder.noted_points(name) - leaving
+            self._folder.note_points(name, max(left, 0), durably=True)
+            self._write(name, UpdateOperation.delete_points_by_filter(_filter(where)))
 
     def query(
         self,
@@ -315,6 +366,7 @@ class EdgeStore:
         (docs/research/performance.md). Qdrant builds no graph for less than about 10 MB of vectors, where it
         would not pay off.
         """
+        self.claim()
         description = self.description()
         for name in real_names(description, self.location).values() if description is not None else ():
             shard = self._shard(name)
@@ -326,13 +378,18 @@ class EdgeStore:
 
     def close(self) -> None:
         """See ``PointStore``."""
+        is_whole = False
         try:
+            description = self.description() if self._folder.is_held else None
+            names = {} if description is None else real_names(description, self.location)
+            is_open = self._shards.keys() >= set(names.values())  # otherwise opening it has failed
             while self._shards:
                 _, shard = self._shards.popitem()
                 with self._folder.translated():
                     shard.close()  # which flushes
+            is_whole = is_open
         finally:
-            self._folder.close()
+            self._folder.close(is_whole=is_whole)
 
     def _best(
         self, name: str, query: Query, *, limit: int, where: Conditions, exact: bool
@@ -367,6 +424,7 @@ class EdgeStore:
 
     def _write(self, name: str, *operations: UpdateOperation) -> None:
         """Run writes. When it returns, they survive a crash of the process or the machine."""
+        self.claim()
         shard = self._shard(name)
         self._folder.check_free(WRITE_FREE_BYTES)
         with self._folder.translated():
@@ -377,12 +435,32 @@ class EdgeStore:
                 for each in self._shards.values():
                     each.flush()
         self._folder.sync_log(name)
+        self._folder.note_points(name, shard.info().points_count)
+
+    def _open(self, real_name: str, spec: CollectionSpec) -> None:
+        """Open a shard unless it is open; a missing one is created."""
+        if real_name not in self._shards:
+            self._specs[real_name] = spec
+            self._shards[real_name] = self._load(real_name)
+
+    def _load(self, real_name: str) -> EdgeShard:
+        spec = self._specs[real_name]
+        shard = self._folder.open_shard(real_name, partial(_make_shard, spec=spec))
+        with self._folder.translated():
+            _index_fields(shard, spec)  # of a new shard, or those that an earlier segdex did not know
+        return shard
+
+    def _former(self, names: Mapping[str, str]) -> set[str]:
+        """Return the shards of an older schema that the description does not name, and incomplete shards."""
+        return {
+            real_name
+            for real_name in self._folder.folder_names() - set(names.values())
+            if is_collection(real_name) and not is_of_this_schema(real_name)
+        }
 
     def _drop_former(self, names: Mapping[str, str]) -> None:
-        """Remove the shards of an older schema that the description does not name, and incomplete shards."""
-        for real_name in self._folder.folder_names() - set(names.values()):
-            if is_collection(real_name) and not is_of_this_schema(real_name):
-                self._remove(real_name)
+        for real_name in self._former(names):
+            self._remove(real_name)
 
     def _remove(self, real_name: str) -> None:
         shard = self._shards.pop(real_name, None)

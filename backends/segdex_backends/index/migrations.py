@@ -55,6 +55,7 @@ def migrate(store: PointStore, *, page: int = _PAGE) -> Mapping[str, object] | N
         if version == SCHEMA_VERSION:
             break
         logger.warning("migrating %s from schema %d to %d", store.location, version, version + 1)
+        store.claim()
         try:
             MIGRATIONS[version](store, description, page)
         except SegmentIndexError:

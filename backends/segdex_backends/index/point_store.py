@@ -133,6 +133,15 @@ class PointStore(Protocol):
         """
         ...
 
+    def claim(self) -> None:
+        """Make sure that this process may write. One that only reads need not, and leaves it to others.
+
+        Raises:
+            IndexLockedError: If another process is the only one that may.
+            IndexMismatchError: If a re-embedding has replaced the collections meanwhile.
+        """
+        ...
+
     def describe(self, description: Mapping[str, object]) -> None:
         """Replace the description with one that names the same real collections."""
         ...

@@ -446,6 +446,7 @@ class QdrantIndex:
 
     def ensure(self, wanted: IndexFingerprint) -> None:
         """See ``IndexAdmin``."""
+        self._place.claim()
         if self._fingerprint is None:
             description = {**fingerprint_to_payload(wanted), COLLECTIONS_KEY: dict(REAL_NAMES)}
             self._place.make(description, collections(wanted))

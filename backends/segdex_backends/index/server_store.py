@@ -107,6 +107,9 @@ class ServerStore:
             self.create(names[name], spec)
         self._alias(names)
 
+    def claim(self) -> None:
+        """See ``PointStore``. All processes may write to a server."""
+
     def describe(self, description: Mapping[str, object]) -> None:
         """See ``PointStore``."""
         real_name = real_names(description, self.location)[SEGMENTS]
