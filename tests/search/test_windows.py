@@ -13,9 +13,10 @@ from tests.conftest import Tried
 from tests.fakes.embedder import COLOURS_RGB, ColourEmbedder
 from tests.fakes.segmenter import FloodSegmenter
 
+from segdex.render.sheets import window_around
 from segdex.usecases.segment import segment_object
 from segdex_core.geometry import BoxXYXY
-from segdex_core.masks import MaskRLE, encode_mask, rle_iou
+from segdex_core.masks import MaskRLE, decode_mask, encode_mask, rle_iou
 from segdex_core.ports.segmenter import ImageFeatures
 from segdex_core.records import RGBImage
 from segdex_core.wire.segments import PromptOptions
@@ -172,3 +173,24 @@ def test_a_text_finds_its_small_object_in_a_strip(here: Here, square: BoxXYXY, c
     mask = found(image, here, text=color)
 
     assert rle_iou([mask], [truth(square, STRIP)])[0, 0] > 0.7
+
+
+@pytest.mark.parametrize("square", [SQUARES[1], BAR])
+def test_the_tile_of_a_strip_shows_the_object_and_what_is_beside_it(square: BoxXYXY) -> None:
+    image = drawn(STRIP, [square], ["red"])
+
+    pixels, mask = window_around(image, truth(square, STRIP), square)
+
+    assert pixels.shape[:2] == mask.size_hw
+    assert pixels.shape[1] < max(2 * square.size_wh[0], 121)
+    np.testing.assert_array_equal(decode_mask(mask), (pixels == COLOURS_RGB["red"]).all(axis=2))
+
+
+def test_the_tile_of_a_usual_picture_shows_all_of_it() -> None:
+    box = BoxXYXY(10, 10, 40, 50)
+    image, mask = drawn((60, 120), [box], ["red"]), truth(box, (60, 120))
+
+    shown, shown_mask = window_around(image, mask, box)
+
+    assert shown is image
+    assert shown_mask is mask
