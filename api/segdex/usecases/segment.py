@@ -42,7 +42,8 @@ def segment_object(
     clock = Stopwatch()
 
     def by_prompt(prompt: ThingPrompt, earlier: BoolMask | None) -> list[PromptedMask]:
-        refiner, masks = models.refiner, []
+        refiner = models.refiner
+        masks: list[PromptedMask] = []
         to_prompts(prompt, size_hw)  # checks that it lies inside
         for window in windows_around(extent_of(prompt, earlier, size_hw), size_hw):
             with clock.stage("encode"):

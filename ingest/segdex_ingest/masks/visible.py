@@ -88,7 +88,7 @@ def _shading(means: Floats) -> Floats:
         terms.append(x * y)
     surface = np.stack(terms, axis=1)
     weights, *_ = np.linalg.lstsq(surface, means.reshape(-1, 3), rcond=None)
-    fitted: Floats = (surface @ weights).reshape(means.shape)
+    fitted: Floats = (surface @ weights).reshape(means.shape).astype(np.float32)
     return fitted
 
 

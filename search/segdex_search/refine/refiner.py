@@ -131,7 +131,7 @@ class Refiner:
 
         if image_id is None:
             return encode()
-        return self.encodings.get((self.segmenter.fingerprint, image_id, window), encode)
+        return self.encodings.get((self.segmenter.fingerprint, image_id, window, frame_px), encode)
 
     def encode_for_text(
         self, segmenter: TextSegmenter, image_id: UUID | None, read: Callable[[], RGBImage]
