@@ -157,7 +157,7 @@ class PartialReader(RandomEmbedder):
 
 
 def test_what_the_texts_have_that_cannot_be_read_is_said_once_each() -> None:
-    terms = [
+    terms: list[Term] = [
         TextTerm("dog"),
         TextTerm("\u732b"),
         TextTerm("\u72ac", -0.5),

@@ -123,7 +123,7 @@ def turned_box(box: BoxXYXY) -> BoxXYXY:
 
 
 @pytest.mark.promise(
-    "Pictures", "A small object in a panorama, or in a long strip, has its mask from a point or a box"
+    "Pictures", "A small object in a panorama, or in a long strip, has its mask from a point or a box."
 )
 @pytest.mark.parametrize("upright", [False, True])
 @pytest.mark.parametrize("by", ["point", "box"])

@@ -212,7 +212,7 @@ def refused(embedder: ConseEmbedder, text: str) -> bool:
 
 
 @pytest.mark.models
-@pytest.mark.promise("Search", "A text that the model cannot read is refused, and never answered by chance")
+@pytest.mark.promise("Search", "A text that the model cannot read is refused, and never answered by chance.")
 def test_a_text_in_another_script_is_refused(embedder: ConseEmbedder, tried: Tried) -> None:
     """The vocabulary has their letters, and the model gives all such words nearly the same vector."""
     texts = ["кошка", "קט", "قطة", "ねこ", "γάτα", "猫", "고양이", "แมว", "बिल्ली", "\N{CAT FACE}"]
@@ -266,7 +266,7 @@ SPELLINGS = (
 
 
 @pytest.mark.models
-@pytest.mark.promise("Search", "Other spellings of a word find what the word finds")
+@pytest.mark.promise("Search", "Other spellings of a word find what the word finds.")
 def test_other_spellings_of_a_word_have_its_vector(embedder: ConseEmbedder, tried: Tried) -> None:
     rows = embedder.embed_texts([clean_text(text) for text in SPELLINGS])
     cosines = rows @ rows[0]

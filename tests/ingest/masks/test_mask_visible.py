@@ -21,19 +21,24 @@ Floats = npt.NDArray[np.float64]
 
 
 def flat(size_hw: tuple[int, int], rng: np.random.Generator) -> Floats:
-    return np.tile(rng.uniform(0, 255, 3), (*size_hw, 1))
+    values: Floats = np.tile(rng.uniform(0, 255, 3), (*size_hw, 1))
+    return values
 
 
 def lit(size_hw: tuple[int, int], rng: np.random.Generator) -> Floats:
     """Return a wall whose light falls from one corner."""
     y, x = np.mgrid[-0.5 : 0.5 : size_hw[0] * 1j, -0.5 : 0.5 : size_hw[1] * 1j]
-    return rng.uniform(90, 165, 3) + (rng.uniform(-80, 80) * y + rng.uniform(-80, 80) * x)[..., None]
+    values: Floats = (
+        rng.uniform(90, 165, 3) + (rng.uniform(-80, 80) * y + rng.uniform(-80, 80) * x)[..., None]
+    )
+    return values
 
 
 def vignetted(size_hw: tuple[int, int], rng: np.random.Generator) -> Floats:
     """Return a wall as a lens shows it: darker in the corners."""
     y, x = np.mgrid[-0.5 : 0.5 : size_hw[0] * 1j, -0.5 : 0.5 : size_hw[1] * 1j]
-    return rng.uniform(120, 220, 3) - (rng.uniform(20, 80) * (y * y + x * x))[..., None]
+    values: Floats = rng.uniform(120, 220, 3) - (rng.uniform(20, 80) * (y * y + x * x))[..., None]
+    return values
 
 
 def noisy(size_hw: tuple[int, int], rng: np.random.Generator) -> Floats:
@@ -45,7 +50,8 @@ def scanned(size_hw: tuple[int, int], rng: np.random.Generator) -> Floats:
     fibres = Image.fromarray(rng.integers(0, 256, size_hw, np.uint8)).filter(ImageFilter.GaussianBlur(1.5))
     grain = np.asarray(fibres, float) - 128
     light = lit(size_hw, rng) / 20
-    return light - light.mean() + 238 + rng.uniform(0, 1) * (grain / grain.std())[..., None]
+    values: Floats = light - light.mean() + 238 + rng.uniform(0, 1) * (grain / grain.std())[..., None]
+    return values
 
 
 BLANK = (flat, lit, vignetted, noisy, scanned)
@@ -61,7 +67,7 @@ def as_pixels(values: Floats, quality: int | None) -> RGBImage:
     return np.asarray(Image.open(data).convert("RGB"))
 
 
-@pytest.mark.promise("Pictures", "On a blank picture (paper, wall, sky, noise) there is no segment")
+@pytest.mark.promise("Pictures", "On a blank picture (paper, wall, sky, noise) there is no segment.")
 @pytest.mark.parametrize("blank", BLANK)
 def test_a_blank_picture_shows_nothing(
     blank: Callable[[tuple[int, int], np.random.Generator], Floats], tried: Tried
@@ -88,7 +94,7 @@ def drawn_disc(radius: int, levels: int, background: int, *, noise: float = 0) -
     return as_pixels(values, None), BoxXYXY(x1, y1, x2 + 1, y2 + 1)
 
 
-@pytest.mark.promise("Pictures", "One small or pale object on a blank picture is kept")
+@pytest.mark.promise("Pictures", "One small or pale object on a blank picture is kept.")
 @pytest.mark.parametrize(
     ("radius", "levels", "background", "noise"),
     [
