@@ -1,11 +1,12 @@
 """Answer a query: embed its terms, query the index, and rank the hits."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from segdex_core.errors import IndexMismatchError, IndexMissingError
+from segdex_core.errors import ArgumentError, IndexMismatchError, IndexMissingError
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import IndexReader
 from segdex_core.records import EVERYTHING, IndexFingerprint, SegmentFilter
@@ -118,6 +119,7 @@ def search(
         bonus=colour_bonus(query.terms, calibration.colour_weight),
         examples=Examples.of(query.terms, of_terms) if query.combine == "best" else None,
     )
+    _check_reachable(query, scoring)
     hints: tuple[str, ...] = ()
     other_presence: Sequence[float] | None = None
     with clock.stage("query"):
@@ -159,6 +161,16 @@ def search(
         query_vectors=vectors,
         hints=hints,
     )
+
+
+def _check_reachable(query: SearchQuery, scoring: Scoring) -> None:
+    """Raise an error if no segment can have the minimum score, which would look as if nothing were there."""
+    if query.min_score is not None and query.min_score > scoring.highest:
+        most = math.floor(100 * scoring.highest) / 100
+        problem = (
+            f"must be at most {most:.2f}, the most that this query can score, but got {query.min_score:g}"
+        )
+        raise ArgumentError("min_score", problem)
 
 
 def _cut_hint(pictures: int) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segdex_core.errors import QueryError
-from segdex_core.ports.embedder import Embedder
+from segdex_core.ports.embedder import Embedder, ReadsTexts
 from segdex_core.ports.index import IndexReader
 from segdex_search.queries import ConceptTerm, ImageTerm, SegmentTerm, Term, TextTerm
 
@@ -27,6 +27,14 @@ def embed_query(
         QueryError: If a segment is not in the index, a text cannot be read, or the terms cancel out.
     """
     return mixed(terms, term_vectors(terms, views=views, embedder=embedder, index=index), views=views)
+
+
+def reading_hints(terms: Sequence[Term], embedder: Embedder) -> tuple[str, ...]:
+    """Return lines that say what of the texts the embedder cannot read, or guesses; see ``ReadsTexts``."""
+    if not isinstance(embedder, ReadsTexts):
+        return ()
+    found = [embedder.reading_hint(term.text) for term in terms if isinstance(term, TextTerm)]
+    return tuple(dict.fromkeys(hint for hint in found if hint is not None))
 
 
 def mixed(

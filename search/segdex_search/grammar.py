@@ -24,6 +24,7 @@ from typing import get_args
 
 from segdex_core.colours import COLOUR_NAMES, ColourName, colour_named
 from segdex_core.errors import QueryError
+from segdex_core.texts import has_word
 from segdex_core.wire.concepts import check_concept_name
 from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, MAX_TERMS, MAX_WEIGHT
 from segdex_search.queries import (
@@ -37,7 +38,6 @@ from segdex_search.queries import (
     TextTerm,
     WrittenTerm,
     clean_text,
-    has_word,
 )
 
 _OPERATORS: dict[str, RelationName] = {

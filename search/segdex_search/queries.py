@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from segdex_core.errors import ArgumentError, QueryError
 from segdex_core.records import EVERYTHING, RGBImage, SegmentFilter
+from segdex_core.texts import fold_text, has_word
 from segdex_core.wire.limits import (
     DEFAULT_VIEW_WEIGHTS,
     MAX_LIMIT,
@@ -27,7 +28,7 @@ _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def clean_text(text: str) -> str:
-    """Return a text normalized for a model: full-width, combining and other compatible forms folded (NFKC).
+    """Return a text normalized for a model, see ``fold_text``.
 
     Raises:
         QueryError: If the text is empty or too long, has no letter, digit or emoji, or contains a lone
@@ -50,13 +51,7 @@ def clean_text(text: str) -> str:
         raise QueryError(
             f"the query text {text.strip()!r} has no word; write what to look for, such as: red umbrella"
         )
-    return unicodedata.normalize("NFKC", text)
-
-
-def has_word(text: str) -> bool:
-    """Return whether a text, normalized, has a letter, a digit or an emoji."""
-    folded = unicodedata.normalize("NFKC", text)
-    return any(character.isalnum() or unicodedata.category(character) == "So" for character in folded)
+    return fold_text(text)
 
 
 def clean_labels(labels: Sequence[str]) -> list[str]:
@@ -68,7 +63,8 @@ def clean_labels(labels: Sequence[str]) -> list[str]:
     names: dict[str, None] = {}
     for label in labels:
         try:
-            names[" ".join(clean_text(label).split())] = None
+            clean_text(label)  # names stay as they are stored: only compatible forms are folded
+            names[" ".join(unicodedata.normalize("NFKC", label).split())] = None
         except QueryError as error:
             raise QueryError(
                 f"a label must have a letter or digit and no control characters, but got {label!r}"

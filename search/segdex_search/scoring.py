@@ -48,3 +48,14 @@ class Scoring:
     object_weight: float = 0.0
     bonus: ColourBonus | None = None
     examples: Examples | None = None
+
+    @property
+    def highest(self) -> float:
+        """A score that no segment exceeds: of a whole object in all colors, with the vector of the query."""
+        total = sum(self.weights.values())
+        lengths = {
+            view: 1.0 if self.examples is not None else float(np.linalg.norm(vector))
+            for view, vector in self.vectors.items()
+        }
+        alike = sum(weight / total * lengths[view] for view, weight in self.weights.items())
+        return alike + self.object_weight + (0.0 if self.bonus is None else self.bonus.weight)

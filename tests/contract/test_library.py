@@ -225,6 +225,7 @@ SEARCHES: dict[str, Case] = {
     "a colour and its synonym": lambda at: at.library.search(
         "green", filter=Filter.model_validate({"colors": ["gray"]})
     ),
+    "a text that is read in part": lambda at: at.library.search("red \u732b"),
     "no such tag": lambda at: at.library.search("red", filter=Filter(tags=["none"])),
     "limit": lambda at: at.library.search("red", limit=1),
     "per_image": lambda at: at.library.search("red", per_image=1),

@@ -67,6 +67,10 @@ class ColourEmbedder:
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         return self._stack([self._embed_text(text) for text in texts])
 
+    def reading_hint(self, text: str) -> str | None:
+        unread = " ".join(word for word in text.split() if not word.isascii())
+        return f"colours cannot read {unread!r}" if unread else None
+
     def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
         side = max(max(image.shape[:2]) // CELLS, 1)
         # a picture thinner than a cell is one row or column of cells

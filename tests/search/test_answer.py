@@ -20,7 +20,7 @@ from tests.backends.index.stored_samples import (
 from tests.fakes.embedder import ColourEmbedder
 
 from segdex_backends.index.memory import MemoryIndex
-from segdex_core.errors import IndexMismatchError, IndexMissingError, QueryError
+from segdex_core.errors import ArgumentError, IndexMismatchError, IndexMissingError, QueryError
 from segdex_core.ports.embedder import Embedder
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.records import (
@@ -185,7 +185,21 @@ def test_nothing_below_the_least_score_is_returned(index: MemoryIndex) -> None:
     found = [found.score for hit in answer.hits for found in hit.segments]
     assert len(found) == 10
     assert min(found) == cut
-    assert search(replace(query, min_score=1.5), index=index, embedder=EMBEDDER).hits == ()
+
+
+@pytest.mark.parametrize("terms", [(TextTerm("dog"),), (TextTerm("dog"), TextTerm("cat", -0.5))])
+def test_a_least_score_that_no_hit_can_have_is_refused_with_the_range(
+    index: MemoryIndex, terms: tuple[TextTerm, ...]
+) -> None:
+    query = SearchQuery(terms, limit=50)
+    best = search(query, index=index, embedder=EMBEDDER).hits[0].score
+
+    with pytest.raises(ArgumentError, match=r"^min_score must be at most \d\.\d\d, .*but got 25$") as caught:
+        search(replace(query, min_score=25), index=index, embedder=EMBEDDER)
+
+    most = float(str(caught.value).split("at most ")[1].split(",")[0])
+    assert best <= most <= 1 + 0.5 * (len(terms) - 1) + 0.15  # the views, the object score and the color
+    search(replace(query, min_score=most - 0.01), index=index, embedder=EMBEDDER)
 
 
 @pytest.mark.parametrize(

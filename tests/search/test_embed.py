@@ -11,7 +11,7 @@ from tests.backends.index.stored_samples import DIM, FINGERPRINT, VIEWS, make_pi
 from segdex_backends.index.memory import MemoryIndex
 from segdex_core.errors import QueryError
 from segdex_core.records import RGBImage, Vectors
-from segdex_search.embed import Vector, embed_query
+from segdex_search.embed import Vector, embed_query, reading_hints
 from segdex_search.queries import ImageTerm, SegmentTerm, Term, TextTerm
 
 
@@ -147,3 +147,26 @@ def test_an_unknown_segment_is_refused_with_its_id_and_the_index(index: MemoryIn
 def test_terms_that_leave_nothing_are_refused(index: MemoryIndex, terms: tuple[Term, ...]) -> None:
     with pytest.raises(QueryError, match=r"^the query says nothing: .*$"):
         embedded(index, *terms)
+
+
+class PartialReader(RandomEmbedder):
+    """Reads what is written in ASCII."""
+
+    def reading_hint(self, text: str) -> str | None:
+        return None if text.isascii() else f"random cannot read {text!r}"
+
+
+def test_what_the_texts_have_that_cannot_be_read_is_said_once_each() -> None:
+    terms: list[Term] = [
+        TextTerm("dog"),
+        TextTerm("\u732b"),
+        TextTerm("\u72ac", -0.5),
+        TextTerm("\u732b"),
+        ImageTerm(PIXELS),
+    ]
+
+    assert reading_hints(terms, PartialReader()) == (
+        "random cannot read '\u732b'",
+        "random cannot read '\u72ac'",
+    )
+    assert reading_hints(terms, RandomEmbedder()) == ()  # which cannot say

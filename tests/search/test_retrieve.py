@@ -115,7 +115,7 @@ QUERY = SearchQuery((TextTerm("dog"),))
         replace(QUERY, level="part", limit=30, per_image=5),
         replace(QUERY, terms=(TextTerm("dog", 3.0), SegmentTerm(PICTURES[0].segment_ids[7]))),
         replace(QUERY, min_score=0.2),
-        replace(QUERY, min_score=2.0),
+        replace(QUERY, min_score=1.04),
         replace(QUERY, view_weights={"crop": 1.0, "mask": 0.0}),
         replace(QUERY, view_weights={"crop": 3.0, "mask": 1.0}),
         replace(QUERY, where=SegmentFilter(tags=("cat",), sources=(FOLDERS[0],))),

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from segdex_core.choices import ProfileName
 from segdex_core.errors import SegdexError
-from segdex_core.ports.embedder import Embedder
+from segdex_core.ports.embedder import Embedder, ReadsTexts
 from segdex_core.records import RGBImage, Vectors
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.masks.generate import GeneratorSettings
@@ -176,6 +176,10 @@ class QueuedEmbedder:
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """See ``Embedder``."""
         return self._worker.embed_texts(texts)
+
+    def reading_hint(self, text: str) -> str | None:
+        """See ``ReadsTexts``; this takes no turn, because no network runs."""
+        return self._embedder.reading_hint(text) if isinstance(self._embedder, ReadsTexts) else None
 
 
 class ServiceModels:

@@ -10,9 +10,12 @@ from segdex.answers import Hit
 from segdex.render.drawing import SheetRow, Tile, contact_sheet, draw_heat, draw_prompt
 from segdex_core.errors import ImageError, NotFoundError, UsageError
 from segdex_core.files import durable_file
-from segdex_core.masks import MaskRLE
+from segdex_core.geometry import BoxXYXY
+from segdex_core.masks import MaskRLE, decode_mask, encode_mask
+from segdex_core.records import RGBImage
 from segdex_ingest.again import CHANGED
 from segdex_search.refine.refiner import Refinement
+from segdex_search.windows import windows_around
 
 TILES_PER_ROW = 5
 
@@ -79,7 +82,25 @@ def _tile(hit: Hit, *, rank: int, on_problem: Callable[[str], None]) -> Tile:
         grey = np.full((*mask.size_hw, 3), 128, dtype=np.uint8)
         why = "changed since it was ingested" if CHANGED in str(error) else "file is gone"
         return Tile(image=grey, mask=mask, caption=f"{caption}: {why}")
-    return Tile(image=pixels, mask=mask, caption=f"{caption}  {hit.area_fraction:.1%}")
+    shown, shown_mask = window_around(pixels, mask, BoxXYXY(*hit.box_xyxy))
+    return Tile(image=shown, mask=shown_mask, caption=f"{caption}  {hit.area_fraction:.1%}")
+
+
+def window_around(pixels: RGBImage, mask: MaskRLE, box: BoxXYXY) -> tuple[RGBImage, MaskRLE]:
+    """Return the part of a long picture around a box, with the mask there: a strip would be a line on a tile.
+
+    A picture of usual shape is returned as it is.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        mask: Mask of the picture's size.
+        box: Box of the mask.
+    """
+    window = next(windows_around(box, mask.size_hw))
+    if window.size_wh == (mask.size_hw[1], mask.size_hw[0]):
+        return pixels, mask
+    part = (slice(window.y1, window.y2), slice(window.x1, window.x2))
+    return pixels[part], encode_mask(decode_mask(mask)[part])
 
 
 def _save(sheet: Image.Image, path: Path, *, option: str) -> None:

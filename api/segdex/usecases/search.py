@@ -30,6 +30,7 @@ from segdex_core.wire.search import (
 )
 from segdex_search.answer import SearchAnswer, require_filled, search
 from segdex_search.concepts import Learnt, look_up
+from segdex_search.embed import reading_hints
 from segdex_search.explain import term_scores
 from segdex_search.grammar import ParsedText, parse_text
 from segdex_search.queries import (
@@ -139,6 +140,7 @@ def answer_search(
         # nested hits cannot be kept with what the hints of a text propose
         hints=[
             *(asked_for.hints if options.nms else ()),
+            *reading_hints(query.terms, models.embedder),
             *answer.hints,
             *_colour_hints(query, answer, index),
             *_source_hints(options.filter.sources, answer, index),

@@ -11,10 +11,11 @@ from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import BoolMask, MaskRLE, decode_mask
 from segdex_core.records import RGBImage
 from segdex_core.wire.segments import MaskOut, MasksOut, PromptOptions, Rle
-from segdex_search.click import PromptedMask, ThingPrompt, mask_prompt, segment_thing
+from segdex_search.click import PromptedMask, ThingPrompt, mask_prompt, segment_thing, to_prompts
 from segdex_search.queries import clean_text
 from segdex_search.refine.refiner import segment_by_text
 from segdex_search.timing import Stopwatch
+from segdex_search.windows import extent_of, is_cut, placed, windows_around
 
 
 def segment_object(
@@ -42,12 +43,20 @@ def segment_object(
 
     def by_prompt(prompt: ThingPrompt, earlier: BoolMask | None) -> list[PromptedMask]:
         refiner = models.refiner
-        with clock.stage("encode"):
-            features = refiner.encode_whole(image_id, read)
-        if earlier is not None:
-            prompt = prompt.with_mask(mask_prompt(earlier, features.mask_px))
-        with clock.stage("decode"):
-            return segment_thing(features, prompt, segmenter=refiner.segmenter, masks=request.masks)
+        masks: list[PromptedMask] = []
+        to_prompts(prompt, size_hw)  # checks that it lies inside
+        for window in windows_around(extent_of(prompt, earlier, size_hw), size_hw):
+            with clock.stage("encode"):
+                features = refiner.encode_window(image_id, window, size_hw, read)
+            inside = prompt.shift(-window.x1, -window.y1)
+            if earlier is not None:
+                part = earlier[window.y1 : window.y2, window.x1 : window.x2]
+                inside = inside.with_mask(mask_prompt(part, features.mask_px))
+            with clock.stage("decode"):
+                masks = segment_thing(features, inside, segmenter=refiner.segmenter, masks=request.masks)
+            if not is_cut(masks[0], window, size_hw):
+                break
+        return [placed(mask, window, size_hw) for mask in masks]
 
     def by_text(text: str, window: BoxXYXY | None) -> list[PromptedMask]:
         with clock.stage("decode"):

@@ -22,6 +22,8 @@ UNREADABLE = (
 )
 """Exceptions that torch, transformers and open_clip raise for a file that is damaged or of another model."""
 
+_MAX_QUOTED_CHARS = 40
+
 _MAX_REASON_CHARS = 240
 
 
@@ -29,6 +31,17 @@ def one_line(error: Exception) -> str:
     """Return the message of an error in one line of at most 240 characters, or its type without a message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= _MAX_REASON_CHARS else f"{text[: _MAX_REASON_CHARS - 3]}..."
+
+
+def quoted(text: str) -> str:
+    """Return a text in quotes for a message, cut after 40 characters.
+
+    Example:
+        >>> quoted(" cat "), quoted("x" * 1000)
+        ("'cat'", "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...'")
+    """
+    text = text.strip()
+    return repr(text if len(text) <= _MAX_QUOTED_CHARS else f"{text[:_MAX_QUOTED_CHARS]}...")
 
 
 def put_into(template: str, text: str) -> str:

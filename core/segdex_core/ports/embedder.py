@@ -71,6 +71,18 @@ class Vocabulary(Protocol):
 
 
 @runtime_checkable
+class ReadsTexts(Protocol):
+    """An embedder that can say how well it reads a text."""
+
+    def reading_hint(self, text: str) -> str | None:
+        """Return in one line what of a text the model cannot read, or guesses; None if it reads all of it.
+
+        A text of which the model reads nothing is an error of ``embed_texts``.
+        """
+        ...
+
+
+@runtime_checkable
 class RegionEmbedder(Protocol):
     """An embedder that can also embed all masks of an image from one forward pass."""
 

@@ -26,6 +26,7 @@ from segdex_ingest.masks.objects import FinishedMasks, object_scores, second_sco
 from segdex_ingest.masks.rank import TOKEN_SCALE, Ranked, find_ranker, ranked_scores
 from segdex_ingest.masks.redraw import redraw
 from segdex_ingest.masks.tree import find_parents
+from segdex_ingest.masks.visible import visible_contrast
 
 T = TypeVar("T")
 
@@ -78,6 +79,8 @@ class GeneratorSettings:
         min_region_px: Holes and islands with fewer pixels of the image are removed; 0 keeps all.
         min_area_px: Masks with fewer pixels of the image are dropped, 1 or more.
         min_containment: Share of a mask that a larger mask must cover to be its parent, 0.5 to 1.
+        min_contrast: Segments at which less is visible are dropped, in levels of 255; see
+            ``visible_contrast``. 0 to 255; 0 also keeps what is outlined on blank paper.
     """
 
     selection: Selection = "ranked"
@@ -100,6 +103,7 @@ class GeneratorSettings:
     min_region_px: int = 64
     min_area_px: int = 16
     min_containment: float = 0.9
+    min_contrast: float = 3.0
 
     def __post_init__(self) -> None:
         if self.selection not in get_args(Selection):
@@ -123,6 +127,7 @@ class GeneratorSettings:
             ("min_region_px", 0, 10**9),
             ("min_area_px", 1, 10**9),
             ("min_containment", 0.5, 1),
+            ("min_contrast", 0, 255),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -146,7 +151,7 @@ class GeneratorSettings:
         return f"generate-v{_GENERATOR_VERSION}({shown})"
 
 
-_GENERATOR_VERSION = 4  # increased whenever this file returns other masks for the same settings
+_GENERATOR_VERSION = 5  # increased whenever this file returns other masks for the same settings
 
 
 _STABILITY_MARGIN = 0.1  # stability at 256x256 was up to 0.043 off the stability at 512x512
@@ -231,16 +236,14 @@ def generate_masks(
         ]
     else:
         segments = _select_ranked(found, features, full_size, segmenter=segmenter, settings=settings)
+    if settings.min_contrast > 0:
+        segments = [one for one in segments if visible_contrast(image, one.box) >= settings.min_contrast]
     parents = find_parents([s.mask for s in segments], min_containment=settings.min_containment)
     return [replace(segment, parent=parent) for segment, parent in zip(segments, parents, strict=True)]
 
 
 _SPARE = 50
 """Number of masks beyond the budget that are re-decoded, so that the second ranking has a choice."""
-
-_NOTHING_BELOW = 0.015
-"""An image shows no object if the likelihood of its best mask in the first ranking is lower; see
-docs/research/mask-generation.md."""
 
 
 def _select_ranked(
@@ -257,8 +260,6 @@ def _select_ranked(
     pairs = alike_pairs(canvas)
     ranker = find_ranker(decoder_id)
     ranked = ranked_scores(found, canvas, pairs, ranker=ranker)
-    if ranker is not None and ranked.likelihood.max(initial=0) < _NOTHING_BELOW:
-        return []
     finished = finish_best(found, features, ranked, pairs, full_size, segmenter=segmenter, settings=settings)
     second = second_scores(finished, decoder_id=decoder_id, min_containment=settings.min_containment)
     scores = selection_scores(second, finished.first_scores)

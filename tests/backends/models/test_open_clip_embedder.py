@@ -215,9 +215,32 @@ def test_a_hugging_face_tokenizer_is_counted_too(tmp_path: Path, checkpoint: Pat
     finally:
         open_clip.add_model_config(checkpoint.parent / f"{TINY_OPEN_CLIP}.json")
 
+    assert embedder.reading_hint("dog dog") is None
+    hint = embedder.reading_hint("dog katze!")
+    assert hint is not None
+    assert "cannot read 'katze!' and looks for the rest" in hint
+    with pytest.raises(QueryError, match="cannot read 'katze': its tokenizer knows none of the words"):
+        embedder.embed_texts(["katze"])
+
     embedder.embed_texts(["dog " * 24])
     with pytest.raises(QueryError, match=r"has 25 tokens .* at most 24"):
         embedder.embed_texts(["dog " * 25])
+
+
+@pytest.mark.parametrize(
+    ("text", "unread"),
+    [("a red umbrella", None), ("Übergröße 7 \N{CAT FACE}!", None), ("кошка", "кошка"), ("red 傘", "傘")],
+)
+def test_of_the_tokenizer_of_clip_it_is_said_that_it_is_for_english(
+    embedder: OpenClipEmbedder, text: str, unread: str | None
+) -> None:
+    hint = embedder.reading_hint(text)
+
+    assert hint == (
+        unread
+        and f"{embedder.name} learnt from English captions and hardly reads {unread!r}; write it in English, "
+        "or use a model of many languages, such as SigLIP 2"
+    )
 
 
 def test_other_weights_have_another_fingerprint(folder: Path, checkpoint: Path) -> None:

@@ -207,6 +207,12 @@ def test_a_text_alone_has_the_vector_that_it_has_among_others(checkpoints: dict[
     assert cosines(together, alone).min() >= PARITY
 
 
+def test_texts_of_eleven_scripts_are_read(checkpoints: dict[str, Path]) -> None:
+    embedder = load(checkpoints, TINY_SIGLIP2)
+
+    assert [embedder.reading_hint(text) for text in TEXTS.values()] == [None] * len(TEXTS)
+
+
 def test_a_text_longer_than_the_context_is_refused(checkpoints: dict[str, Path]) -> None:
     embedder = load(checkpoints, TINY_SIGLIP2)
 

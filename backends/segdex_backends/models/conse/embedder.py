@@ -23,7 +23,7 @@ from segdex_backends.models.checksums import known_sha256
 from segdex_backends.models.conse.label_space import LABEL_SPACE_FILE, LABEL_WEIGHT, LabelSpace
 from segdex_backends.models.conse.minilm import DIM, TOKENIZER_FILE, WEIGHTS_FILE, MiniLM
 from segdex_backends.models.devices import check_device
-from segdex_backends.models.reading import one_line, put_into
+from segdex_backends.models.reading import one_line, put_into, quoted
 from segdex_core.errors import ModelInvalidError, ModelMissingError, QueryError
 from segdex_core.masks import BoolMask, cell_shares
 from segdex_core.networks import HiddenLayerNetwork
@@ -238,6 +238,23 @@ class ConseEmbedder:
         prompts = [self._make_prompt(text) for text in texts]
         return self._text_model.embed(prompts, batch_size=self._batch_size)
 
+    def reading_hint(self, text: str) -> str | None:
+        """See ``ReadsTexts``."""
+        words = self._text_model.words(text)
+        unread = " ".join(word.text for word in words if not word.is_read)
+        if unread:
+            return (
+                f"{self.name} cannot read {quoted(unread)} and looks for the rest of the text; write it in "
+                "English"
+            )
+        guessed = " ".join(word.text for word in words if word.is_guessed)
+        if guessed:
+            return (
+                f"{self.name} does not know {quoted(guessed)} and guesses it from its letters; check the "
+                "spelling, or say it in other words"
+            )
+        return None
+
     def knows(self, text: str) -> bool:
         """Return whether a text is the name of an ImageNet class; the head's everyday labels do not count."""
         return text.strip().lower() in self._class_names
@@ -269,10 +286,8 @@ class ConseEmbedder:
 
     def _make_prompt(self, text: str) -> str:
         prompt = put_into(_PROMPT, text)
-        if not self._text_model.reads(text):
-            raise QueryError(
-                f"{self.name} cannot read {text.strip()!r}: it has none of its words; write it in English"
-            )
+        if not any(word.is_read for word in self._text_model.words(text)):
+            raise QueryError(f"{self.name} cannot read {quoted(text)}: it reads English; write it in English")
         count = self._text_model.count_word_pieces(prompt)
         if count > _MAX_WORD_PIECES:
             raise QueryError(

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from segdex_backends.models.reading import UNREADABLE, one_line
 from segdex_core.errors import ModelInvalidError
 from segdex_core.records import Vectors
+from segdex_core.texts import has_word, is_latin
 
 Floats = npt.NDArray[np.float32]
 
@@ -57,11 +58,20 @@ class MiniLM:
         """Return the number of word pieces, start and end included, without truncation."""
         return len(self._tokenizer.encode(text).ids)
 
-    def reads(self, text: str) -> bool:
-        """Return whether any word piece of a text is known and has a letter or a digit."""
+    def words(self, text: str) -> list["ReadWord"]:
+        """Return the words of a text, without punctuation, as the model reads them."""
         encoded = self._tokenizer.encode(text, add_special_tokens=False)
-        unknown = self._tokenizer.model.unk_token
-        return any(piece != unknown and any(map(str.isalnum, piece)) for piece in encoded.tokens)
+        by_word: dict[int, list[int]] = {}
+        for position, word in enumerate(encoded.word_ids):
+            if word is not None:
+                by_word.setdefault(word, []).append(position)
+        words = []
+        for positions in by_word.values():
+            start, end = encoded.offsets[positions[0]][0], encoded.offsets[positions[-1]][1]
+            if has_word(text[start:end]):
+                pieces = tuple(encoded.tokens[position] for position in positions)
+                words.append(ReadWord(text[start:end], pieces, self._tokenizer.model.unk_token))
+        return words
 
     def embed(self, texts: Sequence[str], *, batch_size: int) -> Vectors:
         """Return (n, 384) unit vectors: normalised means of the last hidden states of the word pieces."""
@@ -75,6 +85,47 @@ class MiniLM:
             # the sum has the direction of the mean
             rows.append(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12))
         return np.concatenate(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadWord:
+    """A word as the model reads it.
+
+    Attributes:
+        text: The word as it was written.
+        pieces: Its word pieces.
+        unknown: The piece that stands for what has none.
+    """
+
+    text: str
+    pieces: tuple[str, ...]
+    unknown: str
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the model was trained to read the word.
+
+        The vocabulary has the letters of other scripts as well, but the model saw English alone. It gives
+        all words in them about the same vector.
+        """
+        return self.unknown not in self.pieces and is_latin(self.text)
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether the word is in pieces of less than two letters, as random letters are, and few rare words.
+
+        docs/research/search.md has the figures.
+        """
+        count = len(self.pieces)
+        return (
+            self.text.isalpha()
+            and len(self.text) >= _GUESSED_FROM_LETTERS
+            and count >= _GUESSED_FROM_PIECES
+            and len(self.text) < 2 * count
+        )
+
+
+_GUESSED_FROM_LETTERS, _GUESSED_FROM_PIECES = 4, 3
 
 
 def _load_tokenizer(path: Path) -> Tokenizer:

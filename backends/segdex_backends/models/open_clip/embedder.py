@@ -27,7 +27,7 @@ from segdex_backends.models.finite import check_finite
 from segdex_backends.models.hub import HUB, Hub, fetch_hub_file, fetch_hub_folder, hub_way_out
 from segdex_backends.models.open_clip import naclip, pooling_head
 from segdex_backends.models.open_clip.weights import load_weights
-from segdex_backends.models.reading import UNREADABLE, one_line, put_into
+from segdex_backends.models.reading import UNREADABLE, one_line, put_into, quoted
 from segdex_backends.models.torch_batches import run_in_batches, upload
 from segdex_core.errors import (
     ModelInvalidError,
@@ -38,6 +38,7 @@ from segdex_core.errors import (
 from segdex_core.masks import BoolMask, cell_shares
 from segdex_core.records import RGBImage, Vectors
 from segdex_core.settings import ModelPrecision
+from segdex_core.texts import has_word, is_latin
 
 _ADAPTER_VERSION = 1
 """Incremented whenever a change to this file changes vectors made with unchanged weights."""
@@ -208,6 +209,24 @@ class OpenClipEmbedder:
         prompts = [self._make_prompt(text) for text in texts]
         return self._unit_rows(run_in_batches(self._encode_texts, prompts, batch_size=self._batch_size))
 
+    def reading_hint(self, text: str) -> str | None:
+        """See ``ReadsTexts``; of CLIP's own tokenizer it is known that it comes with English captions."""
+        unread = self._unread(text)
+        if not unread:
+            return None
+        advice = "write it in English, or use a model of many languages, such as SigLIP 2"
+        if isinstance(self._tokenizer, SimpleTokenizer):
+            return f"{self._name} learnt from English captions and hardly reads {quoted(unread)}; {advice}"
+        return f"{self._name} cannot read {quoted(unread)} and looks for the rest of the text; {advice}"
+
+    def _unread(self, text: str) -> str:
+        """Return the words of a text that the model cannot read."""
+        words = [word for word in text.split() if has_word(word)]
+        if isinstance(self._tokenizer, SimpleTokenizer):
+            return " ".join(word for word in words if not is_latin(word))
+        unknown = self._tokenizer.tokenizer.unk_token_id
+        return " ".join(word for word in words if unknown in _token_ids(self._tokenizer, word))
+
     @torch.inference_mode()
     def relevance(self, image: RGBImage, texts: Vectors) -> npt.NDArray[np.float32]:
         """Return the (n, h, w) cosines of texts and patches, see ``naclip`` and ``pooling_head``.
@@ -287,6 +306,11 @@ class OpenClipEmbedder:
 
     def _make_prompt(self, text: str) -> str:
         prompt = put_into(self._prompt_template, text)
+        if isinstance(self._tokenizer, HFTokenizer) and self._unread(text) == " ".join(text.split()):
+            raise QueryError(
+                f"{self._name} cannot read {quoted(text)}: its tokenizer knows none of the words; write it "
+                "in English"
+            )
         count = _count_tokens(self._tokenizer, prompt)
         allowed = self._tokenizer.context_length
         if count > allowed:
@@ -346,6 +370,14 @@ def _count_tokens(tokenizer: SimpleTokenizer | HFTokenizer, prompt: str) -> int:
     if tokenizer.tokenizer_mode == "clips":
         return len(tokenizer.tokenizer(clean, add_special_tokens=False, verbose=False).input_ids) + 3
     return len(tokenizer.tokenizer(clean, verbose=False).input_ids)
+
+
+def _token_ids(tokenizer: HFTokenizer, text: str) -> list[int]:
+    """Return the tokens of a text without start and end marks."""
+    ids: list[int] = tokenizer.tokenizer(
+        tokenizer.clean_fn(text), add_special_tokens=False, verbose=False
+    ).input_ids
+    return ids
 
 
 def _preprocess_options(model_name: str, tag_config: dict[str, Any]) -> dict[str, Any]:
