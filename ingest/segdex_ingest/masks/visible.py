@@ -101,5 +101,5 @@ def _noise_std(view: Floats) -> Floats:
     height, width = (length // 2 * 2 for length in view.shape[:2])
     upper, lower = view[:height:2, :width], view[1:height:2, :width]
     diagonal = (upper[:, ::2] - upper[:, 1::2] - lower[:, ::2] + lower[:, 1::2]) / 2
-    std: Floats = np.median(np.abs(diagonal), axis=(0, 1)) / _MAD
+    std: Floats = (np.median(np.abs(diagonal), axis=(0, 1)) / _MAD).astype(np.float32)
     return std
