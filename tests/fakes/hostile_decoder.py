@@ -13,10 +13,13 @@ from segdex_core.media.decode import DecodedImage
 
 MODULE = "tests.fakes.hostile_decoder:decode"
 
+SIGNATURE = b"P6 "
+"""May stand before the text of a file, for a source that reads pictures only."""
+
 
 def decode(data: bytes, *, name: str, max_pixels: int) -> DecodedImage:
     """Do what the bytes say, or return one row of them."""
-    what, _, number = data.decode("latin-1").partition(" ")
+    what, _, number = data.removeprefix(SIGNATURE).decode("latin-1").partition(" ")
     if what == "signal":
         os.kill(os.getpid(), int(number))
     elif what == "first":  # the first process at this file is killed

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from tests.conftest import Tried
 from tests.fakes.embedder import ColourEmbedder
-from tests.fakes.hostile_decoder import MODULE
+from tests.fakes.hostile_decoder import MODULE, SIGNATURE
 from tests.fakes.segmenter import SMALL_FRAME, FloodSegmenter
 
 from segdex_backends.index.memory import MemoryIndex
@@ -103,13 +103,13 @@ def test_files_that_end_their_decoder_are_outcomes_and_the_run_goes_on(tmp_path:
         "c": f"allocate {2 << 30}",
         "d": "another good one",
     }.items():
-        (tmp_path / name).write_text(text)
+        (tmp_path / f"{name}.jpg").write_bytes(SIGNATURE + text.encode())
     report = ingest(tmp_path, MemoryIndex(), pool)
     pool.close()
 
-    assert outcomes(report)["b"] == "unreadable"
-    assert outcomes(report)["c"] == "too_large"
-    assert {outcomes(report)[name] for name in "ad"} <= {"added", "no_segments"}
+    assert outcomes(report)["b.jpg"] == "unreadable"
+    assert outcomes(report)["c.jpg"] == "too_large"
+    assert {outcomes(report)[f"{name}.jpg"] for name in "ad"} <= {"added", "no_segments"}
 
 
 def test_where_no_process_can_be_made_the_run_ends_with_one_line(tmp_path: Path) -> None:
