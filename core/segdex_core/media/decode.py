@@ -191,7 +191,7 @@ class _File:
 _HEAD_BYTES = 4_096
 """Bytes that tell an image from other files."""
 
-_PART_BYTES = 1 << 22
+_PART_BYTES = 1 << 20
 """Bytes that are read at a time, so that a slow network is told from one that is silent."""
 
 

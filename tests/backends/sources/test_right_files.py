@@ -266,7 +266,7 @@ def test_a_share_that_hangs_is_a_problem_and_is_asked_once(
 
     monkeypatch.setattr("os.scandir", hanging(scandir))
     monkeypatch.setattr("os.stat", hanging(real_stat))
-    source = FileSource(Patience(0.05, lambda path: share if path.startswith(share) else None))
+    source = FileSource(Patience(0.05, lambda path: share if path.startswith(f"{share}/") else None))
     try:
         listing = source.list([str(tmp_path)])
         for verb in (source.version, source.exists, source.lost_folder):
@@ -282,11 +282,11 @@ def test_a_share_that_hangs_is_a_problem_and_is_asked_once(
 
 
 def test_a_slow_share_that_gets_on_is_waited_for() -> None:
-    patience = Patience(0.5, lambda path: path)
+    patience = Patience(1.5, lambda path: path)
 
     def slow(beat: Callable[[], None]) -> str:
-        for _ in range(8):
-            time.sleep(0.1)
+        for _ in range(5):
+            time.sleep(0.4)
             beat()
         return "all"
 
