@@ -72,7 +72,10 @@ def plan_sync(index: SegmentIndex, *, source: Source, force: bool = False) -> Sy
     sets = sets_by_member(member for one in index.sets() for member in index.set_members(one.set_id))
     unmarked: set[UUID] = set()
     orphans: dict[UUID, set[str]] = {}
-    for segment in index.scroll_segments():
+    for found in index.examination().all_segments():
+        segment = found.record
+        if segment is None:
+            continue  # `segdex doctor` names and mends it
         if segment.image_id not in known:
             orphans.setdefault(segment.image_id, set()).add(segment.write)
         elif segment.sets != sets_of(segment, sets):

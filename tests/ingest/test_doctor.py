@@ -51,6 +51,7 @@ from segdex_ingest.analyse import Embedding
 from segdex_ingest.doctor import Finding, examine
 from segdex_ingest.mend import mend
 from segdex_ingest.reembed import ReembedOptions, reembed_index
+from segdex_ingest.sync import apply_sync, plan_sync
 
 PICTURES = {"a.png": "red", "b.png": "green", "c.png": "blue"}
 
@@ -591,3 +592,14 @@ def test_what_another_process_mends_meanwhile_is_not_reported(patient: Patient) 
             return super().exists(uri)
 
     assert list(examine(patient.index, source=Meanwhile(), max_bytes=1_000_000)) == []
+
+
+@pytest.mark.parametrize("patient", ["edge", SERVER], indirect=True)
+def test_a_segment_that_cannot_be_read_does_not_keep_sync_from_the_others(patient: Patient) -> None:
+    patient.overwrite(SEGMENTS, patient.leaf.segment_id, {"rle_counts": None})
+    (patient.folder / "a.png").unlink()
+
+    apply_sync(plan_sync(patient.index, source=SOURCE, force=True), patient.index)
+
+    assert patient.index.counts().images == len(PICTURES) - 1
+    assert patient.kinds() == {"unreadable_segment": 1}

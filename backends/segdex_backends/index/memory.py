@@ -485,7 +485,9 @@ class _MemoryExamination:
     def all_segments(self) -> Iterator[Found[SegmentRecord]]:
         """See ``IndexExamination``."""
         for key in sorted(self._held.segments):
-            held = self._held.segments[key]
+            held = self._held.segments.get(key)
+            if held is None:
+                continue
             score = held.record.object_score
             yield Found(
                 key, held.record, image_id=held.record.image_id, vectors=held.vectors, vector_score=score
