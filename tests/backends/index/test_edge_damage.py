@@ -103,7 +103,7 @@ def damaged_answers(home: Path, files: Sequence[Path]) -> Iterator[tuple[str, An
     "Index",
     "A damaged file of an embedded index makes an error that names it, and never an answer with less.",
 )
-@pytest.mark.parametrize("every", [23, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [23, pytest.param(3, marks=pytest.mark.slow)])
 def test_no_damaged_copy_answers_with_less(home: Path, every: int, tried: Tried) -> None:
     right = answer(home)
     assert (len(right[0]), len(right[1])) == (8, 32)
@@ -115,9 +115,7 @@ def test_no_damaged_copy_answers_with_less(home: Path, every: int, tried: Tried)
             refused += 1
             assert not isinstance(found, IndexLockedError), what
             assert "\n" not in str(found), what
-            assert "damaged" in str(found) or "segdex.json" in str(found) or "cannot be read" in str(found), (
-                found
-            )
+            assert "damaged" in str(found), found
         else:
             assert found == right, what
 
@@ -143,7 +141,7 @@ def test_no_damaged_copy_of_an_index_that_was_not_closed_has_fewer_points(
     kinds: dict[str, Path] = {}
     for path in sorted(killed.rglob("*")):
         if path.is_file() and path.name not in ("segdex.json", "lock"):
-            kinds.setdefault(f"{path.relative_to(killed).parts[0]} {path.name}", path.relative_to(killed))
+            kinds.setdefault(path.name, path.relative_to(killed))
     count = 0
     for file in kinds.values():
         for damage in DAMAGES if (killed / file).stat().st_size else DAMAGES[3:]:

@@ -100,6 +100,7 @@ def test_readers_do_not_wait_for_each_other_and_touch_nothing(home: Path, tried:
     tried(4, "readers at once")
 
 
+@pytest.mark.slow
 @pytest.mark.promise("Index", "A reader that is killed changes nothing in an embedded index.")
 def test_a_killed_reader_leaves_no_trace(home: Path, tried: Tried) -> None:
     before = files_of(home)
@@ -129,7 +130,7 @@ def test_a_reader_keeps_what_it_opened_while_another_writes_and_sees_the_rest_wh
             ingest(writer, [more])
             assert reader.counts().segments == 12
             with pytest.raises(IndexLockedError):
-                reader.delete_image(more.image_id)
+                reader.delete_image(PICTURES[0].image_id)
             assert list(reader.scroll_segments()) == all_segments(PICTURES)
 
         reader.delete_image(PICTURES[0].image_id)
