@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from uuid import UUID
 
-from tests.fakes.point_store import Stored
-
-from segdex_backends.index.layout import real_names
+from segdex_backends.index.layout import image_vector, real_names, segment_vector
+from segdex_backends.index.payloads import fingerprint_from_payload, with_exact_floats
+from segdex_backends.index.point_store import PointStore
 from segdex_core.ids import make_segment_id
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.sets import sets_by_member, sets_of
@@ -14,19 +14,30 @@ from segdex_core.sets import sets_by_member, sets_of
 _IGNORED = {"revision", "write", "labelling"}  # they count and name writes
 
 
-def points_of(stored: Stored) -> Mapping[str, Mapping[UUID, tuple[dict[str, object], bytes | None]]]:
-    """Return all points in use with vectors, but without what tells how often they were written."""
-    if stored.description is None:
-        return {"segments": {}, "images": {}, "sets": {}}
+def points_of(store: PointStore) -> Mapping[str, Mapping[UUID, object]]:
+    """Return all points in use with vectors, but without what tells how often they were written.
+
+    Args:
+        store: Store of an index that is open.
+    """
+    description = store.description()
+    if description is None:
+        return {}
+    known = fingerprint_from_payload(description, store.location)
+    vectors = {"segments": segment_vector(known), "images": image_vector(known)}
     return {
         name: {
-            key: (
-                {field: value for field, value in point.payload.items() if field not in _IGNORED},
+            point.id: (
+                {
+                    key: value
+                    for key, value in with_exact_floats(point.payload).items()
+                    if key not in _IGNORED
+                },
                 None if point.row is None else point.row.tobytes(),
             )
-            for key, point in stored.collections[real_name].items()
+            for point in store.scroll(real_name, vector=vectors.get(name))
         }
-        for name, real_name in real_names(stored.description, "memory").items()
+        for name, real_name in real_names(description, store.location).items()
     }
 
 
