@@ -1,8 +1,7 @@
 """Kills at the writes of operations, as in ``tests/ingest/test_killed.py``, with the files of Qdrant."""
 
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import cast
@@ -10,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from tests.conftest import Tried
+from tests.e2e.embedded import Run, copy_tree, run_at
 from tests.fakes.point_store import Killed, KilledStore, Stored
 from tests.ingest.consistent import assert_consistent, points_of
 from tests.ingest.operations import (
@@ -47,8 +47,6 @@ _OF_A_FOLDER = (
 )
 _OF_A_SERVER = ("replaced", "redone", "deleted")
 
-Run = Callable[[QdrantIndex, Folder], object]
-
 
 @pytest.fixture(autouse=True)
 def _deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,21 +61,6 @@ def _folder(tmp_path: Path) -> Folder:
 def ordinary(index: QdrantIndex, folder: Folder) -> None:
     ingest_as_it_is(index, folder)
     sync(index)
-
-
-def copy_tree(source: Path, target: Path) -> None:
-    """Copy a folder whose files are mostly holes."""
-    subprocess.run(["cp", "-r", "--sparse=auto", str(source), str(target)], check=True)
-
-
-def run_at(home: Path, folder: Folder, *runs: Run) -> object:
-    """Open an embedded index, run operations, and return what is stored then."""
-    store = EdgeStore(home, create=True)
-    with closing(QdrantIndex(store)) as index:
-        for run in runs:
-            run(index, folder)
-        assert_consistent(index)
-        return points_of(store)
 
 
 def killed_at(base: Path, operation: Operation, folder: Folder) -> Iterator[Path]:

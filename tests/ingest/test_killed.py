@@ -1,5 +1,6 @@
 """A process that is killed at any write of any operation loses nothing, and a later run repairs the rest."""
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.ingest.operations import (
     sync,
 )
 
+from segdex.cli.ingest import ended_by_sigterm
 from segdex.usecases.manage import delete_images
 from segdex_backends.index.point_store import PointStore
 from segdex_backends.index.qdrant import QdrantIndex
@@ -196,3 +198,34 @@ def test_another_process_between_any_two_writes_leaves_nothing_half_done(
         assert_consistent(opened(stored))
         assert points_of(MemoryStore(after(stored, *ordinary))) == expected, f"met at write {at}"
     tried(at - 1, "meetings")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("name", ["new", "replaced", "redone"])
+def test_a_signal_waits_for_the_picture_that_is_written_and_a_second_one_does_not(
+    folder: Folder, name: str, count: int, number: signal.Signals
+) -> None:
+    operation = OPERATIONS[name]
+    start = started(operation, folder)
+    expected = points_of(MemoryStore(after(start, lambda index: operation.run(index, folder))))
+    unfinished = at = 0
+    is_met = True
+    while is_met:
+        at, is_met = at + 1, False
+        stored = start.copy()
+
+        def meet() -> None:
+            nonlocal is_met
+            is_met = True
+            for _ in range(count):
+                signal.raise_signal(number)
+
+        store = MeetingStore(MemoryStore(stored), at=at, act=meet)
+        with ended_by_sigterm(), suppress(KeyboardInterrupt):  # while the index is made or opened
+            operation.run(QdrantIndex(cast("PointStore", store)), folder)
+        if stored.description is not None:
+            unfinished += sum(one.pending is not None for one in opened(stored).scroll_images())
+        again = after(stored, lambda index: operation.run(index, folder))
+        assert points_of(MemoryStore(again)) == expected, f"{count} signals before write {at}"
+    assert (unfinished > 0) == (count > 1)
