@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from segdex_backends.index.point_store import PointStore, StoredPoint
 from segdex_backends.index.qdrant import QdrantIndex
 from segdex_backends.sources.files import FileSource
 from segdex_core.dump import IndexDump
-from segdex_core.errors import IndexMismatchError
+from segdex_core.errors import IndexMismatchError, NotFoundError
 from segdex_core.media.uris import canonical_uri
 from segdex_core.ports.embedder import Embedder
 from segdex_core.records import SegmentLabel
@@ -146,6 +147,11 @@ def _fill_set(index: QdrantIndex) -> None:
     _sets(index).add("both", [*_red(index), images[-1]])
 
 
+def _delete_set(index: QdrantIndex) -> None:
+    with suppress(NotFoundError):  # a run that was killed at its end has deleted it
+        _sets(index).delete("both")
+
+
 def _label_and_fill_set(index: QdrantIndex) -> None:
     _label(index)
     _fill_set(index)
@@ -262,7 +268,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "recoloured": Operation(lambda index, _: _recolour(index), _without_colours, repairs=False),
     "set deleted": Operation(
-        lambda index, _: _sets(index).delete("both"), lambda index, _: _fill_set(index), repairs=False
+        lambda index, _: _delete_set(index), lambda index, _: _fill_set(index), repairs=False
     ),
     "concept marked": Operation(lambda index, _: _mark_concept(index), repairs=False),
     "concept renamed": Operation(

@@ -200,9 +200,8 @@ def test_another_process_between_any_two_writes_leaves_nothing_half_done(
     tried(at - 1, "meetings")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("name", ["new", "replaced", "redone"])
+@pytest.mark.parametrize(("name", "number"), [("replaced", signal.SIGTERM), ("redone", signal.SIGINT)])
 def test_a_signal_waits_for_the_picture_that_is_written_and_a_second_one_does_not(
     folder: Folder, name: str, count: int, number: signal.Signals
 ) -> None:
