@@ -27,6 +27,7 @@ from segdex_core.records import SEGMENT_VIEWS, ImageFile, ImageRecord, IndexFing
 from segdex_ingest.ahead import Analyse, Analyses, results_ahead
 from segdex_ingest.analyse import AnalysedImage, Recipe, RecipeSource, analyse
 from segdex_ingest.finish import as_finished, finish_changes
+from segdex_ingest.interrupts import Interrupts
 from segdex_ingest.journal import Journal, RunJournal
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.places import KnownFiles, may_exist
@@ -268,7 +269,8 @@ def carry_out(
 
     Files are written one by one in the given order, so that two runs over the same files produce the same
     index. Threads read and analyse a fixed number of files ahead. Records of other files are not changed.
-    Ctrl-C loses the images that are not written yet, and the report covers the files done so far.
+    Ctrl-C loses the images that are not written yet, and the report covers the files done so far. The image
+    that is being written is completed, unless Ctrl-C comes twice.
 
     Args:
         plan: Planned files.
@@ -283,6 +285,7 @@ def carry_out(
     """
     started = time.perf_counter()
     outcomes: dict[str, FileOutcome] = {}
+    interrupts = Interrupts()
     interrupted = False
     ingested = 0
 
@@ -308,6 +311,7 @@ def carry_out(
                 writer=writer,
                 analyses=analyses,
                 options=options,
+                interrupts=interrupts,
             )
             files_ahead = options.decode_threads + 2 * options.analysis_threads
             try:
@@ -317,6 +321,7 @@ def carry_out(
                         outcome = run.handle(file, read)
                         outcomes[file.uri] = outcome
                         on_file(outcome)
+                        interrupts.deliver()
                         ingested += outcome.outcome in ANALYSED
                         if options.limit is not None and ingested >= options.limit:
                             break
@@ -364,7 +369,9 @@ class _Run:
         writer: Writer,
         analyses: Analyses,
         options: IngestOptions,
+        interrupts: Interrupts,
     ) -> None:
+        self._interrupts = interrupts
         self._recipe = recipe
         self._source = source
         self._ledger = ledger
@@ -414,6 +421,7 @@ class _Run:
             for image_id in changed:
                 if image_id in self._files:  # else it was written with another one
                     self._flush(image_id)
+                    self._interrupts.deliver()
         return self._changed
 
     def _again(self, uri: str) -> FileOutcome:
@@ -432,7 +440,8 @@ class _Run:
         try:
             analysed = self._analyses.result(image_id, read.data, name=display_path(file.uri))
             self._failed_in_a_row = 0
-            written = self._writer.store(analysed, file, tags)
+            with self._interrupts.kept_back():
+                written = self._writer.store(analysed, file, tags)
         finally:
             self._analyses.forget(image_id)
         self._files.pop(image_id, None)
@@ -483,7 +492,8 @@ class _Run:
         """
         files = self._files.pop(image_id)
         only_left = bool(files.gone) and not files.added
-        record = self._writer.change_files(image_id, files, recipe=None if only_left else files.recipe)
+        with self._interrupts.kept_back():
+            record = self._writer.change_files(image_id, files, recipe=None if only_left else files.recipe)
         self._ledger.remove(image_id)
         lost = list(files.added) if record is None else []
         if record is not None:
@@ -492,7 +502,8 @@ class _Run:
                 self._files[image_id] = files.written(record)
         elif lost and files.gone:
             files.added.clear()
-            self._writer.change_files(image_id, files, recipe=None)
+            with self._interrupts.kept_back():
+                self._writer.change_files(image_id, files, recipe=None)
         for uri in lost:
             if uri != current:
                 self._changed[uri] = self._again(uri)

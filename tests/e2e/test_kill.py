@@ -1,23 +1,33 @@
-"""A killed ingest, finished by another run, leaves the index of one undisturbed run, point for point."""
+"""A killed run, finished by another one, leaves the index of one undisturbed run, point for point."""
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import closing, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.backends.index.stored_indexes import unpack_edge
+from tests.conftest import Tried
+from tests.e2e.embedded import copy_tree, run_at, was_killed
 from tests.e2e.ingest_child import ingest_folder
+from tests.ingest.operations import OPERATIONS, Folder, ingest
 from tests.needs import ROOT, photo
 
 from segdex_backends.index.edge_store import EdgeStore
 from segdex_backends.index.qdrant import QdrantIndex
+from segdex_core.errors import UsageError
 
 KILLS = 10
+MANY_KILLS = 50
+KILLS_IN_A_ROW = 5
 
 
 def _photos(folder: Path) -> None:
@@ -98,3 +108,51 @@ def test_an_ingest_killed_at_random_moments_ends_like_an_undisturbed_one(kind: s
     assert interrupted >= 1
     assert looked_at == 12
     assert _content(killed) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.promise(
+    "Ingest", "What is killed at random moments, five times in a row, ends as if undisturbed."
+)
+@pytest.mark.parametrize("name", ["new", "replaced", "redone", "renamed", "deleted", "synced", "migrated"])
+def test_fifty_kills_at_random_moments(name: str, fast_folder: Path, tmp_path: Path, tried: Tried) -> None:
+    folder, operation = Folder(tmp_path), OPERATIONS[name]
+    base = fast_folder / uuid4().hex
+    if name == "migrated":
+        unpack_edge(base)
+    else:
+        base.mkdir()
+        if not operation.starts_empty:
+            run_at(base, folder, ingest)
+            with closing(QdrantIndex(EdgeStore(base, create=False))) as index:
+                operation.before(index, folder)
+
+    def copied() -> Path:
+        home = base.with_name(uuid4().hex)
+        copy_tree(base, home)
+        return home
+
+    def finished(home: Path) -> object:
+        """Carry out the operation, which may be done already, and return what is stored."""
+        with suppress(UsageError):
+            run_at(home, folder, operation.run)
+        found = run_at(home, folder)
+        shutil.rmtree(home)
+        return found
+
+    expected = finished(copied())
+    home = copied()
+    started_s = time.perf_counter()
+    was_killed(home, tmp_path, name, after_s=None)
+    whole_s = time.perf_counter() - started_s
+    shutil.rmtree(home)
+    moments = random.Random(2013)
+    kills = 0
+    while kills < MANY_KILLS:
+        home = copied()
+        for _ in range(KILLS_IN_A_ROW):
+            if not was_killed(home, tmp_path, name, after_s=moments.uniform(0.1, 1.0) * whole_s):
+                break
+            kills += 1
+        assert finished(home) == expected
+    tried(kills, "kills")

@@ -1,49 +1,49 @@
 """Whether everything that is stored of an index fits together, and how two indexes are compared."""
 
-from collections import defaultdict
 from collections.abc import Mapping
 from uuid import UUID
 
-from tests.fakes.point_store import Stored
-
-from segdex_backends.index.layout import real_names
-from segdex_core.ids import make_segment_id
+from segdex_backends.index.layout import image_vector, real_names, segment_vector
+from segdex_backends.index.payloads import fingerprint_from_payload, with_exact_floats
+from segdex_backends.index.point_store import PointStore
+from segdex_backends.sources.files import FileSource
 from segdex_core.ports.index import SegmentIndex
-from segdex_core.sets import sets_by_member, sets_of
+from segdex_ingest.doctor import examine
 
+_LEGITIMATE = {"missing_file", "replaced_file", "leftover_collection", "unfinished_reembedding"}
 _IGNORED = {"revision", "write", "labelling"}  # they count and name writes
 
 
-def points_of(stored: Stored) -> Mapping[str, Mapping[UUID, tuple[dict[str, object], bytes | None]]]:
-    """Return all points in use with vectors, but without what tells how often they were written."""
-    if stored.description is None:
-        return {"segments": {}, "images": {}, "sets": {}}
+def points_of(store: PointStore) -> Mapping[str, Mapping[UUID, object]]:
+    """Return all points in use with vectors, but without what tells how often they were written.
+
+    Args:
+        store: Store of an index that is open.
+    """
+    description = store.description()
+    if description is None:
+        return {}
+    known = fingerprint_from_payload(description, store.location)
+    vectors = {"segments": segment_vector(known), "images": image_vector(known)}
     return {
         name: {
-            key: (
-                {field: value for field, value in point.payload.items() if field not in _IGNORED},
+            point.id: (
+                {
+                    key: value
+                    for key, value in with_exact_floats(point.payload).items()
+                    if key not in _IGNORED
+                },
                 None if point.row is None else point.row.tobytes(),
             )
-            for key, point in stored.collections[real_name].items()
+            for point in store.scroll(real_name, vector=vectors.get(name))
         }
-        for name, real_name in real_names(stored.description, "memory").items()
+        for name, real_name in real_names(description, store.location).items()
     }
 
 
 def assert_consistent(index: SegmentIndex) -> None:
-    """Assert that records, segments, masks and marks fit."""
-    images = {one.image_id: one for one in index.scroll_images()}
-    found = defaultdict(list)
-    for segment in index.scroll_segments():
-        found[segment.image_id].append(segment)
-    assert found.keys() <= images.keys(), "segments without a record"
-    sets = sets_by_member(index.members_of_images(list(images)))
-    for key, image in images.items():
-        assert image.pending is None, image
-        assert len(found[key]) == image.segment_count, image
-        for one in found[key]:
-            assert one.segment_id == make_segment_id(key, one.mask)
-            assert one.mask.size_hw == image.size_hw
-            assert (one.sources, one.tags, one.captured_s) == (image.sources, image.tags, image.captured_s)
-            assert set(one.ancestor_ids) <= {other.segment_id for other in found[key]}
-            assert one.sets == sets_of(one, sets)
+    """Assert that ``segdex doctor`` finds nothing but files that are gone, and vectors that are not in use."""
+    if index.fingerprint() is None:
+        return
+    found = examine(index, source=FileSource(), max_bytes=10**9)
+    assert [one for one in found if one.kind not in _LEGITIMATE] == []

@@ -1,297 +1,53 @@
 """A process that is killed at any write of any operation loses nothing, and a later run repairs the rest."""
 
-import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from threading import RLock
-from typing import Any, cast
-from uuid import UUID, uuid5
+from typing import cast
 
-import numpy as np
 import pytest
-from PIL import Image
 from tests.conftest import Tried
-from tests.fakes.embedder import ColourEmbedder
-from tests.fakes.point_store import Killed, KilledStore, MeetingStore, MemoryStore, Moment, Stored
-from tests.fakes.segmenter import SMALL_FRAME, FloodSegmenter
+from tests.fakes.point_store import Killed, MeetingStore, MemoryStore, Moment, Stored
 from tests.ingest.consistent import assert_consistent, points_of
+from tests.ingest.operations import (
+    NEW,
+    NEW_EMBEDDER,
+    OLD,
+    OPERATIONS,
+    OPTIONS,
+    SOURCE,
+    Folder,
+    Operation,
+    ingest,
+    ingest_as_it_is,
+    make_deterministic,
+    opened,
+    sync,
+)
 
-from segdex.usecases.concepts import Concepts
-from segdex.usecases.manage import delete_images, sync_index
-from segdex.usecases.sets import Sets
-from segdex_backends.index.layout import real_names
-from segdex_backends.index.point_store import PointStore, StoredPoint
+from segdex.cli.ingest import ended_by_sigterm
+from segdex.usecases.manage import delete_images
+from segdex_backends.index.point_store import PointStore
 from segdex_backends.index.qdrant import QdrantIndex
-from segdex_backends.sources.files import FileSource
-from segdex_core.dump import IndexDump
-from segdex_core.errors import IndexConflictError, IndexMismatchError, IndexMissingError, UsageError
-from segdex_core.media.uris import canonical_uri
-from segdex_core.ports.embedder import Embedder
-from segdex_core.records import SegmentLabel
-from segdex_core.wire.concepts import MarkRequest
-from segdex_ingest import run
-from segdex_ingest.analyse import AnalysedImage, Embedding, Recipe
-from segdex_ingest.analyse import analyse as analyse_really
-from segdex_ingest.dump import dump_index, restore_into
+from segdex_core.errors import IndexConflictError, IndexMissingError, UsageError
 from segdex_ingest.finish import as_finished
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.plan import plan_ingest
-from segdex_ingest.recolour import images_without_colours, measure_colours
-from segdex_ingest.reembed import ReembedOptions, reembed_index
 from segdex_ingest.report import IngestReport
-from segdex_ingest.run import IngestOptions, ingest_into, rehearse
+from segdex_ingest.run import rehearse
 from segdex_search.answer import search
 from segdex_search.queries import SearchQuery, TextTerm
-
-OPTIONS = IngestOptions(max_pixels=10_000, max_bytes=1_000_000)
-SETTINGS = replace(SMALL_FRAME, points_per_side=2, crop_layers=0)
-OLD = Recipe(FloodSegmenter(), ColourEmbedder(), SETTINGS)
-NEW = replace(OLD, generator=replace(SETTINGS, segments_per_image=1))
-NEW_EMBEDDER = ColourEmbedder(samples_per_side=3)
-REEMBEDDED = replace(OLD, embedder=NEW_EMBEDDER)
-SOURCE = FileSource()
-COLOURS = {"red": (220, 30, 30), "green": (30, 160, 60), "blue": (30, 60, 220), "yellow": (240, 220, 40)}
-NOW_S = 1_700_000_000.0
 
 
 @pytest.fixture(autouse=True)
 def _deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Analyse equal bytes once; give sets the same times, and ids that follow from nothing but the run."""
-
-    @cache
-    def analysed(data: bytes, recipe: str, name: str) -> AnalysedImage:
-        known = {one.fingerprint(): one for one in (OLD, NEW, REEMBEDDED)}
-        return analyse_really(data, known[recipe], name=name, max_pixels=10_000)
-
-    def cached(data: bytes, recipes: Any, *, name: str, **_: object) -> AnalysedImage:
-        return analysed(data, recipes.load().fingerprint(), name)
-
-    monkeypatch.setattr(run, "analyse", cached)
-    monkeypatch.setattr("segdex.usecases.sets.time.time", lambda: NOW_S)
-    monkeypatch.setattr("segdex.usecases.concepts.time.time", lambda: NOW_S)
-    monkeypatch.setattr("segdex.usecases.sets.uuid4", lambda: uuid5(UUID(int=0), "the set"))
-
-
-class Folder:
-    """A folder of small pictures."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        for name, colour in {"a": "red", "b": "green", "c": "red"}.items():
-            self.draw(f"{name}.png", colour, mtime_s=1000)
-
-    def draw(self, name: str, colour: str, *, mtime_s: int = 2000) -> None:
-        """Write a picture; one colour is always the same bytes."""
-        image = np.full((40, 48, 3), 255, np.uint8)
-        image[4:30, 4:20] = COLOURS[colour]
-        image[8:20, 28:40] = COLOURS["blue"]
-        Image.fromarray(image).save(self.root / name)
-        os.utime(self.root / name, (mtime_s, mtime_s))
-
-    def uris(self) -> list[str]:
-        return [canonical_uri(path) for path in sorted(self.root.iterdir())]
-
-
-def ingest(index: QdrantIndex, folder: Folder, recipe: Recipe = OLD, *tags: str) -> IngestReport:
-    return ingest_into(
-        index, recipe, folder.uris(), source=SOURCE, profile="test", options=replace(OPTIONS, tags=tags)
-    )
-
-
-def ingest_as_it_is(index: QdrantIndex, folder: Folder) -> None:
-    """Ingest with the embedder of the index, and give up a re-embedding that was stopped."""
-    found = index.fingerprint()
-    recipe = REEMBEDDED if found is not None and found.embedder == NEW_EMBEDDER.fingerprint else OLD
-    try:
-        ingest(index, folder, recipe)
-    except IndexMismatchError:
-        index.drop_unused()
-        ingest(index, folder, recipe)
-
-
-def sync(index: QdrantIndex) -> None:
-    sync_index(index, source=SOURCE, dry_run=False, force=True)
-
-
-@dataclass(frozen=True)
-class Operation:
-    """Something that changes an index.
-
-    Attributes:
-        run: Carries it out.
-        before: Changes the files or the index of an ingest of the folder.
-        starts_empty: Whether there is no index before.
-        form: Gives what is stored before the form of an earlier segdex.
-        repairs: Whether an ordinary ingest and a sync bring the index to one state, wherever it was killed.
-    """
-
-    run: Callable[[QdrantIndex, Folder], object]
-    before: Callable[[QdrantIndex, Folder], object] = lambda *_: None
-    starts_empty: bool = False
-    form: Callable[[Stored], Stored] = lambda stored: stored
-    repairs: bool = True
-
-
-def _red(index: QdrantIndex) -> list[UUID]:
-    """Return the segments of the first picture."""
-    first = next(index.scroll_images()).image_id
-    return [one.segment_id for one in index.scroll_segments() if one.image_id == first]
-
-
-def _label(index: QdrantIndex) -> None:
-    label = SegmentLabel("cat", "person:me", None, NOW_S)
-    index.set_labels({one.segment_id: [label] for one in index.scroll_segments()})
-
-
-def _fill_set(index: QdrantIndex) -> None:
-    images = [one.image_id for one in index.scroll_images()]
-    _sets(index).add("both", [*_red(index), images[-1]])
-
-
-def _label_and_fill_set(index: QdrantIndex) -> None:
-    _label(index)
-    _fill_set(index)
-
-
-def _remove(folder: Folder, *names: str) -> None:
-    for name in names:
-        (folder.root / name).unlink()
-
-
-def _sets(index: QdrantIndex) -> Sets:
-    return Sets(index, RLock())
-
-
-def _without_colours(index: QdrantIndex, _: Folder) -> None:
-    for batch in list(index.scroll_vectors()):
-        index.upsert_segments(replace(batch, records=[replace(one, colours=None) for one in batch.records]))
-
-
-def _recolour(index: QdrantIndex) -> None:
-    measure_colours(index, images_without_colours(index), source=SOURCE, max_pixels=10_000)
-
-
-def _early(point: StoredPoint) -> dict[str, object]:
-    """Return a payload without what later schemas added."""
-    return {key: value for key, value in point.payload.items() if key not in ("write", "revision")}
-
-
-def _as_schema_3(stored: Stored) -> Stored:
-    """Return what the last segdex of schema 3 would have stored."""
-    description = {**(stored.description or {}), "schema_version": 3}
-    del description["collections"]
-    names = real_names(stored.description or {}, "memory")
-    collections = {
-        name: {
-            key: StoredPoint(key, {**_early(point), "schema_version": 3}, point.row)
-            for key, point in stored.collections[names[name]].items()
-        }
-        for name in ("segments", "images")
-    }
-    return Stored(description, collections)
-
-
-def _concepts(index: QdrantIndex) -> Concepts:
-    return Concepts(index, RLock())
-
-
-def _mark_concept(index: QdrantIndex) -> None:
-    _concepts(index).mark("mine", MarkRequest(text="a thing", right=_red(index)))
-
-
-def _reembed(index: QdrantIndex, embedder: Embedder = NEW_EMBEDDER) -> None:
-    reembed_index(
-        index,
-        Embedding(embedder),
-        source=SOURCE,
-        profile="test",
-        options=ReembedOptions(max_pixels=10_000),
-    )
-
-
-def dump_of(folder: Folder) -> IndexDump:
-    """Return a backup of an index of the folder."""
-    index = opened(Stored())
-    ingest(index, folder)
-    _label_and_fill_set(index)
-    _mark_concept(index)
-    dump = dump_index(index)
-    return replace(dump, images=list(dump.images))
-
-
-def _swap(folder: Folder) -> None:
-    a, b, other = (folder.root / name for name in ("a.png", "b.png", "other"))
-    a.rename(other)
-    b.rename(a)
-    other.rename(b)
-
-
-def _move(folder: Folder, old: str, new: str) -> None:
-    (folder.root / old).rename(folder.root / new)
-
-
-OPERATIONS: Mapping[str, Operation] = {
-    "new": Operation(ingest, starts_empty=True),
-    "replaced": Operation(ingest, lambda _, folder: folder.draw("b.png", "yellow")),
-    "replaced by a copy": Operation(ingest, lambda _, folder: folder.draw("b.png", "red")),
-    "renamed": Operation(ingest, lambda _, folder: _move(folder, "b.png", "z.png")),
-    "renamed over another": Operation(ingest, lambda _, folder: _move(folder, "a.png", "b.png")),
-    "swapped": Operation(ingest, lambda _, folder: _swap(folder)),
-    "copied": Operation(ingest, lambda _, folder: folder.draw("d.png", "green")),
-    "redone": Operation(lambda index, folder: ingest(index, folder, NEW)),
-    "redone with labels and sets": Operation(
-        lambda index, folder: ingest(index, folder, NEW),
-        lambda index, _: _label_and_fill_set(index),
-        repairs=False,
-    ),
-    "tagged": Operation(lambda index, folder: ingest(index, folder, OLD, "new"), repairs=False),
-    "deleted": Operation(lambda index, folder: delete_images(index, [str(folder.root)])),
-    "synced": Operation(
-        lambda index, _: sync(index),
-        lambda _, folder: _remove(folder, "a.png", "b.png"),
-    ),
-    "labelled": Operation(lambda index, _: _label(index), repairs=False),
-    "set filled": Operation(lambda index, _: _fill_set(index), repairs=False),
-    "set emptied": Operation(
-        lambda index, _: _sets(index).remove("both", _red(index)),
-        lambda index, _: _fill_set(index),
-        repairs=False,
-    ),
-    "recoloured": Operation(lambda index, _: _recolour(index), _without_colours, repairs=False),
-    "set deleted": Operation(
-        lambda index, _: _sets(index).delete("both"), lambda index, _: _fill_set(index), repairs=False
-    ),
-    "concept marked": Operation(lambda index, _: _mark_concept(index), repairs=False),
-    "concept renamed": Operation(
-        lambda index, _: _concepts(index).rename("mine", "yours"),
-        lambda index, _: _mark_concept(index),
-        repairs=False,
-    ),
-    "re-embedded": Operation(lambda index, _: _reembed(index), repairs=False),
-    "re-embedded once more": Operation(
-        lambda index, _: _reembed(index, OLD.embedder), lambda index, _: _reembed(index), repairs=False
-    ),
-    "restored": Operation(
-        lambda index, folder: restore_into(index, dump_of(folder)), starts_empty=True, repairs=False
-    ),
-    "former vectors dropped": Operation(
-        lambda index, _: index.drop_unused(), lambda index, _: _reembed(index), repairs=False
-    ),
-    "migrated": Operation(lambda *_: None, form=_as_schema_3),
-}
+    make_deterministic(monkeypatch)
 
 
 @pytest.fixture(name="folder")
 def _folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
-
-
-def opened(stored: Stored, *, last: int | None = None, moment: Moment = "before") -> QdrantIndex:
-    """Return the index of a process that dies at a write."""
-    return QdrantIndex(cast("PointStore", KilledStore(MemoryStore(stored), last=last, moment=moment)))
 
 
 def started(operation: Operation, folder: Folder) -> Stored:
@@ -360,7 +116,7 @@ def test_the_same_again_after_a_kill_at_any_write_gives_the_same_index(
 ) -> None:
     operation = OPERATIONS[name]
     start = started(operation, folder)
-    expected = points_of(after(start, lambda index: operation.run(index, folder)))
+    expected = points_of(MemoryStore(after(start, lambda index: operation.run(index, folder))))
     count = 0
 
     for when, stored in killed(start, operation, folder):
@@ -370,7 +126,7 @@ def test_the_same_again_after_a_kill_at_any_write_gives_the_same_index(
             promised = outcomes_of(rehearsed(opened(stored), folder))
             assert outcomes_of(ingest(opened(stored.copy()), folder)) == promised
         again = after(stored, lambda index: operation.run(index, folder))
-        assert points_of(again) == expected, f"killed {when}"
+        assert points_of(MemoryStore(again)) == expected, f"killed {when}"
         assert_consistent(opened(again))
 
     assert count > 1
@@ -385,7 +141,7 @@ def test_an_ordinary_ingest_and_a_sync_repair_what_a_kill_at_any_write_left(
     operation = OPERATIONS[name]
     start = started(operation, folder)
     ordinary = (lambda index: ingest_as_it_is(index, folder), sync)
-    expected = points_of(after(start, lambda index: operation.run(index, folder), *ordinary))
+    expected = points_of(MemoryStore(after(start, lambda index: operation.run(index, folder), *ordinary)))
     count = 0
 
     for when, stored in killed(start, operation, folder):
@@ -393,7 +149,7 @@ def test_an_ordinary_ingest_and_a_sync_repair_what_a_kill_at_any_write_left(
         again = after(stored, *ordinary)
         assert_consistent(opened(again))
         if operation.repairs:
-            assert points_of(again) == expected, f"killed {when}"
+            assert points_of(MemoryStore(again)) == expected, f"killed {when}"
 
     tried(count, "kills")
 
@@ -427,7 +183,7 @@ def test_another_process_between_any_two_writes_leaves_nothing_half_done(
             OTHERS[other](index, folder)
 
     ordinary = (lambda index: ingest(index, folder, OLD, "new", "theirs"), sync)
-    expected = points_of(after(start, mine, theirs, *ordinary))
+    expected = points_of(MemoryStore(after(start, mine, theirs, *ordinary)))
     at, acted = 0, True
     while acted:
         at, acted = at + 1, False
@@ -440,5 +196,35 @@ def test_another_process_between_any_two_writes_leaves_nothing_half_done(
 
         mine(QdrantIndex(cast("PointStore", MeetingStore(MemoryStore(stored), at=at, act=meet))))
         assert_consistent(opened(stored))
-        assert points_of(after(stored, *ordinary)) == expected, f"met at write {at}"
+        assert points_of(MemoryStore(after(stored, *ordinary))) == expected, f"met at write {at}"
     tried(at - 1, "meetings")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("name", "number"), [("replaced", signal.SIGTERM), ("redone", signal.SIGINT)])
+def test_a_signal_waits_for_the_picture_that_is_written_and_a_second_one_does_not(
+    folder: Folder, name: str, count: int, number: signal.Signals
+) -> None:
+    operation = OPERATIONS[name]
+    start = started(operation, folder)
+    expected = points_of(MemoryStore(after(start, lambda index: operation.run(index, folder))))
+    unfinished = at = 0
+    is_met = True
+    while is_met:
+        at, is_met = at + 1, False
+        stored = start.copy()
+
+        def meet() -> None:
+            nonlocal is_met
+            is_met = True
+            for _ in range(count):
+                signal.raise_signal(number)
+
+        store = MeetingStore(MemoryStore(stored), at=at, act=meet)
+        with ended_by_sigterm(), suppress(KeyboardInterrupt):  # while the index is made or opened
+            operation.run(QdrantIndex(cast("PointStore", store)), folder)
+        if stored.description is not None:
+            unfinished += sum(one.pending is not None for one in opened(stored).scroll_images())
+        again = after(stored, lambda index: operation.run(index, folder))
+        assert points_of(MemoryStore(again)) == expected, f"{count} signals before write {at}"
+    assert (unfinished > 0) == (count > 1)

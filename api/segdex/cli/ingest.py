@@ -1,5 +1,9 @@
 """``segdex ingest``."""
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -119,7 +123,7 @@ def ingest_command(
         points_per_side=points_per_side,
         crop_layers=crop_layers,
     )
-    with opened(context, settings) as library, shown_progress() as progress:
+    with ended_by_sigterm(), opened(context, settings) as library, shown_progress() as progress:
         report = library.ingest(
             *paths,
             exclude=exclude or [],
@@ -136,6 +140,19 @@ def ingest_command(
     else:
         print_report(report, console_out(), dry_run=dry_run)
     return exit_code(report)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a block as Ctrl-C does. Only the main thread gets signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def exit_code(report: "IngestReportOut") -> int:
