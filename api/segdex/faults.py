@@ -1,5 +1,6 @@
 """Errors of pydantic as one line: what is wrong, what is allowed, and what was given."""
 
+import errno
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,6 +32,21 @@ def fault(errors: Sequence[Mapping[str, Any]], name: str = "") -> QueryError:
     return ArgumentError(where, problem)
 
 
+def full_disk(error: BaseException) -> str | None:
+    """Return one line about a disk that is full, if that is what an error came from; otherwise None.
+
+    It is for the outermost handlers: whoever knows which folder is full says so itself.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            place = f" ({cause.filename})" if cause.filename else ", for example the one for temporary files"
+            return f"a disk{place} is full: make room there, or set TMPDIR to another folder"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SHOWN_CHARS = 60
 _PROBLEMS: Mapping[str, str] = {
     "missing": "is missing",

@@ -57,6 +57,7 @@ from segdex.render.results import (
 from segdex.sources import list_files
 from segdex.usecases.backup import back_up, restore
 from segdex.usecases.concepts import Concepts, find_concept
+from segdex.usecases.erase import Eraser
 from segdex.usecases.images import ImageReader
 from segdex.usecases.ingest import (
     build_graph,
@@ -73,9 +74,10 @@ from segdex.usecases.opening import Lazy, LazyIndex
 from segdex.usecases.reembed import reembed, rehearse
 from segdex.usecases.search import SentImage, answer_search, part_of
 from segdex.usecases.sets import Sets
-from segdex.usecases.uploads import keep_picture
+from segdex.usecases.uploads import KeptPicture, keep_picture
 from segdex_core.errors import NotFoundError
 from segdex_core.media.uris import canonical_uri
+from segdex_core.patience import patient
 from segdex_core.ports.backup import BackupFormat
 from segdex_core.ports.decoder import Decoder
 from segdex_core.ports.index import SegmentIndex
@@ -138,6 +140,7 @@ class Library:
         models: Models that segment, embed, judge and refine.
         source: Source of the image files.
         jobs: Job queue of the index.
+        has_queue: Whether anybody has used it yet.
         backups: Returns the form of backups; called by the first backup.
         decoder: Decodes files; closed with the library.
         journal: Notes which images are open during an ingest.
@@ -156,6 +159,7 @@ class Library:
         backups: Callable[[], BackupFormat],
         decoder: Decoder,
         journal: Journal,
+        has_queue: Callable[[], bool] = lambda: True,
         writing: AbstractContextManager[object] | None = None,
         calibrations: Path | None = None,
     ) -> None:
@@ -166,6 +170,7 @@ class Library:
         self.decoder = decoder
         self.journal = journal
         self._jobs = jobs
+        self._has_queue = has_queue
         self._backups = backups
         self._writing = RLock() if writing is None else writing
         self._calibrations = calibrations
@@ -515,7 +520,7 @@ class Library:
         """Bring the index up to date with files: segment, embed and store new or changed images.
 
         A repeated ingest skips images that are already indexed. Ctrl-C stops it; images that are already
-        stored are kept.
+        stored are kept. A Qdrant server that is away is waited for, 10 minutes at most.
 
         Args:
             paths: Files, folders, or patterns such as ``photos/**/*.jpg``.
@@ -555,16 +560,17 @@ class Library:
                 recipes=lambda index: self._recipes(choices, choices.quality or quality_of(index)),
                 progress=progress,
             ).to_document()
-        report = self.ingest_files(
-            listing,
-            choices=choices,
-            tags=tags,
-            limit=limit,
-            redo_outdated=redo_outdated,
-            progress=progress,
-        )
-        if report.segments and not report.interrupted:
-            build_graph(self.index, progress)
+        with patient(progress.on_note):
+            report = self.ingest_files(
+                listing,
+                choices=choices,
+                tags=tags,
+                limit=limit,
+                redo_outdated=redo_outdated,
+                progress=progress,
+            )
+            if report.segments and not report.interrupted:
+                build_graph(self.index, progress)
         return report.to_document()
 
     def ingest_files(
@@ -608,12 +614,20 @@ class Library:
         Raises:
             UsageError: If ``SEGDEX_UPLOADS`` names no folder.
             ImageError: If the image cannot be decoded, or is too large.
+            StorageError: If the upload folder cannot be written.
         """
         tags = clean_tags(tags)
         file_name, data = picture_file(image)
         kept = keep_picture(data, self.settings, name=name or file_name, decode=self.decoder)
         if not wait:
-            job = self.queue.add([str(kept.path)], tags=tags, redo_outdated=True)
+            job = self.queue.add(
+                [str(kept.path)],
+                tags=tags,
+                redo_outdated=True,
+                may_join=lambda job: (
+                    job.status in ("waiting", "running") or (job.status == "done" and self._holds(kept))
+                ),
+            )
             return Ingested(outcome="queued", detail="", image_id=kept.image_id, job_id=job.id)
         index = self.create_index()
         report = ingest_into(
@@ -631,7 +645,10 @@ class Library:
         return ingested_out(outcome, kept.image_id)
 
     def delete(self, *targets: Id | Path) -> Deleted:
-        """Delete images and their segments from the index; the files are kept.
+        """Delete images from the index, and all that was made of them: segments, labels, cached encodings.
+
+        They leave the sets that they are in, their marks leave the concepts, and jobs forget their names.
+        Uploaded files are deleted; all other files are kept.
 
         An id names an image with all its files. A file or folder names only itself: an image that also lies
         elsewhere keeps its other files and its segments, and is in ``kept``.
@@ -641,8 +658,10 @@ class Library:
 
         Raises:
             UsageError: If a target matches no image; then nothing is deleted.
+            StorageError: If a file cannot be deleted.
+            JobsUnavailableError: If the job queue does not answer.
         """
-        return delete_images(self.index, list(map(str, targets)), writing=self._writing)
+        return delete_images(self.index, list(map(str, targets)), erase=self._eraser(), writing=self._writing)
 
     def forget_places(self, image_id: Id, places: Sequence[str]) -> Deleted:
         """Take files off one image, which is deleted with its last file; the service calls it.
@@ -650,7 +669,7 @@ class Library:
         Raises:
             UsageError: If the image is not in the index, or a place is none of its files.
         """
-        return forget_places(self.index, as_id(image_id), places, writing=self._writing)
+        return forget_places(self.index, as_id(image_id), places, erase=self._eraser(), writing=self._writing)
 
     def sync(self, *, dry_run: bool = False, force: bool = False) -> Synced:
         """Remove images whose files are missing, and finish or remove what interrupted runs left behind.
@@ -717,8 +736,8 @@ class Library:
     def add_to_set(self, name: str, *ids: Id) -> SetChanged:
         """Add segments and pictures to a set, which is made if there is none of the name.
 
-        A member stays when its picture is deleted, and is back when the same picture is ingested again and
-        has the same mask.
+        A member stays when its picture is replaced or its file is gone, and is back when the same picture is
+        ingested again and has the same mask. It goes when the picture is deleted with ``delete``.
 
         Raises:
             NotFoundError: If an id is none of the index; then nothing is added.
@@ -846,15 +865,16 @@ class Library:
         )
         if dry_run:
             return rehearse(index, embedding, source=self.source, profile=profile, options=options)
-        return reembed(
-            index,
-            embedding,
-            source=self.source,
-            profile=profile,
-            options=options,
-            replaced=self._index.replace,
-            progress=progress,
-        )
+        with patient(progress.on_note):
+            return reembed(
+                index,
+                embedding,
+                source=self.source,
+                profile=profile,
+                options=options,
+                replaced=self._index.replace,
+                progress=progress,
+            )
 
     def drop_old_vectors(self) -> DroppedVectors:
         """Delete vectors that are not in use: those before a re-embedding, and those of an unfinished one.
@@ -994,6 +1014,21 @@ class Library:
             read=lambda: self._images.pixels_of(image),
             image_id=image_id,
         )
+
+    def _eraser(self) -> Eraser:
+        return Eraser(
+            self.settings,
+            self.index,
+            self.models,
+            queue=lambda: self.queue if self._has_queue() else None,
+            writing=self._writing,
+        )
+
+    def _holds(self, kept: KeptPicture) -> bool:
+        """Return whether the index has an upload."""
+        uri = canonical_uri(kept.path)
+        found = self.create_index().get_images([kept.image_id])
+        return any(record.is_shown and file.uri == uri for record in found for file in record.files)
 
     def _recipes(self, choices: MaskChoices, quality: str) -> RecipeSource:
         return self.models.recipes(generator_of(choices, quality))

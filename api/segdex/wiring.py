@@ -320,8 +320,11 @@ def load_service(settings: Settings, parts: Parts, *, address: str | None = None
     from segdex.http.model_thread import ModelThread, ServiceModels
     from segdex.http.state import Loaded
     from segdex.jobs.runner import job_runner
-    from segdex.jobs.worker import JobWorker
+    from segdex.jobs.worker import JobKeeper, JobWorker
+    from segdex.usecases.uploads import clean_uploads
 
+    if settings.uploads is not None:
+        clean_uploads(settings.uploads)
     with ExitStack() as opened:
         library = opened.enter_context(open_library(settings, parts))
         jobs = library.queue
@@ -339,11 +342,14 @@ def load_service(settings: Settings, parts: Parts, *, address: str | None = None
         served = ServiceModels(recipe, models.profile, models.judge, models.refiner, model_thread)
         opened.pop_all()  # the service closes it from here on
     library = library.with_models(served)
-    job_worker = None
-    if settings.jobs_by == "service":
-        job_worker = JobWorker(jobs, job_runner(library), nicely=True, on_stop=library.journal.stopping)
-        job_worker.start()
-    return Loaded(library=library, model_thread=model_thread, job_worker=job_worker)
+    runs_jobs = settings.jobs_by == "service"
+    keeper = (
+        JobWorker(jobs, job_runner(library), nicely=True, on_stop=library.journal.stopping)
+        if runs_jobs
+        else JobKeeper(jobs)
+    )
+    keeper.start()
+    return Loaded(library=library, model_thread=model_thread, jobs=keeper)
 
 
 def open_jobs(settings: Settings) -> "Jobs":
@@ -353,12 +359,19 @@ def open_jobs(settings: Settings) -> "Jobs":
         UsageError: If the address of Redis is invalid.
         JobsUnavailableError: If the Redis server does not answer.
     """
-    from segdex.jobs.queue import Jobs, redis_storage, sqlite_storage
+    from segdex.jobs.queue import Jobs
+    from segdex.jobs.storages import redis_storage, sqlite_storage
 
     key = settings.index_key()
     if settings.jobs_redis is not None:
-        return Jobs(redis_storage(settings.jobs_redis.get_secret_value(), index_key=key))
-    return Jobs(sqlite_storage(settings.jobs_file or cache_folder(settings) / "jobs.sqlite", index_key=key))
+        storage = redis_storage(settings.jobs_redis.get_secret_value(), index_key=key)
+    else:
+        storage = sqlite_storage(_jobs_file(settings), index_key=key)
+    return Jobs(storage, max_waiting=settings.max_jobs)
+
+
+def _jobs_file(settings: Settings) -> Path:
+    return settings.jobs_file or cache_folder(settings) / "jobs.sqlite"
 
 
 def open_backups() -> BackupFormat:
@@ -461,6 +474,7 @@ def open_library(settings: Settings, parts: Parts, *, has_index: bool = True) ->
         models=models,
         source=open_source(),
         jobs=Lazy(lambda: open_jobs(settings)),
+        has_queue=lambda: settings.jobs_redis is not None or _jobs_file(settings).exists(),
         backups=open_backups,
         calibrations=calibration_folder(settings),
         decoder=parts.open_decoder(settings),

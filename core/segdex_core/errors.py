@@ -26,6 +26,7 @@
     │   ├── BackupInvalidError   it is damaged, or of another version
     │   └── BackupStorageError   it cannot be written: disk full, no permission
     ├── DecodersUnavailableError no process that decodes can be started               exit 3
+    ├── StorageError             a folder of ours cannot be written: disk full, ...   exit 3
     └── ModelError               a model cannot be used                               exit 3
         ├── ModelMissingError    a required package, file or program is missing
         ├── ModelUnavailableError  its source (hub, registry) does not answer
@@ -146,6 +147,10 @@ class BackupStorageError(BackupError):
 
 class DecodersUnavailableError(SegdexError):
     """No process that decodes images can be started, as where the system allows no more processes."""
+
+
+class StorageError(SegdexError):
+    """A file of segdex itself cannot be written: the disk is full or permission is missing."""
 
 
 class ModelError(SegdexError):

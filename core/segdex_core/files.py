@@ -12,6 +12,9 @@ from uuid import uuid4
 PART = ".part"
 """Suffix of the hidden temporary file next to a file that is being written."""
 
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+"""Permissions of what the owner alone may read."""
+
 _ABANDONED_S = 3600
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP}  # some network shares cannot sync a folder
 

@@ -20,6 +20,8 @@ LogFormat = Literal["auto", "text", "json"]
 QDRANT_PORT = 6333
 """Port of a Qdrant server whose address names none."""
 
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
 
 class Settings(BaseSettings):
     """All settings, also read from environment variables ``SEGDEX_<NAME>``. Instances are immutable.
@@ -91,6 +93,7 @@ class Settings(BaseSettings):
     job_roots: tuple[Path, ...] = Field(
         (), description="Folders whose pictures jobs may ingest, as a JSON list; none: no jobs."
     )
+    max_jobs: int = Field(1_000, ge=1, description="Jobs that wait; further ones get a 429.")
     jobs_file: Path | None = Field(
         None, description="SQLite file of the queue of jobs; unset: in the user's cache folder."
     )
@@ -142,14 +145,17 @@ class Settings(BaseSettings):
         """Return 16 hexadecimal digits that identify the index, however its location is spelled.
 
         Storage that several indexes share, such as a file of job queues, uses these digits as the key of an
-        index. A service and its workers must use the same host name: two host names of one machine count as
-        two indexes.
+        index. Links, relative paths and trailing slashes lead to the same digits, and so do ``localhost`` and
+        the loopback addresses. A service and its workers must use the same host name otherwise: two host
+        names of one machine count as two indexes. A place that each machine has for itself, such as a folder
+        or ``localhost``, has the same digits on all of them.
         """
         if self.index.startswith("edge:"):
             place = str(Path(self.index.removeprefix("edge:")).expanduser().resolve())
         else:
             url = urlsplit(self.index)
             port = url.port or QDRANT_PORT
-            host = f"{url.scheme}://{(url.hostname or '').lower()}:{port}"
+            name = (url.hostname or "").lower().rstrip(".")
+            host = f"{url.scheme}://{'localhost' if name in _LOOPBACK else name}:{port}"
             place = f"{host}{url.path.rstrip('/')}#{self.index_collection}"
         return sha256(place.encode()).hexdigest()[:16]

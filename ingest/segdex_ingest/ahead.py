@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from threading import Event, Lock
 from types import TracebackType
 from typing import Self, TypeVar
@@ -86,7 +87,8 @@ class Analyses:
             self._by_id.pop(image_id, None)
 
     def _submit(self, image_id: UUID, data: bytes, name: str) -> Future[AnalysedImage]:
-        self._by_id[image_id] = future = self._pool.submit(self._run, image_id, data, name)
+        call = copy_context().run  # the index is as patient in a thread as in its caller
+        self._by_id[image_id] = future = self._pool.submit(call, self._run, image_id, data, name)
         return future
 
     def _run(self, image_id: UUID, data: bytes, name: str) -> AnalysedImage:
@@ -116,7 +118,7 @@ def results_ahead(
                 item = next(remaining, None)
                 if item is None:
                     break
-                waiting.append((item, pool.submit(call, item)))
+                waiting.append((item, pool.submit(copy_context().run, call, item)))
             if not waiting:
                 return
             item, future = waiting.popleft()

@@ -1,9 +1,11 @@
 """Remove images whose files are gone, and finish or remove what interrupted runs left behind."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from segdex_core.errors import IndexConflictError
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import Source
 from segdex_core.records import ImageRecord
@@ -96,13 +98,14 @@ def plan_sync(index: SegmentIndex, *, source: Source, force: bool = False) -> Sy
 def apply_sync(plan: SyncPlan, index: SegmentIndex) -> None:
     """Delete, update and finish what ``plan_sync`` found.
 
-    Raises:
-        IndexConflictError: If an image has changed since ``plan_sync``; the next sync completes the work.
+    An image that somebody changed since ``plan_sync`` is left as it is; the next sync completes the work.
     """
     for record in (*plan.gone, *plan.leftovers):
-        index.delete_image(record.image_id, revision=record.revision)
+        with suppress(IndexConflictError):
+            index.delete_image(record.image_id, revision=record.revision)
     for record in (*plan.moved, *plan.copied):
-        index.update_image(record)
+        with suppress(IndexConflictError):
+            index.update_image(record)
     mark_segments(index, plan.unmarked)
     for image_id, writes in plan.orphans.items():
         if not index.get_images([image_id]):  # else an ingest has begun with it meanwhile

@@ -13,7 +13,8 @@ from tests.fakes.parts import EMBEDDER, parts
 from tests.needs import ROOT
 
 from segdex.cli.main import run
-from segdex.jobs.queue import Jobs, JobsUnavailableError, sqlite_storage
+from segdex.jobs.queue import Jobs
+from segdex.jobs.storages import JobsUnavailableError, sqlite_storage
 from segdex.usecases.doctor import examine_library
 from segdex.wiring import calibration_folder
 from segdex_backends.sources.files import FileSource

@@ -65,8 +65,9 @@ def list_command(context: typer.Context, as_json: JsonOption = False, server: Se
     if not jobs:
         console_out().print("no jobs")
         return 0
-    rows = [("job", "status", "files", "segments", "asked for (UTC)", "paths"), *map(_row, jobs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    heads = ("job", "status", "files", "segments", "asked for (UTC)", "worker", "since (UTC)", "paths")
+    rows = [heads, *map(_row, jobs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads) - 1)]
     console = console_out()
     for number, row in enumerate(rows):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
@@ -76,9 +77,14 @@ def list_command(context: typer.Context, as_json: JsonOption = False, server: Se
 
 def _row(job: "Job") -> tuple[str, ...]:
     total = "?" if job.total is None else f"{job.total:,}"
-    created = datetime.fromtimestamp(job.created_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    paths = ", ".join(job.paths)
-    return job.id, job.status, f"{job.done:,} of {total}", f"{job.segments:,}", created, paths
+    files, paths = f"{job.done:,} of {total}", ", ".join(job.paths)
+    worker = (job.worker or "").rpartition(":")[0]  # host and process; its own number tells people nothing
+    times = _utc(job.created_s), worker, _utc(job.started_s)
+    return job.id, job.status, files, f"{job.segments:,}", *times, paths
+
+
+def _utc(seconds: float | None) -> str:
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def watch_command(

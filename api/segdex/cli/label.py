@@ -13,6 +13,7 @@ from segdex.cli.common import (
     JsonOption,
     ProfileOption,
     ServerOption,
+    console_err,
     console_out,
     opened,
     print_json,
@@ -20,6 +21,7 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex_core.errors import UsageError
+from segdex_core.patience import patient
 from segdex_core.wording import count_of
 
 if TYPE_CHECKING:
@@ -132,7 +134,10 @@ def _labelled(library: "Library | Client", request: "LabelRequest") -> "LabelRep
     if isinstance(library, Library) and not request.segments:
         from segdex.cli.progress import counted
 
-        with counted("segments", library.index.counts().segments) as advance:
+        with (
+            counted("segments", library.index.counts().segments) as advance,
+            patient(lambda what: console_err().print(what) if what else None),
+        ):
             return library.label_as(request, on_batch=advance)
     return library.label(
         *request.labels,

@@ -14,6 +14,7 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from segdex.cli.commands import LazyGroup
 from segdex.cli.common import DeviceOption, IndexOption, ProfileOption, ServerOption, Session, as_option
+from segdex.faults import full_disk
 from segdex.loggers import set_level
 from segdex_core.errors import ArgumentError, SegdexError, UsageError
 
@@ -77,11 +78,12 @@ def run(arguments: Sequence[str], *, parts: "Parts | None" = None) -> int:
         code = 0
     except Exception as error:  # the process boundary: the user sees one line, the log the stack
         logging.getLogger(__name__).debug("unexpected error", exc_info=True)
-        code = _fail(
+        bug = (
             f"unexpected {type(error).__name__}: {' '.join(str(error).split())}; this is a bug of segdex, "
-            "SEGDEX_LOG=debug shows where",
-            EXIT_BUG,
+            "SEGDEX_LOG=debug shows where"
         )
+        full = full_disk(error)
+        code = _fail(bug, EXIT_BUG) if full is None else _fail(full, SegdexError.exit_code)
     return code
 
 

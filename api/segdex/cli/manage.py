@@ -55,7 +55,7 @@ def delete_command(
     index: IndexOption = None,
     server: ServerOption = None,
 ) -> int:
-    """Delete pictures and their segments from the index; the files stay.
+    """Delete pictures and all that was made of them from the index; your files stay, uploads are deleted.
 
     An id names a picture with all its copies. A file or folder names only itself: a picture that also lies
     elsewhere keeps its other files.

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from segdex.http.logs import RequestRecord
 from segdex.http.state import NotReadyError, ServiceState
+from segdex.jobs.worker import JobWorker
 from segdex_core.errors import SegdexError
 
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -111,8 +112,8 @@ def _families(state: ServiceState) -> Iterable[Metric]:
     )
     with suppress(SegdexError):  # an unreachable queue must not hide all other metrics
         yield GaugeMetricFamily("segdex_jobs_waiting", "Jobs that wait", loaded.library.queue.waiting)
-    if loaded.job_worker is not None:
-        outcomes = loaded.job_worker.outcomes.copy()
+    if isinstance(loaded.jobs, JobWorker):
+        outcomes = loaded.jobs.outcomes.copy()
         yield _counter("segdex_job_files", "Files of jobs of this process", "outcome", outcomes)
     encodings = loaded.library.models.refiner.encodings
     yield _counter(

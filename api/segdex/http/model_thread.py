@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Generic, TypeVar
+from uuid import UUID
 
 from segdex_core.choices import ProfileName
 from segdex_core.errors import SegdexError
@@ -215,6 +216,10 @@ class ServiceModels:
     def recipes(self, generator: GeneratorSettings) -> Recipe:  # noqa: ARG002 - a service has one recipe
         """See ``Models``; jobs bypass the queue of the models, so that searches do not wait for them."""
         return self._recipe
+
+    def forget(self, image_id: UUID) -> None:
+        """See ``Models``."""
+        self.refiner.forget(image_id)
 
     def run(self, call: Callable[[], _T]) -> _T:
         """See ``Models``."""

@@ -8,11 +8,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from segdex.faults import fault
+from segdex.faults import fault, full_disk
 from segdex.http.logs import Refusal, current_request, note_refusal
 from segdex.http.model_thread import BusyError
 from segdex.http.state import NotReadyError
-from segdex.jobs.queue import JobsUnavailableError
+from segdex.jobs.queue import JobsFullError
+from segdex.jobs.storages import JobsUnavailableError
 from segdex_core.errors import (
     DecodersUnavailableError,
     ImageError,
@@ -25,6 +26,7 @@ from segdex_core.errors import (
     QueryError,
     SegdexError,
     SegmentIndexError,
+    StorageError,
     UsageError,
 )
 
@@ -33,6 +35,7 @@ RETRY_AFTER_S = 1
 
 _STATUS: tuple[tuple[type[SegdexError], int], ...] = (
     (BusyError, 503),
+    (JobsFullError, 429),
     (JobsUnavailableError, 503),
     (ImageTooLargeError, 413),
     (NotAnImageError, 415),
@@ -44,6 +47,7 @@ _STATUS: tuple[tuple[type[SegdexError], int], ...] = (
     (IndexMissingError, 503),
     (DecodersUnavailableError, 503),
     (SegmentIndexError, 503),
+    (StorageError, 507),
     (ModelError, 503),
 )
 _REFUSALS: dict[int, Refusal] = {401: "key", 403: "key", 429: "rate"}
@@ -99,6 +103,7 @@ _TITLES = {
     429: "Too many requests",
     500: "A bug of segdex",
     503: "Not ready or busy",
+    507: "A disk is full",
 }
 
 
@@ -119,6 +124,10 @@ def problem(status: int, detail: str, *, headers: dict[str, str] | None = None) 
 def bug(error: Exception) -> JSONResponse:
     """Return the response to an unexpected error, and log the error with its stack."""
     request = current_request()
+    full = full_disk(error)
+    if full is not None:
+        _log.error("%s", full)
+        return problem(507, full)
     _log.error("unexpected %s; this is a bug of segdex", type(error).__name__, exc_info=error)
     name = "" if request is None else f", request {request.request_id}"
     return problem(500, f"a bug of segdex; see the log of the service{name}")
@@ -135,11 +144,15 @@ def add_handlers(app: FastAPI) -> None:
         record = current_request()
         if record is not None and status >= 500:
             record.error = type(error).__name__  # its message may contain a query
-        headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else None
         return problem(status, str(error), headers=headers)
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:  # noqa: ARG001
+        full = full_disk(error)
+        if full is not None:  # an upload that did not fit into the temporary folder
+            _log.error("%s", full)
+            return problem(507, full)
         if error.status_code in _REFUSALS:
             note_refusal(_REFUSALS[error.status_code])
         headers = None if error.headers is None else dict(error.headers)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from segdex.http.keys import ApiKey
 from segdex.http.model_thread import BusyError, ModelThread
-from segdex.jobs.worker import JobWorker
+from segdex.jobs.worker import JobKeeper, JobWorker
 from segdex.library import Library
 from segdex_core.errors import SegdexError, UsageError
 from segdex_core.settings import Settings
@@ -29,17 +29,16 @@ class Loaded:
     Attributes:
         library: Library with loaded models.
         model_thread: Thread that runs the models.
-        job_worker: Runs jobs; None if other processes run them.
+        jobs: Runs jobs, or looks after those that other processes run.
     """
 
     library: Library
     model_thread: ModelThread
-    job_worker: JobWorker | None
+    jobs: JobWorker | JobKeeper
 
     def close(self) -> None:
         """Close the job worker, the model thread and the library."""
-        if self.job_worker is not None:
-            self.job_worker.close()
+        self.jobs.close()
         self.model_thread.close()
         self.library.close()
 

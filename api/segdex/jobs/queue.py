@@ -1,198 +1,350 @@
 """The queue of long ingests: add, list and stop jobs, and claim them in a worker.
 
-Huey's storages keep the queue and the job records: SQLite in one file, or Redis, each with atomic operations
-that several processes share. Huey's tasks and consumer are not used: tasks are pickles, with which anyone who
-can write to the queue could run code, and the consumer needs the main thread, which the web server uses.
+A job is one value in the storage, and each change of it compares the whole former value: of two processes
+that change a job at the same moment one is refused, and looks again. So a job is claimed and running in the
+same step, and ends once. The messages of the queue only say where to look first: one that is lost, doubled
+or out of date does no harm.
+
+A running job belongs to its worker as long as the worker renews it (``renew``). Who watches a queue judges
+that by a clock of its own (``Leases``), and takes back what was not renewed (``look_after``).
 """
 
-import sqlite3
+import json
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
 from huey.constants import EmptyData
-from huey.storage import BaseStorage, RedisStorage, SqliteStorage
 
-from segdex_core.errors import SegdexError, UsageError
+from segdex.jobs.leases import Leases
+from segdex.jobs.storages import JobsUnavailableError, QueueStorage
+from segdex_core.errors import SegdexError
 from segdex_core.wire.jobs import ENDED, Job
 
-_NAME = "segdex-{}"
 KEPT_JOBS = 1_000
-_REDIS_TIMEOUT_S = 5.0
+
+MAX_ATTEMPTS = 2
+"""Workers that a job may lose, for example because memory runs out: it is begun anew once, and then fails."""
 
 
-class JobsUnavailableError(SegdexError):
-    """The job queue cannot be reached."""
+class JobsFullError(SegdexError):
+    """As many jobs wait as are allowed."""
 
 
-def sqlite_storage(file: Path, *, index_key: str) -> BaseStorage:
-    """Return the queue of an index in a file, created if missing; processes of one machine share it.
+class LeaseLostError(Exception):
+    """A worker was silent for so long that its job was taken back; it must not write the job any more."""
 
-    Args:
-        file: File with the queues of any number of indexes.
-        index_key: Key of the index, see ``Settings.index_key``.
+
+class _Kept(Job):
+    """A job as it is stored.
+
+    Attributes:
+        renewals: How often its worker said that it lives.
+        is_stopping: Whether somebody asked it to stop.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return SqliteStorage(_NAME.format(index_key), filename=str(file), strict_fifo=True)
 
+    renewals: int = 0
+    is_stopping: bool = False
 
-def redis_storage(url: str, *, index_key: str) -> BaseStorage:
-    """Return the queue of an index on a Redis server, which several machines share.
+    def to_bytes(self) -> bytes:
+        return self.model_dump_json(include=set(_Kept.model_fields)).encode()
 
-    Args:
-        url: ``redis://[:password@]host:port/number``, or ``rediss://`` for TLS.
-        index_key: Key of the index, see ``Settings.index_key``.
+    def to_job(self) -> Job:
+        return Job(**{name: getattr(self, name) for name in Job.model_fields})
 
-    Raises:
-        UsageError: If the package is not installed, or the address is invalid.
-        JobsUnavailableError: If the server does not answer.
-    """
-    try:
-        import redis
-    except ImportError as error:
-        raise UsageError("SEGDEX_JOBS_REDIS needs a package: pip install 'segdex[redis]'") from error
-    try:
-        pool = redis.ConnectionPool.from_url(
-            url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
-        )
-    except ValueError as error:  # the message of the error may show the password
-        raise UsageError("SEGDEX_JOBS_REDIS must be redis://[:password@]host:port/number") from error
-    storage = RedisStorage(_NAME.format(index_key), blocking=False, connection_pool=pool)
-    try:
-        storage.conn.ping()
-    except redis.exceptions.RedisError as error:
-        raise JobsUnavailableError(f"SEGDEX_JOBS_REDIS: the server does not answer: {error}") from error
-    return storage
+    def changed(self, **changes: object) -> "_Kept":
+        return self.model_copy(update=changes)
 
 
 class Jobs:
     """The job queue; threads and processes may share it.
 
-    The caller who claims a job first runs it, see ``claim``. Every method raises ``JobsUnavailableError`` if
-    the storage does not answer.
+    Every method raises ``JobsUnavailableError`` if the storage does not answer or cannot be written.
 
     Args:
         storage: Storage of the queue.
-        kept: Number of jobs that are listed; older jobs that have ended are deleted.
+        kept: Number of ended jobs that are listed; older ones are forgotten.
+        max_waiting: Number of jobs that may wait.
     """
 
-    def __init__(self, storage: BaseStorage, *, kept: int = KEPT_JOBS) -> None:
-        self._storage, self._kept = storage, kept
-        self._errors = _errors_of(storage)
+    def __init__(self, storage: QueueStorage, *, kept: int = KEPT_JOBS, max_waiting: int = KEPT_JOBS) -> None:
+        self._storage, self._kept, self._max_waiting = storage, kept, max_waiting
 
     def close(self) -> None:
         """Close the storage."""
         self._storage.close()
 
-    def add(self, paths: Sequence[str], *, tags: Sequence[str] = (), redo_outdated: bool = False) -> Job:
-        """Add a job to the queue."""
-        job = Job(
-            id=uuid4().hex,
-            paths=list(paths),
-            tags=list(tags),
-            redo_outdated=redo_outdated,
-            created_s=time.time(),
-        )
-        self.save(job)
-        self.put(job.id)
-        return job
+    def add(
+        self,
+        paths: Sequence[str],
+        *,
+        tags: Sequence[str] = (),
+        redo_outdated: bool = False,
+        may_join: Callable[[Job], bool] = lambda job: job.status == "waiting",
+    ) -> Job:
+        """Add a job to the queue, or return the job that was added before for the same.
+
+        Args:
+            paths: What to ingest.
+            tags: Tags for every file.
+            redo_outdated: See ``Job``.
+            may_join: Whether the last job for the same does what is asked for.
+
+        Raises:
+            JobsFullError: If as many jobs wait as are allowed.
+        """
+        asked = {"paths": list(paths), "tags": list(tags), "redo_outdated": redo_outdated}
+        same = _same(asked)
+        while True:
+            # whoever asks for the same agrees on an id first; any of them may complete it
+            agreed = self._peek(same)
+            job_id = uuid4().hex if agreed is None else agreed.decode()
+            known = None if agreed is None else self.get(job_id)
+            if known is not None and may_join(known):
+                return known
+            self._make_room()
+            if known is not None:
+                job_id = uuid4().hex
+            if agreed is None:
+                is_agreed = self._ask("put_if_empty", same, job_id.encode())
+            else:
+                is_agreed = known is None or self._ask("swap_data", same, agreed, job_id.encode())
+            if not is_agreed:
+                continue
+            job = _Kept(id=job_id, created_s=time.time(), **asked)
+            if self._ask("put_if_empty", _JOB + job_id, job.to_bytes()):
+                self._tell(job_id)
+                return job.to_job()
 
     def all(self) -> list[Job]:
-        """Return the last jobs, newest first."""
-        items = self._ask("result_items")
-        jobs = [Job.model_validate_json(value) for key, value in items.items() if _text(key).startswith(_JOB)]
-        jobs.sort(key=lambda job: job.created_s, reverse=True)
-        for old in jobs[self._kept :]:
-            if old.status in ENDED:
-                self._forget(old)
-        return jobs[: self._kept]
+        """Return the jobs that are kept, newest first."""
+        found = [job.to_job() for _, job in self._stored()]
+        return sorted(found, key=lambda job: job.created_s, reverse=True)
 
     def get(self, job_id: str) -> Job | None:
         """Return a job; None if it is not kept."""
-        value = self._ask("peek_data", _JOB + job_id)
-        return None if value is EmptyData else Job.model_validate_json(_text(value))
+        value = self._peek(_JOB + job_id)
+        return None if value is None else _Kept.model_validate_json(value).to_job()
 
     def stop(self, job_id: str) -> Job | None:
-        """Stop a job after the file that is being written; finished files are kept."""
-        job = self.get(job_id)
-        if job is None or job.status in ENDED:
-            return job
-        self._ask("put_data", _STOP + job_id, b"1")
-        if job.status == "waiting" and self.claim(job):
-            job = job.model_copy(update={"status": "stopped", "ended_s": time.time()})
-            self.save(job)
-        return job
+        """Stop a job: one that waits at once, and one that runs after the file that is being written.
+
+        Where the worker of a running job is gone, whoever looks after the queue ends it; see ``look_after``.
+        """
+
+        def stopped(job: _Kept) -> _Kept:
+            if job.status == "waiting":
+                return _ended(job, "stopped")
+            return job if job.status in ENDED else job.changed(is_stopping=True)
+
+        return self._change(job_id, stopped)
 
     @property
     def waiting(self) -> int:
         """Number of jobs that wait."""
-        return int(self._ask("queue_size"))
+        return sum(job.status == "waiting" for _, job in self._stored())
+
+    def erase(self, is_erased: Callable[[str], bool]) -> None:
+        """Forget the names of files: outcomes of them, and jobs for nothing else that do not run.
+
+        Args:
+            is_erased: Whether a path or URI is to be forgotten.
+        """
+
+        def without(job: _Kept) -> _Kept:
+            return job.changed(last=[one for one in job.last if not is_erased(one.uri)])
+
+        for _, job in list(self._stored()):
+            if all(map(is_erased, job.paths)) and self.stop(job.id) is not None:
+                if (now := self.get(job.id)) is not None and now.status in ENDED:
+                    self._forget(job)
+            elif any(is_erased(one.uri) for one in job.last):
+                self._change(job.id, without)
+        self._ask("purge")
 
     # For workers.
 
-    def take(self) -> Job | None:
-        """Claim the next job and return it; None if no job waits."""
+    def take(self, worker: str) -> Job | None:
+        """Claim the next job, which is running then; None if no job waits.
+
+        Args:
+            worker: Name of the worker, unlike that of any other.
+        """
         while (message := self._ask("dequeue")) is not None:
-            job = self.get(_text(message))
-            if job is not None and job.status == "waiting" and self.claim(job):
+
+            def taken(job: _Kept) -> _Kept:
+                if job.status != "waiting":
+                    return job
+                return job.changed(status="running", worker=worker, started_s=time.time())
+
+            job = self._change(_text(message), taken)
+            # running already: the answer to an earlier claim was lost on its way
+            if job is not None and (job.status, job.worker) == ("running", worker):
                 return job
         return None
 
-    def put(self, job_id: str) -> None:
-        """Add the id of a waiting job to the queue; adding it twice is harmless."""
+    def save(self, job: Job) -> None:
+        """Store how far a running job is, or how it ended.
+
+        Raises:
+            LeaseLostError: If it no longer belongs to ``job.worker``.
+        """
+        told = {name: getattr(job, name) for name in Job.model_fields}
+        self._as_owner(job, lambda kept: kept.changed(**told))
+
+    def release(self, job: Job) -> None:
+        """Let another worker carry on with a job, whose worker ends; one that is to stop is stopped.
+
+        Raises:
+            LeaseLostError: If it no longer belongs to ``job.worker``.
+        """
+
+        def released(kept: _Kept) -> _Kept:
+            return _ended(kept, "stopped") if kept.is_stopping else _Kept(**kept.anew(0).model_dump())
+
+        self._as_owner(job, released)
+        self._tell(job.id)
+
+    def renew(self, job: Job) -> None:
+        """Say that the worker of a job lives.
+
+        Raises:
+            LeaseLostError: If it no longer belongs to ``job.worker``.
+        """
+        self._as_owner(job, lambda kept: kept.changed(renewals=kept.renewals + 1))
+
+    def is_stopping(self, job_id: str) -> bool:
+        """Return whether a job was asked to stop."""
+        value = self._peek(_JOB + job_id)
+        return value is not None and _Kept.model_validate_json(value).is_stopping
+
+    def look_after(self, leases: Leases) -> list[Job]:
+        """Take back the jobs whose workers are gone, and put waiting jobs whose message was lost in line.
+
+        A job that lost its worker is begun anew, fails if it lost ``MAX_ATTEMPTS`` of them, and is stopped if
+        that was asked for. Any number of processes may call it.
+
+        Args:
+            leases: What this process has seen of the queue before.
+
+        Returns:
+            The jobs that were taken back, as they are now.
+        """
+        stored = list(self._stored())
+        queued = set(map(_text, self._ask("enqueued_items")))
+        leases.keep(job.id for _, job in stored if job.status == "running")
+        taken_back: list[Job] = []
+        for value, job in stored:
+            if job.status == "waiting" and job.id not in queued:
+                self._tell(job.id)
+            if job.status != "running" or not leases.has_lapsed(job.id, (job.worker, job.renewals)):
+                continue
+            after = _taken_back(job)
+            if self._ask("swap_data", _JOB + job.id, value, after.to_bytes()):  # else its worker lives
+                taken_back.append(after.to_job())
+                if after.status == "waiting":
+                    self._tell(job.id)
+        return taken_back
+
+    def _as_owner(self, job: Job, change: Callable[[_Kept], _Kept]) -> None:
+        owned = False
+
+        def changed(kept: _Kept) -> _Kept:
+            nonlocal owned
+            owned = kept.status == "running" and kept.worker == job.worker
+            return change(kept) if owned else kept
+
+        self._change(job.id, changed)
+        if not owned:
+            raise LeaseLostError(f"job {job.id} no longer belongs to {job.worker}")
+
+    def _change(self, job_id: str, change: Callable[[_Kept], _Kept]) -> Job | None:
+        """Change a job in one step, whatever others do; return it as it is then, None if it is not kept."""
+        while True:
+            value = self._peek(_JOB + job_id)
+            if value is None:
+                return None
+            job = _Kept.model_validate_json(value)
+            after = change(job)
+            if after == job or self._ask("swap_data", _JOB + job_id, value, after.to_bytes()):
+                return after.to_job()
+
+    def _make_room(self) -> None:
+        """Forget the oldest ended jobs.
+
+        Raises:
+            JobsFullError: If as many jobs wait as are allowed.
+        """
+        jobs = sorted((job for _, job in self._stored()), key=lambda job: job.created_s)
+        waiting = sum(job.status == "waiting" for job in jobs)
+        if waiting >= self._max_waiting:
+            raise JobsFullError(
+                f"{waiting:,} jobs wait already, and no more are allowed (SEGDEX_MAX_JOBS): wait until some "
+                "are done, or stop some"
+            )
+        ended = [job for job in jobs if job.status in ENDED]
+        for old in ended[: max(len(ended) + 1 - self._kept, 0)]:
+            self._forget(old)
+
+    def _forget(self, job: _Kept) -> None:
+        same = _same({"paths": job.paths, "tags": job.tags, "redo_outdated": job.redo_outdated})
+        if self._peek(same) == job.id.encode():
+            self._ask("delete_data", same)
+        self._ask("delete_data", _JOB + job.id)
+
+    def _tell(self, job_id: str) -> None:
+        """Put a job in line; twice is harmless."""
         self._ask("enqueue", job_id.encode())
 
-    def claim(self, job: Job) -> bool:
-        """Return whether the caller is the first to claim this attempt of a job."""
-        return bool(self._ask("put_if_empty", f"{_CLAIM}{job.id}:{job.attempt}", b"1"))
+    def _stored(self) -> Iterator[tuple[bytes, _Kept]]:
+        for key, value in self._ask("result_items").items():
+            if _text(key).startswith(_JOB):
+                yield bytes(value), _Kept.model_validate_json(bytes(value))
 
-    def begin_anew(self, job: Job) -> None:
-        """Requeue a job whose worker ended; only one of several callers succeeds."""
-        if self._ask("put_if_empty", f"{_ANEW}{job.id}:{job.attempt}", b"1"):
-            self.save(job.anew())
-            self.put(job.id)
-
-    def save(self, job: Job) -> None:
-        """Store the current state of a job."""
-        self._ask("put_data", _JOB + job.id, job.model_dump_json().encode())
-
-    def is_stopped(self, job_id: str) -> bool:
-        """Return whether a job was asked to stop."""
-        return bool(self._ask("has_data_for_key", _STOP + job_id))
-
-    def beat(self, job_id: str) -> None:
-        """Store a heartbeat of a job's worker."""
-        self._ask("put_data", _BEAT + job_id, uuid4().bytes)
-
-    def last_beat(self, job_id: str) -> bytes:
-        """Return a value that differs after each heartbeat."""
-        value = self._ask("peek_data", _BEAT + job_id)
-        return b"" if value is EmptyData else bytes(value)
+    def _peek(self, key: str) -> bytes | None:
+        value = self._ask("peek_data", key)
+        return None if value is EmptyData else bytes(value)
 
     def _ask(self, what: str, *values: object) -> Any:
         try:
             return getattr(self._storage, what)(*values)
-        except self._errors as error:
-            raise JobsUnavailableError(f"the queue of jobs does not answer: {error}") from error
-
-    def _forget(self, job: Job) -> None:
-        keys = [_JOB + job.id, _STOP + job.id, _BEAT + job.id]
-        keys += [f"{kind}{job.id}:{n}" for kind in (_CLAIM, _ANEW) for n in range(job.attempt + 1)]
-        for key in keys:
-            self._ask("delete_data", key)
+        except self._storage.errors as error:
+            raise JobsUnavailableError(_reason(error)) from error
 
 
-_JOB, _STOP, _BEAT, _CLAIM, _ANEW = "job:", "stop:", "beat:", "claim:", "anew:"
+_JOB, _SAME = "job:", "same:"
 
 
-def _errors_of(storage: BaseStorage) -> tuple[type[Exception], ...]:
-    if isinstance(storage, RedisStorage):
-        import redis
+def _same(asked: dict[str, Any]) -> str:
+    """Return the key under which those who ask for the same find the same job."""
+    return _SAME + sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
-        return (redis.exceptions.RedisError,)
-    return (sqlite3.Error,)
+
+def _ended(job: _Kept, status: str, detail: str | None = None) -> _Kept:
+    said = {} if detail is None else {"detail": detail}
+    return job.changed(status=status, ended_s=time.time(), left_s=0.0, **said)
+
+
+def _taken_back(job: _Kept) -> _Kept:
+    """Return a job as it is after its worker was lost."""
+    if job.is_stopping:
+        return _ended(job, "stopped")
+    if job.attempt + 1 >= MAX_ATTEMPTS:
+        detail = (
+            f"its worker ended {MAX_ATTEMPTS} times; see the log for the file that it was at. Finished files "
+            "are kept: add the job again"
+        )
+        return _ended(job.changed(attempt=job.attempt + 1), "failed", detail)
+    return _Kept(**job.anew(1).model_dump())
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "disk is full" in text or "No space left" in text:
+        return f"the queue of jobs cannot be written: {text}; make room on its disk"
+    return f"the queue of jobs does not answer: {text}"
 
 
 def _text(value: bytes | str) -> str:

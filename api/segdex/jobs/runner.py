@@ -7,6 +7,7 @@ from segdex.jobs.allowed import check_paths, inside
 from segdex.jobs.worker import Progress, Run
 from segdex.library import Library
 from segdex_core.media.uris import uri_to_path
+from segdex_core.patience import patient
 from segdex_core.wire.jobs import Job
 
 
@@ -24,14 +25,15 @@ def job_runner(library: Library) -> Run:
         listing = library.source.list(job.paths)
         uris = tuple(uri for uri in listing.uris if inside(uri_to_path(uri), roots))
         progress.found(len(uris), left_out=len(listing.uris) - len(uris))
-        report = library.ingest_files(
-            replace(listing, uris=uris),
-            choices=MaskChoices(),
-            tags=tuple(job.tags),
-            limit=None,
-            redo_outdated=job.redo_outdated,
-            progress=IngestProgress(on_file=progress.on_file),
-        )
+        with patient(progress.waits_for):
+            report = library.ingest_files(
+                replace(listing, uris=uris),
+                choices=MaskChoices(),
+                tags=tuple(job.tags),
+                limit=None,
+                redo_outdated=job.redo_outdated,
+                progress=IngestProgress(on_file=progress.on_file),
+            )
         if report.interrupted:
             raise KeyboardInterrupt
 

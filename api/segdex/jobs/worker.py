@@ -1,29 +1,27 @@
-"""Runs jobs, one at a time, and resumes jobs whose worker ended."""
+"""Runs jobs, one at a time, and looks after those of workers that are gone."""
 
 import logging
 import os
+import platform
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from uuid import uuid4
 
-from segdex.jobs.queue import Jobs, JobsUnavailableError
+from segdex.jobs.leases import STALE_S, Leases
+from segdex.jobs.queue import Jobs, LeaseLostError
+from segdex.jobs.storages import JobsUnavailableError
 from segdex_core.errors import SegdexError
 from segdex_core.wire.images import IngestedFile
-from segdex_core.wire.jobs import ENDED, Job, JobOutcome, Status
+from segdex_core.wire.jobs import Job, JobOutcome, Status
 from segdex_core.wording import count_of
 
 _LAST_OUTCOMES = 10
 _POLL_S = 0.2
 _SAVE_EVERY_S = 0.5
-_LOOK_EVERY_S = 2.0
-
-STALE_S = 15.0
-"""Seconds without a heartbeat after which a job has lost its worker; workers send one every 2 s."""
-
-MAX_ATTEMPTS = 10
-"""Maximum number of attempts of a job that ends its workers, for example because memory runs out."""
+_AGAIN_S = 2.0  # until an unreachable queue is asked again
 
 _NICENESS = 10
 """Niceness of job threads in the service: Linux weighs them 110 instead of 1,024; searches go first."""
@@ -32,17 +30,25 @@ _log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Progress of a running job; raises KeyboardInterrupt in the job when it has to stop."""
+    """Progress of a running job; raises KeyboardInterrupt in the job when it has to stop.
+
+    Args:
+        job: The job as its worker claimed it.
+        save: Stores how far it is.
+        stopping: Whether it has to stop.
+    """
 
     def __init__(self, job: Job, save: Callable[[Job], None], stopping: Callable[[], bool]) -> None:
         self.job = job
         self._save, self._stopping = save, stopping
         self._counts: Counter[str] = Counter()
         self._saved_s = 0.0
+        self._detail = ""
 
     def found(self, total: int, *, left_out: int = 0) -> None:
         """Set the number of files."""
         detail = f"left out {count_of(left_out, 'file')} outside the allowed folders" if left_out else ""
+        self._detail = detail
         self.job = self.job.model_copy(update={"total": total, "detail": detail})
         self._save(self.job)
         self._check()
@@ -68,6 +74,12 @@ class Progress:
             self._save(self.job)
         self._check()
 
+    def waits_for(self, what: str) -> None:
+        """Say what the job waits for; "" where it goes on."""
+        self.job = self.job.model_copy(update={"detail": what or self._detail})
+        self._save(self.job)
+        self._check()
+
     def _check(self) -> None:
         if self._stopping():
             raise KeyboardInterrupt
@@ -77,16 +89,53 @@ Run = Callable[[Job, Progress], None]
 """Function that runs a job."""
 
 
+class JobKeeper:
+    """A thread that looks after the jobs of a queue: see ``Jobs.look_after``.
+
+    Args:
+        jobs: Job queue.
+        leases: Tells which workers are gone.
+    """
+
+    def __init__(self, jobs: Jobs, leases: Leases | None = None) -> None:
+        self._jobs, self._leases = jobs, leases or Leases()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="jobs-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread, and wait until it has ended."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _work(self) -> None:
+        while not self._closing.is_set():
+            try:
+                for job in self._jobs.look_after(self._leases):
+                    _log.warning("job %s has lost its worker and is %s", job.id, job.status)
+            except JobsUnavailableError as error:
+                _log.warning("%s; trying again", error)
+            except Exception:  # noqa: BLE001 - a damaged record must not end the thread
+                _log.exception("the queue of jobs cannot be read; trying again")
+            self._closing.wait(self._leases.look_every_s)
+
+
 class JobWorker:
-    """A thread that runs the jobs of a queue.
+    """A thread that runs the jobs of a queue, and another that looks after the queue.
+
+    A job belongs to its worker as long as the worker renews it, which it does until it is closed or killed.
 
     Args:
         jobs: Job queue.
         run: Runs a job.
-        stale_s: Seconds without a heartbeat after which a job is started again.
+        stale_s: Seconds without a renewal after which a job has lost its worker.
         nicely: Whether its threads run at a lower priority (Linux).
         on_stop: Called when it has to stop, before the file that is being written is done.
-        now_s: Returns the seconds of the clock that measures the age of a heartbeat.
+        now_s: Returns the seconds of the clock that measures how long a worker is silent.
     """
 
     def __init__(
@@ -99,15 +148,18 @@ class JobWorker:
         on_stop: Callable[[], None] = lambda: None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._jobs, self._run, self._now_s = jobs, run, now_s
-        self._stale_s, self._nicely, self._on_stop = stale_s, nicely, on_stop
+        self._jobs, self._run, self._nicely, self._on_stop = jobs, run, nicely, on_stop
+        self.name = f"{platform.node()}:{os.getpid()}:{uuid4().hex[:8]}"
         self.outcomes: Counter[str] = Counter()  # of this process, for the metrics
+        leases = Leases(stale_s=stale_s, now_s=now_s)
+        self._renew_every_s = leases.look_every_s
+        self._keeper = JobKeeper(jobs, leases)
         self._closing = threading.Event()
-        self._seen: dict[str, tuple[bytes, float]] = {}  # last heartbeat of a job, and when it was first seen
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the threads."""
+        self._keeper.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -116,98 +168,99 @@ class JobWorker:
         self._on_stop()
 
     def close(self) -> None:
-        """Stop the thread, and wait until it has ended."""
+        """Stop the threads, and wait until they have ended."""
         self.stop()
         if self._thread.is_alive():
             self._thread.join()
+        self._keeper.close()
 
     def _work(self) -> None:
         if self._nicely and sys.platform == "linux":  # elsewhere it applies to the whole process
             # threads that this thread starts, such as torch's, inherit it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        looked_s = 0.0
         while not self._closing.is_set():
             try:
-                job = self._jobs.take()
+                job = self._jobs.take(self.name)
                 if job is not None:
                     self._carry_out(job)
                     continue
-                if self._now_s() - looked_s > min(_LOOK_EVERY_S, self._stale_s / 2):
-                    looked_s = self._now_s()
-                    self._take_back()
+            except LeaseLostError as error:
+                _log.warning("%s, which was silent for too long; another one has it", error)
+            except JobsUnavailableError as error:
+                _log.warning("%s; trying again", error)
+                self._closing.wait(_AGAIN_S)
             except Exception:  # noqa: BLE001 - a failure of the queue must not end the thread
                 _log.exception("the queue of jobs cannot be read; trying again")
-                self._closing.wait(_LOOK_EVERY_S)
+                self._closing.wait(_AGAIN_S)
             self._closing.wait(_POLL_S)
 
-    def _take_back(self) -> None:
-        """Requeue jobs whose worker is gone or whose queue message was lost."""
-        found: dict[str, tuple[bytes, float]] = {}
-        for job in self._jobs.all():
-            if job.status in ENDED:
-                continue
-            looked_s = self._now_s()  # read first: a delay here must not make a heartbeat look old
-            beat = self._jobs.last_beat(job.id) + job.status.encode() + str(job.attempt).encode()
-            seen, since_s = self._seen.get(job.id, (None, 0.0))
-            found[job.id] = (beat, since_s if seen == beat else self._now_s())
-            if looked_s - found[job.id][1] < self._stale_s:
-                continue
-            if job.status == "running" and job.attempt + 1 >= MAX_ATTEMPTS:
-                detail = f"its worker ended {MAX_ATTEMPTS} times; see the log for the file that it was at"
-                ending = {"status": "failed", "ended_s": time.time(), "detail": detail}
-                self._jobs.save(job.model_copy(update=ending))
-            elif job.status == "running":
-                _log.warning("job %s has lost its worker and waits again", job.id)
-                self._jobs.begin_anew(job)
-            elif not self._jobs.waiting:
-                self._jobs.put(job.id)
-        self._seen = found
-
     def _carry_out(self, job: Job) -> None:
-        job = job.model_copy(update={"status": "running", "started_s": time.time()})
-        self._jobs.beat(job.id)
-        self._jobs.save(job)
         _log.info("job %s begins: %s", job.id, job.paths)
-        ended = threading.Event()
-        beating = threading.Thread(target=self._beat, args=(job.id, ended), daemon=True)
-        beating.start()
+        ended, lost = threading.Event(), threading.Event()
+        renewing = threading.Thread(target=self._renew, args=(job, ended, lost), daemon=True)
+        renewing.start()
         try:
-            self._try(job)
+            self._try(job, lost)
         finally:
             ended.set()
-            beating.join()
+            renewing.join()
 
-    def _try(self, job: Job) -> None:
+    def _try(self, job: Job, lost: threading.Event) -> None:
         def stopping() -> bool:
-            return self._closing.is_set() or self._jobs.is_stopped(job.id)
+            if lost.is_set():
+                raise LeaseLostError(f"job {job.id} no longer belongs to {self.name}")
+            try:
+                return self._closing.is_set() or self._jobs.is_stopping(job.id)
+            except JobsUnavailableError:
+                return False  # the next file asks again
 
-        progress = Progress(job, self._jobs.save, stopping)
+        def save(one: Job) -> None:
+            try:
+                self._jobs.save(one)
+            except JobsUnavailableError as error:  # the queue failed, not the job
+                _log.warning("job %s could not say how far it is: %s", one.id, error)
+
+        progress = Progress(job, save, stopping)
         status: Status = "done"
+        detail: str | None = None
         try:
             self._run(job, progress)
         except KeyboardInterrupt:
             status = "stopped"
-        except JobsUnavailableError:
-            raise  # the queue failed, not the job: the job is started again
         except SegdexError as error:
-            status = "failed"
-            progress.job = progress.job.model_copy(update={"detail": str(error)})
+            status, detail = "failed", str(error)
+        except LeaseLostError:
+            raise
         except Exception:  # noqa: BLE001 - a failed job must not end the thread
-            status = "failed"
-            detail = "a bug of segdex, see the log of the service"
-            progress.job = progress.job.model_copy(update={"detail": detail})
+            status, detail = "failed", "a bug of segdex, see the log of the service"
             _log.exception("job %s failed", job.id)
         self.outcomes.update(progress.job.counts)
-        if status == "stopped" and not self._jobs.is_stopped(job.id):
-            self._jobs.begin_anew(progress.job)  # the worker ends, not the job
-            return
-        _log.info("job %s is %s: %s", job.id, status, progress.job.counts)
-        ending = {"status": status, "ended_s": time.time(), "left_s": 0.0}
-        self._jobs.save(progress.job.model_copy(update=ending))
+        self._end(progress.job, status, detail)
 
-    def _beat(self, job_id: str, ended: threading.Event) -> None:
-        while not ended.wait(min(_LOOK_EVERY_S, self._stale_s / 4)):
+    def _end(self, job: Job, status: Status, detail: str | None) -> None:
+        """Store how a job ended, as soon as the queue can be written."""
+        said = {} if detail is None else {"detail": detail}
+        ending = {"status": status, "ended_s": time.time(), "left_s": 0.0, **said}
+        while True:
             try:
-                self._jobs.beat(job_id)
-            except Exception:  # noqa: BLE001 - the next heartbeat may succeed
-                _log.warning("job %s could not say that it lives", job_id, exc_info=True)
+                if status == "stopped" and not self._jobs.is_stopping(job.id):
+                    self._jobs.release(job)  # the worker ends, not the job
+                    return
+                self._jobs.save(job.model_copy(update=ending))
+            except JobsUnavailableError as error:
+                _log.warning("job %s could not say that it is %s, trying again: %s", job.id, status, error)
+                if self._closing.wait(_AGAIN_S):
+                    return  # it is taken back once its lease has lapsed
+            else:
+                _log.info("job %s is %s: %s", job.id, status, job.counts)
+                return
+
+    def _renew(self, job: Job, ended: threading.Event, lost: threading.Event) -> None:
+        while not ended.wait(self._renew_every_s):
+            try:
+                self._jobs.renew(job)
+            except LeaseLostError:
+                lost.set()
+                return
+            except Exception:  # noqa: BLE001 - the next renewal may succeed
+                _log.warning("job %s could not say that it lives", job.id, exc_info=True)

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from uuid import UUID
 
-from segdex.jobs.queue import Jobs, JobsUnavailableError
+from segdex.jobs.queue import Jobs
+from segdex.jobs.storages import JobsUnavailableError
 from segdex.usecases.uploads import is_part
 from segdex_core.ids import make_image_id
 from segdex_core.ports.index import SegmentIndex

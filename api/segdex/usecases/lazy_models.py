@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from threading import RLock
 from typing import TYPE_CHECKING, Generic, TypeVar
+from uuid import UUID
 
 from segdex.parts import Parts
 from segdex_core.choices import ProfileName
@@ -97,6 +98,11 @@ class LazyModels:
 
         return self._remember(self._settings, self.profile, generator, load)
 
+    def forget(self, image_id: UUID) -> None:
+        """See ``Models``."""
+        if self._refiner.is_made:
+            self._refiner.get().forget(image_id)
+
     def run(self, call: Callable[[], T]) -> T:
         """See ``Models``."""
         with self._lock:
@@ -131,6 +137,11 @@ class _Once(Generic[T]):
     def __init__(self, make: Callable[[], T], lock: AbstractContextManager[object]) -> None:
         self._make, self._lock = make, lock
         self._made: list[T] = []
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the value has been made."""
+        return bool(self._made)
 
     def get(self) -> T:
         """Return the value."""

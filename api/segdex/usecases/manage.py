@@ -1,6 +1,6 @@
 """Delete images from an index, and synchronize it with the files that still exist."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from uuid import UUID
 
@@ -15,11 +15,18 @@ from segdex_ingest.sync import SyncPlan, apply_sync, plan_sync
 from segdex_ingest.write import PictureWriter
 from segdex_search.answer import require_filled
 
+Erase = Callable[[ImageRecord], None]
+"""Erases what is derived from an image that will be deleted."""
+
 
 def delete_images(
-    index: SegmentIndex, targets: Sequence[str], *, writing: AbstractContextManager[object] | None = None
+    index: SegmentIndex,
+    targets: Sequence[str],
+    *,
+    erase: Erase = lambda _: None,
+    writing: AbstractContextManager[object] | None = None,
 ) -> Deleted:
-    """Delete images, or some of their files, from an index; nothing on the disk is touched.
+    """Delete images, or some of their files, from an index.
 
     An id names an image with all its files. A file or folder names only itself: an image that also lies
     elsewhere keeps its other files and its segments.
@@ -27,6 +34,7 @@ def delete_images(
     Args:
         index: Index to change.
         targets: Ids of images, files, or folders.
+        erase: Called with each image before it is deleted, see ``Eraser``.
         writing: ``RLock`` shared by all writers to the index in this process; None if there are no others.
 
     Raises:
@@ -50,7 +58,7 @@ def delete_images(
             )
         for image_id, uris in found.items():
             doomed.setdefault(image_id, set()).update(uris)
-    return _forget(index, doomed, whole=set(ids.values()), writing=writing)
+    return _forget(index, doomed, whole=set(ids.values()), erase=erase, writing=writing)
 
 
 def forget_places(
@@ -58,6 +66,7 @@ def forget_places(
     image_id: UUID,
     places: Sequence[str],
     *,
+    erase: Erase = lambda _: None,
     writing: AbstractContextManager[object] | None = None,
 ) -> Deleted:
     """Take files off one image, which is deleted with its last file.
@@ -73,7 +82,7 @@ def forget_places(
         if not found:
             raise UsageError(f"{given!r} is no file of picture {image_id} in {index.location}")
         doomed |= found
-    return _forget(index, {image_id: doomed}, whole=(), writing=writing)
+    return _forget(index, {image_id: doomed}, whole=(), erase=erase, writing=writing)
 
 
 def sync_index(index: SegmentIndex, *, source: Source, dry_run: bool, force: bool) -> Synced:
@@ -129,6 +138,7 @@ def _forget(
     doomed: dict[UUID, set[str]],
     *,
     whole: Collection[UUID],
+    erase: Erase,
     writing: AbstractContextManager[object] | None,
 ) -> Deleted:
     writer = PictureWriter(index, exists=lambda _: True, lock=writing)
@@ -139,6 +149,8 @@ def _forget(
         before = next(iter(index.get_images([image_id])), None)
         if before is None:  # deleted meanwhile
             continue
+        if image_id in whole or uris.issuperset(file.uri for file in before.files):
+            erase(before)
         if image_id in whole:
             index.delete_image(image_id)
             left = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
+from uuid import UUID
 
 from segdex_core.choices import ProfileName
 from segdex_core.ports.embedder import Embedder
@@ -66,6 +67,10 @@ class Models(Protocol):
 
     def recipes(self, generator: GeneratorSettings) -> RecipeSource:
         """Return the recipe of an ingest with these models and mask generator settings."""
+        ...
+
+    def forget(self, image_id: UUID) -> None:
+        """Remove an image from the caches of encoded images; no model is loaded for it."""
         ...
 
     def run(self, call: Callable[[], T]) -> T:

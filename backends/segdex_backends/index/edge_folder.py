@@ -51,6 +51,7 @@ from segdex_core.errors import (
 )
 from segdex_core.files import replace_durably, sync, sync_folder
 
+_PRIVATE = 0o700  # vectors and paths of pictures are for their owner alone
 WRITE_FREE_BYTES = 128 << 20
 """Free disk space in bytes below which nothing is written.
 
@@ -104,7 +105,7 @@ class EdgeFolder:
                 raise IndexStorageError(
                     f"{path} is a file, but an embedded index is a folder; change --index"
                 )
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(_PRIVATE, parents=True, exist_ok=True)
             self._check_ours(create=create)
         self._lock = FolderLock(path / LOCK, self.location, wait_s=wait_s)
         self._view: View | None = None

@@ -10,7 +10,14 @@ from grpc import RpcError, StatusCode  # type: ignore[import-untyped]
 from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+)
 
 from segdex_backends.index.payloads import missing_index
 from segdex_core.errors import (
@@ -20,6 +27,7 @@ from segdex_core.errors import (
     SegmentIndexError,
     UsageError,
 )
+from segdex_core.patience import patience
 from segdex_core.settings import QDRANT_PORT
 
 MIN_SERVER_VERSION = (1, 16)
@@ -29,6 +37,7 @@ T = TypeVar("T")
 
 _PROBE_TIMEOUT_S = 3  # limits the wait if there is no server
 _WRITE_ATTEMPTS = 5  # with pauses of 0.5, 1, 2 and 4 s, enough for a server to restart
+_MAX_PAUSE_S = 5.0
 _TRANSIENT = (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED)
 _STORAGE_SIGNS = (
     "no space left",
@@ -76,16 +85,38 @@ class ServerConnection:
         """Run an idempotent write, with retries after transient errors."""
         self.retried(call)
 
+    def read(self, call: Callable[[], T]) -> T:
+        """Return the result of a read, which fails at once unless its caller is patient (``patience``)."""
+        if patience() is not None:
+            return self.retried(call)
+        with self.translated():
+            return call()
+
     def retried(self, call: Callable[[], T]) -> T:
-        """Return the result of an idempotent call, with retries after transient errors."""
+        """Return the result of an idempotent call, with retries after transient errors.
+
+        It is tried for some seconds, or for as long as its caller waits (``patience``).
+        """
+        given = patience()
+
+        def say(_: RetryCallState) -> None:
+            if given is not None:
+                given.on_wait(f"waiting for {self.location}, which does not answer")
+
         retrying = Retrying(
             retry=retry_if_exception(_is_transient),
-            stop=stop_after_attempt(_WRITE_ATTEMPTS) | stop_after_delay(self._timeout_s),
-            wait=wait_exponential(multiplier=0.5),
+            stop=stop_after_attempt(_WRITE_ATTEMPTS) | stop_after_delay(self._timeout_s)
+            if given is None
+            else stop_after_delay(given.wait_s),
+            wait=wait_exponential(multiplier=0.5, max=_MAX_PAUSE_S),
+            before_sleep=say,
             reraise=True,
         )
         with self.translated():
-            return retrying(call)
+            found = retrying(call)
+        if given is not None and retrying.statistics.get("attempt_number", 1) > 1:
+            given.on_wait("")
+        return found
 
     @contextmanager
     def translated(self) -> Iterator[None]:

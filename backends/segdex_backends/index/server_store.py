@@ -138,8 +138,7 @@ class ServerStore:
 
     def present(self) -> frozenset[str]:
         """See ``PointStore``."""
-        with self._server.translated():
-            found = [one.name for one in self._client.get_collections().collections]
+        found = [one.name for one in self._server.read(self._client.get_collections).collections]
         start = self._name("")
         ours = (name.removeprefix(start) for name in found if name.startswith(start))
         return frozenset(filter(is_of_this_schema, ours))
@@ -269,13 +268,15 @@ class ServerStore:
         found: dict[UUID, StoredPoint] = {}
         for start in range(0, len(ids), _PAGE):
             page = [str(key) for key in ids[start : start + _PAGE]]
-            with self._server.translated():
-                points = self._client.retrieve(
+            points = self._server.read(
+                partial(
+                    self._client.retrieve,
                     self._name(name),
                     page,
                     with_payload=vector is None,
                     with_vectors=[vector] if vector else False,
                 )
+            )
             stored = (stored_point(one, vector, self.location) for one in points)
             found.update((point.id, point) for point in stored)
         return found
@@ -286,27 +287,30 @@ class ServerStore:
         """See ``PointStore``."""
         offset = None
         while True:
-            with self._server.translated():
-                points, offset = self._client.scroll(
+            points, offset = self._server.read(
+                partial(
+                    self._client.scroll,
                     self._name(name),
                     to_filter(where),
                     limit=_PAGE,
                     offset=offset,
                     with_vectors=[vector] if vector else False,
                 )
+            )
             yield from (stored_point(point, vector, self.location, lenient=lenient) for point in points)
             if offset is None:
                 return
 
     def count(self, name: str, where: Conditions = ()) -> int:
         """See ``PointStore``."""
-        with self._server.translated():
-            return self._client.count(self._name(name), to_filter(where), exact=True).count
+        counted = partial(self._client.count, self._name(name), to_filter(where), exact=True)
+        return self._server.read(counted).count
 
     def count_values(self, name: str, field: str) -> Mapping[str, int]:
         """See ``PointStore``."""
-        with self._server.translated():
-            found = self._client.facet(self._name(name), field, limit=MAX_VALUES, exact=True)
+        found = self._server.read(
+            partial(self._client.facet, self._name(name), field, limit=MAX_VALUES, exact=True)
+        )
         return {str(hit.value): hit.count for hit in found.hits if hit.count}  # former values too
 
     def optimize(self) -> None:
@@ -340,8 +344,7 @@ class ServerStore:
         return found
 
     def _aliases(self) -> set[str]:
-        with self._server.translated():
-            return {each.alias_name for each in self._client.get_aliases().aliases}
+        return {each.alias_name for each in self._server.read(self._client.get_aliases).aliases}
 
     def _alias(self, names: Mapping[str, str]) -> None:
         """Point the aliases to the collections. A collection with the name of an alias is removed first.
@@ -412,8 +415,7 @@ class ServerStore:
         if not spec.fields:
             return
         full_name = self._name(real_name)
-        with self._server.translated():
-            present = self._client.get_collection(full_name).payload_schema
+        present = self._server.read(lambda: self._client.get_collection(full_name)).payload_schema
         for field in spec.fields.keys() - present.keys():
             kind = _INDEX_TYPES[spec.fields[field]]
             self._server.write(partial(self._client.create_payload_index, full_name, field, kind))

@@ -231,8 +231,8 @@ class SetStore(Protocol):
 
     All writes are idempotent, and durable when they return.
 
-    Memberships stay when a segment or a picture is deleted. Segments carry the ids of their sets for filters;
-    whoever changes members, or writes segments, brings these marks in line (``set_marks``).
+    Memberships stay when the index deletes a segment or a picture. Segments carry the ids of their sets for
+    filters; whoever changes members, or writes segments, brings these marks in line (``set_marks``).
     """
 
     def sets(self) -> list[SegmentSet]:

@@ -50,7 +50,8 @@ class Job(BaseModel):
         tags: Labels for every file.
         redo_outdated: Whether pictures that other models or settings made are segmented again.
         status: Where it is; a job whose worker ended waits again.
-        attempt: How often it was begun anew.
+        attempt: How many workers it has lost to crashes; after the second one it fails.
+        worker: Who carries it out, or carried it out last: host, process and a number of its own.
         created_s, started_s, ended_s: Seconds since 1970 UTC; ``created_at`` and so on are ISO 8601.
         total: Files that were found; None before they were looked for.
         done: Files that ended in an outcome.
@@ -68,6 +69,7 @@ class Job(BaseModel):
     redo_outdated: bool = False
     status: Annotated[str, known_values(*get_args(Status))] = "waiting"
     attempt: int = 0
+    worker: str | None = None
     created_s: float
     started_s: float | None = None
     ended_s: float | None = None
@@ -98,13 +100,17 @@ class Job(BaseModel):
         """``ended_s`` as ISO 8601, UTC."""
         return utc_text(self.ended_s)
 
-    def anew(self) -> "Job":
-        """Return the job as it waits after its worker ended."""
+    def anew(self, lost: int) -> "Job":
+        """Return the job as it waits after its worker ended.
+
+        Args:
+            lost: 1 if the worker crashed, 0 if it was shut down.
+        """
         return Job(
             id=self.id,
             paths=self.paths,
             tags=self.tags,
             redo_outdated=self.redo_outdated,
             created_s=self.created_s,
-            attempt=self.attempt + 1,
+            attempt=self.attempt + lost,
         )

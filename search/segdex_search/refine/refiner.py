@@ -103,7 +103,13 @@ class Refiner:
 
         if image_id is None:
             return encode()
-        return self.encodings.get((self.segmenter.fingerprint, image_id, None), encode)
+        return self.encodings.get((self.segmenter.fingerprint, None), encode, of=image_id)
+
+    def forget(self, image_id: UUID) -> None:
+        """Remove an image from the caches."""
+        self.encodings.forget(image_id)
+        if self.text_encodings is not None:
+            self.text_encodings.forget(image_id)
 
     def encode_window(
         self,
@@ -131,7 +137,7 @@ class Refiner:
 
         if image_id is None:
             return encode()
-        return self.encodings.get((self.segmenter.fingerprint, image_id, window, frame_px), encode)
+        return self.encodings.get((self.segmenter.fingerprint, window, frame_px), encode, of=image_id)
 
     def encode_for_text(
         self, segmenter: TextSegmenter, image_id: UUID | None, read: Callable[[], RGBImage]
@@ -143,7 +149,7 @@ class Refiner:
 
         if image_id is None or self.text_encodings is None:
             return encode()
-        return self.text_encodings.get((segmenter.fingerprint, image_id), encode)
+        return self.text_encodings.get(segmenter.fingerprint, encode, of=image_id)
 
     def refine(
         self, record: SegmentRecord, image: RGBImage, *, query: Floats, text: str | None

@@ -7,12 +7,15 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from tests.fakes.service import HERE, Make, load
+from tests.queues import _clock, _quick_storage, _redis_url, _storage
 
 from segdex.http.app import build_app
 from segdex.http.keys import ApiKey
 from segdex.http.state import ServiceState
 from segdex.http.tracing import Tracing
 from segdex.wiring import build_settings
+
+__all__ = ["_clock", "_quick_storage", "_redis_url", "_storage"]
 
 
 @pytest.fixture(name="make")
@@ -27,7 +30,7 @@ def _make(tmp_path: Path) -> Iterator[Make]:
         extend: Callable[[FastAPI], None] | None = None,
         **settings: object,
     ) -> TestClient:
-        chosen = build_settings(uploads=tmp_path / "uploads", **settings)
+        chosen = build_settings(**{"uploads": tmp_path / "uploads", **settings})
         state = ServiceState(chosen, keys, lambda: load(tmp_path / "set", settings=chosen))
         app = build_app(state, tracing=tracing)
         if extend is not None:

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.api.http.asking import first_hit
 from tests.fakes.dataset import png
 from tests.fakes.hostile_masks import coco_counts, wrapping_runs
 from tests.fakes.service import HERE, Make, load, refused
+from tests.faults import failing, full
 from tests.waiting import wait_until
 
 from segdex.http.app import build_app
@@ -381,7 +383,7 @@ def test_what_was_sent_already_is_not_sent_again(client: TestClient) -> None:
     base = f"/v1/images/{image['id']}"
     for path in (f"{base}/file", f"{base}/pixels.png", f"/v1/segments/{segment['id']}/mask.png"):
         first = client.get(path)
-        assert ("no-cache" if path.endswith("/file") else "max-age") in first.headers["cache-control"]
+        assert "no-cache" in first.headers["cache-control"]  # asked for each time: it may be deleted
         again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
 
@@ -536,6 +538,7 @@ def test_an_upload_is_found_and_forgotten(client: TestClient, tmp_path: Path) ->
     ("name", "kept"),
     [
         ("cat.png", "cat.png"),
+        ("cat.part", "cat.part_"),
         ("..", "picture"),
         ("C:\\x\\my cat.jpg", "my cat.jpg"),
         ("a\nb.png", "a_b.png"),
@@ -820,3 +823,54 @@ def test_jobs_stay_below_the_allowed_folders(make: Make, tmp_path: Path) -> None
     assert (job["status"], job["total"]) == ("done", 1)
     assert "left out 1 file outside the allowed folders" in str(job["detail"])
     refused(make().post("/v1/jobs", json={"paths": [str(allowed)]}), 422, "SEGDEX_JOB_ROOTS")
+
+
+def test_one_picture_is_one_file_one_job_and_one_picture_however_often_it_is_sent(
+    client: TestClient, tmp_path: Path
+) -> None:
+    waits = [
+        client.post("/v1/images", files={"file": (f"q{n}.png", png("orange"))}, data={"wait": "false"})
+        for n in range(4)
+    ]
+    ids = {answer.json()["job_id"] for answer in waits}
+    assert len(ids) == 1
+    list(client.get(f"/v1/jobs/{ids.copy().pop()}/events").iter_lines())  # until it ends
+    later = client.post("/v1/images", files={"file": ("later.png", png("orange"))}, data={"wait": "false"})
+    with ThreadPoolExecutor(4) as senders:
+        outcomes = senders.map(
+            lambda n: client.post("/v1/images", files={"file": (f"same{n}.png", png("pink"))}).json()[
+                "outcome"
+            ],
+            range(4),
+        )
+        assert sorted(outcomes) == ["added", "unchanged", "unchanged", "unchanged"]
+
+    assert later.json()["job_id"] in ids
+    assert len([path for path in (tmp_path / "uploads").rglob("*") if path.is_file()]) == 2
+    assert len(client.get("/v1/jobs").json()) == 1
+    image_id = waits[0].json()["image_id"]
+    client.delete(f"/v1/images/{image_id}")
+    anew = client.post("/v1/images", files={"file": ("anew.png", png("orange"))}, data={"wait": "false"})
+    assert anew.json()["job_id"] not in ids
+    list(client.get(f"/v1/jobs/{anew.json()['job_id']}/events").iter_lines())
+    assert client.get(f"/v1/images/{image_id}").status_code == 200
+
+
+def test_a_full_queue_and_a_full_upload_folder_say_so(make: Make, tmp_path: Path) -> None:
+    client = make(max_jobs=1, jobs_by="worker")
+    file = {"file": ("x.png", png("orange"))}
+    assert client.post("/v1/images", files=file, data={"wait": "false"}).status_code == 202
+    other = {"file": ("y.png", png("pink"))}
+
+    answer = client.post("/v1/images", files=other, data={"wait": "false"})
+    refused(answer, 429, "1 jobs wait already", "SEGDEX_MAX_JOBS")
+    assert answer.headers["retry-after"]
+    with failing(full(), at=0, after=False):
+        refused(
+            client.post("/v1/images", files={"file": ("z.png", png("cyan"))}),
+            507,
+            "No space left",
+            "SEGDEX_UPLOADS",
+        )
+    assert first_hit(client, "red")
+    assert client.post("/v1/images", files={"file": ("z.png", png("cyan"))}).status_code == 201

@@ -1,60 +1,32 @@
 """The queue of jobs: one at a time, stopped where it is safe, and gone on with after a restart."""
 
-import shutil
-import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from fakeredis import TcpFakeServer
-from huey.storage import BaseStorage
+from tests.fakes.parts import parts
+from tests.queues import KEY, Clock
 from tests.waiting import wait_until
 
-from segdex.jobs.queue import (
-    Jobs,
-    JobsUnavailableError,
-    redis_storage,
-    sqlite_storage,
-)
-from segdex.jobs.worker import MAX_ATTEMPTS, JobWorker, Progress
-from segdex.wiring import build_settings, open_jobs
+from segdex.jobs.leases import Leases
+from segdex.jobs.queue import MAX_ATTEMPTS, Jobs, JobsFullError, LeaseLostError
+from segdex.jobs.runner import job_runner
+from segdex.jobs.storages import JobsUnavailableError, QueueStorage, redis_storage
+from segdex.jobs.worker import JobWorker, Progress
+from segdex.wiring import build_settings, open_jobs, open_library
+from segdex_backends.index.memory import MemoryIndex
 from segdex_core.errors import IndexUnavailableError, UsageError
+from segdex_core.patience import patience
+from segdex_core.records import ImageRecord
 from segdex_core.wire.images import IngestedFile, Outcome
 from segdex_core.wire.jobs import ENDED, Job
 
 STALE_S = 0.5
-
-
-@pytest.fixture(name="redis_url", scope="module")
-def _redis_url() -> Iterator[str]:
-    """A Redis server where one is installed, else fakeredis, which answers the same protocol."""
-    program = shutil.which("redis-server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    if program is None:
-        server = TcpFakeServer(("127.0.0.1", port), server_type="redis")
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"redis://127.0.0.1:{port}/0"
-        server.shutdown()
-        server.server_close()
-    else:
-        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"]
-        process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
-        wait_until(lambda: _listens(port), what="redis-server listens")
-        yield f"redis://127.0.0.1:{port}/0"
-        process.terminate()
-        process.wait(20)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def file(number: int) -> IngestedFile:
@@ -66,9 +38,6 @@ def file(number: int) -> IngestedFile:
         image_id=uuid4(),
         segments=3,
     )
-
-
-KEY = "0123456789abcdef"
 
 
 class Runner:
@@ -91,40 +60,11 @@ class Runner:
             self.may_go.release()
 
 
-class Clock:
-    """Stands still until a test lets time pass: no beat is late because the machine is busy."""
-
-    def __init__(self) -> None:
-        self._now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self._now_s
-
-    def go(self, seconds: float) -> None:
-        self._now_s += seconds
-
-
-@pytest.fixture(name="clock")
-def _clock() -> Clock:
-    return Clock()
-
-
 Open = Callable[..., tuple[Jobs, JobWorker]]
 
 
-@pytest.fixture(name="storage", params=["sqlite", "redis"])
-def _storage(
-    request: pytest.FixtureRequest, tmp_path: Path, redis_url: str
-) -> Iterator[Callable[[], BaseStorage]]:
-    if request.param == "sqlite":
-        yield lambda: sqlite_storage(tmp_path / "deep" / "jobs.sqlite", index_key=KEY)
-    else:
-        yield lambda: redis_storage(redis_url, index_key=KEY)
-        redis_storage(redis_url, index_key=KEY).flush_all()
-
-
 @pytest.fixture(name="open_jobs")
-def _open_jobs(storage: Callable[[], BaseStorage], clock: Clock) -> Iterator[Open]:
+def _open_jobs(storage: Callable[[], QueueStorage], clock: Clock) -> Iterator[Open]:
     opened: list[tuple[Jobs, JobWorker]] = []
 
     def open_jobs(run: Callable[[Job, Progress], None]) -> tuple[Jobs, JobWorker]:
@@ -138,10 +78,6 @@ def _open_jobs(storage: Callable[[], BaseStorage], clock: Clock) -> Iterator[Ope
     for jobs, worker in opened:
         worker.close()
         jobs.close()
-
-
-def _differs(jobs: Jobs, job_id: str, beat: bytes) -> bool:
-    return jobs.last_beat(job_id) != beat
 
 
 def until(jobs: Jobs, job_id: str, holds: Callable[[Job], bool], *, passing: "Clock | None" = None) -> Job:
@@ -232,15 +168,14 @@ def test_what_ran_and_waited_at_the_end_goes_on_after_a_restart(open_jobs: Open)
 
 
 def test_a_job_whose_worker_was_killed_goes_on_with_another(
-    open_jobs: Open, storage: Callable[[], BaseStorage], clock: Clock
+    open_jobs: Open, storage: Callable[[], QueueStorage], clock: Clock
 ) -> None:
     runner = Runner()
     killed = Jobs(storage())
     job = killed.add(["/1"], tags=["t"])
-    assert killed.take() == job
-    killed.save(job.model_copy(update={"status": "running", "done": 2}))  # as a killed process leaves it
-    lost = killed.add(["/2"])
-    assert killed.take() == lost  # and killed before it said so
+    taken = killed.take("killed")
+    assert taken is not None
+    killed.save(taken.model_copy(update={"done": 2}))  # as a killed process leaves it
     killed.close()
 
     jobs, _ = open_jobs(runner)
@@ -250,74 +185,232 @@ def test_a_job_whose_worker_was_killed_goes_on_with_another(
     assert (done.status, done.done, done.tags, done.attempt) == ("done", 3, ["t"], 1)
 
 
-def test_a_worker_that_lives_keeps_its_job_however_long_a_file_takes(open_jobs: Open, clock: Clock) -> None:
+def test_a_worker_that_lives_keeps_its_job_however_long_a_file_takes(
+    open_jobs: Open, storage: Callable[[], QueueStorage], clock: Clock
+) -> None:
     runner = Runner(files=1)
     jobs, _ = open_jobs(runner)
     open_jobs(runner)  # a second worker looks for lost jobs
     job = jobs.add(["/1"])
     until(jobs, job.id, lambda job: job.total == 1)
+    watched = storage()
+
+    def renewals() -> bytes:
+        return bytes(watched.peek_data(f"job:{job.id}"))
 
     for _ in range(8):
-        beat = jobs.last_beat(job.id)
-        wait_until(partial(_differs, jobs, job.id, beat), what="another beat")
+        before = renewals()
+        wait_until(lambda before=before: renewals() != before, what="another renewal")  # type: ignore[misc]
         clock.go(STALE_S / 2)
     runner.go(1)
 
     assert ended(jobs, job.id).attempt == 0
     assert runner.done == [job.id]
+    watched.close()
 
 
-def test_a_queue_that_was_away_for_a_moment_fails_no_job(open_jobs: Open, clock: Clock) -> None:
-    away = iter([True])
+def test_a_machine_that_was_suspended_loses_no_job(storage: Callable[[], QueueStorage], clock: Clock) -> None:
+    jobs, leases = Jobs(storage()), Leases(stale_s=15, now_s=clock)
+    jobs.add(["/1"])
+    taken = jobs.take("worker")
+    assert taken is not None
+
+    for _ in range(3):
+        assert jobs.look_after(leases) == []
+        clock.go(3_600)  # all of it was suspended, or its clock was set: the worker could not renew either
+    jobs.renew(taken)
+    assert jobs.look_after(leases) == []
+
+    assert jobs.get(taken.id) == taken
+
+
+class AwayStorage:
+    """A storage that refuses some writes of a running job, as a full disk or a server that restarts does."""
+
+    def __init__(self, kept: QueueStorage) -> None:
+        self._kept, self.errors = kept, kept.errors
+        self.refusals = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kept, name)
+
+    def swap_data(self, key: str, old: bytes, new: bytes) -> bool:
+        if self.refusals > 0:
+            self.refusals -= 1
+            raise self.errors[0]("database or disk is full")
+        return self._kept.swap_data(key, old, new)
+
+
+def test_a_queue_that_was_away_for_a_moment_fails_no_job(
+    storage: Callable[[], QueueStorage], clock: Clock
+) -> None:
+    kept = AwayStorage(storage())
+    jobs = Jobs(kept)
 
     def run(job: Job, progress: Progress) -> None:
-        if next(away, False):
-            raise JobsUnavailableError("the queue of jobs does not answer")
+        kept.refusals = 2  # of how far it is, and of how it ended
+        progress.found(1)
+        progress.on_file(file(0))
 
-    jobs, _ = open_jobs(run)
+    worker = JobWorker(jobs, run, stale_s=STALE_S, now_s=clock)
+    job = jobs.add(["/1"])
+    worker.start()
 
-    done = ended(jobs, jobs.add(["/1"]).id, passing=clock)
+    done = ended(Jobs(storage()), job.id)
+    worker.close()
+    jobs.close()
+    assert (done.status, done.attempt, done.done, kept.refusals) == ("done", 0, 1, 0)
 
-    assert (done.status, done.attempt) == ("done", 1)
 
-
-def test_each_job_is_carried_out_by_one_of_many_workers(open_jobs: Open) -> None:
+def test_each_job_is_carried_out_by_one_of_many_workers(
+    open_jobs: Open, storage: Callable[[], QueueStorage]
+) -> None:
     runner = Runner(files=1)
+    tell = storage()
     opened = [open_jobs(runner) for _ in range(4)]
     runner.go(20)
 
     ids = [opened[n % 4][0].add([f"/{n}"]).id for n in range(20)]
     for job_id in ids:
-        opened[0][0].put(job_id)  # said twice
+        tell.enqueue(job_id.encode())  # said twice
         ended(opened[0][0], job_id)
 
     assert sorted(runner.done) == sorted(ids)
 
 
-def test_a_job_that_always_takes_its_worker_down_fails_in_the_end(
-    open_jobs: Open, storage: Callable[[], BaseStorage], clock: Clock
+def test_a_job_that_takes_its_workers_down_is_begun_anew_once_and_then_fails(
+    storage: Callable[[], QueueStorage], clock: Clock
 ) -> None:
-    killed = Jobs(storage())
-    job = killed.add(["/1"])
-    killed.save(job.model_copy(update={"status": "running", "attempt": MAX_ATTEMPTS - 1}))
+    jobs, leases = Jobs(storage()), Leases(stale_s=STALE_S, now_s=clock)
+    job = jobs.add(["/1"])
+    runs = 0
+    while (found := jobs.get(job.id)) is not None and found.status not in ENDED:
+        runs += jobs.take(f"killed {runs}") is not None
+        jobs.look_after(leases)
+        clock.go(STALE_S / 4)
 
-    jobs, _ = open_jobs(Runner())
-    failed = ended(jobs, job.id, passing=clock)
+    assert (runs, found is not None and found.status) == (MAX_ATTEMPTS, "failed")
+    assert found is not None
+    assert f"ended {MAX_ATTEMPTS} times" in found.detail
+    assert found.worker == f"killed {MAX_ATTEMPTS - 1}"
 
-    assert failed.status == "failed"
-    assert str(MAX_ATTEMPTS) in failed.detail
+
+def test_a_shutdown_counts_as_no_crash(storage: Callable[[], QueueStorage]) -> None:
+    jobs = Jobs(storage())
+    job = jobs.add(["/1"])
+    for n in range(2 * MAX_ATTEMPTS):
+        taken = jobs.take(f"worker {n}")
+        assert taken is not None
+        jobs.release(taken)
+
+    assert jobs.get(job.id) == job
 
 
-def test_old_jobs_are_forgotten_with_all_that_belongs_to_them(storage: Callable[[], BaseStorage]) -> None:
+def test_old_jobs_are_forgotten_with_all_that_belongs_to_them(storage: Callable[[], QueueStorage]) -> None:
     kept = storage()
     jobs = Jobs(kept, kept=2)
     for n in range(4):
-        job = jobs.add([f"/{n}"])
-        jobs.beat(job.id)
-        jobs.stop(job.id)
+        jobs.stop(jobs.add([f"/{n}"]).id)
 
     assert [job.paths for job in jobs.all()] == [["/3"], ["/2"]]
-    assert len({str(key).split(":")[1].rstrip("'") for key in kept.result_items()}) == 2
+    assert len(kept.result_items()) == 4  # the jobs, and what finds the one for the same paths
+
+
+def test_a_queue_has_room_for_so_many_jobs_and_says_when_it_is_full(
+    storage: Callable[[], QueueStorage],
+) -> None:
+    jobs = Jobs(storage(), max_waiting=3)
+    ids = [jobs.add([f"/{n}"]).id for n in range(3)]
+
+    with pytest.raises(JobsFullError, match=r"3 jobs wait already.*SEGDEX_MAX_JOBS"):
+        jobs.add(["/3"])
+    assert jobs.add(["/1"]).id == ids[1]  # which waits
+    jobs.stop(ids[0])
+
+    assert jobs.add(["/3"]).status == "waiting"
+
+
+def test_the_same_asked_for_again_is_one_job(storage: Callable[[], QueueStorage]) -> None:
+    jobs = Jobs(storage())
+    job = jobs.add(["/1"], tags=["a"])
+
+    assert jobs.add(["/1"], tags=["a"]) == job
+    assert jobs.add(["/1"], tags=["b"]).id != job.id
+    taken = jobs.take("worker")
+    assert taken is not None
+    assert taken.id == job.id
+    later = jobs.add(["/1"], tags=["a"])  # it has listed its files: a new one may have been added
+    assert later.id != job.id
+    jobs.save(taken.model_copy(update={"status": "done"}))
+    assert jobs.add(["/1"], tags=["a"]) == later
+
+
+def test_many_who_ask_for_the_same_at_once_get_one_job(storage: Callable[[], QueueStorage]) -> None:
+    opened = [Jobs(storage()) for _ in range(4)]
+    with ThreadPoolExecutor(len(opened)) as senders:
+        found = list(senders.map(lambda jobs: jobs.add(["/1"]).id, opened))
+
+    assert len(set(found)) == 1
+    assert [job.id for job in opened[0].all()] == found[:1]
+    for jobs in opened:
+        jobs.close()
+
+
+def test_a_job_that_waits_can_be_stopped_without_a_worker_and_without_its_message(
+    storage: Callable[[], QueueStorage],
+) -> None:
+    kept = storage()
+    jobs = Jobs(kept)
+    job = jobs.add(["/1"])
+    assert kept.dequeue() is not None  # by a worker that died then
+
+    stopped = jobs.stop(job.id)
+
+    assert stopped is not None
+    assert stopped.status == "stopped"
+    assert jobs.take("worker") is None
+
+
+def test_a_running_job_of_a_dead_worker_can_be_stopped(
+    storage: Callable[[], QueueStorage], clock: Clock
+) -> None:
+    jobs, leases = Jobs(storage()), Leases(stale_s=STALE_S, now_s=clock)
+    job = jobs.add(["/1"])
+    jobs.take("dead")
+
+    jobs.stop(job.id)
+    for _ in range(10):
+        jobs.look_after(leases)  # as a service does, whoever carries jobs out
+        clock.go(STALE_S / 4)
+
+    found = jobs.get(job.id)
+    assert found is not None
+    assert (found.status, found.attempt) == ("stopped", 0)
+
+
+def test_a_worker_that_was_silent_for_too_long_writes_its_job_no_more(
+    storage: Callable[[], QueueStorage], clock: Clock
+) -> None:
+    jobs, leases = Jobs(storage()), Leases(stale_s=STALE_S, now_s=clock)
+    job = jobs.add(["/1"])
+    slow = jobs.take("slow")
+    assert slow is not None
+    for _ in range(10):
+        jobs.look_after(leases)
+        clock.go(STALE_S / 4)
+    fast = jobs.take("fast")
+    assert fast is not None
+
+    for write in (jobs.save, jobs.renew, jobs.release):
+        with pytest.raises(LeaseLostError):
+            write(slow)
+    jobs.save(fast.model_copy(update={"status": "done"}))
+    with pytest.raises(LeaseLostError):
+        jobs.save(slow.model_copy(update={"status": "failed"}))
+
+    found = jobs.get(job.id)
+    assert found is not None
+    assert (found.status, found.worker) == ("done", "fast")
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
@@ -332,12 +425,12 @@ def test_the_queues_of_two_indexes_in_one_place_share_nothing(
     ours, theirs = opened("edge:/one"), opened("edge:/two")
     job = ours.add(["/1"])
 
-    assert theirs.take() is None
+    assert theirs.take("worker") is None
     assert theirs.waiting == 0
     assert theirs.all() == []
     assert theirs.get(job.id) is None
     assert theirs.stop(job.id) is None
-    taken = opened("edge:/one").take()
+    taken = opened("edge:/one").take("worker")
     assert taken is not None
     assert taken.id == job.id
 
@@ -348,7 +441,7 @@ def test_a_queue_that_is_away_says_so(redis_url: str) -> None:
         redis_storage(nobody, index_key=KEY)
     with pytest.raises(UsageError, match="must be redis://"):
         redis_storage("http://secret@host", index_key=KEY)
-    storage = redis_storage(redis_url, index_key=KEY)
+    storage: Any = redis_storage(redis_url, index_key=KEY)
     jobs = Jobs(storage)
     storage.conn.connection_pool.connection_kwargs["port"] = 1  # as if it went away
     storage.conn.connection_pool.reset()
@@ -379,3 +472,34 @@ def test_a_job_that_fails_says_why_and_the_next_one_runs(
     assert job.status == "failed"
     assert detail in job.detail
     assert ended(jobs, jobs.add(["/2"]).id).status == "done"
+
+
+def test_a_job_says_what_it_waits_for_and_goes_on_or_stops(tmp_path: Path, clock: Clock) -> None:
+    waits, goes_on = threading.Event(), threading.Event()
+
+    class Away(MemoryIndex):
+        """A server that is away for a while."""
+
+        def scroll_images(self) -> Iterator[ImageRecord]:
+            given = patience()
+            assert given is not None, "a job waits"
+            given.on_wait("waiting for the server")
+            waits.set()
+            assert goes_on.wait(60)
+            given.on_wait("")
+            return super().scroll_images()
+
+    made = replace(parts(tmp_path / "set"), open_index=lambda *_, **__: Away())
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    settings = build_settings(job_roots=(folder,), jobs_file=tmp_path / "jobs.sqlite", cache_dir=tmp_path)
+    with open_library(settings, made) as library:
+        worker = JobWorker(library.queue, job_runner(library), now_s=clock)
+        worker.start()
+        job = library.add_job([folder])
+        assert waits.wait(60)
+        assert library.job(job.id).detail == "waiting for the server"
+        library.stop_job(job.id)
+        goes_on.set()
+        assert ended(library.queue, job.id).status == "stopped"
+        worker.close()

@@ -27,6 +27,7 @@ from segdex_core.errors import (
     SegmentIndexError,
     UsageError,
 )
+from segdex_core.patience import patient
 
 
 @contextmanager
@@ -153,6 +154,40 @@ def test_a_write_waits_for_a_server_that_restarts(fast_folder: Path) -> None:
         writing.join()
         assert list(index.scroll_segments()) == all_segments([first, second])
         index.close()
+
+
+@pytest.mark.qdrant
+@pytest.mark.slow
+def test_a_patient_caller_waits_for_reads_and_writes_and_says_so(fast_folder: Path) -> None:
+    folder, port, said = fast_folder / "patient", free_port_pair(), list[str]()
+    picture, waits = make_picture(0, 30), threading.Event()
+
+    def on_wait(what: str) -> None:
+        said.append(what)
+        if len(said) > 3:  # 3.5 s: longer than an impatient caller waits
+            waits.set()
+
+    with running_server(folder, port=port) as server:
+        index = connect(server.url, create=True, timeout_s=1)
+        index.ensure(FINGERPRINT)
+        index.upsert_segments(picture.segments)
+
+    def read_and_write() -> None:
+        with patient(on_wait):
+            index.counts()
+            index.upsert_segments(picture.segments)
+
+    working = threading.Thread(target=read_and_write)
+    working.start()
+    assert waits.wait(60)
+    with running_server(folder, port=port):
+        working.join()
+        assert list(index.scroll_segments()) == all_segments([picture])
+    assert said[0] == f"waiting for {server.url}, which does not answer"
+    assert said[-1] == ""
+    with pytest.raises(IndexUnavailableError), patient(said.append, wait_s=0.1):
+        index.counts()
+    index.close()
 
 
 @pytest.mark.qdrant

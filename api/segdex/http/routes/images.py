@@ -10,6 +10,7 @@ from pydantic import Field
 
 from segdex.http.access import State, require
 from segdex.http.logs import note_outcome
+from segdex.http.model_thread import BusyError
 from segdex.http.problems import responses
 from segdex.http.routes.accept import Accept, best_form
 from segdex.http.routes.forms import read_upload
@@ -23,10 +24,8 @@ from segdex_core.wire.segments import PolygonOut, SegmentOut
 
 router = APIRouter(prefix="/v1", tags=["pictures"], dependencies=[Depends(require(ROLES["image"]))])
 
-_CACHE = "private, max-age=86400"
-_ASK = "private, no-cache"
-"""Of pictures: a browser keeps one, and asks each time whether the file has changed."""
-
+_UPLOAD_WAIT_S = 60.0
+_CACHE = "private, no-cache"  # asked for each time: the picture may be deleted, or its file changed
 _PNG: dict[int | str, dict[str, object]] = {
     200: {"content": {"image/png": {}}},
     304: {"description": "Unchanged"},
@@ -49,7 +48,7 @@ def stats(state: State) -> Stats:
     dependencies=[Depends(require(ROLES["upload"]))],
     responses={
         202: {"model": Ingested, "description": "It waits as a job."},
-        **responses(400, 401, 403, 411, 413, 415, 422, 429, 503),
+        **responses(400, 401, 403, 411, 413, 415, 422, 429, 503, 507),
     },
 )
 def upload_image(
@@ -67,8 +66,12 @@ def upload_image(
     if not wait:
         response.status_code = 202
         return library.upload(data, tags=tags, wait=False, name=file.filename)
-    with state.ingesting:
+    if not state.ingesting.acquire(timeout=_UPLOAD_WAIT_S):
+        raise BusyError("other uploads are being ingested: send it again in a moment, or with wait=false")
+    try:
         done = library.upload(data, tags=tags, name=file.filename)
+    finally:
+        state.ingesting.release()
     note_outcome(done.outcome)
     return done
 
@@ -82,7 +85,7 @@ def image(image_id: UUID, state: State) -> ImageOut:
 @router.delete(
     "/images/{image_id}",
     dependencies=[Depends(require(ROLES["delete"]))],
-    responses=responses(401, 403, 404, 422, 429, 503),
+    responses=responses(401, 403, 404, 422, 429, 503, 507),
 )
 def delete_image(
     image_id: UUID,
@@ -92,7 +95,7 @@ def delete_image(
         Query(max_length=1_000, description="Forget only these of its `uris`; it stays if it has others."),
     ] = [],  # noqa: B006 - FastAPI copies it
 ) -> Deleted:
-    """Delete an image with all its places, and its segments, from the index; no file is touched."""
+    """Delete an image and all that was made of it. An uploaded file is deleted too; other files are kept."""
     library = state.loaded().library
     library.image(image_id)
     return library.forget_places(image_id, place) if place else library.delete(image_id)
@@ -122,7 +125,7 @@ def image_file(
     return Response(
         library.image_file(image_id, max_px),
         media_type="image/jpeg",
-        headers={"ETag": etag, "Cache-Control": _ASK},
+        headers={"ETag": etag, "Cache-Control": _CACHE},
     )
 
 
