@@ -218,6 +218,7 @@ def opened(stored: Stored, *, last: int | None = None, moment: Moment = "before"
     return QdrantIndex(cast("PointStore", KilledStore(MemoryStore(stored), last=last, moment=moment)))
 
 
+@cache
 def dump_of(folder: Folder) -> IndexDump:
     """Return a backup of an index of the folder."""
     index = opened(Stored())

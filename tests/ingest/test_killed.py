@@ -45,6 +45,11 @@ def _deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
     make_deterministic(monkeypatch)
 
 
+def names_with_slow(*slow: str) -> list[object]:
+    """Return the names of all operations as parameters; some take seconds."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in OPERATIONS]
+
+
 @pytest.fixture(name="folder")
 def _folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
@@ -110,7 +115,7 @@ def outcomes_of(report: IngestReport) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.promise("Ingest", "What was killed at any write loses nothing, and the same again completes it.")
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", names_with_slow("re-embedded once more"))
 def test_the_same_again_after_a_kill_at_any_write_gives_the_same_index(
     folder: Folder, name: str, tried: Tried
 ) -> None:
@@ -134,7 +139,7 @@ def test_the_same_again_after_a_kill_at_any_write_gives_the_same_index(
 
 
 @pytest.mark.promise("Ingest", "An ordinary ingest and a sync repair what any killed process left.")
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", names_with_slow("re-embedded", "re-embedded once more", "restored"))
 def test_an_ordinary_ingest_and_a_sync_repair_what_a_kill_at_any_write_left(
     folder: Folder, name: str, tried: Tried
 ) -> None:
