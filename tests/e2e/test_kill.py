@@ -118,7 +118,8 @@ def test_an_ingest_killed_at_random_moments_ends_like_an_undisturbed_one(kind: s
 def test_fifty_kills_at_random_moments(name: str, fast_folder: Path, tmp_path: Path, tried: Tried) -> None:
     folder, operation = Folder(tmp_path), OPERATIONS[name]
     base = fast_folder / uuid4().hex
-    if name == "migrated":
+    is_drawn = name != "migrated"  # no masks are behind the samples of an earlier segdex
+    if not is_drawn:
         unpack_edge(base)
     else:
         base.mkdir()
@@ -135,8 +136,8 @@ def test_fifty_kills_at_random_moments(name: str, fast_folder: Path, tmp_path: P
     def finished(home: Path) -> object:
         """Carry out the operation, which may be done already, and return what is stored."""
         with suppress(UsageError):
-            run_at(home, folder, operation.run)
-        found = run_at(home, folder)
+            run_at(home, folder, operation.run, examined=is_drawn)
+        found = run_at(home, folder, examined=is_drawn)
         shutil.rmtree(home)
         return found
 
