@@ -82,7 +82,7 @@ def _tile(hit: Hit, *, rank: int, on_problem: Callable[[str], None]) -> Tile:
         grey = np.full((*mask.size_hw, 3), 128, dtype=np.uint8)
         why = "changed since it was ingested" if CHANGED in str(error) else "file is gone"
         return Tile(image=grey, mask=mask, caption=f"{caption}: {why}")
-    shown, shown_mask = window_around(pixels, mask, hit.box)
+    shown, shown_mask = window_around(pixels, mask, BoxXYXY(*hit.record.box_xyxy))
     return Tile(image=shown, mask=shown_mask, caption=f"{caption}  {hit.area_fraction:.1%}")
 
 

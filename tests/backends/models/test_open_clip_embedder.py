@@ -205,10 +205,11 @@ def test_a_very_long_crop_has_the_vector_of_its_middle(embedder: OpenClipEmbedde
 
 
 def test_a_hugging_face_tokenizer_is_counted_too(tmp_path: Path, checkpoint: Path) -> None:
-    words = Tokenizer(WordLevel({"[PAD]": 0, "dog": 1}))
+    unknown = "[UNK]"
+    words = Tokenizer(WordLevel({"[PAD]": 0, "dog": 1, unknown: 2}, unk_token=unknown))
     words.pre_tokenizer = Whitespace()
     fast = PreTrainedTokenizerFast(tokenizer_object=words)  # type: ignore[no-untyped-call]
-    fast.add_special_tokens({"pad_token": "[PAD]"})
+    fast.add_special_tokens({"pad_token": "[PAD]", "unk_token": unknown})
     fast.save_pretrained(tmp_path / "words")
     try:
         embedder = _load(write_tiny_open_clip(tmp_path, hf_tokenizer=tmp_path / "words"), template="{}")
