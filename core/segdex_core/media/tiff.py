@@ -102,7 +102,7 @@ def directories(data: bytes) -> Sequence[Directory]:
             continue
         try:
             directory, next_offset = _read(data, offset, order, is_big=is_big, is_page=is_page)
-        except struct.error:  # beyond the end of the file
+        except (struct.error, OverflowError):  # beyond the end of the file, or of any file
             continue
         found[offset] = directory
         waiting += [(sub, False) for sub in directory.values.get(_TAGS["sub_ifds"], ())]
