@@ -42,7 +42,7 @@ def points_of(store: PointStore) -> Mapping[str, Mapping[UUID, object]]:
 
 
 def assert_consistent(index: SegmentIndex) -> None:
-    """Assert that ``segdex doctor`` finds nothing but files that are gone, and vectors that are not in use."""
+    """Assert that ``segdex doctor`` finds nothing but missing files and vectors that are not in use."""
     if index.fingerprint() is None:
         return
     found = examine(index, source=FileSource(), max_bytes=10**9)
