@@ -107,7 +107,9 @@ def damaged_answers(home: Path, files: Sequence[Path]) -> Iterator[tuple[str, An
 def test_no_damaged_copy_answers_with_less(home: Path, every: int, tried: Tried) -> None:
     right = answer(home)
     assert (len(right[0]), len(right[1])) == (8, 32)
-    files = [path for path in sorted(home.rglob("*")) if path.is_file()][::every]
+    files = [path for path in sorted(home.rglob("*")) if path.is_file() and path.name != "manifest.json"]
+    # the manifest last: without it, the files are checked and written anew
+    files = [*files[::every], home / "manifest.json"]
     refused = count = 0
     for what, found in damaged_answers(home, files):
         count += 1
@@ -119,7 +121,7 @@ def test_no_damaged_copy_answers_with_less(home: Path, every: int, tried: Tried)
         else:
             assert found == right, what
 
-    assert refused > count * 0.9
+    assert refused > count * 0.7  # all but those of lock, manifest.json, written.json and replayed journals
     assert answer(home) == right  # the damage was undone
     tried(count, "damaged copies")
 
