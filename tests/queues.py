@@ -81,7 +81,9 @@ def _storage(
 
     yield opened
     if request.param == "redis":
-        opened().conn.flushdb()  # type: ignore[attr-defined] # redis'
+        emptied = opened()
+        emptied.conn.flushdb()  # type: ignore[attr-defined] # redis'
+        emptied.close()
     shutil.rmtree(fast_folder / tmp_path.name, ignore_errors=True)
 
 

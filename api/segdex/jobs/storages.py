@@ -117,6 +117,10 @@ class RedisQueue(RedisStorage):  # type: ignore[misc] # huey has no types
     def purge(self) -> None:
         """See ``QueueStorage``. Its files keep former values until the server rewrites them."""
 
+    def close(self) -> None:
+        """See ``QueueStorage``; huey leaves its connections open."""
+        self.pool.disconnect()
+
 
 def sqlite_storage(file: Path, *, index_key: str) -> QueueStorage:
     """Return the queue of an index in a file, created if missing; processes of one machine share it.

@@ -46,10 +46,12 @@ class Runner:
     def __init__(self, files: int = 3) -> None:
         self.files = files
         self.may_go = threading.Semaphore(0)
+        self.begun = threading.Event()
         self.done: list[str] = []
 
     def __call__(self, job: Job, progress: Progress) -> None:
         progress.found(self.files)
+        self.begun.set()
         for number in range(self.files):
             self.may_go.acquire()
             progress.on_file(file(number))
@@ -134,7 +136,7 @@ def test_a_running_job_stops_after_its_file_and_a_waiting_one_at_once(open_jobs:
     runner = Runner()
     jobs, _ = open_jobs(runner)
     first, second = jobs.add(["/1"]), jobs.add(["/2"])
-    until(jobs, first.id, lambda job: job.total == 3)
+    assert runner.begun.wait(60)  # else it would stop before its first file
 
     stopped = jobs.stop(second.id)
     jobs.stop(first.id)
