@@ -48,7 +48,7 @@ class Answer:
         outcome: ``ok``; ``refused`` if nothing was done; ``partly`` if it stopped half-way.
         detail: Why it was refused.
         refused_before: How often the vectors were replaced meanwhile, so that it was done again.
-        deleted: Ids of the pictures that were deleted.
+        deleted: Ids of the pictures that were deleted, or lost a file.
     """
 
     outcome: str = "ok"
@@ -143,7 +143,7 @@ class Worker:
             deleted = delete_images(index, [target])
         except UsageError as error:
             return Answer("refused", str(error))
-        return Answer(deleted=[str(one) for one in deleted.images])
+        return Answer(deleted=[str(one) for one in (*deleted.images, *(kept.id for kept in deleted.kept))])
 
     def sync(self, index: QdrantIndex) -> Answer:
         try:

@@ -7,7 +7,7 @@ atomic:
 - an ingest or an upload notes the picture at each file that has its content, in the order of the names, and
   lets it leave each other file. A new picture has no labels. A picture that is noted at a new file loses
   files that are gone. A picture without files is deleted;
-- ``delete`` deletes the picture;
+- ``delete`` deletes the picture, or lets it leave the file that is named;
 - ``sync`` removes the files that are gone, and deletes a picture without files;
 - ``reembed`` deletes a picture none of whose files has its content any more, at the moment of the switch;
 - ``label`` replaces the labels of one author, if the picture is there.

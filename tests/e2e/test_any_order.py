@@ -332,7 +332,7 @@ class AnyOrder(RuleBasedStateMachine):
             case "upload" if arguments[0] == content:
                 steps.append(noted(f"{UPLOAD}{content}", (), files))
             case "delete" if str(ids[content]) in said["deleted"]:
-                steps.append(deleted)
+                steps.append(left(arguments[0]) if arguments[0] in NAMES else deleted)
             case "sync":
                 steps.append(synced(files))
             case "reembed":
