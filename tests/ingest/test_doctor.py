@@ -520,6 +520,8 @@ def test_nothing_is_found_in_a_migrated_index(request: pytest.FixtureRequest, fa
     del description["collections"][SETS]
     file.write_text(json.dumps({**description, "schema_version": 4}))
     shutil.rmtree(home / "index" / REAL_NAMES[SETS])
+    for name in ("manifest.json", "written.json"):  # which an earlier version did not write
+        (home / "index" / name).unlink(missing_ok=True)
 
     with closing(QdrantIndex(EdgeStore(home / "index", create=False))) as migrated:
         found = migrated.fingerprint()
