@@ -1,7 +1,7 @@
 """``segdex export`` and ``segdex restore``: backups of an index."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,8 +13,10 @@ from segdex.cli.common import (
     print_json,
     settings_from,
 )
-from segdex_core.wire.images import BackedUp
 from segdex_core.wording import count_of
+
+if TYPE_CHECKING:
+    from segdex_core.wire.images import BackedUp
 
 
 def register(app: typer.Typer) -> None:
@@ -78,7 +80,7 @@ def restore_command(
     return 0
 
 
-def _sizes(done: BackedUp) -> str:
+def _sizes(done: "BackedUp") -> str:
     return (
         f"{count_of(done.images, 'picture')}, {count_of(done.segments, 'segment')}, "
         f"{count_of(done.sets, 'set')} and {count_of(done.concepts, 'concept')}"

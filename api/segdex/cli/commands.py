@@ -43,7 +43,8 @@ COMMANDS: Mapping[str, Listed] = {
     "concept": Listed("segdex.cli.concepts", "Saved concepts: learn from right and wrong hits."),
     "stats": Listed("segdex.cli.manage", "Print what an index holds and which models filled it."),
     "delete": Listed(
-        "segdex.cli.manage", "Delete pictures and their segments from the index; the files stay."
+        "segdex.cli.manage",
+        "Delete pictures and all that was made of them from the index; your files stay, uploads are deleted.",
     ),
     "sync": Listed(
         "segdex.cli.manage",
