@@ -185,7 +185,7 @@ class _ImagePayload(_Stored):
     recipe: str
     revision: int
     pending: Annotated[_PendingPayload | None, Field(exclude=True)] = None
-    captured_from: str | None = None
+    captured_from: Annotated[str | None, Field(exclude=True)] = None
 
 
 def segment_to_payload(record: SegmentRecord) -> dict[str, object]:
@@ -320,8 +320,9 @@ def image_to_payload(record: ImageRecord) -> dict[str, object]:
         segment_count=record.segment_count,
         recipe=record.recipe,
         revision=record.revision,
-        captured_from=record.captured_from,
     ).to_payload()
+    if record.captured_from is not None:
+        payload["captured_from"] = record.captured_from
     if record.pending is not None:
         payload["pending"] = {"kind": record.pending.kind, "token": record.pending.token}
     return payload
