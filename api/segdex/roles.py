@@ -46,6 +46,8 @@ ROLES: Mapping[str, Role | None] = MappingProxyType(
         "sync": None,
         "reembed": None,
         "drop_old_vectors": None,
+        "back_up": None,
+        "restore": None,
     }
 )
 """Methods of ``Library``, and the role that a service requires.

@@ -29,7 +29,8 @@ from segdex_ingest.run import IngestOptions, ingest_into, rehearse
 
 RECIPE = Recipe(FloodSegmenter(), ColourEmbedder(), replace(SMALL_FRAME, points_per_side=2, crop_layers=0))
 OPTIONS = IngestOptions(max_pixels=10_000, max_bytes=1_000_000)
-RED, BLUE = b"P6 8 8 255\n" + bytes([220, 30, 30]) * 64, b"P6 8 8 255\n" + bytes([30, 60, 220]) * 64
+ROW = bytes([255, 255, 255]) * 4
+RED, BLUE = (b"P6 8 8 255\n" + (bytes(colour) * 4 + ROW) * 8 for colour in ([220, 30, 30], [30, 60, 220]))
 
 
 class CountingSource(FileSource):

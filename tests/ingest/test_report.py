@@ -31,7 +31,13 @@ def test_every_outcome_is_counted_also_those_that_did_not_happen() -> None:
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_a_file_that_was_not_usable_is_a_failure(outcome: Outcome) -> None:
-    refused = {Outcome.UNREADABLE, Outcome.TOO_LARGE, Outcome.NOT_AN_IMAGE}
+    refused = {
+        Outcome.UNREADABLE,
+        Outcome.TOO_LARGE,
+        Outcome.NOT_AN_IMAGE,
+        Outcome.FAILED,
+        Outcome.CRASHED,
+    }
 
     assert report_of(Outcome.ADDED, outcome).to_document().has_failures == (outcome in refused)
     assert refused == FAILED
@@ -65,6 +71,7 @@ def test_the_json_says_all_that_the_report_says() -> None:
         "elapsed_s": 1.235,
         "interrupted": True,
         "skipped_folders": [{"path": "/p/secret", "reason": "permission denied"}],
+        "notes": [],
         "files": [
             {
                 "uri": f"file:///p/{i}.jpg",

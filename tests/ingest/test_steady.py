@@ -26,7 +26,8 @@ COLOURS = [(220, 30, 30), (30, 160, 60), (30, 60, 220), (240, 220, 40)]
 
 
 def picture(number: int) -> bytes:
-    return b"P6 8 8 255\n" + bytes(COLOURS[number]) * 64
+    """Return the file of a picture whose left half has a colour."""
+    return b"P6 8 8 255\n" + (bytes(COLOURS[number]) * 4 + b"\xff" * 12) * 8
 
 
 class ChangingSource(FileSource):

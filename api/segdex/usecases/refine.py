@@ -52,8 +52,6 @@ def refine_each(
     texts = [term.text for term in terms if isinstance(term, TextTerm) and term.weight > 0]
     chosen = images.segments_with_images(list(dict.fromkeys(request.segment_ids)))
     by_id = {image.image_id: image for _, image in chosen}
-    for image in by_id.values():  # its encoding may be cached
-        images.require_unchanged(image)
     made = refine_segments(
         [record for record, _ in chosen],
         refiner=models.refiner,
@@ -63,7 +61,8 @@ def refine_each(
     )
 
     def each() -> Iterator[Refinement]:
-        while (one := models.run(lambda: next(made, None))) is not None:
-            yield one
+        for _, image in chosen:
+            images.require_unchanged(image)  # its encoding may be cached
+            yield models.run(lambda: next(made))
 
     return each()

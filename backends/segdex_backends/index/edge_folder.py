@@ -223,8 +223,10 @@ class EdgeFolder:
                     self.location, self.path, reason or done.stderr.strip() or "it cannot be loaded"
                 )
             points.update(json.loads(done.stdout))
+        needed = self._named() | set(names)
         for name, least in read_written(self.path).items():
-            if points.get(name, 0) < least:
+            # another one is of a former schema, or of a re-embedding that was given up, and is being removed
+            if name in needed and points.get(name, 0) < least:
                 problem = f"{name} has {points.get(name, 0):,} points, but {least:,} were written"
                 raise damaged(self.location, self.path, problem)
         return points
@@ -258,9 +260,13 @@ class EdgeFolder:
 
     def _shards(self) -> set[str]:
         """Return the names of all whole shards of the index, also those that a re-embedding fills."""
-        description = self.read_description()
-        named = set() if description is None else set(real_names(description, self.location).values())
+        named = self._named()
         return {name for name in self.folder_names() if name in named or is_of_this_schema(name)}
+
+    def _named(self) -> set[str]:
+        """Return the names of the shards that are in use."""
+        description = self.read_description()
+        return set() if description is None else set(real_names(description, self.location).values())
 
     def note_points(self, name: str, count: int, *, durably: bool = False) -> None:
         """Note that a shard must have at least ``count`` points from now on; see ``write_written``."""

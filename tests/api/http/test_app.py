@@ -821,7 +821,7 @@ def test_jobs_stay_below_the_allowed_folders(make: Make, tmp_path: Path) -> None
     job = ended(client, client.post("/v1/jobs", json={"paths": [str(allowed)]}).json()["id"])
 
     assert (job["status"], job["total"]) == ("done", 1)
-    assert "left out 1 file outside the allowed folders" in str(job["detail"])
+    assert "left out 2 files outside the allowed folders" in str(job["detail"])
     refused(make().post("/v1/jobs", json={"paths": [str(allowed)]}), 422, "SEGDEX_JOB_ROOTS")
 
 
