@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -205,6 +205,16 @@ def test_another_process_between_any_two_writes_leaves_nothing_half_done(
     tried(at - 1, "meetings")
 
 
+@contextmanager
+def ended_by_sigint() -> Iterator[None]:
+    """Let SIGINT do what it does in a command: a process of pytest-xdist ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize(("name", "number"), [("replaced", signal.SIGTERM), ("redone", signal.SIGINT)])
 def test_a_signal_waits_for_the_picture_that_is_written_and_a_second_one_does_not(
@@ -226,7 +236,7 @@ def test_a_signal_waits_for_the_picture_that_is_written_and_a_second_one_does_no
                 signal.raise_signal(number)
 
         store = MeetingStore(MemoryStore(stored), at=at, act=meet)
-        with ended_by_sigterm(), suppress(KeyboardInterrupt):  # while the index is made or opened
+        with ended_by_sigterm(), ended_by_sigint(), suppress(KeyboardInterrupt):  # also while it is opened
             operation.run(QdrantIndex(cast("PointStore", store)), folder)
         if stored.description is not None:
             unfinished += sum(one.pending is not None for one in opened(stored).scroll_images())
