@@ -119,13 +119,15 @@ def test_a_mask_is_not_drawn_on_another_picture(
 
     case = make_case("38", tmp_path / "case")
     desk.ask("ingest", str(case / "in"))
-    hit = desk.ask("search", "red")["hits"][0]
+    sheet = tmp_path / "sheet.png"
+    hit = desk.ask("search", "red", "--save", str(sheet))["hits"][0]
+    assert sheet.stat().st_size > 1_000
     status = (case / "in/0.jpg").stat()
     shutil.copyfile(case / "after/0.jpg", case / "in/0.jpg")
     if keeps_time:
         os.utime(case / "in/0.jpg", ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    out, sheet = tmp_path / "things", tmp_path / "sheet.png"
+    out = tmp_path / "things"
     base = ["--index", desk.index]
     assert run([*base, "show", hit["segments"][0]["id"], "--out", str(out)], parts=desk.parts) == 1
     assert "changed since it was ingested" in capsys.readouterr().err
