@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 from tests.qdrant_server import qdrant_server
 
-__all__ = ["Tried", "fast_folder", "qdrant_server"]
+__all__ = ["Tried", "fast_folder", "fast_root", "qdrant_server"]
 
 settings.register_profile("any machine", deadline=None)  # a busy one is slow, and no property less true
 settings.load_profile("any machine")
@@ -88,7 +88,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def fast_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def fast_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder in memory where there is one: on a busy disk, syncing makes the tests of the index slow."""
     memory = Path("/dev/shm")  # noqa: S108 - the name that Linux gives it
     if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30:
@@ -96,6 +96,13 @@ def fast_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             yield Path(folder)
     else:
         yield tmp_path_factory.mktemp("fast")
+
+
+@pytest.fixture(scope="module")
+def fast_folder(fast_root: Path) -> Iterator[Path]:
+    """A folder in memory, removed after each file of tests: an embedded index takes 140 MB of it."""
+    with TemporaryDirectory(dir=fast_root, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 class Tried(Protocol):

@@ -31,9 +31,9 @@ class QdrantServer:
 
 
 @pytest.fixture(scope="session")
-def qdrant_server(fast_folder: Path) -> Iterator[QdrantServer]:
+def qdrant_server(fast_root: Path) -> Iterator[QdrantServer]:
     """A server for the whole session; each test uses collections of its own."""
-    with running_server(fast_folder / "qdrant") as server:
+    with running_server(fast_root / "qdrant") as server:
         yield server
 
 

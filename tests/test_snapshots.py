@@ -92,11 +92,11 @@ class Place:
 
 
 @pytest.fixture
-def place(qdrant_server: QdrantServer, fast_folder: Path, tmp_path: Path) -> Iterator[Place]:
+def place(qdrant_server: QdrantServer, fast_root: Path, tmp_path: Path) -> Iterator[Place]:
     text = (ROOT / "deploy" / "snapshots.py").read_text()
     assert "file:///qdrant/snapshots/" in text
     script = tmp_path / "snapshots.py"
-    script.write_text(text.replace("/qdrant/snapshots/", f"{fast_folder}/qdrant/snapshots/"))
+    script.write_text(text.replace("/qdrant/snapshots/", f"{fast_root}/qdrant/snapshots/"))
     place = Place(qdrant_server, script)
     yield place
     place.lose()

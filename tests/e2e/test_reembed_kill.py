@@ -83,6 +83,18 @@ def killed_and_finished(place: str, prefix: str) -> list[object]:
     return found
 
 
+def without_tokens(points: object) -> object:
+    """Return points without the tokens of their writes, which differ between two ingests."""
+    assert isinstance(points, dict)
+    return {
+        name: {
+            key: ({field: value for field, value in payload.items() if field != "write"}, rows)
+            for key, (payload, rows) in collection.items()
+        }
+        for name, collection in points.items()
+    }
+
+
 def test_in_a_folder(tmp_path: Path) -> None:
     draw(tmp_path / "pictures")
     home, whole = tmp_path / "index", tmp_path / "whole"
@@ -132,7 +144,7 @@ def test_on_a_server_with_searches_from_another_process(qdrant_server: QdrantSer
     assert found == [before] * len(found)
     assert "segdex reembed" in str(refused)
     content, wanted = server_content(url, prefix), server_content(url, whole)
-    assert content["points"] == wanted["points"]
+    assert without_tokens(content["points"]) == without_tokens(wanted["points"])
     assert content["description"] == wanted["description"]
     with closing(open_index(url, prefix)) as index:
         assert found_by(index, NEW) != before
