@@ -66,4 +66,5 @@ def ingest_folder(folder: Path, index_folder: Path, journal: Path, *, threads: i
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist ignores it
     ingest_folder(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), threads=int(sys.argv[4]))

@@ -222,7 +222,8 @@ def test_the_cost_of_a_file_does_not_grow_with_its_copies(kind: str, tmp_path: P
 
     few, many = SIZES[0], SIZES[-1]
     for verb in took[many]:
-        assert took[many][verb] < 2.5 * many / few * max(took[few][verb], 0.1), verb
+        # a square would take eight times as long again; a busy machine doubles some
+        assert took[many][verb] < 4 * many / few * max(took[few][verb], 0.1), verb
 
 
 SIZES = (500, 1_000, 4_000)
