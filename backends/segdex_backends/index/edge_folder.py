@@ -49,7 +49,7 @@ from segdex_core.errors import (
     SegmentIndexError,
     UsageError,
 )
-from segdex_core.files import replace_durably, sync, sync_folder
+from segdex_core.files import PART, replace_durably, sync, sync_folder
 
 _PRIVATE = 0o700  # vectors and paths of pictures are for their owner alone
 WRITE_FREE_BYTES = 128 << 20
@@ -156,6 +156,8 @@ class EdgeFolder:
             self._lock.hold()
             try:
                 self.check_free(OPEN_FREE_BYTES)
+                for part in self.path.glob(f".*{PART}"):  # of a killed process: nobody else writes here now
+                    part.unlink()
                 manifest, shards = read_manifest(self.path), self._shards()
                 if manifest is not None:
                     compare(self.path, manifest, set(manifest.points), location=self.location)
