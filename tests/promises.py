@@ -2,8 +2,9 @@
 
     python -m tests.promises REPORT.xml... > deploy/RELIABILITY.md
 
-A REPORT.xml is the JUnit report of a run of pytest. A test has its promise in
-``@pytest.mark.promise(subject, text)``, and notes how hard it was tried with the fixture ``tried``.
+A REPORT.xml is the JUnit report of a run of pytest; of a test in several reports, the last one counts. A
+test has its promise in ``@pytest.mark.promise(subject, text)``, and notes how hard it was tried with the
+fixture ``tried``.
 """
 
 import sys
@@ -28,7 +29,7 @@ class Held:
     Attributes:
         subject: What it is about, such as ``Index``.
         text: The promise.
-        test: File and name of the test, without parameters.
+        test: File and name of the test with its parameters.
         tried: Numbers of faults or inputs by what they are.
         lost: How many things did not survive.
         result: ``holds``, ``fails`` or ``not run``.
@@ -61,7 +62,7 @@ def held_in(report: Path) -> list[Held]:
             Held(
                 subject=said["subject"][0],
                 text=said["promise"][0].rstrip("."),
-                test=f"{module}.py::{case.get('name', '').partition('[')[0]}",
+                test=f"{module}.py::{case.get('name', '')}",
                 tried=tried,
                 lost=sum(map(int, said.get("lost", []))),
                 result="fails" if failed else "not run" if case.find("skipped") is not None else "holds",
@@ -75,8 +76,9 @@ def page_of(promises: Iterable[Held]) -> str:
 
     A promise holds if each of its tests holds.
     """
+    last = {one.test: one for one in promises}
     by_promise: dict[tuple[str, str], list[Held]] = {}
-    for one in sorted(promises, key=lambda one: (one.subject, one.text, one.test)):
+    for one in sorted(last.values(), key=lambda one: (one.subject, one.text, one.test)):
         by_promise.setdefault((one.subject, one.text), []).append(one)
     parts = [_HEAD]
     former = None
@@ -90,10 +92,11 @@ def page_of(promises: Iterable[Held]) -> str:
         tried = sum((one.tried for one in held), Counter[str]())
         results = {one.result for one in held}
         result = next(name for name in ("fails", "not run", "holds") if name in results)
+        tests = dict.fromkeys(one.test.partition("[")[0] for one in held)
         parts.append(
             f"| {text} | {', '.join(f'{count:,} {what}' for what, count in tried.items())} "
             f"| {sum(one.lost for one in held)} | {result} "
-            f"| {', '.join(f'`{test}`' for test in dict.fromkeys(one.test for one in held))} |\n"
+            f"| {', '.join(f'`{test}`' for test in tests)} |\n"
         )
     return "".join(parts)
 
