@@ -26,7 +26,7 @@ from segdex_backends.index.qdrant import QdrantIndex
 from segdex_core.errors import UsageError
 
 KILLS = 10
-MANY_KILLS = int(os.environ.get("SEGDEX_KILLS", "12"))
+MANY_KILLS = 50
 KILLS_IN_A_ROW = 5
 
 
@@ -115,7 +115,7 @@ def test_an_ingest_killed_at_random_moments_ends_like_an_undisturbed_one(kind: s
     "Ingest", "What is killed at random moments, five times in a row, ends as if undisturbed."
 )
 @pytest.mark.parametrize("name", ["new", "replaced", "redone", "renamed", "deleted", "synced", "migrated"])
-def test_kills_at_random_moments(name: str, fast_folder: Path, tmp_path: Path, tried: Tried) -> None:
+def test_fifty_kills_at_random_moments(name: str, fast_folder: Path, tmp_path: Path, tried: Tried) -> None:
     folder, operation = Folder(tmp_path), OPERATIONS[name]
     base = fast_folder / uuid4().hex
     is_drawn = name != "migrated"  # no masks are behind the samples of an earlier segdex
