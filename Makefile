@@ -59,7 +59,7 @@ fuzz: $(VENV)/.testing-ready
 
 # deploy/RELIABILITY.md, from the results of the tests that are marked `promise`: half an hour.
 promises: $(VENV)/.testing-ready
-	@$(BIN)/pytest -m promise $(PARALLEL) --junitxml $(VENV)/promises.xml $(ARGS); \
+	@$(BIN)/pytest -m promise $(PARALLEL) -o junit_family=xunit1 --junitxml $(VENV)/promises.xml $(ARGS); \
 	  $(BIN)/python -m tests.promises $(VENV)/promises.xml > deploy/RELIABILITY.md
 
 check: $(VENV)/.testing-ready
