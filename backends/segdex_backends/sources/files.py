@@ -9,7 +9,7 @@ from segdex_backends.sources.excludes import Excludes
 from segdex_backends.sources.walk import ALLOWED, Walk
 from segdex_core.errors import ImageUnreadableError, UsageError
 from segdex_core.media.decode import read_image_bytes
-from segdex_core.media.patience import PATIENCE, Beat, Patience
+from segdex_core.media.slow_shares import WATCHDOG, Beat, Watchdog
 from segdex_core.media.uris import display_path, path_to_uri, uri_to_path
 from segdex_core.ports.source import FileVersion, Listing, LostFolder
 
@@ -20,11 +20,11 @@ class FileSource:
     """A source of the files of this machine.
 
     Args:
-        patience: Calls the file system, and gives up if it does not answer.
+        watchdog: Calls the file system, and gives up if it does not answer.
     """
 
-    def __init__(self, patience: Patience = PATIENCE) -> None:
-        self._patience = patience
+    def __init__(self, watchdog: Watchdog = WATCHDOG) -> None:
+        self._watchdog = watchdog
 
     def list(
         self, places: Sequence[str], *, include_hidden: bool = False, exclude: Sequence[str] = ()
@@ -56,7 +56,7 @@ class FileSource:
         """
         if not places:
             raise UsageError(f"nothing to ingest; {ALLOWED}")
-        walk = Walk(Excludes(tuple(exclude)), self._patience, include_hidden)
+        walk = Walk(Excludes(tuple(exclude)), self._watchdog, include_hidden)
         unmatched = [given for given in places if not walk.add(given)]
         if len(unmatched) == len(places):
             named = ", ".join(map(repr, unmatched))
@@ -89,7 +89,7 @@ class FileSource:
             return read_image_bytes(uri_to_path(uri), max_bytes=max_bytes, on_part=beat)
 
         try:
-            return self._patience.call(work, str(uri_to_path(uri)))
+            return self._watchdog.call(work, str(uri_to_path(uri)))
         except OSError as error:  # only of the wait: the others are errors of the image already
             raise _unreadable(uri, error) from error
 
@@ -101,7 +101,7 @@ class FileSource:
         """
         try:
             path = str(uri_to_path(uri))
-            return self._patience.call(lambda _: ask(path), path)
+            return self._watchdog.call(lambda _: ask(path), path)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the path
             raise _unreadable(uri, error) from error
 

@@ -19,7 +19,7 @@ from segdex_backends.sources.patterns import (
     matchers_of,
 )
 from segdex_core.errors import UsageError
-from segdex_core.media.patience import Beat, Patience
+from segdex_core.media.slow_shares import Beat, Watchdog
 from segdex_core.media.uris import as_written, canonical_path, display_path, named_path, path_to_uri
 from segdex_core.ports.source import ListingProblem
 from segdex_core.wording import count_of
@@ -75,7 +75,7 @@ class Walk:
     """
 
     excludes: Excludes
-    patience: Patience
+    watchdog: Watchdog
     include_hidden: bool
     files: dict[str, None] = field(default_factory=dict)
     left_out: dict[str, None] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class Walk:
             found = canonical_path(path) if ".." in path.parts else as_written(path)
             return found, os.stat(found).st_mode
 
-        return self.patience.call(look, str(path))
+        return self.watchdog.call(look, str(path))
 
     def _add_existing(self, path: Path, mode: int) -> None:
         if stat.S_ISDIR(mode):
@@ -208,7 +208,7 @@ class Walk:
     def _list(self, folder: str) -> list[_Entry]:
         """Return the entries of a folder that are not skipped: sorted, and files before folders."""
         try:
-            entries = self.patience.call(lambda beat: self._entries(folder, beat), folder)
+            entries = self.watchdog.call(lambda beat: self._entries(folder, beat), folder)
         except OSError as error:
             self.problems.append(ListingProblem(path_to_uri(Path(folder)), str(error.strerror)))
             return []

@@ -14,7 +14,7 @@ import unicodedata
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from segdex_core.media.patience import PATIENCE
+from segdex_core.media.slow_shares import WATCHDOG
 
 _FILE_URI = re.compile(r"file:/", re.IGNORECASE)
 """Start of a ``file:`` URI; RFC 8089 allows one slash. A file may be called ``file:x``."""
@@ -62,7 +62,7 @@ def canonical_path(path: Path) -> Path:
     """
     path = path.absolute()
     try:
-        return PATIENCE.call(lambda _: _canonical(path), str(path))
+        return WATCHDOG.call(lambda _: _canonical(path), str(path))
     except TimeoutError:
         return Path(os.path.normpath(path))
 

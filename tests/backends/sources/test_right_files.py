@@ -11,7 +11,7 @@ from tests.conftest import Tried
 
 from segdex_backends.sources.files import FileSource
 from segdex_core.errors import ImageTooLargeError, ImageUnreadableError, NotAnImageError, UsageError
-from segdex_core.media.patience import Patience
+from segdex_core.media.slow_shares import Watchdog
 from segdex_core.media.uris import canonical_uri, uri_to_path
 from segdex_core.ports.source import Listing, LostFolder
 
@@ -266,7 +266,7 @@ def test_a_share_that_hangs_is_a_problem_and_is_asked_once(
 
     monkeypatch.setattr("os.scandir", hanging(scandir))
     monkeypatch.setattr("os.stat", hanging(real_stat))
-    source = FileSource(Patience(0.05, lambda path: share if path.startswith(f"{share}/") else None))
+    source = FileSource(Watchdog(0.05, lambda path: share if path.startswith(f"{share}/") else None))
     try:
         listing = source.list([str(tmp_path)])
         for verb in (source.version, source.exists, source.lost_folder):
@@ -282,7 +282,7 @@ def test_a_share_that_hangs_is_a_problem_and_is_asked_once(
 
 
 def test_a_slow_share_that_gets_on_is_waited_for() -> None:
-    patience = Patience(1.5, lambda path: path)
+    watchdog = Watchdog(1.5, lambda path: path)
 
     def slow(beat: Callable[[], None]) -> str:
         for _ in range(5):
@@ -290,7 +290,7 @@ def test_a_slow_share_that_gets_on_is_waited_for() -> None:
             beat()
         return "all"
 
-    assert patience.call(slow, "/share") == "all"
+    assert watchdog.call(slow, "/share") == "all"
 
 
 def test_a_file_that_is_no_picture_is_refused_by_its_first_bytes(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ _LOCAL = re.compile(
 _MOUNTS_FOR_S = 10.0
 
 
-class Patience:
+class Watchdog:
     """Calls the file system, and gives up if it does not answer.
 
     Args:
@@ -145,5 +145,5 @@ def _nothing() -> None:
     """Beat of work that is not watched."""
 
 
-PATIENCE = Patience()
+WATCHDOG = Watchdog()
 """The one of this process: a share that did not answer one caller is not asked by the next."""
