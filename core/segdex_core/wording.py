@@ -1,4 +1,7 @@
-"""Counts and durations as people read them. The module imports nothing, so that commands start fast."""
+"""Counts, durations and foreign texts as people read them.
+
+The module imports nothing, so that commands start fast.
+"""
 
 
 def count_of(number: int, noun: str) -> str:
@@ -21,3 +24,13 @@ def duration_of(seconds: float) -> str:
     if seconds < 2 * 60:
         return f"{max(round(seconds), 1)} s"
     return f"{seconds / 3600:.1f} h" if seconds >= 2 * 3600 else f"{round(seconds / 60)} min"
+
+
+def printable(text: str) -> str:
+    r"""Return a text with a replacement character for each that cannot be printed.
+
+    Example:
+        >>> printable("a\tb.jpg")
+        'a\ufffdb.jpg'
+    """
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -31,12 +31,13 @@ from segdex_core.media.formats import Kind, sniff
 from segdex_core.media.grey import brightened, wide_colour
 from segdex_core.media.jpeg import completed
 from segdex_core.media.limits import MAX_BYTES, MAX_PIXELS, check_shape
-from segdex_core.media.pillow import pillow_errors, printable, quieten_pillow
+from segdex_core.media.pillow import pillow_errors, quieten_pillow
 from segdex_core.media.pixels import shown_pixels, turned_upright
 from segdex_core.media.tiff import beginning_at, directories, main_picture
 from segdex_core.media.webp import without_broken_end
 from segdex_core.records import RGBImage
 from segdex_core.wire.limits import CapturedFrom
+from segdex_core.wording import printable
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,7 @@ from functools import cache
 from PIL import Image, ImageCms, _imaging
 
 from segdex_core.errors import ImageError, ImageTooLargeError, ImageUnreadableError
+from segdex_core.wording import printable
 
 PILLOW_ERRORS = (
     ImageCms.PyCMSError,
@@ -48,11 +49,6 @@ def pillow_errors(
         raise ImageUnreadableError(f"{name}: not enough memory to decode it") from error
     except PILLOW_ERRORS as error:
         raise damaged(f"{name}: {what}: {_line(error)}") from error
-
-
-def printable(text: str) -> str:
-    """Return the text with a replacement character for each that cannot be printed."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def quieten_pillow() -> None:

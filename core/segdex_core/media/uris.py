@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from segdex_core.media.slow_shares import WATCHDOG
+from segdex_core.wording import printable
 
 _FILE_URI = re.compile(r"file:/", re.IGNORECASE)
 """Start of a ``file:`` URI; RFC 8089 allows one slash. A file may be called ``file:x``."""
@@ -164,5 +165,4 @@ def uri_sources(uri: str) -> tuple[str, ...]:
 
 def display_path(uri: str) -> str:
     """Return the path of a URI for display, with unprintable characters replaced."""
-    path = str(uri_to_path(uri))
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in path)
+    return printable(str(uri_to_path(uri)))
