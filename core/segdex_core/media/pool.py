@@ -14,6 +14,7 @@ from segdex_core.media.worker_process import (
     WorkerProcess,
     unavailable,
 )
+from segdex_core.wording import printable
 
 _TRIES = 3
 """Processes that one file may end. The first may have been damaged by an earlier file, or killed from
@@ -50,6 +51,7 @@ class DecodePool:
 
     def __call__(self, data: bytes, *, name: str, max_pixels: int) -> DecodedImage:
         """See ``Decode``."""
+        name = printable(name)
         request = Request(data, name, max_pixels)
         tries = 0
         while True:

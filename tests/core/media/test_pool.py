@@ -23,6 +23,7 @@ from tests.waiting import wait_until
 
 from segdex_core.errors import (
     DecodersUnavailableError,
+    ImageError,
     ImageTooLargeError,
     ImageUnreadableError,
     NotAnImageError,
@@ -88,6 +89,14 @@ def test_a_file_that_ends_its_decoder_ends_only_itself(hostile: DecodePool, trie
         ask(hostile, "the next file")
 
     tried(len(bad), "ways to end a decoder")
+
+
+@pytest.mark.parametrize("text", [f"signal {signal.SIGSEGV.value}", f"allocate {1 << 30}", "raise y"])
+def test_a_name_that_cannot_be_printed_is_in_no_message(hostile: DecodePool, text: str) -> None:
+    with pytest.raises(ImageError) as refused:
+        hostile(text.encode("latin-1"), name="f\n\udcff.x", max_pixels=10**9)
+
+    assert str(refused.value).startswith("f\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}.x: ")
 
 
 def test_a_hanging_decoder_is_ended_by_the_clock() -> None:
