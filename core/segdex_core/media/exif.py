@@ -1,29 +1,14 @@
 """Orientation and position from EXIF. Broken metadata counts as missing and never raises."""
 
 import math
-import struct
 from collections.abc import Callable
 from typing import TypeVar
 
 from PIL import ExifTags, Image
 
-T = TypeVar("T")
+from segdex_core.media.pillow import PILLOW_ERRORS
 
-_BROKEN = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
-"""Exceptions that Pillow and values of the wrong type raise for broken EXIF."""
+T = TypeVar("T")
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -56,7 +41,7 @@ def or_none(read: Callable[[], T]) -> T | None:
     """Return what ``read`` returns; None if the metadata is broken."""
     try:
         return read()
-    except _BROKEN:
+    except (*PILLOW_ERRORS, MemoryError):  # values of the wrong type raise some of them too
         return None
 
 
