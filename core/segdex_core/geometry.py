@@ -8,6 +8,9 @@ import numpy.typing as npt
 BoxesXYXY = npt.NDArray[np.float32]
 """(n, 4) float32, x1 y1 x2 y2 in pixels, x2 and y2 exclusive."""
 
+LONG_ASPECT = 2.0
+"""Ratio of the sides above which a picture is long: it is segmented, and prompted, in parts."""
+
 
 class _Box(NamedTuple):
     """Base class of boxes in image and mask pixels; ``x2`` and ``y2`` are exclusive."""

@@ -1,9 +1,8 @@
 """Windows of long pictures, such as panoramas, strips and screenshots of whole pages.
 
 A segmenter squashes every picture to a square, and an embedder's map has few cells along the shorter side.
-In a picture that is more than twice as long as it is wide, both lose what they look for. A prompt is thus
-decoded in a window around it, which is twice as long as it is wide. Pictures of usual shapes are their own
-window.
+In a picture that is longer than ``LONG_ASPECT``, both lose what they look for. A prompt is thus decoded in a
+window around it, which has that aspect. Pictures of usual shapes are their own window.
 """
 
 from collections.abc import Iterator
@@ -11,12 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from segdex_core.geometry import BoxXYXY
-from segdex_core.masks import BoolMask, decode_mask, encode_mask
+from segdex_core.geometry import LONG_ASPECT, BoxXYXY
+from segdex_core.masks import BoolMask, decode_mask, encode_mask, mask_box
 from segdex_search.click import PromptedMask, ThingPrompt
-
-LONG_ASPECT = 2.0
-"""Ratio of the sides above which a picture is long; a window has it."""
 
 _MARGIN = 1.25
 """Ratio of the length of a window to what has to lie inside it, at least."""
@@ -81,9 +77,9 @@ def extent_of(prompt: ThingPrompt, earlier: BoolMask | None, size_hw: tuple[int,
         xs += prompt.box_xyxy[::2]
         ys += prompt.box_xyxy[1::2]
     if earlier is not None and earlier.any():
-        rows, columns = np.flatnonzero(earlier.any(axis=1)), np.flatnonzero(earlier.any(axis=0))
-        xs += [float(columns[0]), float(columns[-1])]
-        ys += [float(rows[0]), float(rows[-1])]
+        inside = mask_box(earlier)
+        xs += [inside.x1, inside.x2 - 1]
+        ys += [inside.y1, inside.y2 - 1]
     return BoxXYXY(int(min(xs)), int(min(ys)), int(max(xs)) + 1, int(max(ys)) + 1).clip(size_hw)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from segdex_core.geometry import BoxXYXY
+from segdex_core.geometry import LONG_ASPECT, BoxXYXY
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +130,6 @@ def tile_windows(
     return windows
 
 
-_PANEL_ASPECT = 2.0
-"""Maximum ratio of the longer to the shorter side; longer images are split into panels."""
-
 _MIN_STRIP_WINDOW_PX = 160
 """Minimum shorter side of a window in the further layers of a panel."""
 
@@ -147,7 +144,7 @@ def panels(size_hw: tuple[int, int]) -> tuple[int, int]:
         ((1, 1), (1, 12), (2, 1))
     """
     height, width = size_hw
-    count = min(math.ceil(max(height, width) / (_PANEL_ASPECT * min(height, width))), _MAX_PANELS)
+    count = min(math.ceil(max(height, width) / (LONG_ASPECT * min(height, width))), _MAX_PANELS)
     return (count, 1) if height > width else (1, count)
 
 
