@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.fuzz.mutations import png_of
 
 from segdex.cli.main import run
 from segdex.wiring import REAL
@@ -137,6 +138,8 @@ def test_a_wrong_request_is_named_with_what_is_allowed(
         (["--point", "1,1", "--mask", "small.png"], ("--mask", "8 x 8", "40 x 30")),
         (["--point", "1,1", "--mask", "empty.png"], ("--mask", "is empty")),
         (["--point", "1,1", "--mask", "a.txt"], ("--mask", "a.txt", "cannot be read")),
+        (["--point", "1,1", "--mask", "damaged.ppm"], ("--mask", "damaged.ppm", "cannot be read")),
+        (["--point", "1,1", "--mask", "bomb.png"], ("--mask", "bomb.png", "cannot be read")),
         (["--text", "  "], ("empty",)),
         (["--text", "a\u202eb"], ("U+202E",)),
         (["--text", "cat", "--box", "50,50,90,90"], ("--box", "40 x 30")),
@@ -151,6 +154,8 @@ def test_a_wrong_prompt_is_named_before_a_model_is_loaded(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "damaged.ppm").write_bytes(b"P6 wide high 255 ")
+    (tmp_path / "bomb.png").write_bytes(png_of(20_000, 20_000, depth=1))
     for name, size in (("picture.png", (40, 30)), ("small.png", (8, 8)), ("empty.png", (40, 30))):
         Image.new("RGB", size).save(tmp_path / name)
 

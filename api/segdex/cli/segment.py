@@ -138,11 +138,14 @@ def _read_mask(path: Path, pixels: "RGBImage") -> "BoolMask":
     import numpy as np
     from PIL import Image
 
+    from segdex_core.media.pillow import PILLOW_ERRORS
+
     try:
         with Image.open(path) as opened:
             mask = np.asarray(opened.convert("L")) >= 128
-    except OSError as error:
-        raise UsageError(f"--mask {path}: cannot be read as a picture: {error.strerror or error}") from error
+    except (*PILLOW_ERRORS, Image.DecompressionBombError, MemoryError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UsageError(f"--mask {path}: cannot be read as a picture: {reason}") from error
     if mask.shape != pixels.shape[:2]:
         raise UsageError(
             f"--mask {path}: is {mask.shape[1]} x {mask.shape[0]}, but the picture is "
