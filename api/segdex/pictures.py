@@ -91,6 +91,8 @@ def _existing(place: str | os.PathLike[str]) -> Path:
 def _file_of(image: "Image.Image") -> tuple[str, bytes]:
     from PIL import ImageOps
 
+    from segdex_core.media.pillow import PILLOW_ERRORS
+
     buffer = BytesIO()
     try:
         upright = ImageOps.exif_transpose(image)
@@ -100,7 +102,7 @@ def _file_of(image: "Image.Image") -> tuple[str, bytes]:
         if upright.mode not in _MODES_OF_PNG:
             upright = upright.convert("RGBA" if upright.mode in _MODES_WITH_ALPHA else "RGB")
         upright.save(buffer, "PNG", compress_level=1)
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow reads an opened file only now
+    except PILLOW_ERRORS as error:  # Pillow reads an opened file only now
         raise ImageUnreadableError(f"the picture cannot be read: {error}") from error
     return "picture.png", buffer.getvalue()
 

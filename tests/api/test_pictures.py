@@ -145,10 +145,15 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_an_error_of_a_picture(tmp_path: Path) -> None:
     half = png_bytes(Image.fromarray(PIXELS))[:600]
-    with Image.open(BytesIO(half)) as opened:  # Pillow reads the pixels later
-        for read in (pixels_of, picture_file):
-            with pytest.raises(ImageError, match="cannot be read"):
-                read(opened)
+    avif = BytesIO()
+    Image.fromarray(PIXELS).save(avif, "AVIF")
+    head, mark, _ = avif.getvalue().partition(b"mdat")
+    damaged = head + mark + bytes(2_000)  # for which Pillow raises a RuntimeError
+    for data in (half, damaged):
+        with Image.open(BytesIO(data)) as opened:  # Pillow reads the pixels later
+            for read in (pixels_of, picture_file):
+                with pytest.raises(ImageError, match="cannot be read"):
+                    read(opened)
     for read in (pixels_of, picture_file):
         with pytest.raises(ImageError):
             read(tmp_path)
