@@ -7,7 +7,8 @@ from io import BytesIO
 from random import Random
 
 from PIL import Image
-from tests.fuzz.mutations import png_chunk, png_of
+from tests.core.media.making import chunk
+from tests.fuzz.mutations import png_of
 
 
 def bomb(random: Random) -> tuple[str, bytes]:
@@ -56,7 +57,7 @@ def _text(random: Random) -> bytes:
     body = (
         b"".join(squeezer.compress(million) for _ in range(random.choice([2, 100, 600]))) + squeezer.flush()
     )
-    return png_of(8, 8, before=png_chunk(kind, head + body) * random.choice([1, 8]))
+    return png_of(8, 8, before=chunk(kind, head + body) * random.choice([1, 8]))
 
 
 def _pixels(random: Random) -> bytes:
@@ -79,9 +80,9 @@ def _frames(random: Random) -> bytes:
 def _png_frames(random: Random) -> bytes:
     """An animated PNG of 100,000 frames."""
     count = random.choice([1_000, 100_000])
-    control = png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 8, 8, 0, 0, 1, 1, 0, 0))
-    frame = png_chunk(b"fdAT", struct.pack(">I", 1) + zlib.compress(bytes(9 * 8)))
-    before = png_chunk(b"acTL", struct.pack(">II", count, 0)) + control
+    control = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 8, 8, 0, 0, 1, 1, 0, 0))
+    frame = chunk(b"fdAT", struct.pack(">I", 1) + zlib.compress(bytes(9 * 8)))
+    before = chunk(b"acTL", struct.pack(">II", count, 0)) + control
     return png_of(8, 8, before=before, after=(control + frame) * count)
 
 

@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Callable, Sequence
 from random import Random
 
+from tests.core.media.making import chunk
+
 _HEADER = 300
 _NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
 _MAX_BYTES = 4_000_000
@@ -27,7 +29,7 @@ def mutated(data: bytes, others: Sequence[bytes], random: Random) -> bytes:
         )
         data = data[:_MAX_BYTES]
     if data.startswith(_PNG) and random.random() < 0.7:
-        data = _PNG + b"".join(png_chunk(kind, body) for kind, body in png_chunks(data))  # right checksums
+        data = _PNG + b"".join(chunk(kind, body) for kind, body in png_chunks(data))  # right checksums
     return data
 
 
@@ -148,7 +150,7 @@ def _place(data: bytes | bytearray, random: Random) -> int:
 def _parts(data: bytes) -> list[bytes]:
     """Return the chunks of a PNG, the segments of a JPEG, the chunks of RIFF, or pieces of other files."""
     if data.startswith(_PNG):
-        return [_PNG, *(png_chunk(kind, body) for kind, body in png_chunks(data))]
+        return [_PNG, *(chunk(kind, body) for kind, body in png_chunks(data))]
     if data.startswith(b"\xff\xd8"):
         return re.split(rb"(?=\xff[\xc0-\xfe])", data)
     if data.startswith(b"RIFF"):
@@ -173,11 +175,6 @@ def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     return chunks
 
 
-def png_chunk(kind: bytes, body: bytes) -> bytes:
-    """Return a chunk of a PNG with its checksum."""
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
 def png_of(width: int, height: int, *, depth: int = 8, before: bytes = b"", after: bytes = b"") -> bytes:
     """Return a black grey PNG with further chunks before and after its pixels."""
     row = 1 + (width * depth + 7) // 8
@@ -186,5 +183,5 @@ def png_of(width: int, height: int, *, depth: int = 8, before: bytes = b"", afte
         squeezer.compress(bytes(min(row * height - at, 1 << 22))) for at in range(0, row * height, 1 << 22)
     )
     body += squeezer.flush()
-    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0))
-    return _PNG + head + before + png_chunk(b"IDAT", body) + after + png_chunk(b"IEND", b"")
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0))
+    return _PNG + head + before + chunk(b"IDAT", body) + after + chunk(b"IEND", b"")

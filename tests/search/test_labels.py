@@ -202,6 +202,7 @@ def test_labels_of_two_processes_at_the_same_moment_both_stay(tried: Tried) -> N
     label(index, author="model:other")
 
     assert wanted
+    assert index.times == 0
     for key in wanted:
         assert {one.author for one in given(index)[key]} == {AUTHOR, "model:other", "person:me"}
     tried(3, "labellings by another process in between")

@@ -51,7 +51,7 @@ def difference(pixels: Pixels, expected: npt.NDArray[np.generic]) -> float:
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
-    """Return a chunk of a PNG."""
+    """Return a chunk of a PNG with its checksum."""
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 

@@ -66,7 +66,7 @@ def test_a_file_that_lacks_only_its_end_is_read_and_one_that_lacks_pixels_is_not
     for suffix in ("png", "gif", "webp"):
         with pytest.raises(ImageUnreadableError):
             read_image_file(case / f"nine-tenths.{suffix}")
-    tried(15, "files that end early")
+    tried(16, "files that end early")
 
 
 @pytest.mark.promise("Pictures", "White art on a transparent ground can be seen.")
