@@ -284,6 +284,10 @@ EVERYWHERE: Mapping[str, tuple[Fault, list[str]]] = {
         lambda at: all_of_one_picture(at, lambda one: replace(one, tags=("old",))),
         ["copied_fields"],
     ),
+    "an area is wrong, and the tags of the segment are old": (
+        lambda at: all_of_one_picture(at, lambda one: replace(one, area_px=one.area_px + 1, tags=("old",))),
+        ["copied_fields", "damaged_mask"],
+    ),
     "copies of fields are not finished": (
         lambda at: pending(at, "copy"),
         ["unfinished_picture"],
