@@ -21,7 +21,7 @@ from segdex_core.records import ImageFile, ImageRecord, IndexFingerprint, MaskRe
 from segdex_core.sets import SegmentSet, SetMember
 from segdex_core.wire.doctor import FindingKind
 from segdex_core.wording import count_of
-from segdex_ingest.checks import StoredPicture, loses_labels, of_segment, problems_of
+from segdex_ingest.checks import StoredPicture, is_labelled, loses_labels, of_segment, problems_of
 from segdex_ingest.earlier import is_of_embedder
 
 _IMAGES_AT_ONCE = 64
@@ -250,8 +250,9 @@ def _without_picture(stored: IndexExamination, known: set[UUID]) -> Iterator[Fin
         if stored.image(image_id) is not None or not segments:
             continue  # written or deleted in the meantime
         detail = f"{count_of(len(segments), 'segment')} without a record of their picture"
-        mend = f"{FIX}, and segdex ingest PATH"
-        yield Finding("orphans", str(image_id), detail, mend, fixable=True, image_id=image_id)
+        labelled = any(is_labelled(one) for one in segments)
+        mend = "segdex ingest PATH, which keeps their labels" if labelled else f"{FIX}, and segdex ingest PATH"
+        yield Finding("orphans", str(image_id), detail, mend, fixable=not labelled, image_id=image_id)
 
 
 def _saved(stored: IndexExamination) -> Iterator[Finding]:

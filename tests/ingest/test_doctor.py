@@ -562,6 +562,20 @@ def test_a_picture_with_labels_that_nobody_can_read_is_named_and_not_mended(pati
     assert patient.index.label_counts() == {"box": 1}
 
 
+def test_labels_of_segments_without_a_record_wait_for_the_ingest(patient: Patient) -> None:
+    patient.index.set_labels({patient.leaf.segment_id: [SegmentLabel("box", "person:me", None, 1.0)]})
+    before = points_of(patient.index)
+    patient.forget_record()
+
+    [found] = patient.examine()
+    assert (found.kind, found.fixable) == ("orphans", False)
+    assert "labels" in found.mend
+    assert not mend(patient.index, found)
+    patient.ingest()
+    assert patient.examine() == []
+    assert points_of(patient.index) == before
+
+
 def test_a_picture_that_was_never_written_completely_is_left_to_the_next_ingest(patient: Patient) -> None:
     before = points_of(patient.index)
     pending(patient, "write")
