@@ -37,6 +37,7 @@ from segdex_backends.sources.files import FileSource
 from segdex_core.concepts import Concept, Mark
 from segdex_core.masks import MaskRLE
 from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.source import FileVersion
 from segdex_core.records import (
     EmbeddedSegments,
     ImageRecord,
@@ -102,7 +103,7 @@ class Patient:
         ingest_tiny(self.index, self.folder)
 
     def examine(self) -> list[Finding]:
-        return list(examine(self.index, source=SOURCE, max_bytes=1_000_000))
+        return list(examine(self.index, source=SOURCE))
 
     def kinds(self) -> Counter[str]:
         return Counter(one.kind for one in self.examine())
@@ -531,7 +532,7 @@ def test_nothing_is_found_in_a_migrated_index(request: pytest.FixtureRequest, fa
         found = migrated.fingerprint()
         assert found is not None
         assert found.schema_version == 5
-        assert list(examine(migrated, source=SOURCE, max_bytes=1_000_000)) == []
+        assert list(examine(migrated, source=SOURCE)) == []
 
 
 def test_the_labels_of_a_damaged_picture_outlive_its_mending(patient: Patient) -> None:
@@ -607,11 +608,11 @@ def test_what_another_process_mends_meanwhile_is_not_reported(patient: Patient) 
     class Meanwhile(FileSource):
         """The other process is faster than the look at the first file."""
 
-        def exists(self, uri: str) -> bool:
+        def version(self, uri: str) -> FileVersion:
             patient.ingest()
-            return super().exists(uri)
+            return super().version(uri)
 
-    assert list(examine(patient.index, source=Meanwhile(), max_bytes=1_000_000)) == []
+    assert list(examine(patient.index, source=Meanwhile())) == []
 
 
 @pytest.mark.parametrize("patient", ["edge", SERVER], indirect=True)
