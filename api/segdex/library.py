@@ -702,7 +702,7 @@ class Library:
         return examine_library(
             self.index,
             source=self.source,
-            settings=self.settings,
+            uploads=self.settings.uploads,
             jobs=self._jobs.get,
             calibrations=self._calibrations,
             writing=self._writing,

@@ -5,7 +5,7 @@ from segdex_core.ids import sha256_hex
 from segdex_core.media.decode import decode_image
 from segdex_core.media.uris import display_path
 from segdex_core.ports.decoder import Decode
-from segdex_core.ports.source import FileVersion, Source
+from segdex_core.ports.source import Source
 from segdex_core.records import ImageFile, ImageRecord, RGBImage, Segment, SegmentRecord
 from segdex_ingest.places import may_exist
 
@@ -55,19 +55,29 @@ def require_unchanged(record: ImageRecord, *, source: Source) -> None:
     problem: ImageError = ImageGoneError(gone(record))
     for file in record.files:
         try:
-            version = source.version(file.uri)
-            if version == FileVersion(record.size_bytes, file.mtime_ns):
+            if is_unchanged(record, file, source=source):
                 return
-            if version.size_bytes == record.size_bytes:
-                data = source.read(file.uri, max_bytes=record.size_bytes)
-                if sha256_hex(data) == record.sha256:
-                    return
-            problem = _changed(file)
-        except (ImageTooLargeError, NotAnImageError):
             problem = _changed(file)
         except ImageError as error:
             problem = error if may_exist(source)(file.uri) else problem
     raise problem
+
+
+def is_unchanged(record: ImageRecord, file: ImageFile, *, source: Source) -> bool:
+    """Return whether a file still has the ingested bytes; one of the same size and time is not read.
+
+    Raises:
+        ImageError: If the file does not exist or cannot be read.
+    """
+    try:
+        version = source.version(file.uri)
+        if version.size_bytes != record.size_bytes:
+            return False
+        if version.mtime_ns == file.mtime_ns:
+            return True
+        return sha256_hex(source.read(file.uri, max_bytes=record.size_bytes)) == record.sha256
+    except (ImageTooLargeError, NotAnImageError):
+        return False
 
 
 CHANGED = "has changed since it was ingested"

@@ -181,4 +181,9 @@ def _of_vectors(vectors: Mapping[str, npt.NDArray[np.float32]]) -> Iterator[str]
 def loses_labels(picture: StoredPicture) -> bool:
     """Return whether somebody labelled a segment that no ingest can read its labels from."""
     unread = picture.image.record is None
-    return any(one.payload.get("labels") for one in picture.segments if unread or one.record is None)
+    return any(is_labelled(one) for one in picture.segments if unread or one.record is None)
+
+
+def is_labelled(one: Found[SegmentRecord]) -> bool:
+    """Return whether somebody labelled a segment, which need not be readable."""
+    return bool(one.payload.get("labels") if one.record is None else one.record.labels)

@@ -10,8 +10,7 @@ from itertools import islice
 from uuid import UUID
 
 from segdex_core.concepts import Concept
-from segdex_core.errors import ImageError, ImageTooLargeError, IndexMissingError, NotAnImageError
-from segdex_core.ids import sha256_hex
+from segdex_core.errors import ImageError, IndexMissingError
 from segdex_core.masks import rle_area_px
 from segdex_core.media.uris import display_path
 from segdex_core.ports.examination import Found, IndexExamination
@@ -21,7 +20,8 @@ from segdex_core.records import ImageFile, ImageRecord, IndexFingerprint, MaskRe
 from segdex_core.sets import SegmentSet, SetMember
 from segdex_core.wire.doctor import FindingKind
 from segdex_core.wording import count_of
-from segdex_ingest.checks import StoredPicture, loses_labels, of_segment, problems_of
+from segdex_ingest.again import is_unchanged
+from segdex_ingest.checks import StoredPicture, is_labelled, loses_labels, of_segment, problems_of
 from segdex_ingest.earlier import is_of_embedder
 
 _IMAGES_AT_ONCE = 64
@@ -71,7 +71,6 @@ def examine(
     index: SegmentIndex,
     *,
     source: Source,
-    max_bytes: int,
     on_images: Callable[[Sequence[UUID]], None] = lambda _: None,
 ) -> Iterator[Finding]:
     """Yield what is wrong in an index. Nothing is changed.
@@ -82,7 +81,6 @@ def examine(
     Args:
         index: Index to examine.
         source: Source of the files.
-        max_bytes: Largest file that is read to compare it.
         on_images: Called with the ids of the pictures that were examined since the last call.
 
     Raises:
@@ -93,7 +91,7 @@ def examine(
         raise IndexMissingError(f"{index.location} is empty; fill it with: segdex ingest FOLDER")
     stored = index.examination()
     known: set[UUID] = set()
-    examined = _Pictures(stored, _Files(source, max_bytes), found, index.recipes())
+    examined = _Pictures(stored, _Files(source), found, index.recipes())
     images = stored.images()
     while some := list(islice(images, _IMAGES_AT_ONCE)):
         ids = [one.point_id for one in some]
@@ -181,9 +179,8 @@ class _Pictures:
 class _Files:
     """Compares pictures with their files."""
 
-    def __init__(self, source: Source, max_bytes: int) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
-        self._max_bytes = max_bytes
 
     def findings(self, record: ImageRecord) -> Iterator[Finding]:
         """Yield what is wrong with the files of a picture."""
@@ -205,19 +202,9 @@ class _Files:
 
     def _state(self, record: ImageRecord, file: ImageFile) -> FindingKind | None:
         try:
-            if not self._source.exists(file.uri):
-                return "missing_file"
-            version = self._source.version(file.uri)
-            if version.size_bytes != record.size_bytes:
-                return "replaced_file"
-            if version.mtime_ns == file.mtime_ns:
-                return None
-            data = self._source.read(file.uri, max_bytes=self._max_bytes)
-        except (ImageTooLargeError, NotAnImageError):
-            return "replaced_file"
-        except ImageError:  # gone in the meantime, or not readable for this user
+            return None if is_unchanged(record, file, source=self._source) else "replaced_file"
+        except ImageError:  # or not readable for this user
             return "missing_file"
-        return None if sha256_hex(data) == record.sha256 else "replaced_file"
 
 
 def _mend(kind: FindingKind, picture: StoredPicture, path: str | None, *, there: bool) -> tuple[bool, str]:
@@ -250,8 +237,11 @@ def _without_picture(stored: IndexExamination, known: set[UUID]) -> Iterator[Fin
         if stored.image(image_id) is not None or not segments:
             continue  # written or deleted in the meantime
         detail = f"{count_of(len(segments), 'segment')} without a record of their picture"
-        mend = f"{FIX}, and segdex ingest PATH"
-        yield Finding("orphans", str(image_id), detail, mend, fixable=True, image_id=image_id)
+        labelled = any(is_labelled(one) for one in segments)
+        mend = (
+            "segdex ingest PATH, which keeps their labels" if labelled else f"{FIX}, and segdex ingest PATH"
+        )
+        yield Finding("orphans", str(image_id), detail, mend, fixable=not labelled, image_id=image_id)
 
 
 def _saved(stored: IndexExamination) -> Iterator[Finding]:

@@ -64,6 +64,8 @@ def _delete_orphans(index: SegmentIndex, image_id: UUID) -> bool:
 
 def _copy_fields(index: SegmentIndex, image_id: UUID) -> bool:
     for record in index.get_images([image_id]):
+        if record.pending is not None:
+            continue  # who finishes that writes the fields too; another pending change would hide it
         with suppress(IndexConflictError):  # who changed it wrote the fields of its segments
             index.update_image(replace(record, pending=PendingChange("copy")))
     return True

@@ -117,7 +117,7 @@ def examined(index: SegmentIndex, tmp_path: Path, *, age_s: float = 0.0, **other
     return examine_library(
         index,
         source=FileSource(),
-        settings=Settings(uploads=tmp_path / "uploads"),
+        uploads=tmp_path / "uploads",
         jobs=others.get("jobs", lambda: Jobs(storage)),
         calibrations=None,
         writing=nullcontext(),

@@ -281,7 +281,7 @@ class AnyOrder(RuleBasedStateMachine):
                 None if state is None else stored[self.embedder][colour]
             ), f"{colour}: {done}"
         assert not points, f"segments without a picture: {done}"
-        kinds = {one.kind for one in examine(index, source=SOURCE, max_bytes=1_000_000)}
+        kinds = {one.kind for one in examine(index, source=SOURCE)}
         assert kinds <= OF_FILES | UNFINISHED, done
 
     def compare_embedder(
@@ -377,7 +377,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.carry_out(last)
             with closing(open_index(self.place, self.prefix)) as index:
                 if index.fingerprint() is not None:
-                    assert list(examine(index, source=SOURCE, max_bytes=1_000_000)) == []
+                    assert list(examine(index, source=SOURCE)) == []
 
 
 def _of_set(

@@ -37,6 +37,7 @@ from segdex_backends.sources.files import FileSource
 from segdex_core.concepts import Concept, Mark
 from segdex_core.masks import MaskRLE
 from segdex_core.ports.index import SegmentIndex
+from segdex_core.ports.source import FileVersion
 from segdex_core.records import (
     EmbeddedSegments,
     ImageRecord,
@@ -102,7 +103,7 @@ class Patient:
         ingest_tiny(self.index, self.folder)
 
     def examine(self) -> list[Finding]:
-        return list(examine(self.index, source=SOURCE, max_bytes=1_000_000))
+        return list(examine(self.index, source=SOURCE))
 
     def kinds(self) -> Counter[str]:
         return Counter(one.kind for one in self.examine())
@@ -283,6 +284,10 @@ EVERYWHERE: Mapping[str, tuple[Fault, list[str]]] = {
     "the tags of a segment are old": (
         lambda at: all_of_one_picture(at, lambda one: replace(one, tags=("old",))),
         ["copied_fields"],
+    ),
+    "an area is wrong, and the tags of the segment are old": (
+        lambda at: all_of_one_picture(at, lambda one: replace(one, area_px=one.area_px + 1, tags=("old",))),
+        ["copied_fields", "damaged_mask"],
     ),
     "copies of fields are not finished": (
         lambda at: pending(at, "copy"),
@@ -527,7 +532,7 @@ def test_nothing_is_found_in_a_migrated_index(request: pytest.FixtureRequest, fa
         found = migrated.fingerprint()
         assert found is not None
         assert found.schema_version == 5
-        assert list(examine(migrated, source=SOURCE, max_bytes=1_000_000)) == []
+        assert list(examine(migrated, source=SOURCE)) == []
 
 
 def test_the_labels_of_a_damaged_picture_outlive_its_mending(patient: Patient) -> None:
@@ -556,6 +561,20 @@ def test_a_picture_with_labels_that_nobody_can_read_is_named_and_not_mended(pati
     assert "labels" in found.mend
     assert not mend(patient.index, found)
     assert patient.index.label_counts() == {"box": 1}
+
+
+def test_labels_of_segments_without_a_record_wait_for_the_ingest(patient: Patient) -> None:
+    patient.index.set_labels({patient.leaf.segment_id: [SegmentLabel("box", "person:me", None, 1.0)]})
+    before = points_of(patient.index)
+    patient.forget_record()
+
+    [found] = patient.examine()
+    assert (found.kind, found.fixable) == ("orphans", False)
+    assert "labels" in found.mend
+    assert not mend(patient.index, found)
+    patient.ingest()
+    assert patient.examine() == []
+    assert points_of(patient.index) == before
 
 
 def test_a_picture_that_was_never_written_completely_is_left_to_the_next_ingest(patient: Patient) -> None:
@@ -589,11 +608,11 @@ def test_what_another_process_mends_meanwhile_is_not_reported(patient: Patient) 
     class Meanwhile(FileSource):
         """The other process is faster than the look at the first file."""
 
-        def exists(self, uri: str) -> bool:
+        def version(self, uri: str) -> FileVersion:
             patient.ingest()
-            return super().exists(uri)
+            return super().version(uri)
 
-    assert list(examine(patient.index, source=Meanwhile(), max_bytes=1_000_000)) == []
+    assert list(examine(patient.index, source=Meanwhile())) == []
 
 
 @pytest.mark.parametrize("patient", ["edge", SERVER], indirect=True)

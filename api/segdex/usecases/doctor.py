@@ -12,7 +12,6 @@ from segdex.usecases.uploads import is_part
 from segdex_core.ids import make_image_id
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import Source
-from segdex_core.settings import Settings
 from segdex_core.wire.doctor import Examined, FindingOut
 from segdex_core.wire.document import utc_text
 from segdex_ingest.doctor import FIX, Finding, examine
@@ -28,7 +27,7 @@ def examine_library(
     index: SegmentIndex,
     *,
     source: Source,
-    settings: Settings,
+    uploads: Path | None,
     jobs: Callable[[], Jobs],
     calibrations: Path | None,
     writing: AbstractContextManager[object],
@@ -40,7 +39,7 @@ def examine_library(
     Args:
         index: Index to examine.
         source: Source of the files.
-        settings: Settings with the upload folder and the limits.
+        uploads: Folder of the uploads; None if there is none.
         jobs: Opens the queue of jobs.
         calibrations: Folder of the calibrations; None if there is none.
         writing: Held while something is mended.
@@ -55,8 +54,8 @@ def examine_library(
     now_s = time.time() if now_s is None else now_s
     known: set[UUID] = set()
     findings = [
-        *examine(index, source=source, max_bytes=settings.max_bytes, on_images=known.update),
-        *_of_uploads(settings.uploads, known, now_s),
+        *examine(index, source=source, on_images=known.update),
+        *_of_uploads(uploads, known, now_s),
         *_of_queue(jobs, now_s),
     ]
     fixed: set[Finding] = set()
