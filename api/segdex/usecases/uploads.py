@@ -26,7 +26,7 @@ NO_UPLOADS = "pictures cannot be uploaded here: SEGDEX_UPLOADS names no folder"
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPicture:
+class KeptUpload:
     """An uploaded image in the upload folder.
 
     Attributes:
@@ -38,7 +38,7 @@ class KeptPicture:
     image_id: UUID
 
 
-def keep_picture(data: bytes, settings: Settings, *, name: str, decode: Decode) -> KeptPicture:
+def keep_picture(data: bytes, settings: Settings, *, name: str, decode: Decode) -> KeptUpload:
     """Store an image in the upload folder, once for each content.
 
     Args:
@@ -63,7 +63,7 @@ def keep_picture(data: bytes, settings: Settings, *, name: str, decode: Decode) 
             f"the upload cannot be kept in {settings.uploads}: {error.strerror or error}; make room there, "
             "or choose another folder with SEGDEX_UPLOADS"
         ) from error
-    return KeptPicture(path.resolve(), make_image_id(digest))
+    return KeptUpload(path.resolve(), make_image_id(digest))
 
 
 def is_part(path: Path) -> bool:
