@@ -1,4 +1,4 @@
-"""Errors of pydantic as one line: what is wrong, what is allowed, and what was given."""
+"""Errors as one line: of pydantic, what is wrong, what is allowed and what was given; and of full disks."""
 
 import errno
 import re

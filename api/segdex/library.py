@@ -74,7 +74,7 @@ from segdex.usecases.opening import Lazy, LazyIndex
 from segdex.usecases.reembed import reembed, rehearse
 from segdex.usecases.search import SentImage, answer_search, part_of
 from segdex.usecases.sets import Sets
-from segdex.usecases.uploads import KeptPicture, keep_picture
+from segdex.usecases.uploads import KeptUpload, keep_picture
 from segdex_core.errors import NotFoundError
 from segdex_core.media.uris import canonical_uri
 from segdex_core.patience import patient
@@ -212,6 +212,7 @@ class Library:
             backups=self._backups,
             decoder=self.decoder,
             journal=self.journal,
+            has_queue=self._has_queue,
             writing=self._writing,
             calibrations=self._calibrations,
         )
@@ -1024,7 +1025,7 @@ class Library:
             writing=self._writing,
         )
 
-    def _holds(self, kept: KeptPicture) -> bool:
+    def _holds(self, kept: KeptUpload) -> bool:
         """Return whether the index has an upload."""
         uri = canonical_uri(kept.path)
         found = self.create_index().get_images([kept.image_id])

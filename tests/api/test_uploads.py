@@ -108,3 +108,16 @@ def test_parts_of_dead_senders_go_and_those_of_living_ones_stay(tmp_path: Path) 
     clean_uploads(tmp_path / "nothing")
 
     assert sorted(kept_in(tmp_path)) == sorted([path, living / "cat.png"])
+
+
+def test_a_sender_that_finishes_while_another_service_starts_does_not_stop_it(tmp_path: Path) -> None:
+    living, kept = tmp_path / f"a{PART}", tmp_path / "kept"
+    living.mkdir()
+
+    def finished() -> float:
+        living.rename(kept)
+        return time.time()
+
+    clean_uploads(tmp_path, now_s=finished)
+
+    assert list(tmp_path.iterdir()) == [kept]

@@ -318,6 +318,7 @@ def test_keys_come_from_the_environment_and_are_never_shown(
     ("arguments", "code", "saying"),
     [
         (("stats",), 3, ("no service answers at http://127.0.0.1:9",)),
+        (("concept", "list"), 3, ("no service answers at http://127.0.0.1:9",)),
         (("search", "cat", "--index", "edge:a"), 2, ("--index", "--server", "together")),
         (("search", "cat", "--profile", "offline"), 2, ("--profile", "--server")),
         (("--device", "cpu", "search", "cat", "--embedder", "x"), 2, ("--device", "--embedder")),

@@ -25,7 +25,19 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
 
-_OF_A_SERVICE = ("search", "show", "stats", "delete", "segment", "ingest", "jobs", "label", "set", "doctor")
+_OF_A_SERVICE = (
+    "search",
+    "show",
+    "stats",
+    "delete",
+    "segment",
+    "ingest",
+    "jobs",
+    "label",
+    "set",
+    "concept",
+    "doctor",
+)
 """Commands that a service can answer."""
 
 

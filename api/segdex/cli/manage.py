@@ -69,9 +69,7 @@ def delete_command(
         images, segments = count_of(len(deleted.images), "picture"), count_of(deleted.segments, "segment")
         places = count_of(deleted.places, "place")
         console = console_out()
-        console.print(
-            f"deleted {images} with {segments} from the index, {places} in all; no file was touched"
-        )
+        console.print(f"deleted {images} with {segments} from the index, {places} in all; your files stay")
         for one in deleted.kept[:_SHOWN]:
             console.print(f"kept {one.id}: it also lies at {one.path}", markup=False)
         if len(deleted.kept) > _SHOWN:

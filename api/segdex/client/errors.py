@@ -3,7 +3,7 @@
 ::
 
     SegdexError
-    └── ServiceError             the service failed (500), or is not a segdex service
+    └── ServiceError             the service failed (500), its disk is full (507), or it is not segdex
         ├── AccessError          401, 403: send a key, or a key with a higher role
         ├── NotThereError        404, 410: the requested object does not exist
         ├── RequestError         other 4xx, such as 413, 415 and 422: change the request

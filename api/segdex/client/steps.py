@@ -19,6 +19,7 @@ from segdex_core.errors import ImageError, UsageError
 from segdex_core.ids import make_image_id, sha256_hex
 from segdex_core.media.uris import display_path, named_path, uri_to_path
 from segdex_core.ports.source import Listing
+from segdex_core.slices import slices
 from segdex_core.wire.images import (
     ANALYSED,
     Deleted,
@@ -98,14 +99,9 @@ def delete(targets: Sequence[Id | Path], *, server: str) -> Steps[Deleted]:
         done.append((yield calls.delete_image(image_id)))  # noqa: PERF401 - a comprehension cannot yield
     for image_id, places in some.items():
         if image_id not in whole:
-            for part in _parts(list(places)):
+            for part in slices(list(places), _PLACES_IN_A_CALL):
                 done.append((yield calls.delete_image(image_id, part)))  # noqa: PERF401
     return _together(done)
-
-
-def _parts(places: list[str]) -> list[list[str]]:
-    """Return the places in parts that fit into an address."""
-    return [places[start : start + _PLACES_IN_A_CALL] for start in range(0, len(places), _PLACES_IN_A_CALL)]
 
 
 def _together(done: Sequence[Deleted]) -> Deleted:

@@ -37,7 +37,7 @@ class Loaded:
     jobs: JobWorker | JobKeeper
 
     def close(self) -> None:
-        """Close the job worker, the model thread and the library."""
+        """Close what runs or looks after jobs, the model thread and the library."""
         self.jobs.close()
         self.model_thread.close()
         self.library.close()

@@ -157,8 +157,9 @@ class Jobs:
             return job.changed(last=[one for one in job.last if not is_erased(one.uri)])
 
         for _, job in list(self._stored()):
-            if all(map(is_erased, job.paths)) and self.stop(job.id) is not None:
-                if (now := self.get(job.id)) is not None and now.status in ENDED:
+            if all(map(is_erased, job.paths)):
+                stopped = self.stop(job.id)
+                if stopped is not None and stopped.status in ENDED:
                     self._forget(job)
             elif any(is_erased(one.uri) for one in job.last):
                 self._change(job.id, without)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from segdex.jobs.queue import Jobs
 from segdex.jobs.storages import JobsUnavailableError
-from segdex.usecases.uploads import is_part
+from segdex.usecases.uploads import files_in, is_part
 from segdex_core.ids import make_image_id
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.ports.source import Source
@@ -104,14 +104,12 @@ def _shown(one: Finding, *, fixed: bool) -> FindingOut:
 
 def _of_uploads(uploads: Path | None, known: Collection[UUID], now_s: float) -> Iterator[Finding]:
     """Yield uploads that belong to no picture, and what was never written to its end."""
-    if uploads is None or not uploads.is_dir():
-        return
-    for folder in sorted(path for path in uploads.iterdir() if path.is_dir()):
+    for folder in () if uploads is None else files_in(uploads):
         yield from _of_upload(folder, is_known=make_image_id(folder.name) in known, now_s=now_s)
 
 
 def _of_upload(folder: Path, *, is_known: bool, now_s: float) -> Iterator[Finding]:
-    for file in sorted(folder.iterdir()):
+    for file in files_in(folder):
         try:
             written = file.stat()
         except OSError:

@@ -5,6 +5,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -25,7 +26,7 @@ NO_UPLOADS = "pictures cannot be uploaded here: SEGDEX_UPLOADS names no folder"
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPicture:
+class KeptUpload:
     """An uploaded image in the upload folder.
 
     Attributes:
@@ -37,7 +38,7 @@ class KeptPicture:
     image_id: UUID
 
 
-def keep_picture(data: bytes, settings: Settings, *, name: str, decode: Decode) -> KeptPicture:
+def keep_picture(data: bytes, settings: Settings, *, name: str, decode: Decode) -> KeptUpload:
     """Store an image in the upload folder, once for each content.
 
     Args:
@@ -62,7 +63,7 @@ def keep_picture(data: bytes, settings: Settings, *, name: str, decode: Decode) 
             f"the upload cannot be kept in {settings.uploads}: {error.strerror or error}; make room there, "
             "or choose another folder with SEGDEX_UPLOADS"
         ) from error
-    return KeptPicture(path.resolve(), make_image_id(digest))
+    return KeptUpload(path.resolve(), make_image_id(digest))
 
 
 def is_part(path: Path) -> bool:
@@ -90,7 +91,7 @@ def keep_upload(data: bytes, folder: Path, *, name: str) -> Path:
     while True:
         if folder.is_dir():
             remove_parts(folder)
-        found = _files_in(folder)
+        found = files_in(folder)
         kept = [path for path in found if not is_part(path)]
         for path in kept:
             if path.stat().st_size == len(data) and path.read_bytes() == data:
@@ -120,11 +121,13 @@ def clean_uploads(uploads: Path, *, now_s: Callable[[], float] = time.time) -> N
         uploads: Upload folder; it need not exist.
         now_s: Returns the seconds since 1970.
     """
-    for folder in uploads.iterdir() if uploads.is_dir() else ():
+    for folder in files_in(uploads):
         if folder.suffix != PART:
             remove_parts(folder)
-        elif now_s() - folder.stat().st_mtime > _PART_LIVES_S:
-            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        with suppress(FileNotFoundError):  # its sender has just finished
+            if now_s() - folder.stat().st_mtime > _PART_LIVES_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def forget_upload(path: Path, digest: str, settings: Settings) -> None:
@@ -141,7 +144,7 @@ def forget_upload(path: Path, digest: str, settings: Settings) -> None:
     if settings.uploads is None or path.parent.resolve() != (settings.uploads / digest).resolve():
         return
     try:
-        for file in _files_in(path.parent):
+        for file in files_in(path.parent):
             file.unlink(missing_ok=True)  # all are of this content, or parts of it
         path.parent.rmdir()
         sync_folder(settings.uploads)
@@ -151,7 +154,8 @@ def forget_upload(path: Path, digest: str, settings: Settings) -> None:
         raise StorageError(f"the upload {path} cannot be deleted: {error.strerror or error}") from error
 
 
-def _files_in(folder: Path) -> list[Path]:
+def files_in(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted; nothing if it does not exist, or not any more."""
     try:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):

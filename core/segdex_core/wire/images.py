@@ -145,7 +145,9 @@ class Deleted(Document):
 
     images: list[UUID]
     segments: Annotated[int, Field(description="How many they had.")]
-    places: Annotated[int, Field(description="How many files the index forgot; none was touched.")] = 0
+    places: Annotated[
+        int, Field(description="How many files the index forgot; uploads among them were deleted.")
+    ] = 0
     kept: Annotated[list[KeptPicture], Field(description="Pictures that also lie elsewhere.")] = []
 
 

@@ -563,6 +563,15 @@ def test_a_picture_whose_file_is_gone_is_a_410(client: TestClient) -> None:
     refused(client.get(f"/v1/images/{image['id']}/pixels.png"), 410)
 
 
+def test_a_picture_that_is_too_large_by_now_is_a_413(make: Make) -> None:
+    image, segment = first_hit(make(), "red")
+    client = make(max_pixels=100)
+
+    refused(client.get(f"/v1/images/{image['id']}/file"), 413, "pixels")
+    refused(client.get(f"/v1/segments/{segment['id']}/cutout.png"), 413)
+    refused(client.get(f"/v1/images/{image['id']}/pixels.png"), 413)
+
+
 def test_a_job_without_news_still_says_that_the_service_lives_for_an_hour() -> None:
     job, clock_s = Job(id="quiet", paths=["/x"], created_s=0.0), [0.0]
 
@@ -760,8 +769,15 @@ def test_the_document_of_the_interface_is_complete(client: TestClient) -> None:
     for path, methods in document["paths"].items():
         for operation in methods.values():
             assert operation["description"], path
+            codes, sent = set(operation["responses"]), operation.get("requestBody", {}).get("content", {})
             if path.startswith("/v1"):
-                assert {"401", "403", "429", "503"} <= set(operation["responses"]), path
+                assert {"401", "403", "429", "503"} <= codes, path
+            if sent:
+                assert {"400", "411", "413", "422"} <= codes, path
+            if "multipart/form-data" in sent:  # which may not fit into the temporary folder
+                assert {"415", "507"} <= codes, path
+            if "410" in codes:  # a file that is read again may have become too large, or no picture
+                assert {"413", "415", "422"} <= codes, path
     references = set(re.findall(r'"\$ref": "([^"]*)"', json.dumps(document)))
     named = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert references

@@ -90,7 +90,8 @@ def test_each_full_disk_is_named_and_searches_go_on(
     with monkeypatch.context() as patched:
         patched.setattr(tempfile, "tempdir", str(small))
         large = {"file": ("large.png", noise(2, 800))}
-        refused(client.post("/v1/images", files=large), 507, "full", "TMPDIR")
+        for path in ("images", "search/by-image", "refine/by-image", "segment/by-image"):
+            refused(client.post(f"/v1/{path}", files=large), 507, "full", "TMPDIR")
     files: EncodingFiles[Any] = EncodingFiles(
         small / "encodings", 1, dump=lambda one: one, restore=lambda one: one
     )

@@ -107,7 +107,7 @@ def delete_image(
     responses={
         200: {"content": {"image/jpeg": {}}},
         304: {"description": "Unchanged"},
-        **responses(401, 403, 404, 410, 422, 429, 503),
+        **responses(401, 403, 404, 410, 413, 415, 422, 429, 503),
     },
 )
 def image_file(
@@ -132,7 +132,7 @@ def image_file(
 @router.get(
     "/images/{image_id}/pixels.png",
     response_class=Response,
-    responses={**_PNG, **responses(401, 403, 404, 410, 422, 429, 503)},
+    responses={**_PNG, **responses(401, 403, 404, 410, 413, 415, 422, 429, 503)},
 )
 def image_pixels(
     image_id: UUID,
@@ -197,7 +197,7 @@ def segment_mask(segment_id: UUID, state: State, if_none_match: IfNoneMatch = No
 @router.get(
     "/segments/{segment_id}/cutout.png",
     response_class=Response,
-    responses={**_PNG, **responses(401, 403, 404, 410, 422, 429, 503)},
+    responses={**_PNG, **responses(401, 403, 404, 410, 413, 415, 422, 429, 503)},
 )
 def segment_cutout(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
     """Return the object as a PNG that is transparent outside the mask."""

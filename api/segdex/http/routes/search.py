@@ -63,13 +63,15 @@ Weights = Annotated[
 Request = Annotated[str, Form(max_length=100_000, description="The request without a picture, as JSON.")]
 
 
-@router.post("/search", responses=responses(400, 401, 403, 404, 410, 411, 413, 422, 429, 503))
+@router.post("/search", responses=responses(400, 401, 403, 404, 410, 411, 413, 415, 422, 429, 503))
 def search(request: SearchRequest, state: State) -> SearchResponse:
     """Find the segments that match texts, other segments, and parts of images."""
     return _answer(state, request, [])
 
 
-@router.post("/search/by-image", responses=responses(400, 401, 403, 404, 410, 411, 413, 415, 422, 429, 503))
+@router.post(
+    "/search/by-image", responses=responses(400, 401, 403, 404, 410, 411, 413, 415, 422, 429, 503, 507)
+)
 def search_by_image(
     state: State,
     file: Files,
@@ -87,7 +89,7 @@ def search_by_image(
     response_model=Refinements,
     responses={
         **_REFINED,
-        **responses(400, 401, 403, 404, 406, 410, 411, 413, 422, 429, 503),
+        **responses(400, 401, 403, 404, 406, 410, 411, 413, 415, 422, 429, 503),
     },
 )
 def refine(request: RefineRequest, state: State, accept: Accept = "*/*") -> Response:
@@ -100,7 +102,7 @@ def refine(request: RefineRequest, state: State, accept: Accept = "*/*") -> Resp
     response_model=Refinements,
     responses={
         **_REFINED,
-        **responses(400, 401, 403, 404, 406, 410, 411, 413, 415, 422, 429, 503),
+        **responses(400, 401, 403, 404, 406, 410, 411, 413, 415, 422, 429, 503, 507),
     },
 )
 def refine_by_image(  # noqa: PLR0917 - FastAPI passes them by name

@@ -16,7 +16,7 @@ from segdex_core.wire.segments import MasksOut, PromptOptions, SegmentRequest
 router = APIRouter(prefix="/v1/segment", tags=["segment"], dependencies=[Depends(require(ROLES["segment"]))])
 
 
-@router.post("", responses=responses(400, 401, 403, 404, 410, 411, 413, 422, 429, 503))
+@router.post("", responses=responses(400, 401, 403, 404, 410, 411, 413, 415, 422, 429, 503))
 def segment(request: SegmentRequest, state: State) -> MasksOut:
     """Segment an object in an image of the index, from points, a box, a mask or a text.
 
@@ -25,7 +25,7 @@ def segment(request: SegmentRequest, state: State) -> MasksOut:
     return _noted(state.loaded().library.masks_in(request, request.image_id))
 
 
-@router.post("/by-image", responses=responses(400, 401, 403, 404, 411, 413, 415, 422, 429, 503))
+@router.post("/by-image", responses=responses(400, 401, 403, 404, 411, 413, 415, 422, 429, 503, 507))
 def segment_by_image(
     state: State,
     file: UploadFile,
