@@ -24,6 +24,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Literal
 
 from qdrant_edge import EdgeShard
 
@@ -135,13 +136,15 @@ class EdgeFolder:
             SegmentIndexError: If the index is damaged.
         """
         with self.translated():
-            if self._read_closed(names):
-                return
-            self.hold()
-            if set(names) <= self._points.keys() and self._seal().data_bytes <= VIEW_BYTES:
-                self._lock.release()
-                if self._read_closed(names):
+            found = self._copy(names)
+            if found == "not closed":
+                self.hold()
+                if not set(names) <= self._points.keys():
                     return
+                self._seal()
+                self._lock.release()
+                found = self._copy(names)
+            if found != "copied":
                 self.hold()
 
     def hold(self) -> None:
@@ -171,20 +174,20 @@ class EdgeFolder:
                 self._lock.release()
                 raise
 
-    def _read_closed(self, names: Collection[str]) -> bool:
-        """Copy the shards if they can be read without a change to the folder; return whether they were."""
+    def _copy(self, names: Collection[str]) -> Literal["copied", "not closed", "no room"]:
+        """Copy the shards if that needs no change to the folder; "no room" is also for one too large."""
         is_writable = self.is_writable
         with self._lock.shared():
             manifest = read_manifest(self.path)
             if manifest is not None:
                 data_bytes = manifest.data_bytes
             elif is_writable:
-                return False
+                return "not closed"
             else:
                 data_bytes = sum(map(self.size_bytes, names))
             parent = room_for(data_bytes)
             if is_writable and (parent is None or data_bytes > VIEW_BYTES):
-                return False
+                return "no room"
             if parent is None:
                 raise no_room(self.location, data_bytes)
             view = View(parent)
@@ -199,7 +202,7 @@ class EdgeFolder:
                 view.close()
                 raise
         self._view = view
-        return True
+        return "copied"
 
     def _recover(self, root: Path, names: Collection[str]) -> dict[str, int]:
         """Check shards that were not closed, in a process of its own; return their numbers of points.
