@@ -88,7 +88,7 @@ class EdgeStore:
         self._folder = EdgeFolder(path, create=create, wait_s=wait_s)
         self._shards: dict[str, EdgeShard] = {}  # by real name
         self._specs: dict[str, CollectionSpec] = {}
-        self._claiming = RLock()
+        self._changing = RLock()  # one change at a time: each notes how many points there are
         self._writes = 0
         self._fenced: dict[str, str] = {}  # no other process has the index open, so memory will do
         self._noting = Lock()
@@ -111,7 +111,7 @@ class EdgeStore:
 
     def claim(self) -> None:
         """See ``PointStore``."""
-        with self._claiming:
+        with self._changing:
             if self._folder.is_held:
                 return
             self._folder.hold()
@@ -141,7 +141,7 @@ class EdgeStore:
             IndexStorageError: If the disk is nearly full.
         """
         names = real_names(description, self.location)
-        with self._claiming:
+        with self._changing:
             if not self._folder.is_held and not self._shards:
                 if self._former(names) and self._folder.is_writable:
                     self._folder.hold()  # to remove them
@@ -159,7 +159,7 @@ class EdgeStore:
 
     def create(self, real_name: str, spec: CollectionSpec) -> None:
         """See ``PointStore``."""
-        with self._claiming:
+        with self._changing:
             self.claim()
             self._open(real_name, spec)
 
@@ -251,12 +251,13 @@ class EdgeStore:
 
     def delete(self, name: str, where: Conditions) -> None:
         """See ``PointStore``."""
-        self.claim()
-        leaving = self.count(name, where)
-        if leaving:  # a process that is killed after the delete leaves fewer points than were noted before
-            left = self._folder.noted_points(name) - leaving
-            self._folder.note_points(name, max(left, 0), durably=True)
-            self._write(name, UpdateOperation.delete_points_by_filter(_filter(where)))
+        with self._changing:
+            self.claim()
+            leaving = self.count(name, where)
+            if leaving:  # a process that is killed after the delete leaves fewer points than now
+                left = self._folder.noted_points(name) - leaving
+                self._folder.note_points(name, max(left, 0), durably=True)
+                self._write(name, UpdateOperation.delete_points_by_filter(_filter(where)))
 
     def query(
         self,
@@ -384,8 +385,10 @@ class EdgeStore:
             names = {} if description is None else real_names(description, self.location)
             is_open = self._shards.keys() >= set(names.values())  # otherwise opening it has failed
             while self._shards:
-                _, shard = self._shards.popitem()
+                name, shard = self._shards.popitem()
                 with self._folder.translated():
+                    if self._folder.is_held:  # after a write that failed, another number was noted
+                        self._folder.note_points(name, shard.info().points_count)
                     shard.close()  # which flushes
             is_whole = is_open
         finally:
@@ -424,18 +427,19 @@ class EdgeStore:
 
     def _write(self, name: str, *operations: UpdateOperation) -> None:
         """Run writes. When it returns, they survive a crash of the process or the machine."""
-        self.claim()
-        shard = self._shard(name)
-        self._folder.check_free(WRITE_FREE_BYTES)
-        with self._folder.translated():
-            for operation in operations:
-                shard.update(operation)
-            self._writes += 1
-            if self._writes % WRITES_PER_FLUSH == 0:
-                for each in self._shards.values():
-                    each.flush()
-        self._folder.sync_log(name)
-        self._folder.note_points(name, shard.info().points_count)
+        with self._changing:
+            self.claim()
+            shard = self._shard(name)
+            self._folder.check_free(WRITE_FREE_BYTES)
+            with self._folder.translated():
+                for operation in operations:
+                    shard.update(operation)
+                self._writes += 1
+                if self._writes % WRITES_PER_FLUSH == 0:
+                    for each in self._shards.values():
+                        each.flush()
+            self._folder.sync_log(name)
+            self._folder.note_points(name, shard.info().points_count)
 
     def _open(self, real_name: str, spec: CollectionSpec) -> None:
         """Open a shard unless it is open; a missing one is created."""
