@@ -17,6 +17,7 @@ from pathlib import Path
 
 from segdex_backends.index.edge_manifest import REPLAYED, Manifest, sum_file
 from segdex_core.errors import IndexStorageError, SegmentIndexError
+from segdex_core.files import PART
 
 VIEW_BYTES = 1 << 30
 """Bytes above which an index is not copied but read where it is, by one process at a time."""
@@ -40,8 +41,10 @@ class View:
     def __init__(self, parent: Path) -> None:
         _sweep(parent)
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        self._lock = os.open(self.path / _IN_USE, os.O_RDWR | os.O_CREAT, 0o600)
+        part = self.path / f"{_IN_USE}{PART}"
+        self._lock = os.open(part, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        part.rename(self.path / _IN_USE)  # without the lock, it would be taken for one that was left
 
     def close(self) -> None:
         """Remove the copy; shards that are still open go on with the files that they have mapped."""
