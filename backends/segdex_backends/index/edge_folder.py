@@ -50,7 +50,7 @@ from segdex_core.errors import (
     SegmentIndexError,
     UsageError,
 )
-from segdex_core.files import PART, replace_durably, sync, sync_folder
+from segdex_core.files import PART, sync, sync_folder, write_durably
 
 _PRIVATE = 0o700  # vectors and paths of pictures are for their owner alone
 WRITE_FREE_BYTES = 128 << 20
@@ -69,7 +69,7 @@ _NOTES = "notes.json"
 LOCK = "lock"
 """Name of the lock file in the folder of an index."""
 
-_NEW = ".new"  # suffix of an incomplete file or shard, which is renamed when it is complete
+_NEW = ".new"  # suffix of an incomplete shard, which is renamed when it is complete
 _GONE = ".gone"  # suffix of a shard that is being removed
 _LOG_IN_THE_MAKING = "tmp-"
 _STORAGE_SIGNS = (
@@ -159,7 +159,7 @@ class EdgeFolder:
             self._lock.hold()
             try:
                 self.check_free(OPEN_FREE_BYTES)
-                for part in self.path.glob(f".*{PART}"):  # of a killed process: nobody else writes here now
+                for part in _parts(self.path):  # of a killed process: nobody else writes here now
                     part.unlink()
                 manifest, shards = read_manifest(self.path), self._shards()
                 if manifest is not None:
@@ -317,10 +317,8 @@ class EdgeFolder:
 
     def _write(self, name: str, content: Mapping[str, object]) -> None:
         self.check_free(WRITE_FREE_BYTES)
-        part = self.path / f"{name}{_NEW}"
         with self.translated():
-            part.write_text(json.dumps(dict(content), indent=2), encoding="ascii")
-            replace_durably(part, self.path / name)
+            write_durably(self.path / name, json.dumps(dict(content), indent=2).encode())
 
     def folder_names(self) -> set[str]:
         """Return the names of the subfolders."""
@@ -454,7 +452,8 @@ class EdgeFolder:
         if (self.path / _MARKER).exists():
             return
         # by a process that terminated before it created the index
-        left_over = {LOCK, WRITTEN, MANIFEST, f"{_MARKER}{_NEW}"}
+        left_over = {LOCK, WRITTEN, MANIFEST, f"{_MARKER}{_NEW}"}  # the last one of an earlier segdex
+        left_over.update(part.name for part in _parts(self.path))
         other = sorted(file.name for file in self.path.iterdir() if file.name not in left_over)
         if other and (self.path / WRITTEN).exists():
             raise damaged(self.location, self.path, f"{_MARKER} is missing")
@@ -464,3 +463,8 @@ class EdgeFolder:
             )
         if not create:
             raise missing_index(self.location)
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Return the temporary files of ``write_durably``."""
+    return list(folder.glob(f".*{PART}"))

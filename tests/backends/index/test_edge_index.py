@@ -227,6 +227,7 @@ def test_a_damaged_description_is_named_the_lock_is_released_and_nothing_is_remo
 
 def test_what_a_process_left_that_ended_while_it_made_the_index_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "segdex.json.new").write_text('{"prof')
+    (tmp_path / ".0123.part").write_text('{"prof')
     index = QdrantIndex(EdgeStore(tmp_path, create=True))
     index.ensure(FINGERPRINT)
     index.close()
