@@ -11,7 +11,7 @@ import pytest
 from tests.backends.index.stored_samples import FINGERPRINT, make_picture
 from tests.conftest import Tried
 
-from segdex_backends.index import edge_folder
+from segdex_backends.index import edge_access
 from segdex_backends.index.edge_manifest import sum_file
 from segdex_backends.index.edge_store import EdgeStore
 from segdex_backends.index.qdrant import QdrantIndex
@@ -174,7 +174,7 @@ def test_an_index_that_was_not_closed_is_whole_again_after_a_look(fast_folder: P
 def test_an_index_that_is_read_where_it_lies_may_be_killed(
     home: Path, fast_folder: Path, monkeypatch: pytest.MonkeyPatch, is_written: bool
 ) -> None:
-    monkeypatch.setattr(edge_folder, "VIEW_BYTES", 0)  # as if it were too large for a copy
+    monkeypatch.setattr(edge_access, "VIEW_BYTES", 0)  # as if it were too large for a copy
     with closing(opened(home)) as index:
         if is_written:
             index.delete_image(PICTURES[0].image_id)

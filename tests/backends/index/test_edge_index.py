@@ -21,7 +21,7 @@ from tests.backends.index.stored_samples import FINGERPRINT, Picture, all_segmen
 from tests.needs import ROOT, missing
 
 from segdex_backends.index import edge_folder
-from segdex_backends.index.edge_folder import EdgeFolder
+from segdex_backends.index.edge_access import EdgeAccess
 from segdex_backends.index.edge_manifest import read_written
 from segdex_backends.index.edge_store import EdgeStore
 from segdex_backends.index.layout import segment_vector
@@ -299,20 +299,20 @@ def test_a_write_and_a_delete_at_the_same_time_note_no_more_points_than_there_ar
     first, second = make_picture(0, 3), make_picture(1, 3)
     ingest(index, [first])
     is_written, is_deleted = threading.Event(), threading.Event()
-    note_points = EdgeFolder.note_points
+    note_points = EdgeAccess.note_points
 
-    def note_slowly(folder: EdgeFolder, name: str, count: int, *, durably: bool = False) -> None:
+    def note_slowly(access: EdgeAccess, name: str, count: int, *, durably: bool = False) -> None:
         if count == 6:  # of the write
             is_written.set()
             is_deleted.wait(1)
-        note_points(folder, name, count, durably=durably)
+        note_points(access, name, count, durably=durably)
 
     def delete() -> None:
         assert is_written.wait(60)
         index.delete_segments(first.image_id)
         is_deleted.set()
 
-    monkeypatch.setattr(EdgeFolder, "note_points", note_slowly)
+    monkeypatch.setattr(EdgeAccess, "note_points", note_slowly)
     threads = [threading.Thread(target=index.upsert_segments, args=(second.segments,))]
     threads.append(threading.Thread(target=delete))
     for thread in threads:
