@@ -334,8 +334,7 @@ def load_service(settings: Settings, parts: Parts, *, address: str | None = None
         recipe = parts.make_recipe(settings, models.segmenter, models.embedder, preset(quality_of(index)))
         prepare_index(index, recipe, profile=models.profile)
         if address is not None and (folder := embedded_folder(settings.index)) is not None:
-            from segdex_backends.index.edge_folder import LOCK
-            from segdex_backends.index.edge_lock import announce
+            from segdex_backends.index.edge_lock import LOCK, announce
 
             announce(folder / LOCK, address)
         model_thread = ModelThread(recipe.embedder, max_waiting=settings.max_waiting)

@@ -1,4 +1,4 @@
-"""The folder of an embedded index: its lock, its description, its shards, and its free disk space.
+"""The folder of an embedded index: its description, the files of its shards, and its free disk space.
 
 ::
 
@@ -11,36 +11,21 @@
     PATH/images-4/      Qdrant Edge shard of the ledger of images
     PATH/sets-5/        Qdrant Edge shard of the named sets
 
-A folder is either read, through a private copy of its shards, or held for changes by one process.
+See ``edge_access`` for who may use them when.
 """
 
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 
 from qdrant_edge import EdgeShard
 
-from segdex_backends.index import edge_recover
-from segdex_backends.index.edge_lock import WAIT_S, FolderLock
-from segdex_backends.index.edge_manifest import (
-    MANIFEST,
-    WRITTEN,
-    Manifest,
-    read_manifest,
-    read_written,
-    remove_manifest,
-    sum_file,
-    write_manifest,
-    write_written,
-)
-from segdex_backends.index.edge_view import VIEW_BYTES, View, compare, damaged, no_room, room_for
+from segdex_backends.index.edge_checks import damaged
+from segdex_backends.index.edge_lock import LOCK
+from segdex_backends.index.edge_manifest import MANIFEST, WRITTEN, FileSum, sum_file
 from segdex_backends.index.layout import is_of_this_schema, real_names
 from segdex_backends.index.payloads import missing_index
 from segdex_core.errors import (
@@ -49,7 +34,7 @@ from segdex_core.errors import (
     SegmentIndexError,
     UsageError,
 )
-from segdex_core.files import PART, replace_durably, sync, sync_folder
+from segdex_core.files import PART, sync, sync_folder, write_durably
 
 _PRIVATE = 0o700  # vectors and paths of pictures are for their owner alone
 WRITE_FREE_BYTES = 128 << 20
@@ -65,10 +50,7 @@ into sparse files."""
 
 _MARKER = "segdex.json"
 _NOTES = "notes.json"
-LOCK = "lock"
-"""Name of the lock file in the folder of an index."""
-
-_NEW = ".new"  # suffix of an incomplete file or shard, which is renamed when it is complete
+_NEW = ".new"  # suffix of an incomplete shard, which is renamed when it is complete
 _GONE = ".gone"  # suffix of a shard that is being removed
 _LOG_IN_THE_MAKING = "tmp-"
 _STORAGE_SIGNS = (
@@ -77,12 +59,11 @@ _STORAGE_SIGNS = (
 
 
 class EdgeFolder:
-    """The lock and the files of one embedded index.
+    """The files of one embedded index, whoever uses it.
 
     Args:
         path: Path of the folder. With ``create``, it may be missing or empty.
         create: Whether to create a missing folder.
-        wait_s: Longest wait in seconds for another process that has the index open.
 
     Raises:
         UsageError: If ``path`` is not valid UTF-8.
@@ -91,7 +72,7 @@ class EdgeFolder:
         SegmentIndexError: If the folder has other content.
     """
 
-    def __init__(self, path: Path, *, create: bool, wait_s: float = WAIT_S) -> None:
+    def __init__(self, path: Path, *, create: bool) -> None:
         try:
             str(path).encode()
         except UnicodeEncodeError as error:  # Qdrant Edge takes the path as text
@@ -107,179 +88,11 @@ class EdgeFolder:
                 )
             path.mkdir(_PRIVATE, parents=True, exist_ok=True)
             self._check_ours(create=create)
-        self._lock = FolderLock(path / LOCK, self.location, wait_s=wait_s)
-        self._view: View | None = None
-        self._points: dict[str, int] = {}
-        self._synced: frozenset[str] = frozenset()
-        self._noting = Lock()
-
-    @property
-    def is_held(self) -> bool:
-        """Whether this process has the index open for changes."""
-        return self._lock.is_held
 
     @property
     def is_writable(self) -> bool:
         """Whether this process may change the folder."""
         return os.access(self.path, os.W_OK)
-
-    def read(self, names: Collection[str]) -> None:
-        """Make the shards ``names`` readable, as they are now.
-
-        They are copied while writers are kept away. An index that is too large to be copied is held instead,
-        and an index that was not closed is recovered first.
-
-        Raises:
-            IndexLockedError: If another process has the index open for changes, and does not end.
-            IndexStorageError: If there is no room for the copy.
-            SegmentIndexError: If the index is damaged.
-        """
-        with self.translated():
-            if self._read_closed(names):
-                return
-            self.hold()
-            if set(names) <= self._points.keys() and self._seal().data_bytes <= VIEW_BYTES:
-                self._lock.release()
-                if self._read_closed(names):
-                    return
-                self.hold()
-
-    def hold(self) -> None:
-        """Take the index for changes, until ``close``; its files are compared with what was written last.
-
-        Raises:
-            IndexLockedError: If another process has the index open, and does not end.
-            IndexStorageError: If the folder cannot be written, or its disk is full.
-            SegmentIndexError: If the index is damaged.
-        """
-        with self.translated():
-            self._lock.hold()
-            try:
-                self.check_free(OPEN_FREE_BYTES)
-                for part in self.path.glob(f".*{PART}"):  # of a killed process: nobody else writes here now
-                    part.unlink()
-                manifest, shards = read_manifest(self.path), self._shards()
-                if manifest is not None:
-                    compare(self.path, manifest, set(manifest.points), location=self.location)
-                    self._points = dict(manifest.points)
-                    self._synced = frozenset(manifest.files)
-                else:
-                    self._points = self._recover(self.path, shards)
-                write_written(self.path, self._points, durably=True)
-                remove_manifest(self.path)
-            except BaseException:
-                self._lock.release()
-                raise
-
-    def _read_closed(self, names: Collection[str]) -> bool:
-        """Copy the shards if they can be read without a change to the folder; return whether they were."""
-        is_writable = self.is_writable
-        with self._lock.shared():
-            manifest = read_manifest(self.path)
-            if manifest is not None:
-                data_bytes = manifest.data_bytes
-            elif is_writable:
-                return False
-            else:
-                data_bytes = sum(map(self.size_bytes, names))
-            parent = room_for(data_bytes)
-            if is_writable and (parent is None or data_bytes > VIEW_BYTES):
-                return False
-            if parent is None:
-                raise no_room(self.location, data_bytes)
-            view = View(parent)
-            try:
-                view.copy(self.path, names, manifest, location=self.location)
-                if manifest is None:
-                    present = [name for name in names if (view.path / name).exists()]
-                    self._points = self._recover(view.path, present)
-                else:
-                    self._points = dict(manifest.points)
-            except BaseException:
-                view.close()
-                raise
-        self._view = view
-        return True
-
-    def _recover(self, root: Path, names: Collection[str]) -> dict[str, int]:
-        """Check shards that were not closed, in a process of its own; return their numbers of points.
-
-        Raises:
-            SegmentIndexError: If a shard cannot be loaded or read, or lacks points.
-        """
-        points: dict[str, int] = {}
-        if names:
-            done = subprocess.run(
-                [sys.executable, edge_recover.__file__, str(root), *sorted(names)],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode != 0:
-                if done.returncode < 0:
-                    reason = f"reading it ends with {signal.Signals(-done.returncode).name}"
-                else:  # the last line of a traceback
-                    reason = done.stderr.strip().rpartition("\n")[2].partition("Exception: ")[2]
-                raise damaged(
-                    self.location, self.path, reason or done.stderr.strip() or "it cannot be loaded"
-                )
-            points.update(json.loads(done.stdout))
-        needed = self._named() | set(names)
-        for name, least in read_written(self.path).items():
-            # another one is of a former schema, or of a re-embedding that was given up, and is being removed
-            if name in needed and points.get(name, 0) < least:
-                problem = f"{name} has {points.get(name, 0):,} points, but {least:,} were written"
-                raise damaged(self.location, self.path, problem)
-        return points
-
-    def _seal(self) -> Manifest:
-        """Write the manifest of the index, whose shards are closed.
-
-        Closing a shard has synced what changed in its files, but not that there are new ones.
-        """
-        files = {
-            file: sum_file(self.path / file) for file in (_MARKER, _NOTES) if (self.path / file).exists()
-        }
-        for name in sorted(self._shards()):
-            for root, folders, found in os.walk(self.path / name):
-                paths = {
-                    (Path(root) / file).relative_to(self.path).as_posix(): file for file in sorted(found)
-                }
-                new = paths.keys() - self._synced
-                for path in new:
-                    sync(self.path / path)
-                if new:
-                    sync_folder(Path(root))
-                files.update({path: sum_file(self.path / path) for path in paths})
-                folders.sort()
-        self._synced = frozenset(files)
-        points = {name: count for name, count in self._points.items() if name in self._shards()}
-        manifest = Manifest(points, files)
-        write_written(self.path, points, durably=True)
-        write_manifest(self.path, manifest)
-        return manifest
-
-    def _shards(self) -> set[str]:
-        """Return the names of all whole shards of the index, also those that a re-embedding fills."""
-        named = self._named()
-        return {name for name in self.folder_names() if name in named or is_of_this_schema(name)}
-
-    def _named(self) -> set[str]:
-        """Return the names of the shards that are in use."""
-        description = self.read_description()
-        return set() if description is None else set(real_names(description, self.location).values())
-
-    def note_points(self, name: str, count: int, *, durably: bool = False) -> None:
-        """Note that a shard must have at least ``count`` points from now on; see ``write_written``."""
-        with self._noting, self.translated():
-            if self._points.get(name) != count:
-                self._points[name] = count
-                write_written(self.path, self._points, durably=durably)
-
-    def noted_points(self, name: str) -> int:
-        """Return the number of points that a shard must have at least."""
-        return self._points.get(name, 0)
 
     def read_description(self) -> Mapping[str, object] | None:
         """Return the description of the index, or None if there is none yet."""
@@ -314,22 +127,28 @@ class EdgeFolder:
 
     def _write(self, name: str, content: Mapping[str, object]) -> None:
         self.check_free(WRITE_FREE_BYTES)
-        part = self.path / f"{name}{_NEW}"
         with self.translated():
-            part.write_text(json.dumps(dict(content), indent=2), encoding="ascii")
-            replace_durably(part, self.path / name)
+            write_durably(self.path / name, json.dumps(dict(content), indent=2).encode())
 
     def folder_names(self) -> set[str]:
         """Return the names of the subfolders."""
         with self.translated():
             return {file.name for file in self.path.iterdir() if file.is_dir()}
 
+    def shards(self) -> set[str]:
+        """Return the names of all whole shards of the index, also those that a re-embedding fills."""
+        named = self.named_shards()
+        return {name for name in self.folder_names() if name in named or is_of_this_schema(name)}
+
+    def named_shards(self) -> set[str]:
+        """Return the names of the shards that are in use."""
+        description = self.read_description()
+        return set() if description is None else set(real_names(description, self.location).values())
+
     def remove_shard(self, name: str) -> None:
-        """Remove a shard that is not in use; a removal that is stopped leaves no part under its name."""
+        """Remove a shard; a removal that is stopped leaves no part under its name."""
         gone = self.path / f"{name}{_GONE}"
-        with self._noting, self.translated():
-            if self._points.pop(name, None) is not None:
-                write_written(self.path, self._points, durably=True)
+        with self.translated():
             if not name.endswith((_NEW, _GONE)):
                 if gone.exists():
                     shutil.rmtree(gone)
@@ -338,40 +157,34 @@ class EdgeFolder:
             else:
                 shutil.rmtree(self.path / name)
 
-    def open_shard(self, name: str, make: Callable[[str], EdgeShard]) -> EdgeShard:
-        """Open a shard, in the private copy if the index is not held. A missing one is created by ``make``.
+    def sum_files(self, *, synced: Collection[str]) -> dict[str, FileSum]:
+        """Return the sums of the files of the index by path, whose shards are closed.
 
-        Raises:
-            SegmentIndexError: If the shard has fewer or more points than were written.
+        Closing a shard has synced what changed in its files, but not that there are new ones.
+
+        Args:
+            synced: Files that are not new. The others are synced to the disk.
         """
-        if self._view is None:
-            self.check_free(OPEN_FREE_BYTES)
-        root = self.path if self._view is None else self._view.path
-        home, part = root / name, root / f"{name}{_NEW}"
-        with self.translated():
-            if not home.exists():
-                if self._points.get(name):
-                    raise damaged(self.location, self.path, f"{name} is missing")
-                if part.exists():
-                    shutil.rmtree(part)
-                make(str(part)).close()
-                part.replace(home)
-                sync_folder(root)
-                if self._view is None:
-                    self.note_points(name, 0, durably=True)
-            shard = EdgeShard.load(str(home))
-            held, written = shard.info().points_count, self._points.get(name, 0)
-            if held != written:
-                shard.close()
-                problem = f"{name} has {held:,} points, but {written:,} were written"
-                raise damaged(self.location, self.path, problem)
-            return shard
+        files = {
+            file: sum_file(self.path / file) for file in (_MARKER, _NOTES) if (self.path / file).exists()
+        }
+        for name in sorted(self.shards()):
+            for root, folders, found in os.walk(self.path / name):
+                paths = {
+                    (Path(root) / file).relative_to(self.path).as_posix(): file for file in sorted(found)
+                }
+                new = paths.keys() - synced
+                for path in new:
+                    sync(self.path / path)
+                if new:
+                    sync_folder(Path(root))
+                files.update({path: sum_file(self.path / path) for path in paths})
+                folders.sort()
+        return files
 
-    def drop_view(self) -> None:
-        """Remove the private copy, whose shards are no longer asked."""
-        if self._view is not None:
-            self._view.close()
-            self._view = None
+    def parts(self) -> list[Path]:
+        """Return the temporary files of ``write_durably``."""
+        return list(self.path.glob(f".*{PART}"))
 
     def sync_log(self, name: str) -> None:
         """Sync the write-ahead log of a shard to disk, so that a power failure loses nothing.
@@ -403,24 +216,6 @@ class EdgeFolder:
                 f"{-(-needed_bytes >> 20)} MiB are needed; make room, or choose another --index"
             )
 
-    def release(self) -> None:
-        """Give up a hold that has failed; the next to open the index checks it."""
-        self._lock.release()
-
-    def close(self, *, is_whole: bool) -> None:
-        """Write the manifest and release the lock; calling it twice is harmless.
-
-        Args:
-            is_whole: Whether all shards were closed; otherwise the next to open the index checks it.
-        """
-        try:
-            if is_whole and self._lock.is_held:
-                with self.translated():
-                    self._seal()
-        finally:
-            self._lock.release()
-            self.drop_view()
-
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Convert errors of the file system and of Qdrant Edge to segdex errors."""
@@ -451,7 +246,8 @@ class EdgeFolder:
         if (self.path / _MARKER).exists():
             return
         # by a process that terminated before it created the index
-        left_over = {LOCK, WRITTEN, MANIFEST, f"{_MARKER}{_NEW}"}
+        left_over = {LOCK, WRITTEN, MANIFEST, f"{_MARKER}{_NEW}"}  # the last one of an earlier segdex
+        left_over.update(part.name for part in self.parts())
         other = sorted(file.name for file in self.path.iterdir() if file.name not in left_over)
         if other and (self.path / WRITTEN).exists():
             raise damaged(self.location, self.path, f"{_MARKER} is missing")
@@ -461,3 +257,13 @@ class EdgeFolder:
             )
         if not create:
             raise missing_index(self.location)
+
+
+def make_shard(home: Path, make: Callable[[str], EdgeShard]) -> None:
+    """Make a shard, so that it is there whole or not at all."""
+    part = home.with_name(f"{home.name}{_NEW}")
+    if part.exists():
+        shutil.rmtree(part)
+    make(str(part)).close()
+    part.replace(home)
+    sync_folder(home.parent)

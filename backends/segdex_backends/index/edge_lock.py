@@ -21,6 +21,9 @@ from pathlib import Path
 
 from segdex_core.errors import IndexLockedError, IndexStorageError
 
+LOCK = "lock"
+"""Name of the lock file in the folder of an index."""
+
 WAIT_S = 10.0
 """Longest wait in seconds for the process that has an index open."""
 

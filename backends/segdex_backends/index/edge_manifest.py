@@ -123,8 +123,8 @@ def sum_file(path: Path, *, copy_to: Path | None = None) -> FileSum:
                 continue
             crc = zlib.crc32(part, zlib.crc32(start.to_bytes(8, "big"), crc))
             data_bytes += len(part)
-            if target is not None:
-                os.pwrite(target, part, start)
+            if target is not None and os.pwrite(target, part, start) < len(part):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(copy_to))
         if target is not None:
             os.ftruncate(target, size_bytes)
     finally:

@@ -33,6 +33,7 @@ from qdrant_edge import (
 )
 
 from segdex_backends.index.conditions import AnyOf, Between, Condition, Conditions, Equals, HasId, IsMissing
+from segdex_backends.index.edge_access import EdgeAccess
 from segdex_backends.index.edge_folder import WRITE_FREE_BYTES, EdgeFolder
 from segdex_backends.index.edge_lock import WAIT_S
 from segdex_backends.index.fusing import FUSED_FIELDS, SEARCH_EF, unreadable
@@ -85,10 +86,11 @@ class EdgeStore:
     """
 
     def __init__(self, path: Path, *, create: bool, wait_s: float = WAIT_S) -> None:
-        self._folder = EdgeFolder(path, create=create, wait_s=wait_s)
+        self._folder = EdgeFolder(path, create=create)
+        self._access = EdgeAccess(self._folder, wait_s=wait_s)
         self._shards: dict[str, EdgeShard] = {}  # by real name
         self._specs: dict[str, CollectionSpec] = {}
-        self._claiming = RLock()
+        self._changing = RLock()  # one change at a time: each notes how many points there are
         self._writes = 0
         self._fenced: dict[str, str] = {}  # no other process has the index open, so memory will do
         self._noting = Lock()
@@ -111,24 +113,24 @@ class EdgeStore:
 
     def claim(self) -> None:
         """See ``PointStore``."""
-        with self._claiming:
-            if self._folder.is_held:
+        with self._changing:
+            if self._access.is_held:
                 return
-            self._folder.hold()
+            self._access.hold()
             opened: dict[str, EdgeShard] = {}
             try:
                 description = self.description()
                 names = {} if description is None else real_names(description, self.location)
                 if not self._shards.keys() <= set(names.values()):
                     raise superseded(self.location)
-                self._folder.drop_view()
+                self._access.drop_view()
                 for name in self._shards:
                     opened[name] = self._load(name)
             except BaseException:
                 with self._folder.translated():
                     for shard in opened.values():
                         shard.close()
-                self._folder.release()
+                self._access.release()
                 raise
             # The former shards are not closed: another thread may be about to ask one of them.
             self._shards = opened
@@ -141,13 +143,13 @@ class EdgeStore:
             IndexStorageError: If the disk is nearly full.
         """
         names = real_names(description, self.location)
-        with self._claiming:
-            if not self._folder.is_held and not self._shards:
+        with self._changing:
+            if not self._access.is_held and not self._shards:
                 if self._former(names) and self._folder.is_writable:
-                    self._folder.hold()  # to remove them
+                    self._access.hold()  # to remove them
                 else:
-                    self._folder.read(set(names.values()))
-            if self._folder.is_held:
+                    self._access.read(set(names.values()))
+            if self._access.is_held:
                 self._drop_former(names)
             for name, spec in collections.items():
                 self._open(names[name], spec)
@@ -159,7 +161,7 @@ class EdgeStore:
 
     def create(self, real_name: str, spec: CollectionSpec) -> None:
         """See ``PointStore``."""
-        with self._claiming:
+        with self._changing:
             self.claim()
             self._open(real_name, spec)
 
@@ -251,12 +253,13 @@ class EdgeStore:
 
     def delete(self, name: str, where: Conditions) -> None:
         """See ``PointStore``."""
-        self.claim()
-        leaving = self.count(name, where)
-        if leaving:  # a process that is killed after the delete leaves fewer points than were noted before
-            left = self._folder.noted_points(name) - leaving
-            self._folder.note_points(name, max(left, 0), durably=True)
-            self._write(name, UpdateOperation.delete_points_by_filter(_filter(where)))
+        with self._changing:
+            self.claim()
+            leaving = self.count(name, where)
+            if leaving:  # a process that is killed after the delete leaves fewer points than now
+                left = self._access.noted_points(name) - leaving
+                self._access.note_points(name, max(left, 0), durably=True)
+                self._write(name, UpdateOperation.delete_points_by_filter(_filter(where)))
 
     def query(
         self,
@@ -380,16 +383,18 @@ class EdgeStore:
         """See ``PointStore``."""
         is_whole = False
         try:
-            description = self.description() if self._folder.is_held else None
+            description = self.description() if self._access.is_held else None
             names = {} if description is None else real_names(description, self.location)
             is_open = self._shards.keys() >= set(names.values())  # otherwise opening it has failed
             while self._shards:
-                _, shard = self._shards.popitem()
+                name, shard = self._shards.popitem()
                 with self._folder.translated():
+                    if self._access.is_held:  # after a write that failed, another number was noted
+                        self._access.note_points(name, shard.info().points_count)
                     shard.close()  # which flushes
             is_whole = is_open
         finally:
-            self._folder.close(is_whole=is_whole)
+            self._access.close(is_whole=is_whole)
 
     def _best(
         self, name: str, query: Query, *, limit: int, where: Conditions, exact: bool
@@ -424,18 +429,19 @@ class EdgeStore:
 
     def _write(self, name: str, *operations: UpdateOperation) -> None:
         """Run writes. When it returns, they survive a crash of the process or the machine."""
-        self.claim()
-        shard = self._shard(name)
-        self._folder.check_free(WRITE_FREE_BYTES)
-        with self._folder.translated():
-            for operation in operations:
-                shard.update(operation)
-            self._writes += 1
-            if self._writes % WRITES_PER_FLUSH == 0:
-                for each in self._shards.values():
-                    each.flush()
-        self._folder.sync_log(name)
-        self._folder.note_points(name, shard.info().points_count)
+        with self._changing:
+            self.claim()
+            shard = self._shard(name)
+            self._folder.check_free(WRITE_FREE_BYTES)
+            with self._folder.translated():
+                for operation in operations:
+                    shard.update(operation)
+                self._writes += 1
+                if self._writes % WRITES_PER_FLUSH == 0:
+                    for each in self._shards.values():
+                        each.flush()
+            self._folder.sync_log(name)
+            self._access.note_points(name, shard.info().points_count)
 
     def _open(self, real_name: str, spec: CollectionSpec) -> None:
         """Open a shard unless it is open; a missing one is created."""
@@ -445,7 +451,7 @@ class EdgeStore:
 
     def _load(self, real_name: str) -> EdgeShard:
         spec = self._specs[real_name]
-        shard = self._folder.open_shard(real_name, partial(_make_shard, spec=spec))
+        shard = self._access.open_shard(real_name, partial(_make_shard, spec=spec))
         with self._folder.translated():
             _index_fields(shard, spec)  # of a new shard, or those that an earlier segdex did not know
         return shard
@@ -467,7 +473,7 @@ class EdgeStore:
         if shard is not None:
             with self._folder.translated():
                 shard.close()
-        self._folder.remove_shard(real_name)
+        self._access.remove_shard(real_name)
 
     def _fused(self, point: ScoredPoint) -> FusedSegment:
         payload = point.payload or {}

@@ -15,8 +15,10 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from segdex_backends.index.edge_manifest import REPLAYED, Manifest, sum_file
-from segdex_core.errors import IndexStorageError, SegmentIndexError
+from segdex_backends.index.edge_checks import compare
+from segdex_backends.index.edge_manifest import Manifest, sum_file
+from segdex_core.errors import IndexStorageError
+from segdex_core.files import PART
 
 VIEW_BYTES = 1 << 30
 """Bytes above which an index is not copied but read where it is, by one process at a time."""
@@ -40,8 +42,10 @@ class View:
     def __init__(self, parent: Path) -> None:
         _sweep(parent)
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        self._lock = os.open(self.path / _IN_USE, os.O_RDWR | os.O_CREAT, 0o600)
+        part = self.path / f"{_IN_USE}{PART}"
+        self._lock = os.open(part, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        part.rename(self.path / _IN_USE)  # without the lock, it would be taken for one that was left
 
     def close(self) -> None:
         """Remove the copy; shards that are still open go on with the files that they have mapped."""
@@ -70,46 +74,6 @@ class View:
                 folders.sort()
         if manifest is not None:
             compare(folder, manifest, names, location=location, view=self.path)
-
-
-def compare(
-    folder: Path, manifest: Manifest, names: Collection[str], *, location: str, view: Path | None = None
-) -> None:
-    """Compare files of an index with its manifest, and copy them in the same pass if ``view`` is given.
-
-    Raises:
-        SegmentIndexError: If a file is missing or differs, or a shard is not in the manifest.
-    """
-    for name in names:
-        if name not in manifest.points:
-            raise damaged(location, folder, f"{name}, which segdex.json names, was never written")
-    for path, wanted in manifest.files.items():
-        if "/" in path and path.partition("/")[0] not in names:
-            continue  # of a collection that is not in use
-        target = None
-        if view is not None:
-            target = view / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            found = sum_file(folder / path, copy_to=target)
-        except FileNotFoundError:
-            if path.rpartition("/")[2] == REPLAYED:
-                continue
-            raise damaged(location, folder, f"{path} is missing") from None
-        if found.size_bytes != wanted.size_bytes:
-            problem = f"{path} has {found.size_bytes:,} bytes instead of {wanted.size_bytes:,}"
-            raise damaged(location, folder, problem)
-        if found != wanted:
-            raise damaged(location, folder, f"{path} differs from what was written (its checksum)")
-
-
-def damaged(location: str, folder: Path, problem: str) -> SegmentIndexError:
-    """Return the error for an index whose files are not what was written."""
-    return SegmentIndexError(
-        f"{location} is damaged: {problem}; restore the folder from a backup, or ingest into a new --index; "
-        f"to go on with what can be read of it, remove manifest.json and written.json from {folder}, and "
-        "ingest again"
-    )
 
 
 def room_for(data_bytes: int) -> Path | None:

@@ -11,6 +11,7 @@ import pytest
 from tests.backends.index.stored_samples import FINGERPRINT, make_picture
 from tests.conftest import Tried
 
+from segdex_backends.index import edge_access
 from segdex_backends.index.edge_manifest import sum_file
 from segdex_backends.index.edge_store import EdgeStore
 from segdex_backends.index.qdrant import QdrantIndex
@@ -167,6 +168,20 @@ def test_an_index_that_was_not_closed_is_whole_again_after_a_look(fast_folder: P
     assert [len(part) for part in answer(killed)] == [7, 28, 56]
     assert (killed / "manifest.json").exists()
     assert [len(part) for part in answer(killed)] == [7, 28, 56]
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_an_index_that_is_read_where_it_lies_may_be_killed(
+    home: Path, fast_folder: Path, monkeypatch: pytest.MonkeyPatch, is_written: bool
+) -> None:
+    monkeypatch.setattr(edge_access, "VIEW_BYTES", 0)  # as if it were too large for a copy
+    with closing(opened(home)) as index:
+        if is_written:
+            index.delete_image(PICTURES[0].image_id)
+        assert not (home / "manifest.json").exists()  # which would take the next change for damage
+        killed = copied(home, fast_folder / str(uuid4()))
+
+    assert [len(part) for part in answer(killed)] == ([7, 28, 56] if is_written else [8, 32, 64])
 
 
 def test_points_that_a_log_lost_are_missed(fast_folder: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import namedtuple
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -20,6 +21,8 @@ from tests.backends.index.stored_samples import FINGERPRINT, Picture, all_segmen
 from tests.needs import ROOT, missing
 
 from segdex_backends.index import edge_folder
+from segdex_backends.index.edge_access import EdgeAccess
+from segdex_backends.index.edge_manifest import read_written
 from segdex_backends.index.edge_store import EdgeStore
 from segdex_backends.index.layout import segment_vector
 from segdex_backends.index.payloads import fingerprint_to_payload
@@ -224,6 +227,7 @@ def test_a_damaged_description_is_named_the_lock_is_released_and_nothing_is_remo
 
 def test_what_a_process_left_that_ended_while_it_made_the_index_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "segdex.json.new").write_text('{"prof')
+    (tmp_path / ".0123.part").write_text('{"prof')
     index = QdrantIndex(EdgeStore(tmp_path, create=True))
     index.ensure(FINGERPRINT)
     index.close()
@@ -271,6 +275,53 @@ def test_nothing_is_written_when_the_disk_is_nearly_full(
 
     ingest(index, [make_picture(1, 3)])
     assert list(index.scroll_segments()) == all_segments([make_picture(0, 3), make_picture(1, 3)])
+
+
+def test_a_delete_that_failed_does_not_make_the_index_damaged(
+    index: QdrantIndex, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = make_picture(0, 3)
+    ingest(index, [picture])
+    usage = namedtuple("usage", "total used free")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage(1 << 40, 0, edge_folder.WRITE_FREE_BYTES - 1))
+        with pytest.raises(IndexStorageError, match="is full"):
+            index.delete_segments(picture.image_id)
+    index.close()
+
+    with closing(QdrantIndex(EdgeStore(home, create=False))) as again:
+        assert list(again.scroll_segments()) == all_segments([picture])
+
+
+def test_a_write_and_a_delete_at_the_same_time_note_no_more_points_than_there_are(
+    index: QdrantIndex, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make_picture(0, 3), make_picture(1, 3)
+    ingest(index, [first])
+    is_written, is_deleted = threading.Event(), threading.Event()
+    note_points = EdgeAccess.note_points
+
+    def note_slowly(access: EdgeAccess, name: str, count: int, *, durably: bool = False) -> None:
+        if count == 6:  # of the write
+            is_written.set()
+            is_deleted.wait(1)
+        note_points(access, name, count, durably=durably)
+
+    def delete() -> None:
+        assert is_written.wait(60)
+        index.delete_segments(first.image_id)
+        is_deleted.set()
+
+    monkeypatch.setattr(EdgeAccess, "note_points", note_slowly)
+    threads = [threading.Thread(target=index.upsert_segments, args=(second.segments,))]
+    threads.append(threading.Thread(target=delete))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert index.counts().segments == 3
+    assert read_written(home)["segments-4"] <= 3
 
 
 @pytest.mark.slow

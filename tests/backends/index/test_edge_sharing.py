@@ -1,5 +1,6 @@
 """Several processes read an embedded index at once, one changes it, and those who wait know for whom."""
 
+import fcntl
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from tests.needs import ROOT, missing
 
 from segdex_backends.index.edge_lock import announce
 from segdex_backends.index.edge_store import EdgeStore
-from segdex_backends.index.edge_view import ROOM_BYTES
+from segdex_backends.index.edge_view import ROOM_BYTES, View
 from segdex_backends.index.qdrant import QdrantIndex
 from segdex_core.errors import IndexLockedError, IndexMismatchError, IndexStorageError
 
@@ -119,6 +120,29 @@ def test_a_killed_reader_leaves_no_trace(home: Path, tried: Tried) -> None:
 
     assert files_of(home) == before
     tried(2, "killed readers")
+
+
+def test_a_copy_is_not_removed_before_it_is_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, parent = fcntl.flock, Path(tempfile.gettempdir())
+
+    def lock_late(descriptor: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        View(parent).close()  # another reader, which removes what killed ones left
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    view = View(parent)
+
+    assert view.path.exists()
+    view.close()
+
+
+def test_a_copy_that_the_disk_takes_in_part_is_an_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, part, at: write(file, part[: len(part) // 2], at))
+
+    with pytest.raises(IndexStorageError, match="No space left"):
+        opened(home)
 
 
 def test_a_reader_keeps_what_it_opened_while_another_writes_and_sees_the_rest_when_it_writes(
