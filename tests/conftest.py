@@ -49,6 +49,11 @@ _MARKERS = {
 _ORDER = ("pipeline", "service", "models", "qdrant", "browser", "e2e", "gpu")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--as-promised``, which tries faults as often as deploy/RELIABILITY.md says."""
+    parser.addoption("--as-promised", action="store_true", help="Try faults as often as RELIABILITY.md says.")
+
+
 def pytest_configure() -> None:
     """Give each process of ``-n`` its share of the cores; torch would take them all in each."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -103,6 +108,12 @@ def fast_folder(fast_root: Path) -> Iterator[Path]:
     """A folder in memory, removed after each file of tests: an embedded index takes 140 MB of it."""
     with TemporaryDirectory(dir=fast_root, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def as_promised(request: pytest.FixtureRequest) -> bool:
+    """Whether faults are tried as often as deploy/RELIABILITY.md says; otherwise a third of them will do."""
+    return bool(request.config.getoption("--as-promised"))
 
 
 class Tried(Protocol):
