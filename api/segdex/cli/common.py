@@ -30,7 +30,7 @@ ProfileOption = Annotated[
 IndexOption = Annotated[
     str | None,
     typer.Option(
-        "--index", metavar="LOCATION", help="Index: edge:PATH or http(s)://HOST:PORT. [env: SEGDEX_INDEX]"
+        "--index", metavar="LOCATION", help="Index: a folder, or http(s)://HOST:PORT. [env: SEGDEX_INDEX]"
     ),
 ]
 ServerOption = Annotated[
