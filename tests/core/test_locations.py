@@ -136,8 +136,8 @@ def test_the_parts_of_an_address() -> None:
 
 
 def test_the_folder_of_an_embedded_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/folder")
 
-    assert embedded_folder(f"{EDGE}~/index") == Path("/home/me/index")
+    assert embedded_folder(f"{EDGE}~/index") == Path("/folder/index")
     assert embedded_folder(f"{EDGE}~nobody-of-this-name/index") == Path("~nobody-of-this-name/index")
     assert embedded_folder("http://host") is None
