@@ -79,6 +79,7 @@ def label_command(
 ) -> int:
     """Label all segments of the index with words, so that searches can filter by them."""
     from segdex.arguments import check_authors, label_request
+    from segdex.cli.ids import segment_ids
     from segdex_search.queries import clean_labels
 
     words = clean_labels([*(labels or []), *(_read_labels(from_file) if from_file is not None else [])])
@@ -109,10 +110,15 @@ def label_command(
         else:
             _print_counts(found.counts, "segment", " lost the label" if clear else "")
         return 0
-    request = label_request(
-        words, several=several, min_score=min_score, segments=segment or [], by=by or "me", dry_run=dry_run
-    )
     with opened(context, settings) as library:
+        request = label_request(
+            words,
+            several=several,
+            min_score=min_score,
+            segments=segment_ids(library, segment or []),
+            by=by or "me",
+            dry_run=dry_run,
+        )
         report = _labelled(library, request)
     if as_json:
         print_json(report)

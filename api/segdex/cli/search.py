@@ -184,6 +184,7 @@ def search_command(
     from segdex.answers import check_first
     from segdex.arguments import SearchFields
     from segdex.cli.answers import print_answer, print_refined
+    from segdex.cli.ids import segment_ids, segments_or_files
     from segdex.cli.question import (
         AUTO,
         check_question,
@@ -210,45 +211,45 @@ def search_command(
     if refine is not None:
         check_first(refine)
     texts = [*([" ".join(text)] if text else []), *(also or [])]
-    terms = weigh_terms(
-        texts=texts,
-        images=image or [],
-        segments=segment or [],
-        weights=weight or [],
-        negative=negative or [],
-        unlike=unlike or [],
-        negative_weight=negative_weight,
-    )
-    fields = SearchFields(
-        segments=terms.segments,
-        negative=terms.negative,
-        view_weights=parse_view_weights(view or []),
-        filter=make_filter(
-            min_area=min_area,
-            max_area=max_area,
-            sources=source or [],
-            tags=tag or [],
-            colors=color or [],
-            labels=label or [],
-            sets=in_set or [],
-            since=since,
-            until=until,
-        ),
-        limit=limit,
-        per_image=per_image,
-        min_score=parse_min_score(min_score),
-        matches_only=min_score == AUTO,
-        level=level,
-        nms=nms,
-        exact=exact,
-        combine=combine,
-        diversity=diversity,
-        collapse_duplicates=collapse_duplicates,
-    )
-    check_question(terms, fields)
     heading = ", ".join(texts or [*map(str, image or []), *(segment or [])])
     console = console_out()
     with opened(context, settings) as library:
+        terms = weigh_terms(
+            texts=texts,
+            images=image or [],
+            segments=[str(one) for one in segment_ids(library, segment or [])],
+            weights=weight or [],
+            negative=negative or [],
+            unlike=segments_or_files(library, unlike or []),
+            negative_weight=negative_weight,
+        )
+        fields = SearchFields(
+            segments=terms.segments,
+            negative=terms.negative,
+            view_weights=parse_view_weights(view or []),
+            filter=make_filter(
+                min_area=min_area,
+                max_area=max_area,
+                sources=source or [],
+                tags=tag or [],
+                colors=color or [],
+                labels=label or [],
+                sets=in_set or [],
+                since=since,
+                until=until,
+            ),
+            limit=limit,
+            per_image=per_image,
+            min_score=parse_min_score(min_score),
+            matches_only=min_score == AUTO,
+            level=level,
+            nms=nms,
+            exact=exact,
+            combine=combine,
+            diversity=diversity,
+            collapse_duplicates=collapse_duplicates,
+        )
+        check_question(terms, fields)
         answer = library.search(*terms.texts, image=terms.images, **fields)
         if not as_json:
             print_answer(answer.response, console, matches_only=min_score == AUTO)
