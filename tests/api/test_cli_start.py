@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -17,8 +18,11 @@ from typer.testing import CliRunner
 
 from segdex import cli
 from segdex.cli.commands import COMMANDS
+from segdex.cli.help import DEFAULTS
 from segdex.cli.main import build_app, run
 from segdex_backends.models.catalog import CATALOG
+from segdex_core.locations import index_location
+from segdex_core.settings import Settings
 
 HEAVY = (
     "PIL",
@@ -132,16 +136,84 @@ def _app_of(name: str) -> typer.Typer:
     return app
 
 
-def test_the_options_before_a_command_show_their_variables() -> None:
-    shown = _help(())
-    variables = {
-        found
-        for param in get_command(build_app()).params
-        for found in re.findall(r"\[env: \w+\]", getattr(param, "help", None) or "")
-    }
+OPTIONS_WITHOUT_DEFAULT = {
+    *(
+        "box",
+        "compare",
+        "explain",
+        "from_file",
+        "images",
+        "limit",
+        "mask",
+        "max_area",
+        "min_area",
+        "min_score",
+    ),
+    *("out", "save", "since", "source", "text", "until"),
+}
+"""Options with one value that do nothing without it; any other option says what happens without it."""
 
-    assert variables == {f"[env: SEGDEX_{name}]" for name in ("PROFILE", "INDEX", "SERVER", "DEVICE")}
-    assert all(variable in shown for variable in variables)
+
+def _options(path: tuple[str, ...]) -> list[typer.core.TyperOption]:
+    command = get_command(build_app())
+    context: Any = typer.Context(command)
+    for name in path:
+        assert isinstance(command, typer.core.TyperGroup)
+        _, found, _ = command.resolve_command(context, [name])
+        assert isinstance(found, typer.core.TyperCommand | typer.core.TyperGroup)
+        command = found
+    return [each for each in command.params if isinstance(each, typer.core.TyperOption)]
+
+
+@pytest.mark.parametrize("path", [(), *PATHS], ids=" ".join)
+def test_every_option_shows_its_variable_and_its_default(path: tuple[str, ...]) -> None:
+    shown = _help(path)
+    for option in _options(path):
+        if option.name in Settings.model_fields:
+            default = DEFAULTS[option.name]
+            note = f"[env: SEGDEX_{option.name.upper()}{f'; default: {default}' if default else ''}]"
+        elif option.required:
+            note = "[required]"
+        elif option.show_default and not isinstance(option.show_default, bool):
+            note = f"[default: {option.show_default}]"
+        elif option.default is not None and not option.is_flag:
+            note = f"[default: {option.default}]"
+        elif option.secondary_opts:
+            note = f"[default: {(option.opts if option.default else option.secondary_opts)[0].strip('-')}]"
+        else:
+            assert option.is_flag or option.multiple or option.name in OPTIONS_WITHOUT_DEFAULT, option.name
+            note = ""
+        assert f"{' '.join((option.help or '').split())} {note}".strip() in shown, option.name
+
+
+def test_the_defaults_in_the_help_are_those_of_the_settings() -> None:
+    of_options = {one.name for path in [(), *PATHS] for one in _options(path)} & {*Settings.model_fields}
+    by_the_index = {"embedder", "profile", "segmenter"}  # in words
+
+    assert {*DEFAULTS} == of_options
+    for name, default in DEFAULTS.items():
+        real = Settings.model_fields[name].default
+        if name in by_the_index:
+            assert real is None
+            assert default is not None
+        elif name == "index":
+            assert index_location(str(default)) == real
+        else:
+            assert default == (None if real is None else str(real))
+
+
+@pytest.mark.parametrize("columns", [20, 40, 59, 80, 200])
+def test_no_line_of_a_help_is_wider_than_the_terminal_and_no_note_is_broken(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for path in [(), *PATHS]:
+        text = CliRunner().invoke(build_app(), [*path, "--help"]).output
+        names = [line for line in text.splitlines() if line.lstrip().startswith("-")]
+        assert max(len(line) for line in text.splitlines() if line not in names) <= max(min(columns, 80), 32)
+        assert max(map(len, names), default=0) <= 80
+        assert not re.search(r"env:$", text, re.MULTILINE)
+        assert "\N{NO-BREAK SPACE}" not in text
 
 
 @pytest.mark.parametrize(

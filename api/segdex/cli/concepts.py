@@ -95,7 +95,7 @@ def mark_command(
         typer.Option("--neither", metavar="ID", help="A segment whose mark is removed; repeatable."),
     ] = None,
     text: Annotated[
-        str | None, typer.Option("--text", help="Query text that it starts from. [default: as it is]")
+        str | None, typer.Option("--text", help="Query text that it starts from.", show_default="as it is")
     ] = None,
     as_json: JsonOption = False,
     index: IndexOption = None,

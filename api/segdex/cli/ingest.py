@@ -81,13 +81,11 @@ def ingest_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would happen.")] = False,
     decode_threads: Annotated[
         int | None,
-        typer.Option(
-            "--decode-threads", help="Threads that read and decode files ahead. [env: SEGDEX_DECODE_THREADS]"
-        ),
+        typer.Option("--decode-threads", help="Threads that read and decode files ahead."),
     ] = None,
     max_pixels: Annotated[
         int | None,
-        typer.Option("--max-pixels", help="Refuse pictures with more pixels. [env: SEGDEX_MAX_PIXELS]"),
+        typer.Option("--max-pixels", help="Refuse pictures with more pixels."),
     ] = None,
     yes: YesOption = False,
     as_json: JsonOption = False,

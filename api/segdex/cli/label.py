@@ -48,13 +48,15 @@ def label_command(
     ] = False,
     min_score: Annotated[
         float | None,
-        typer.Option("--min-score", help="Lowest score of a label. [default: of the embedder's calibration]"),
+        typer.Option(
+            "--min-score", help="Lowest score of a label.", show_default="of the embedder's calibration"
+        ),
     ] = None,
     segment: Annotated[
         list[str] | None,
         typer.Option("--segment", help="Label this segment alone, as a person; repeatable."),
     ] = None,
-    by: Annotated[str | None, typer.Option("--by", help="Name of that person. [default: me]")] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Name of that person.", show_default="me")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and write nothing.")] = False,
     list_labels: Annotated[
         bool, typer.Option("--list", help="Only say how many segments carry each label.")
@@ -67,7 +69,8 @@ def label_command(
         typer.Option(
             "--author",
             metavar="model|concept|person",
-            help="Whose labels --clear removes; repeatable. [default: model]",
+            help="Whose labels --clear removes; repeatable.",
+            show_default="model",
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -68,7 +68,9 @@ def search_command(
     weight: Annotated[
         list[float] | None,
         typer.Option(
-            "--weight", help="Weight of each text, --also, --image and --segment, in this order. [default: 1]"
+            "--weight",
+            help="Weight of each text, --also, --image and --segment, in this order.",
+            show_default="1",
         ),
     ] = None,
     negative_weight: Annotated[
@@ -93,7 +95,8 @@ def search_command(
         typer.Option(
             "--refine",
             metavar="[N]",
-            help=f"Re-decode the masks of the first N hits. [default: {DEFAULT_REFINED}]",
+            help="Re-decode the masks of the first N hits.",
+            show_default=str(DEFAULT_REFINED),
         ),
     ] = None,
     explain: Annotated[
