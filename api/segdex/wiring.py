@@ -20,9 +20,7 @@ from segdex.usecases.ingest import quality_of
 from segdex.usecases.lazy_models import LazyModels
 from segdex.usecases.opening import NO_INDEX, Lazy, LazyIndex
 from segdex_backends.models.catalog import (
-    CATALOG,
     PROFILES,
-    CatalogEntry,
     is_fingerprint,
     profile_models,
     resolve_model,
@@ -124,11 +122,6 @@ def settings_for(settings: Settings, index: IndexReader) -> Settings:
     ):
         return settings
     return settings.model_copy(update={"embedder": found.embedder})
-
-
-def known_models() -> tuple[CatalogEntry, ...]:
-    """Return the models of the catalog."""
-    return CATALOG
 
 
 def load_segmenter(settings: Settings, profile: ProfileName) -> Segmenter:

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -233,6 +234,53 @@ def test_options_with_fixed_values_name_and_complete_them(option: tuple[str, str
 
     assert f"{option[1]} <{values}>" in _help(option[:1])
     assert completed.split() == values.split("|")
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("ingest", "--segmenter", ""), [one.name for one in CATALOG if one.role == "segmenter"]),
+        (("search", "--embedder", "conse"), ["conse-efficientnet-lite2-minilm"]),
+        (("models", "pull", "--refiner", ""), [one.name for one in CATALOG if one.role == "refiner"]),
+        (("--profile", ""), ["default", "offline"]),
+        (("--profile", "off"), ["offline"]),
+        (("search", "--color", "bl"), ["black", "blue"]),
+        (("search", "--min-score", ""), ["auto"]),
+        (("search", "--view", "c"), ["crop="]),
+        (("label", "--author", ""), ["model", "concept", "person"]),
+        (("export", "--format", "par"), ["parquet"]),
+        (("set", ""), ["list", "show", "create", "add", "remove", "rename", "delete"]),
+    ],
+)
+def test_names_and_values_are_completed_without_anything_heavy(
+    words: tuple[str, ...], offered: list[str]
+) -> None:
+    heavy, answer = _completed("segdex", *words)
+
+    assert heavy == []
+    assert answer.split() == offered
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_with_the_script_that_segdex_shows(tmp_path: Path) -> None:
+    (tmp_path / "segdex").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m segdex.cli.main "$@"\n')
+    (tmp_path / "segdex").chmod(0o755)
+    script = """
+set -e
+eval "$(segdex --show-completion)"
+COMP_WORDS=(segdex ingest --quality "") COMP_CWORD=3
+_segdex_completion segdex
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.split() == ["fast", "balanced", "best"], done.stderr
 
 
 def _completed(*words: str) -> tuple[list[str], str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segdex.cli import complete
 from segdex_core.choices import Device, ProfileName, Quality, Selection, ViewMode
 from segdex_core.errors import ArgumentError, UsageError
 
@@ -47,6 +48,7 @@ SegmenterOption = Annotated[
     str | None,
     typer.Option(
         "--segmenter",
+        autocompletion=complete.segmenters,
         help="Another segmenter: a name in `models list`, a hub name, a folder or a .pt file of Meta.",
     ),
 ]
@@ -54,6 +56,7 @@ EmbedderOption = Annotated[
     str | None,
     typer.Option(
         "--embedder",
+        autocompletion=complete.embedders,
         help="Another embedder: a name in `models list`, or MODEL:PRETRAINED of open_clip, where "
         "PRETRAINED is a tag or a file.",
     ),
@@ -62,6 +65,7 @@ RefinerOption = Annotated[
     str | None,
     typer.Option(
         "--refiner",
+        autocompletion=complete.refiners,
         help="EVF-SAM2 for --refine and --text: a name in `models list`, a hub name or a folder. Without it "
         "the embedder prompts SAM 2.",
     ),

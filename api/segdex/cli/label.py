@@ -20,6 +20,7 @@ from segdex.cli.common import (
     refuse_options,
     settings_from,
 )
+from segdex.cli.complete import one_of
 from segdex_core.errors import UsageError
 from segdex_core.patience import patient
 from segdex_core.wording import count_of
@@ -69,6 +70,7 @@ def label_command(
         typer.Option(
             "--author",
             metavar="model|concept|person",
+            autocompletion=one_of(("model", "concept", "person")),
             help="Whose labels --clear removes; repeatable.",
             show_default="model",
         ),

@@ -31,7 +31,7 @@ def list_command(as_json: JsonOption = False) -> int:
     """List the known models with their sources and licenses."""
     from rich.text import Text
 
-    from segdex.wiring import known_models
+    from segdex.catalog import known_models
 
     if as_json:
         # no entry of the catalog has a precision: device and settings choose it

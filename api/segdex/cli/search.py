@@ -23,8 +23,16 @@ from segdex.cli.common import (
     refuse_options,
     settings_from,
 )
+from segdex.cli.complete import one_of
 from segdex.cli.query_command import QueryCommand
-from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, DEFAULT_REFINED, Combine, Level
+from segdex_core.colours import COLOUR_NAMES
+from segdex_core.wire.limits import (
+    DEFAULT_NEGATIVE_WEIGHT,
+    DEFAULT_REFINED,
+    DEFAULT_VIEW_WEIGHTS,
+    Combine,
+    Level,
+)
 
 if TYPE_CHECKING:
     from segdex.answers import Answer, Hit
@@ -78,7 +86,12 @@ def search_command(
     ] = DEFAULT_NEGATIVE_WEIGHT,
     view: Annotated[
         list[str] | None,
-        typer.Option("--view", metavar="crop|mask=WEIGHT", help="Weight of a view in the score; repeatable."),
+        typer.Option(
+            "--view",
+            metavar="crop|mask=WEIGHT",
+            autocompletion=one_of([f"{name}=" for name in DEFAULT_VIEW_WEIGHTS]),
+            help="Weight of a view in the score; repeatable.",
+        ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="Maximum number of pictures.")] = 10,
     per_image: Annotated[int, typer.Option("--per-image", help="Maximum segments per picture.")] = 3,
@@ -87,6 +100,7 @@ def search_command(
         typer.Option(
             "--min-score",
             metavar="SCORE|auto",
+            autocompletion=one_of(("auto",)),
             help="Minimum score; auto hides weaker matches, which otherwise come last.",
         ),
     ] = None,
@@ -128,6 +142,7 @@ def search_command(
         list[str] | None,
         typer.Option(
             "--color",
+            autocompletion=one_of(COLOUR_NAMES),
             help="Only segments of which at least a quarter is in this color, such as red; repeatable.",
         ),
     ] = None,
