@@ -386,4 +386,4 @@ def test_the_list_of_models_is_never_cut(
     for entry in CATALOG:
         assert {entry.name, entry.role, *(source.licence for source in entry.sources)} <= words
         assert f"  {entry.title}" in lines
-    assert max(map(len, lines)) <= 96
+    assert max(map(len, lines)) <= 80

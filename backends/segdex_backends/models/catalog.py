@@ -288,7 +288,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
     CatalogEntry(
         name="conse-efficientnet-lite2-minilm",
         role="embedder",
-        title="ConSE: EfficientNet-Lite2 classes as MiniLM vectors, 384 dimensions; far weaker than CLIP",
+        title="ConSE: EfficientNet-Lite2 classes as MiniLM vectors, 384 dimensions; weak",
         adapter="conse",
         architecture="efficientnet-lite2+minilm-l6",
         pretrained="imagenet1k+sentences",
