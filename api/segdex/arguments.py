@@ -13,6 +13,7 @@ from segdex.pictures import Picture
 from segdex_core.errors import ArgumentError, QueryError, UsageError
 from segdex_core.wire.concepts import ConceptRequest, MarkRequest, check_concept_name
 from segdex_core.wire.fields import Pixel, SignedWeight, StrictRequest
+from segdex_core.wire.ids import id_prefix
 from segdex_core.wire.images import IngestedFile
 from segdex_core.wire.jobs import JobRequest
 from segdex_core.wire.labels import LabelRequest
@@ -234,6 +235,18 @@ def as_id(given: Id) -> UUID:
         return given if isinstance(given, UUID) else UUID(given)
     except (AttributeError, ValueError) as error:
         raise QueryError(f"{given!r} is no id; search prints those of segments and pictures") from error
+
+
+def clean_prefix(given: str) -> str:
+    """Return the start of an id as its digits alone.
+
+    Raises:
+        QueryError: If it is too short or too long, or has other characters.
+    """
+    try:
+        return id_prefix(given)
+    except (AttributeError, ValueError) as error:
+        raise QueryError(f"the start of an id {error}") from error
 
 
 def prompt_options(prompt: PromptFields) -> PromptOptions:

@@ -25,7 +25,8 @@ def fault(errors: Sequence[Mapping[str, Any]], name: str = "") -> QueryError:
     if not where or not problem.startswith(("must ", "is ")):
         return QueryError(f"{where}: {problem}" if where and first["type"] != "value_error" else problem)
     given = first["input"]
-    says_it = problem.startswith(("is ", "must not ")) or ", but " in problem
+    # a location may hold a password: its message says what was given, as far as it may be shown
+    says_it = first["type"] == "location" or problem.startswith(("is ", "must not ")) or ", but " in problem
     if not says_it and isinstance(given, str | int | float):
         shown = repr(given) if len(str(given)) <= _SHOWN_CHARS else f"{len(str(given)):,} characters"
         problem += f", but got {shown}"

@@ -33,6 +33,7 @@ from segdex.arguments import (
     check_authors,
     check_limit,
     check_side,
+    clean_prefix,
     clean_tags,
     concept_request,
     job_request,
@@ -58,6 +59,7 @@ from segdex.sources import list_files
 from segdex.usecases.backup import back_up, restore
 from segdex.usecases.concepts import Concepts, find_concept
 from segdex.usecases.erase import Eraser
+from segdex.usecases.ids import find_ids
 from segdex.usecases.images import ImageReader
 from segdex.usecases.ingest import (
     build_graph,
@@ -86,6 +88,7 @@ from segdex_core.records import RGBImage
 from segdex_core.settings import Settings
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import Examined
+from segdex_core.wire.ids import FoundIds
 from segdex_core.wire.images import (
     BackedUp,
     Deleted,
@@ -407,6 +410,18 @@ class Library:
         image = self._images.image(as_id(image_id))
         shown = image_out(image)
         return [Segment(segment_out(record), shown, self) for record in self._images.segments_of(image)]
+
+    def find_ids(self, prefix: str) -> FoundIds:
+        """Return the segments and images whose ids start with some digits: the first few of each.
+
+        Args:
+            prefix: The first 4 or more hexadecimal digits of an id; dashes do not count.
+
+        Raises:
+            QueryError: If it is too short or too long, or has other characters.
+            IndexMissingError: If nothing was ingested yet.
+        """
+        return find_ids(self.index, clean_prefix(prefix))
 
     def pixels(self, image_id: Id, box_xyxy: tuple[int, int, int, int] | None = None) -> RGBImage:
         """Return the pixels of an image, or of a box in it, upright, as (H, W, 3) uint8.

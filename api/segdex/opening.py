@@ -1,7 +1,6 @@
 """Entry points: open a library by its location, or segment an image without an index."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 from urllib.parse import urlsplit
 
@@ -9,6 +8,7 @@ from segdex.answers import Masks
 from segdex.arguments import PromptFields
 from segdex.pictures import Picture
 from segdex_core.errors import UsageError
+from segdex_core.locations import EDGE, LOOPBACK, index_location, is_address, service_address
 
 if TYPE_CHECKING:
     from segdex.client import AsyncClient, Client
@@ -26,7 +26,7 @@ def open(  # noqa: A001 - the public name is segdex.open
 
     Args:
         location: Folder, ``edge:PATH``, or ``http(s)://HOST:PORT`` of a Qdrant server or a segdex service;
-            the response of the server tells which of the two it is.
+            the response of the server tells which of the two it is. A service may have a path.
         api_key: API key of the server.
         settings: Settings of an index that is opened in this process, as ``Settings`` names them, such as
             ``profile="offline"`` or ``device="cpu"``. A service has its own settings and refuses them.
@@ -35,14 +35,19 @@ def open(  # noqa: A001 - the public name is segdex.open
         UsageError: If the location or a setting is not allowed, or no server answers.
     """
     place = os.fspath(location)
-    if _is_address(place) and _is_service(place):
+    if isinstance(location, str) and is_address(place) and _is_service(place):
         from segdex.client import Client
 
         _refuse_settings(settings)
         return Client(place, api_key=api_key)
     from segdex.wiring import REAL, build_settings, open_library
 
-    return open_library(build_settings(index=_index_location(place), index_api_key=api_key, **settings), REAL)
+    try:
+        # a path is a folder, whatever its name looks like
+        index = index_location(place if isinstance(location, str) else f"{EDGE}{place}")
+    except ValueError as error:
+        raise UsageError(f"a location {error}") from error
+    return open_library(build_settings(index=index, index_api_key=api_key, **settings), REAL)
 
 
 def open_async(location: str, *, api_key: str | None = None) -> "AsyncClient":
@@ -57,7 +62,7 @@ def open_async(location: str, *, api_key: str | None = None) -> "AsyncClient":
     """
     from segdex.client import AsyncClient
 
-    if not _is_address(location):
+    if not is_address(location):
         raise UsageError(
             f"open_async needs the address of a segdex service, but got {location!r}: start one with "
             "`segdex serve`, or use segdex.open in a thread"
@@ -100,21 +105,21 @@ _WITHOUT_INDEX: "dict[tuple[str | None, str | None], Library]" = {}
 """Libraries without an index by profile and device; they keep their models loaded."""
 
 
-def _is_address(place: str) -> bool:
-    return place.startswith(("http://", "https://"))
-
-
 def _is_service(address: str) -> bool:
     """Return whether a segdex service answers at an address, rather than a Qdrant server.
 
     Raises:
-        UsageError: If no server answers.
+        UsageError: If the address is malformed, or no server answers.
     """
     import httpx
 
-    is_here = urlsplit(address).hostname in {"localhost", "127.0.0.1", "::1"}
     try:
-        found = httpx.get(f"{address.rstrip('/')}/healthz", timeout=_PROBE_TIMEOUT_S, trust_env=not is_here)
+        address = service_address(address)
+    except ValueError as error:
+        raise UsageError(f"the address of a server {error}") from error
+    is_here = urlsplit(address).hostname in LOOPBACK
+    try:
+        found = httpx.get(f"{address}/healthz", timeout=_PROBE_TIMEOUT_S, trust_env=not is_here)
     except (httpx.RequestError, httpx.InvalidURL) as error:
         raise UsageError(
             f"nothing answers at {address}: start a Qdrant server or `segdex serve` there ({error})"
@@ -124,18 +129,6 @@ def _is_service(address: str) -> bool:
     except ValueError:
         return False  # Qdrant answers in plain text
     return isinstance(said, dict) and said.get("status") == "ok"
-
-
-def _index_location(place: str) -> str:
-    if not place.strip():
-        raise UsageError("the location is empty: name a folder, or the address of a server")
-    if place.startswith("edge:") or _is_address(place):
-        return place
-    if "://" in place:
-        raise UsageError(
-            f"a location must be a folder, edge:PATH, http://HOST:PORT or https://HOST:PORT, but is {place!r}"
-        )
-    return f"edge:{Path(place).expanduser()}"
 
 
 def _refuse_settings(settings: dict[str, object]) -> None:

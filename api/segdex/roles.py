@@ -17,6 +17,7 @@ ROLES: Mapping[str, Role | None] = MappingProxyType(
         "image": "read",
         "image_file": "read",
         "image_segments": "read",
+        "find_ids": "read",
         "pixels": "read",
         "stats": "read",
         "labels": "read",

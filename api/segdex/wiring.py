@@ -20,15 +20,14 @@ from segdex.usecases.ingest import quality_of
 from segdex.usecases.lazy_models import LazyModels
 from segdex.usecases.opening import NO_INDEX, Lazy, LazyIndex
 from segdex_backends.models.catalog import (
-    CATALOG,
     PROFILES,
-    CatalogEntry,
     is_fingerprint,
     profile_models,
     resolve_model,
 )
 from segdex_core.choices import ProfileName
 from segdex_core.errors import ArgumentError, IndexMissingError, UsageError
+from segdex_core.locations import embedded_folder
 from segdex_core.ports.backup import BackupFormat
 from segdex_core.ports.decoder import Decoder, LocalDecoder
 from segdex_core.ports.embedder import Embedder
@@ -75,50 +74,29 @@ def open_index(settings: Settings, *, create: bool) -> SegmentIndex:
     """Open the index of the settings.
 
     Args:
-        settings: Settings whose ``index`` is ``edge:PATH`` or ``http(s)://HOST:PORT``.
+        settings: Settings with the location of the index.
         create: Whether to create a missing index.
 
     Raises:
-        UsageError: If the location has another form.
         SegmentIndexError: If the index cannot be used.
     """
-    location = settings.index
-    if (folder := embedded_folder(location)) is not None:
+    from segdex_backends.index.qdrant import QdrantIndex
+
+    if (folder := embedded_folder(settings.index)) is not None:
         from segdex_backends.index.edge_store import EdgeStore
-        from segdex_backends.index.qdrant import QdrantIndex
 
         return QdrantIndex(EdgeStore(folder, create=create))
-    if location.startswith(("http://", "https://")):
-        from segdex_backends.index.qdrant import QdrantIndex
-        from segdex_backends.index.server_connection import ServerConnection
-        from segdex_backends.index.server_store import ServerStore
+    from segdex_backends.index.server_connection import ServerConnection
+    from segdex_backends.index.server_store import ServerStore
 
-        key = settings.index_api_key
-        server = ServerConnection(
-            location,
-            api_key=key.get_secret_value() if key is not None else None,
-            timeout_s=settings.index_timeout_s,
-            grpc_port=settings.index_grpc_port,
-        )
-        return QdrantIndex(ServerStore(server, create=create, collection_prefix=settings.index_collection))
-    raise UsageError(
-        f"--index (SEGDEX_INDEX) must be edge:PATH, http://HOST:PORT or https://HOST:PORT, "
-        f"but is {location!r}"
+    key = settings.index_api_key
+    server = ServerConnection(
+        settings.index,
+        api_key=key.get_secret_value() if key is not None else None,
+        timeout_s=settings.index_timeout_s,
+        grpc_port=settings.index_grpc_port,
     )
-
-
-def embedded_folder(location: str) -> Path | None:
-    """Return the folder of an embedded index, or None if the index is on a server.
-
-    Raises:
-        UsageError: If the location names no folder.
-    """
-    if not location.startswith("edge:"):
-        return None
-    folder = location.removeprefix("edge:")
-    if not folder:
-        raise UsageError("--index edge: needs a folder, such as edge:my-index")
-    return Path(folder).expanduser()
+    return QdrantIndex(ServerStore(server, create=create, collection_prefix=settings.index_collection))
 
 
 def profile_of(settings: Settings, index: IndexReader) -> ProfileName:
@@ -144,11 +122,6 @@ def settings_for(settings: Settings, index: IndexReader) -> Settings:
     ):
         return settings
     return settings.model_copy(update={"embedder": found.embedder})
-
-
-def known_models() -> tuple[CatalogEntry, ...]:
-    """Return the models of the catalog."""
-    return CATALOG
 
 
 def load_segmenter(settings: Settings, profile: ProfileName) -> Segmenter:

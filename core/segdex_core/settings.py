@@ -1,14 +1,16 @@
 """Settings, built once from the environment and the command line, then passed as values."""
 
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from segdex_core.choices import Device, ProfileName, ViewMode
+from segdex_core.locations import LOOPBACK, embedded_folder, index_location, server_address, service_address
 from segdex_core.media.limits import MAX_BYTES, MAX_PIXELS
 
 ModelPrecision = Literal["fp32", "bf16", "fp16"]
@@ -17,11 +19,6 @@ ModelPrecision = Literal["fp32", "bf16", "fp16"]
 Precision = Literal["auto", ModelPrecision]
 LogFormat = Literal["auto", "text", "json"]
 
-QDRANT_PORT = 6333
-"""Port of a Qdrant server whose address names none."""
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
 
 class Settings(BaseSettings):
     """All settings, also read from environment variables ``SEGDEX_<NAME>``. Instances are immutable.
@@ -29,13 +26,18 @@ class Settings(BaseSettings):
     ``deploy/.env.example`` lists all settings; a test compares it with this class.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SEGDEX_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="SEGDEX_",
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,  # it may be a password
+    )
 
     profile: ProfileName | None = Field(
         None, description="Models: default (SAM 2.1, SigLIP 2) or offline; unset: what filled the index."
     )
     index: str = Field(
-        "edge:segdex-index", description="Where the index is: edge:PATH or http(s)://HOST:PORT."
+        "edge:segdex-index", description="Where the index is: a folder, edge:PATH or http(s)://HOST:PORT."
     )
     index_api_key: SecretStr | None = Field(None, description="API key of the Qdrant server.")
     index_grpc_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
@@ -141,6 +143,16 @@ class Settings(BaseSettings):
         description="Models of package registries, and checksums of all; unset: the user's cache.",
     )
 
+    @field_validator("index")
+    @classmethod
+    def _index_in_one_form(cls, given: str) -> str:
+        return _location(index_location, given)
+
+    @field_validator("server")
+    @classmethod
+    def _server_in_one_form(cls, given: str | None) -> str | None:
+        return None if given is None else _location(service_address, given)
+
     def index_key(self) -> str:
         """Return 16 hexadecimal digits that identify the index, however its location is spelled.
 
@@ -150,12 +162,20 @@ class Settings(BaseSettings):
         names of one machine count as two indexes. A place that each machine has for itself, such as a folder
         or ``localhost``, has the same digits on all of them.
         """
-        if self.index.startswith("edge:"):
-            place = str(Path(self.index.removeprefix("edge:")).expanduser().resolve())
+        folder = embedded_folder(self.index)
+        if folder is not None:
+            place = str(folder.resolve())
         else:
-            url = urlsplit(self.index)
-            port = url.port or QDRANT_PORT
-            name = (url.hostname or "").lower().rstrip(".")
-            host = f"{url.scheme}://{'localhost' if name in _LOOPBACK else name}:{port}"
-            place = f"{host}{url.path.rstrip('/')}#{self.index_collection}"
+            address = server_address(self.index)
+            name = address.host.strip("[]")
+            host = "localhost" if name in LOOPBACK else name
+            place = f"{address.scheme}://{host}:{address.port}#{self.index_collection}"
         return sha256(place.encode()).hexdigest()[:16]
+
+
+def _location(parse: Callable[[str], str], given: str) -> str:
+    """Return a location in its one form; the error has a type of its own, as the text may hold a password."""
+    try:
+        return parse(given)
+    except ValueError as error:
+        raise PydanticCustomError("location", "{problem}", {"problem": str(error)}) from error

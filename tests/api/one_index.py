@@ -19,15 +19,21 @@ Ask = Callable[..., Any]
 
 @pytest.fixture(name="ask")
 def asking(tmp_path: Path, no_variables: None, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Runs a command that succeeds on the one index, and returns its JSON, or with ``text`` its lines."""
+    """Runs a command on the one index, and returns its JSON, or with ``text`` its lines.
+
+    With the code of a failure, it returns the one line of the error.
+    """
     fakes = parts(tmp_path / "set")
     index = fakes.open_index(Settings(), create=True)
     kept: Parts = replace(fakes, open_index=lambda *_, **__: index)
 
-    def ask(*arguments: str, text: bool = False) -> Any:
-        assert run([*arguments, *([] if text else ["--json"])], parts=kept) == 0
-        printed = capsys.readouterr().out
-        return printed if text else json.loads(printed)
+    def ask(*arguments: str, text: bool = False, code: int = 0) -> Any:
+        assert run([*arguments, *([] if text else ["--json"])], parts=kept) == code
+        printed = capsys.readouterr()
+        if code:
+            [line] = printed.err.splitlines()
+            return line
+        return printed.out if text else json.loads(printed.out)
 
     assert isinstance(index, MemoryIndex)  # closing it has no effect
     return ask

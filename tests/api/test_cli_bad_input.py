@@ -61,7 +61,7 @@ def _fails(
         (["label", "--clear", "--author", "robot"], ("--author must be some of model, concept, person",)),
         (["label", "--from", "no-such.txt"], ("--from no-such.txt", "No such file")),
         (["label", "cat", "--min-score", "0"], ("--min-score must be above 0, but got 0",)),
-        (["label", "cat", "--segment", "17"], ("--segment",)),
+        (["label", "cat", "--segment", "17"], ("'17' is no segment id",)),
         (["label", "x" * 101], ("WORD must have 100 characters or less, but got 101 characters",)),
         (["label", "???"], ("a label must have a letter or digit", "???")),
         (["search", "   "], ("empty",)),

@@ -4,11 +4,13 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -17,8 +19,11 @@ from typer.testing import CliRunner
 
 from segdex import cli
 from segdex.cli.commands import COMMANDS
+from segdex.cli.help import DEFAULTS
 from segdex.cli.main import build_app, run
 from segdex_backends.models.catalog import CATALOG
+from segdex_core.locations import index_location
+from segdex_core.settings import Settings
 
 HEAVY = (
     "PIL",
@@ -132,16 +137,84 @@ def _app_of(name: str) -> typer.Typer:
     return app
 
 
-def test_the_options_before_a_command_show_their_variables() -> None:
-    shown = _help(())
-    variables = {
-        found
-        for param in get_command(build_app()).params
-        for found in re.findall(r"\[env: \w+\]", getattr(param, "help", None) or "")
-    }
+OPTIONS_WITHOUT_DEFAULT = {
+    *(
+        "box",
+        "compare",
+        "explain",
+        "from_file",
+        "images",
+        "limit",
+        "mask",
+        "max_area",
+        "min_area",
+        "min_score",
+    ),
+    *("out", "save", "since", "source", "text", "until"),
+}
+"""Options with one value that do nothing without it; any other option says what happens without it."""
 
-    assert variables == {f"[env: SEGDEX_{name}]" for name in ("PROFILE", "INDEX", "SERVER", "DEVICE")}
-    assert all(variable in shown for variable in variables)
+
+def _options(path: tuple[str, ...]) -> list[typer.core.TyperOption]:
+    command = get_command(build_app())
+    context: Any = typer.Context(command)
+    for name in path:
+        assert isinstance(command, typer.core.TyperGroup)
+        _, found, _ = command.resolve_command(context, [name])
+        assert isinstance(found, typer.core.TyperCommand | typer.core.TyperGroup)
+        command = found
+    return [each for each in command.params if isinstance(each, typer.core.TyperOption)]
+
+
+@pytest.mark.parametrize("path", [(), *PATHS], ids=" ".join)
+def test_every_option_shows_its_variable_and_its_default(path: tuple[str, ...]) -> None:
+    shown = _help(path)
+    for option in _options(path):
+        if option.name in Settings.model_fields:
+            default = DEFAULTS[option.name]
+            note = f"[env: SEGDEX_{option.name.upper()}{f'; default: {default}' if default else ''}]"
+        elif option.required:
+            note = "[required]"
+        elif option.show_default and not isinstance(option.show_default, bool):
+            note = f"[default: {option.show_default}]"
+        elif option.default is not None and not option.is_flag:
+            note = f"[default: {option.default}]"
+        elif option.secondary_opts:
+            note = f"[default: {(option.opts if option.default else option.secondary_opts)[0].strip('-')}]"
+        else:
+            assert option.is_flag or option.multiple or option.name in OPTIONS_WITHOUT_DEFAULT, option.name
+            note = ""
+        assert f"{' '.join((option.help or '').split())} {note}".strip() in shown, option.name
+
+
+def test_the_defaults_in_the_help_are_those_of_the_settings() -> None:
+    of_options = {one.name for path in [(), *PATHS] for one in _options(path)} & {*Settings.model_fields}
+    by_the_index = {"embedder", "profile", "segmenter"}  # in words
+
+    assert {*DEFAULTS} == of_options
+    for name, default in DEFAULTS.items():
+        real = Settings.model_fields[name].default
+        if name in by_the_index:
+            assert real is None
+            assert default is not None
+        elif name == "index":
+            assert index_location(str(default)) == real
+        else:
+            assert default == (None if real is None else str(real))
+
+
+@pytest.mark.parametrize("columns", [20, 40, 59, 80, 200])
+def test_no_line_of_a_help_is_wider_than_the_terminal_and_no_note_is_broken(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for path in [(), *PATHS]:
+        text = CliRunner().invoke(build_app(), [*path, "--help"]).output
+        names = [line for line in text.splitlines() if line.lstrip().startswith("-")]
+        assert max(len(line) for line in text.splitlines() if line not in names) <= max(min(columns, 80), 32)
+        assert max(map(len, names), default=0) <= 80
+        assert not re.search(r"env:$", text, re.MULTILINE)
+        assert "\N{NO-BREAK SPACE}" not in text
 
 
 @pytest.mark.parametrize(
@@ -161,6 +234,53 @@ def test_options_with_fixed_values_name_and_complete_them(option: tuple[str, str
 
     assert f"{option[1]} <{values}>" in _help(option[:1])
     assert completed.split() == values.split("|")
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("ingest", "--segmenter", ""), [one.name for one in CATALOG if one.role == "segmenter"]),
+        (("search", "--embedder", "conse"), ["conse-efficientnet-lite2-minilm"]),
+        (("models", "pull", "--refiner", ""), [one.name for one in CATALOG if one.role == "refiner"]),
+        (("--profile", ""), ["default", "offline"]),
+        (("--profile", "off"), ["offline"]),
+        (("search", "--color", "bl"), ["black", "blue"]),
+        (("search", "--min-score", ""), ["auto"]),
+        (("search", "--view", "c"), ["crop="]),
+        (("label", "--author", ""), ["model", "concept", "person"]),
+        (("export", "--format", "par"), ["parquet"]),
+        (("set", ""), ["list", "show", "create", "add", "remove", "rename", "delete"]),
+    ],
+)
+def test_names_and_values_are_completed_without_anything_heavy(
+    words: tuple[str, ...], offered: list[str]
+) -> None:
+    heavy, answer = _completed("segdex", *words)
+
+    assert heavy == []
+    assert answer.split() == offered
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_with_the_script_that_segdex_shows(tmp_path: Path) -> None:
+    (tmp_path / "segdex").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m segdex.cli.main "$@"\n')
+    (tmp_path / "segdex").chmod(0o755)
+    script = """
+set -e
+eval "$(segdex --show-completion)"
+COMP_WORDS=(segdex ingest --quality "") COMP_CWORD=3
+_segdex_completion segdex
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.split() == ["fast", "balanced", "best"], done.stderr
 
 
 def _completed(*words: str) -> tuple[list[str], str]:
@@ -266,4 +386,4 @@ def test_the_list_of_models_is_never_cut(
     for entry in CATALOG:
         assert {entry.name, entry.role, *(source.licence for source in entry.sources)} <= words
         assert f"  {entry.title}" in lines
-    assert max(map(len, lines)) <= 96
+    assert max(map(len, lines)) <= 80

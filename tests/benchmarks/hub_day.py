@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from tests.benchmarks.harness import describe_machine
 
+from segdex.catalog import known_models
 from segdex.cli.main import run
 from segdex.parts import Parts
-from segdex.wiring import DEFAULT_PROFILE, REAL, build_settings, known_models
+from segdex.wiring import DEFAULT_PROFILE, REAL, build_settings
 from segdex_core.errors import SegdexError
 
 UNREACHABLE = 3

@@ -11,8 +11,9 @@ from tests.fakes.dataset import write_colour_set
 from tests.fakes.segmenter import FloodSegmenter
 from tests.fakes.siglip2 import TINY_SIGLIP2, write_tiny_siglip2, write_tokenizer
 
+from segdex.catalog import known_models
 from segdex.parts import Parts
-from segdex.wiring import REAL, known_models
+from segdex.wiring import REAL
 from segdex_backends.models.open_clip.embedder import OpenClipEmbedder
 from segdex_core.errors import UsageError
 from segdex_core.geometry import BoxXYXY

@@ -87,6 +87,7 @@ CALLS: dict[tuple[str, str], tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     ("GET", "/v1/images/{image_id}/file"): ("image_file", (ONE,), {"max_px": 64}),
     ("GET", "/v1/images/{image_id}/pixels.png"): ("pixels", (ONE, (1, 2, 3, 4)), {}),
     ("GET", "/v1/images/{image_id}/segments"): ("image_segments", (ONE,), {}),
+    ("GET", "/v1/ids/{prefix}"): ("find_ids", ("3f2a",), {}),
     ("GET", "/v1/segments/{segment_id}"): ("show", (ONE,), {}),
     ("POST", "/v1/segment"): ("segment", (), {**PROMPT, "image_id": ONE}),
     ("POST", "/v1/segment/by-image"): ("segment", (BYTES,), PROMPT),

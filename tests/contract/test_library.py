@@ -323,6 +323,10 @@ CASES: dict[str, dict[str, Case]] = {
         "small": lambda at: at.library.image_file(at.image_id("a.png"), 80),
         "whole": lambda at: at.library.image_file(str(at.image_id("a.png"))),
     },
+    "find_ids": {
+        "of a segment": lambda at: at.library.find_ids(at.hit("red").id.hex[:6]),
+        "of a picture": lambda at: at.library.find_ids(str(at.image_id("a.png"))),
+    },
     "image_segments": {"of a picture": lambda at: at.library.image_segments(at.image_id("a.png"))},
     "pixels": {
         "all": lambda at: at.library.pixels(at.image_id("a.png")),
@@ -1143,3 +1147,19 @@ def test_a_color_that_nothing_has_is_not_explained_where_colors_are_measured(pla
 
     assert found.hits == []
     assert found.hints == []
+
+
+def test_ids_are_found_by_their_first_digits(place: Place) -> None:
+    hit = place.hit("red")
+    others = [one.id for one in place.library.image_segments(hit.image.id) if one.id != hit.id]
+
+    for whole, kind in ((hit.id, "segment"), (hit.image.id, "image")):
+        for prefix in (str(whole), whole.hex, str(whole)[:9], f" {whole.hex[:8].upper()} ", whole.hex[:4]):
+            found = place.library.find_ids(prefix).ids
+            assert (whole, kind) in [(one.id, one.kind) for one in found]
+            assert all(one.id.hex.startswith(prefix.strip().lower().replace("-", "")) for one in found)
+    assert [one.id for one in place.library.find_ids(others[0].hex).ids] == [others[0]]
+    assert place.library.find_ids("0" * 32).ids == []
+    for wrong in ("", "abc", "abc-", "redy", "a" * 33, "../a", "abcd/x"):
+        with pytest.raises(UsageError, match="4 or more hexadecimal digits"):
+            place.library.find_ids(wrong)

@@ -1218,3 +1218,34 @@ def test_groups_are_pictures(library: SegmentIndex) -> None:
 
     ids = [hit.record.image_id for group in groups for hit in group]
     assert len([key for key, _ in groupby(ids)]) == len(set(ids)) == 9
+
+
+@pytest.mark.parametrize("limit", [1, 7, 10_000])
+def test_ids_are_found_from_one_to_another_in_order(
+    library: SegmentIndex, pictures: list[Picture], limit: int
+) -> None:
+    segments = sorted(record.segment_id for record in all_segments(pictures))
+    images = sorted(picture.image_id for picture in pictures)
+
+    for find, ids in ((library.segment_ids, segments), (library.image_ids, images)):
+        middle = ids[len(ids) // 2]
+        bounds = [
+            (UUID(int=0), UUID(int=(1 << 128) - 1)),
+            (middle, middle),
+            (middle, ids[-1]),
+            (UUID(int=middle.int + 1), ids[-1]),
+            (ids[0], UUID(int=middle.int - 1)),
+            (UUID(int=ids[-1].int + 1), UUID(int=(1 << 128) - 1)),
+            *((UUID(f"{digit}" + "0" * 31), UUID(f"{digit}" + "f" * 31)) for digit in "0123456789abcdef"),
+        ]
+        for first, last in bounds:
+            assert find(first, last, limit=limit) == [one for one in ids if first <= one <= last][:limit]
+
+
+def test_ids_of_what_was_deleted_are_not_found(filled: SegmentIndex, few: list[Picture]) -> None:
+    gone = few[0]
+    filled.delete_image(gone.image_id)
+
+    found = filled.segment_ids(UUID(int=0), UUID(int=(1 << 128) - 1), limit=1_000)
+    assert found == sorted(record.segment_id for record in all_segments(few[1:]))
+    assert gone.image_id not in filled.image_ids(UUID(int=0), UUID(int=(1 << 128) - 1), limit=1_000)

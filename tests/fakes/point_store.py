@@ -166,6 +166,9 @@ class MemoryStore:
         del vector, lenient
         yield from self._matching(name, where)
 
+    def ids_from(self, name: str, first: UUID, *, limit: int) -> list[UUID]:
+        return sorted(key for key in self._points(name) if key >= first)[:limit]
+
     def count(self, name: str, where: Conditions = ()) -> int:
         return len(self._matching(name, where))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from segdex.cli.tables import print_table
 from segdex_core.wire.search import NOTHING_BELOW, HitOut, RefinementOut, SearchResponse
 from segdex_core.wording import count_of
 
@@ -37,11 +38,12 @@ def print_answer(response: SearchResponse, console: Console, *, matches_only: bo
 
 
 def print_found(hits: Sequence[HitOut], console: Console) -> None:
-    """Print a line for each segment; the first of each image has the path. Lines are never cut or wrapped."""
+    """Print a line for each segment; the first of each image has the path. No cell is cut."""
     if not hits:
         console.print("nothing found")
         return
-    rows = [("rank", "score", "area", "box x1,y1-x2,y2", "segment", "picture")]
+    heads = ("rank", "score", "area", "box x1,y1-x2,y2", "segment", "picture")
+    rows = []
     for hit in hits:
         for position, found in enumerate(hit.segments):
             x1, y1, x2, y2 = found.box_xyxy
@@ -55,16 +57,7 @@ def print_found(hits: Sequence[HitOut], console: Console) -> None:
                     "" if position else _shown_path(hit.image.path) + _duplicates(hit),
                 )
             )
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    for number, row in enumerate(rows):
-        cells = [
-            cell.rjust(width) if column < _RIGHT_ALIGNED else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=False))
-        ]
-        console.print(Text("  ".join((*cells, row[-1])), style="" if number else "dim"), no_wrap=True)
-
-
-_RIGHT_ALIGNED = 3  # rank, score and area
+    print_table(console, heads, rows, right=range(3))
 
 
 def print_refined(refined: RefinementOut, console: Console) -> None:

@@ -9,6 +9,8 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_group
 
+from segdex.cli.help import HelpContext, with_notes
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -91,15 +93,19 @@ def load_command(name: str, ctx: Any) -> TyperCommand | TyperGroup:
     import_module(COMMANDS[name].module).register(app)
     command = cast("TyperCommand | TyperGroup", get_group(app).commands[name])
     leave_unchecked(command.get_params(ctx))
+    command.context_class = HelpContext
     if isinstance(command, TyperGroup):
         for each in command.commands.values():
             leave_unchecked(each.get_params(ctx))
+            each.context_class = HelpContext
             each.short_help = (each.help or "").partition("\n")[0]  # typer would truncate it
     return command
 
 
 class LazyGroup(TyperGroup):
     """The commands of ``COMMANDS``; a command is imported only when it is called or its help is shown."""
+
+    context_class = HelpContext
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -130,6 +136,10 @@ def _has_nothing_to_check(parameter: TyperOption | TyperArgument, ctx: Any, valu
 
 
 class _Option(TyperOption):
+    def get_help_record(self, ctx: Any) -> tuple[str, str] | None:
+        record = super().get_help_record(ctx)
+        return None if record is None else (record[0], with_notes(self))
+
     def process_value(self, ctx: Any, value: Any) -> Any:
         return value if _has_nothing_to_check(self, ctx, value) else super().process_value(ctx, value)
 

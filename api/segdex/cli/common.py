@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from segdex.cli import complete
 from segdex_core.choices import Device, ProfileName, Quality, Selection, ViewMode
 from segdex_core.errors import ArgumentError, UsageError
 
@@ -24,49 +25,49 @@ ProfileOption = Annotated[
     ProfileName | None,
     typer.Option(
         "--profile",
-        help="Profile of the models; unset: the profile of the index, or default. [env: SEGDEX_PROFILE]",
+        help="Profile of the models: default (SAM 2.1 and SigLIP 2 from the hub), or offline.",
     ),
 ]
 IndexOption = Annotated[
     str | None,
-    typer.Option(
-        "--index", metavar="LOCATION", help="Index: edge:PATH or http(s)://HOST:PORT. [env: SEGDEX_INDEX]"
-    ),
+    typer.Option("--index", metavar="LOCATION", help="Index: a folder, or http(s)://HOST:PORT."),
 ]
 ServerOption = Annotated[
     str | None,
     typer.Option(
         "--server",
         metavar="URL",
-        help="Use a segdex service, with the API key in SEGDEX_SERVER_KEY. [env: SEGDEX_SERVER]",
+        help="Use a segdex service, with the API key in SEGDEX_SERVER_KEY.",
     ),
 ]
 DeviceOption = Annotated[
     Device | None,
-    typer.Option("--device", help="Device of the models. [env: SEGDEX_DEVICE]"),
+    typer.Option("--device", help="Device of the models."),
 ]
 SegmenterOption = Annotated[
     str | None,
     typer.Option(
         "--segmenter",
-        help="Another segmenter: a name in `models list`, a hub name, a folder or a .pt file of Meta. "
-        "[env: SEGDEX_SEGMENTER]",
+        autocompletion=complete.segmenters,
+        help="Another segmenter: a name in `models list`, a hub name, a folder or a .pt file of Meta.",
     ),
 ]
 EmbedderOption = Annotated[
     str | None,
     typer.Option(
         "--embedder",
+        autocompletion=complete.embedders,
         help="Another embedder: a name in `models list`, or MODEL:PRETRAINED of open_clip, where "
-        "PRETRAINED is a tag or a file. [env: SEGDEX_EMBEDDER]",
+        "PRETRAINED is a tag or a file.",
     ),
 ]
 RefinerOption = Annotated[
     str | None,
     typer.Option(
         "--refiner",
+        autocompletion=complete.refiners,
         help="EVF-SAM2 for --refine and --text: a name in `models list`, a hub name or a folder. Without it "
-        "the embedder prompts SAM 2. [env: SEGDEX_REFINER]",
+        "the embedder prompts SAM 2.",
     ),
 ]
 SelectOption = Annotated[
@@ -81,36 +82,35 @@ IngestQualityOption = Annotated[
     Quality | None,
     typer.Option(
         "--quality",
-        help="Trade-off between recall and cost; README.md has a table. [default: quality of the index, or "
-        "balanced]",
+        help="Trade-off between recall and cost; README.md has a table.",
+        show_default="quality of the index, or balanced",
     ),
 ]
 BudgetOption = Annotated[
     int | None,
     typer.Option(
-        "--segments-per-image", help="Maximum segments per picture (ranked). [default: by --quality]"
+        "--segments-per-image", help="Maximum segments per picture (ranked).", show_default="by --quality"
     ),
 ]
 GridOption = Annotated[
     int | None,
     typer.Option(
-        "--points-per-side", help="Prompt points along each side. [default: by --quality; meta: 32]"
+        "--points-per-side", help="Prompt points along each side.", show_default="by --quality; meta: 32"
     ),
 ]
 CropLayersOption = Annotated[
     int | None,
     typer.Option(
         "--crop-layers",
-        help="Layers of windows that are also searched for small objects, 0 to 3. "
-        "[default: by --quality; meta: 0]",
+        help="Layers of windows that are also searched for small objects, 0 to 3.",
+        show_default="by --quality; meta: 0",
     ),
 ]
 ViewsOption = Annotated[
     ViewMode | None,
     typer.Option(
         "--views",
-        help="Embed two crops of each segment, or pool one pass over the picture: faster, less accurate. "
-        "[env: SEGDEX_VIEWS; default: crops]",
+        help="Embed two crops of each segment, or pool one pass over the picture: faster, less accurate.",
     ),
 ]
 YesOption = Annotated[

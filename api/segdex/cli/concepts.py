@@ -15,6 +15,10 @@ from segdex.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
+    from segdex.client import Client
+    from segdex.library import Library
     from segdex_core.wire.concepts import ConceptOut, ConceptSummary
 
 NameArgument = Annotated[
@@ -91,16 +95,32 @@ def mark_command(
         typer.Option("--neither", metavar="ID", help="A segment whose mark is removed; repeatable."),
     ] = None,
     text: Annotated[
-        str | None, typer.Option("--text", help="Query text that it starts from. [default: as it is]")
+        str | None, typer.Option("--text", help="Query text that it starts from.", show_default="as it is")
     ] = None,
     as_json: JsonOption = False,
     index: IndexOption = None,
     server: ServerOption = None,
 ) -> int:
     """Mark segments as right or wrong for a concept, which is made if there is none of the name."""
+    from segdex.cli.ids import segment_ids
+
     with opened(context, settings_from(context, index=index, server=server)) as library:
-        marked = library.mark(name, right=right or [], wrong=wrong or [], neither=neither or [], text=text)
+        marked = library.mark(
+            name,
+            right=segment_ids(library, right or []),
+            wrong=segment_ids(library, wrong or []),
+            neither=_marked_ids(library, name, neither or []),
+            text=text,
+        )
     return _print_done(marked, _line(marked), as_json=as_json)
+
+
+def _marked_ids(library: "Library | Client", name: str, ids: list[str]) -> "list[UUID]":
+    """Return the ids of marked segments, which need not be in the index."""
+    from segdex.cli.ids import ids_among, is_whole
+
+    known = [] if all(map(is_whole, ids)) else [one.segment_id for one in library.show_concept(name).marks]
+    return ids_among(known, ids, where=f"the concept {name!r}")
 
 
 def rename_command(

@@ -325,16 +325,15 @@ def _print_with_intervals(figures: Mapping[str, object]) -> None:
 
 def _print_by_size(figures: Mapping[str, object], console: "Console") -> None:
     """Print a line for each figure, with a column for each size of object."""
-    from rich.table import Table
+    from segdex.cli.tables import print_table
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("figure")
     sizes = ("", "_small", "_medium", "_large")
-    for size in sizes:
-        table.add_column(size.removeprefix("_") or "all", justify="right")
-    for name in ("instances", "recall_50", "recall_75", "ar", "mean_iou"):
-        table.add_row(name, *(_shown(figures.get(name + size)) for size in sizes))
-    console.print(table)
+    heads = ("figure", *(size.removeprefix("_") or "all" for size in sizes))
+    rows = [
+        (name, *(_shown(figures.get(name + size)) for size in sizes))
+        for name in ("instances", "recall_50", "recall_75", "ar", "mean_iou")
+    ]
+    print_table(console, heads, rows, right=range(1, len(heads)))
     for name in ("images", "segments_per_image", "cpu_s_per_image", "wall_s_per_image"):
         console.print(f"{name:<18} {_shown(figures[name])}")
 

@@ -81,13 +81,11 @@ def ingest_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would happen.")] = False,
     decode_threads: Annotated[
         int | None,
-        typer.Option(
-            "--decode-threads", help="Threads that read and decode files ahead. [env: SEGDEX_DECODE_THREADS]"
-        ),
+        typer.Option("--decode-threads", help="Threads that read and decode files ahead."),
     ] = None,
     max_pixels: Annotated[
         int | None,
-        typer.Option("--max-pixels", help="Refuse pictures with more pixels. [env: SEGDEX_MAX_PIXELS]"),
+        typer.Option("--max-pixels", help="Refuse pictures with more pixels."),
     ] = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
@@ -164,9 +162,9 @@ def exit_code(report: "IngestReportOut") -> int:
 
 def print_report(report: "IngestReportOut", console: "Console", *, dry_run: bool = False) -> None:
     """Print the failures, a table of outcomes, and the rate."""
-    from rich.table import Table
     from rich.text import Text
 
+    from segdex.cli.tables import print_table
     from segdex_core.wire.images import FAILED
 
     for folder in report.skipped_folders[:_SHOWN_FAILURES]:
@@ -180,13 +178,10 @@ def print_report(report: "IngestReportOut", console: "Console", *, dry_run: bool
         console.print(Text(f"{in_words(file.outcome)}: {file.detail}", style="yellow"))
     if len(failed) > _SHOWN_FAILURES:
         console.print(f"... and {len(failed) - _SHOWN_FAILURES} more; --json lists all")
-    table = Table(title="what would happen" if dry_run else None, box=None, pad_edge=False)
-    table.add_column("outcome")
-    table.add_column("files", justify="right")
-    for outcome, count in report.outcomes.items():
-        if count:
-            table.add_row(in_words(outcome), f"{count:,}")
-    console.print(table)
+    if dry_run:
+        console.print("what would happen")
+    counts = [(in_words(outcome), f"{count:,}") for outcome, count in report.outcomes.items() if count]
+    print_table(console, ("outcome", "files"), counts, right=[1])
     rate = len(report.files) / report.elapsed_s if report.elapsed_s else 0.0
     console.print(
         f"{count_of(len(report.files), 'file')}, {count_of(report.segments, 'new segment')} "

@@ -55,7 +55,7 @@ def add_command(
 
 def list_command(context: typer.Context, as_json: JsonOption = False, server: ServerOption = None) -> int:
     """List the last jobs, newest first."""
-    from rich.text import Text
+    from segdex.cli.tables import print_table
 
     with _service(context, server) as client:
         jobs = client.jobs()
@@ -66,12 +66,7 @@ def list_command(context: typer.Context, as_json: JsonOption = False, server: Se
         console_out().print("no jobs")
         return 0
     heads = ("job", "status", "files", "segments", "asked for (UTC)", "worker", "since (UTC)", "paths")
-    rows = [heads, *map(_row, jobs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(heads) - 1)]
-    console = console_out()
-    for number, row in enumerate(rows):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        console.print(Text("  ".join((*cells, row[-1])), style="" if number else "dim"), no_wrap=True)
+    print_table(console_out(), heads, [_row(job) for job in jobs])
     return 0
 
 

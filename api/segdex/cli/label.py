@@ -20,6 +20,7 @@ from segdex.cli.common import (
     refuse_options,
     settings_from,
 )
+from segdex.cli.complete import one_of
 from segdex_core.errors import UsageError
 from segdex_core.patience import patient
 from segdex_core.wording import count_of
@@ -48,13 +49,15 @@ def label_command(
     ] = False,
     min_score: Annotated[
         float | None,
-        typer.Option("--min-score", help="Lowest score of a label. [default: of the embedder's calibration]"),
+        typer.Option(
+            "--min-score", help="Lowest score of a label.", show_default="of the embedder's calibration"
+        ),
     ] = None,
     segment: Annotated[
         list[str] | None,
         typer.Option("--segment", help="Label this segment alone, as a person; repeatable."),
     ] = None,
-    by: Annotated[str | None, typer.Option("--by", help="Name of that person. [default: me]")] = None,
+    by: Annotated[str | None, typer.Option("--by", help="Name of that person.", show_default="me")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and write nothing.")] = False,
     list_labels: Annotated[
         bool, typer.Option("--list", help="Only say how many segments carry each label.")
@@ -67,7 +70,9 @@ def label_command(
         typer.Option(
             "--author",
             metavar="model|concept|person",
-            help="Whose labels --clear removes; repeatable. [default: model]",
+            autocompletion=one_of(("model", "concept", "person")),
+            help="Whose labels --clear removes; repeatable.",
+            show_default="model",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -79,6 +84,7 @@ def label_command(
 ) -> int:
     """Label all segments of the index with words, so that searches can filter by them."""
     from segdex.arguments import check_authors, label_request
+    from segdex.cli.ids import segment_ids
     from segdex_search.queries import clean_labels
 
     words = clean_labels([*(labels or []), *(_read_labels(from_file) if from_file is not None else [])])
@@ -109,10 +115,15 @@ def label_command(
         else:
             _print_counts(found.counts, "segment", " lost the label" if clear else "")
         return 0
-    request = label_request(
-        words, several=several, min_score=min_score, segments=segment or [], by=by or "me", dry_run=dry_run
-    )
     with opened(context, settings) as library:
+        request = label_request(
+            words,
+            several=several,
+            min_score=min_score,
+            segments=segment_ids(library, segment or []),
+            by=by or "me",
+            dry_run=dry_run,
+        )
         report = _labelled(library, request)
     if as_json:
         print_json(report)

@@ -50,7 +50,9 @@ def stats_command(
 
 def delete_command(
     context: typer.Context,
-    pictures: Annotated[list[str], typer.Argument(help="Files, folders or picture ids.")],
+    pictures: Annotated[
+        list[str], typer.Argument(help="Files, folders, picture ids, or the first 8 or more digits of one.")
+    ],
     as_json: JsonOption = False,
     index: IndexOption = None,
     server: ServerOption = None,
@@ -60,9 +62,11 @@ def delete_command(
     An id names a picture with all its copies. A file or folder names only itself: a picture that also lies
     elsewhere keeps its other files.
     """
+    from segdex.cli.ids import targets_to_delete
+
     settings = settings_from(context, index=index, server=server)
     with opened(context, settings) as library:
-        deleted = library.delete(*pictures)
+        deleted = library.delete(*targets_to_delete(library, pictures))
     if as_json:
         print_json(deleted)
     else:

@@ -1,6 +1,8 @@
 """``segdex models``: the known models, their sources and licenses."""
 
+import sys
 from dataclasses import asdict
+from textwrap import wrap
 
 import typer
 
@@ -31,7 +33,7 @@ def list_command(as_json: JsonOption = False) -> int:
     """List the known models with their sources and licenses."""
     from rich.text import Text
 
-    from segdex.wiring import known_models
+    from segdex.catalog import known_models
 
     if as_json:
         # no entry of the catalog has a precision: device and settings choose it
@@ -42,7 +44,13 @@ def list_command(as_json: JsonOption = False) -> int:
     for entry in known_models():
         used = ", ".join(entry.profiles())
         console.print(Text.assemble((entry.name, "bold"), f"  {entry.role}{used and f'; {used}'}"))
-        console.print(f"  {entry.title}", markup=False)
+        for line in wrap(
+            entry.title,
+            console.width if console.is_terminal else sys.maxsize,
+            initial_indent="  ",
+            subsequent_indent="  ",
+        ):
+            console.print(line, markup=False)
         for source in entry.sources:
             version = f"@{source.version}" if source.version else ""
             console.print(f"  {source.kind}:{source.package}{version}  {source.licence}", markup=False)

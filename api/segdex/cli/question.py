@@ -42,7 +42,7 @@ def weigh_terms(
     """Assign the weights to texts, images and segments, in this order; further terms weigh 1.
 
     A text with a negative weight becomes a negative text. What hits should be unlike is a segment if it is an
-    id, and otherwise the file of an image.
+    id, and otherwise the file of an image. Ids are whole (see ``segdex.cli.ids``).
 
     Raises:
         UsageError: If a term or weight is not allowed, or the query is empty.
@@ -65,9 +65,7 @@ def weigh_terms(
             if share > 0
         ],
         images=[QueryImage(path, weight=next(shares)) for path in images],
-        segments=[
-            WeightedSegment(segment_id=parse_segment_id(given), weight=next(shares)) for given in segments
-        ],
+        segments=[WeightedSegment(segment_id=UUID(given), weight=next(shares)) for given in segments],
         negative=[
             *(WeightedText(text=text, weight=-share) for text, share in weighed if share < 0),
             *(WeightedText(text=text, weight=negative_weight) for text in negative),
@@ -93,18 +91,6 @@ def check_question(terms: Terms, fields: SearchFields) -> None:
     """
     query_images(terms.images)
     parse_request(SearchOptions, {"texts": terms.texts, **fields})
-
-
-def parse_segment_id(text: str) -> UUID:
-    """Return the id of a segment that a user wrote.
-
-    Raises:
-        UsageError: If the text is not an id.
-    """
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise UsageError(f"{text!r} is no segment id; `segdex search` prints them") from error
 
 
 def _is_id(text: str) -> bool:

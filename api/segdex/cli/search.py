@@ -23,8 +23,16 @@ from segdex.cli.common import (
     refuse_options,
     settings_from,
 )
+from segdex.cli.complete import one_of
 from segdex.cli.query_command import QueryCommand
-from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, DEFAULT_REFINED, Combine, Level
+from segdex_core.colours import COLOUR_NAMES
+from segdex_core.wire.limits import (
+    DEFAULT_NEGATIVE_WEIGHT,
+    DEFAULT_REFINED,
+    DEFAULT_VIEW_WEIGHTS,
+    Combine,
+    Level,
+)
 
 if TYPE_CHECKING:
     from segdex.answers import Answer, Hit
@@ -68,7 +76,9 @@ def search_command(
     weight: Annotated[
         list[float] | None,
         typer.Option(
-            "--weight", help="Weight of each text, --also, --image and --segment, in this order. [default: 1]"
+            "--weight",
+            help="Weight of each text, --also, --image and --segment, in this order.",
+            show_default="1",
         ),
     ] = None,
     negative_weight: Annotated[
@@ -76,7 +86,12 @@ def search_command(
     ] = DEFAULT_NEGATIVE_WEIGHT,
     view: Annotated[
         list[str] | None,
-        typer.Option("--view", metavar="crop|mask=WEIGHT", help="Weight of a view in the score; repeatable."),
+        typer.Option(
+            "--view",
+            metavar="crop|mask=WEIGHT",
+            autocompletion=one_of([f"{name}=" for name in DEFAULT_VIEW_WEIGHTS]),
+            help="Weight of a view in the score; repeatable.",
+        ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="Maximum number of pictures.")] = 10,
     per_image: Annotated[int, typer.Option("--per-image", help="Maximum segments per picture.")] = 3,
@@ -85,6 +100,7 @@ def search_command(
         typer.Option(
             "--min-score",
             metavar="SCORE|auto",
+            autocompletion=one_of(("auto",)),
             help="Minimum score; auto hides weaker matches, which otherwise come last.",
         ),
     ] = None,
@@ -93,7 +109,8 @@ def search_command(
         typer.Option(
             "--refine",
             metavar="[N]",
-            help=f"Re-decode the masks of the first N hits. [default: {DEFAULT_REFINED}]",
+            help="Re-decode the masks of the first N hits.",
+            show_default=str(DEFAULT_REFINED),
         ),
     ] = None,
     explain: Annotated[
@@ -125,6 +142,7 @@ def search_command(
         list[str] | None,
         typer.Option(
             "--color",
+            autocompletion=one_of(COLOUR_NAMES),
             help="Only segments of which at least a quarter is in this color, such as red; repeatable.",
         ),
     ] = None,
@@ -184,6 +202,7 @@ def search_command(
     from segdex.answers import check_first
     from segdex.arguments import SearchFields
     from segdex.cli.answers import print_answer, print_refined
+    from segdex.cli.ids import segment_ids, segments_or_files
     from segdex.cli.question import (
         AUTO,
         check_question,
@@ -210,45 +229,45 @@ def search_command(
     if refine is not None:
         check_first(refine)
     texts = [*([" ".join(text)] if text else []), *(also or [])]
-    terms = weigh_terms(
-        texts=texts,
-        images=image or [],
-        segments=segment or [],
-        weights=weight or [],
-        negative=negative or [],
-        unlike=unlike or [],
-        negative_weight=negative_weight,
-    )
-    fields = SearchFields(
-        segments=terms.segments,
-        negative=terms.negative,
-        view_weights=parse_view_weights(view or []),
-        filter=make_filter(
-            min_area=min_area,
-            max_area=max_area,
-            sources=source or [],
-            tags=tag or [],
-            colors=color or [],
-            labels=label or [],
-            sets=in_set or [],
-            since=since,
-            until=until,
-        ),
-        limit=limit,
-        per_image=per_image,
-        min_score=parse_min_score(min_score),
-        matches_only=min_score == AUTO,
-        level=level,
-        nms=nms,
-        exact=exact,
-        combine=combine,
-        diversity=diversity,
-        collapse_duplicates=collapse_duplicates,
-    )
-    check_question(terms, fields)
     heading = ", ".join(texts or [*map(str, image or []), *(segment or [])])
     console = console_out()
     with opened(context, settings) as library:
+        terms = weigh_terms(
+            texts=texts,
+            images=image or [],
+            segments=[str(one) for one in segment_ids(library, segment or [])],
+            weights=weight or [],
+            negative=negative or [],
+            unlike=segments_or_files(library, unlike or []),
+            negative_weight=negative_weight,
+        )
+        fields = SearchFields(
+            segments=terms.segments,
+            negative=terms.negative,
+            view_weights=parse_view_weights(view or []),
+            filter=make_filter(
+                min_area=min_area,
+                max_area=max_area,
+                sources=source or [],
+                tags=tag or [],
+                colors=color or [],
+                labels=label or [],
+                sets=in_set or [],
+                since=since,
+                until=until,
+            ),
+            limit=limit,
+            per_image=per_image,
+            min_score=parse_min_score(min_score),
+            matches_only=min_score == AUTO,
+            level=level,
+            nms=nms,
+            exact=exact,
+            combine=combine,
+            diversity=diversity,
+            collapse_duplicates=collapse_duplicates,
+        )
+        check_question(terms, fields)
         answer = library.search(*terms.texts, image=terms.images, **fields)
         if not as_json:
             print_answer(answer.response, console, matches_only=min_score == AUTO)

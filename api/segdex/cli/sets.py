@@ -16,10 +16,16 @@ from segdex.cli.common import (
 from segdex_core.wording import count_of
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
+    from segdex.client import Client
+    from segdex.library import Library
     from segdex_core.wire.sets import SetChanged, SetOut, SetSummary
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the set.")]
-IdsArgument = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of segments or pictures.")]
+IdsArgument = Annotated[
+    list[str], typer.Argument(metavar="ID...", help="Ids of segments or pictures, or their starts.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -97,8 +103,10 @@ def add_command(
     server: ServerOption = None,
 ) -> int:
     """Add segments and pictures to a set, which is made if there is none of the name."""
+    from segdex.cli.ids import member_ids
+
     with opened(context, settings_from(context, index=index, server=server)) as library:
-        changed = library.add_to_set(name, *ids)
+        changed = library.add_to_set(name, *member_ids(library, ids))
     return _print_done(changed, f"added {changed.changed:,} to {changed.name!r}", as_json=as_json)
 
 
@@ -112,8 +120,16 @@ def remove_command(
 ) -> int:
     """Remove segments and pictures from a set."""
     with opened(context, settings_from(context, index=index, server=server)) as library:
-        changed = library.remove_from_set(name, *ids)
+        changed = library.remove_from_set(name, *_members_named(library, name, ids))
     return _print_done(changed, f"removed {changed.changed:,} from {changed.name!r}", as_json=as_json)
+
+
+def _members_named(library: "Library | Client", name: str, ids: list[str]) -> "list[UUID]":
+    """Return the ids of members, which need not be in the index; the set is read if one is not whole."""
+    from segdex.cli.ids import ids_among, is_whole
+
+    known = [] if all(map(is_whole, ids)) else [one.id for one in library.show_set(name).members]
+    return ids_among(known, ids, where=f"the set {name!r}")
 
 
 def rename_command(

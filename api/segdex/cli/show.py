@@ -26,19 +26,21 @@ def register(app: typer.Typer) -> None:
 
 def show_command(
     context: typer.Context,
-    segment: Annotated[str, typer.Argument(help="Id of a segment, as `segdex search` prints it.")],
+    segment: Annotated[
+        str, typer.Argument(help="Id of a segment, as `segdex search` prints it, or its start.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the files.")] = Path(),
     as_json: JsonOption = False,
     index: IndexOption = None,
     server: ServerOption = None,
 ) -> int:
     """Write a segment as mask PNG, cut-out PNG with alpha, and polygon."""
-    from segdex.cli.question import parse_segment_id
+    from segdex.cli.ids import segment_ids
     from segdex.render.drawing import mask_png, png_of
 
     settings = settings_from(context, index=index, server=server)
-    segment_id = parse_segment_id(segment)
     with opened(context, settings) as library:
+        [segment_id] = segment_ids(library, [segment])
         found = library.show(segment_id)
         cutout = found.cutout()
     stem = out.expanduser() / str(segment_id)

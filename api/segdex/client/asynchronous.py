@@ -34,6 +34,7 @@ from segdex.pictures import Picture
 from segdex.sources import list_files, open_source
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import Examined
+from segdex_core.wire.ids import FoundIds
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelsCleared
@@ -200,6 +201,10 @@ class AsyncClient:
     async def stats(self) -> Stats:
         """See ``Client.stats``."""
         return await self._send(calls.stats())
+
+    async def find_ids(self, prefix: str) -> FoundIds:
+        """As ``Client.find_ids``."""
+        return await self._send(calls.find_ids(prefix))
 
     async def labels(self) -> LabelCounts:
         """As ``Client.labels``."""

@@ -21,6 +21,7 @@ from segdex.arguments import (
     as_id,
     check_authors,
     check_side,
+    clean_prefix,
     clean_tags,
     concept_request,
     job_request,
@@ -43,6 +44,7 @@ from segdex.client.events import Event
 from segdex.pictures import Picture, picture_file
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import DoctorRequest, Examined
+from segdex_core.wire.ids import FoundIds
 from segdex_core.wire.images import Deleted, Health, ImageOut, Ingested, Stats
 from segdex_core.wire.jobs import Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelRequest, LabelsCleared
@@ -309,6 +311,11 @@ def doctor(*, fix: bool) -> Call[Examined]:
     """Ask for an examination of the index; again is harmless."""
     body = to_json(DoctorRequest(fix=fix))
     return Call("POST", "/v1/doctor", _model(Examined), body=body, timeout_s=MODELS_TIMEOUT_S)
+
+
+def find_ids(prefix: str) -> Call[FoundIds]:
+    """Ask whose ids start with some digits."""
+    return Call("GET", f"/v1/ids/{clean_prefix(prefix)}", _model(FoundIds))
 
 
 def labels() -> Call[LabelCounts]:

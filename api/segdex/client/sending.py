@@ -10,6 +10,7 @@ from tenacity.stop import stop_base
 
 from segdex.client.errors import BusyError, UnreachableError
 from segdex_core.errors import UsageError
+from segdex_core.locations import LOOPBACK, service_address
 
 TIMEOUT_S = 60.0
 RETRIES = 2
@@ -17,7 +18,6 @@ LONGEST_WAIT_S = 60.0
 """Longest ``Retry-After`` that the client waits for."""
 
 _FIRST_WAIT_S = 0.25
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class HttpOptions(TypedDict):
@@ -48,20 +48,17 @@ def http_options(server: str, api_key: str | None) -> HttpOptions:
         UsageError: If the address or the key is malformed; the message shows neither of them.
     """
     try:
-        parts = urlsplit(server)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        sound = sound and not (parts.username or parts.password or parts.query or parts.fragment)
-    except ValueError:
-        sound = False
-    if not sound:
-        raise UsageError("the address of a service must be http://HOST:PORT or https://HOST:PORT, no more")
+        address = service_address(server)
+    except ValueError as error:
+        raise UsageError(f"the address of a service {error}") from error
     headers = {}
     if api_key is not None:
         if not api_key.isascii() or not api_key.isprintable() or not api_key.strip():
             raise UsageError("the key of the service must be printable ASCII, as `segdex keys` prints it")
         headers["Authorization"] = f"Bearer {api_key.strip()}"
     # requests to this machine bypass proxies, whatever the environment says
-    return {"base_url": server, "headers": headers, "trust_env": parts.hostname not in _LOOPBACK}
+    is_here = urlsplit(address).hostname in LOOPBACK
+    return {"base_url": address, "headers": headers, "trust_env": not is_here}
 
 
 def retry_options(retries: int, *, changes: bool) -> RetryOptions:

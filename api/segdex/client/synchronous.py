@@ -32,6 +32,7 @@ from segdex.pictures import Picture
 from segdex.sources import list_files, open_source
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import Examined
+from segdex_core.wire.ids import FoundIds
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelsCleared
@@ -213,6 +214,10 @@ class Client:
     def stats(self) -> Stats:
         """See ``Library.stats``."""
         return self._send(calls.stats())
+
+    def find_ids(self, prefix: str) -> FoundIds:
+        """As ``Library.find_ids``."""
+        return self._send(calls.find_ids(prefix))
 
     def labels(self) -> LabelCounts:
         """As ``Library.labels``."""

@@ -5,10 +5,12 @@ Huey's tasks and consumer are not used: tasks are pickles, with which anyone who
 run code, and the consumer needs the main thread, which the web server uses.
 """
 
+import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from huey.storage import RedisStorage, SqliteStorage
 
@@ -157,16 +159,37 @@ def redis_storage(url: str, *, index_key: str) -> QueueStorage:
         import redis
     except ImportError as error:
         raise UsageError("SEGDEX_JOBS_REDIS needs a package: pip install 'segdex[redis]'") from error
+    url = url.strip()
     try:
+        _check_redis_address(url)
         pool = redis.ConnectionPool.from_url(
             url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
         )
     except ValueError as error:  # the message of the error may show the password
-        raise UsageError("SEGDEX_JOBS_REDIS must be redis://[:password@]host:port/number") from error
+        raise UsageError(_REDIS_FORM) from error
     storage = RedisQueue(_NAME.format(index_key), blocking=False, connection_pool=pool)
     storage.errors = (redis.exceptions.RedisError,)
     try:
         storage.conn.ping()
+    except TypeError as error:  # an option that redis does not know
+        raise UsageError(_REDIS_FORM) from error
     except redis.exceptions.RedisError as error:
         raise JobsUnavailableError(f"SEGDEX_JOBS_REDIS: the server does not answer: {error}") from error
     return storage
+
+
+_REDIS_FORM = "SEGDEX_JOBS_REDIS must be redis://[:password@]host:port/number, or rediss:// with TLS"
+
+
+def _check_redis_address(url: str) -> None:
+    """Check the parts of an address that the redis package would ignore.
+
+    Raises:
+        ValueError: If a part would not be used.
+    """
+    parts = urlsplit(url)
+    is_whole = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
+    options = parts.query.split("&") if parts.query else []
+    is_used = re.fullmatch(r"(/\d*)?", parts.path) is not None and not parts.fragment
+    if not is_whole or not is_used or not all(one.startswith("ssl_") for one in options):
+        raise ValueError("a part of the address would not be used")

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol, get_args, runtime_checkable
 
 from segdex.arguments import IngestProgress, MaskChoices
 from segdex.usecases.opening import LazyIndex
 from segdex_core.choices import ProfileName, Quality
 from segdex_core.errors import ArgumentError, IndexMissingError, UsageError
+from segdex_core.locations import embedded_folder
 from segdex_core.media.uris import canonical_path, display_path, uri_sources
 from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.ports.source import Listing, Source
@@ -85,9 +85,10 @@ def require_outside(index: str, listing: Listing) -> None:
     Raises:
         UsageError: If a file lies inside the index; the message says what to change.
     """
-    if not index.startswith("edge:"):
+    found = embedded_folder(index)
+    if found is None:
         return
-    folder = canonical_path(Path(index.removeprefix("edge:")).expanduser())
+    folder = canonical_path(found)
     inside = folder.as_uri() + "/"
     if any(uri.startswith(inside) for uri in listing.uris):
         raise UsageError(

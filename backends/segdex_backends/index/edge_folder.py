@@ -253,7 +253,8 @@ class EdgeFolder:
             raise damaged(self.location, self.path, f"{_MARKER} is missing")
         if other:
             raise SegmentIndexError(
-                f"{self.path} is no segdex index but holds {other[0]!r}; give --index an empty or new folder"
+                f"{self.path} is no segdex index but holds {other[0]!r}; give --index an empty or new "
+                "folder, and the folder with the pictures to `segdex ingest`"
             )
         if not create:
             raise missing_index(self.location)

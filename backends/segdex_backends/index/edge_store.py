@@ -349,6 +349,14 @@ class EdgeStore:
             if offset is None:
                 return
 
+    def ids_from(self, name: str, first: UUID, *, limit: int) -> list[UUID]:
+        """See ``PointStore``."""
+        request = ScrollRequest(offset=first, limit=limit, with_payload=False, with_vector=False)
+        shard = self._shard(name)
+        with self._folder.translated():
+            points, _ = shard.scroll(request)
+        return [to_uuid(point.id) for point in points]
+
     def count(self, name: str, where: Conditions = ()) -> int:
         """See ``PointStore``."""
         shard = self._shard(name)

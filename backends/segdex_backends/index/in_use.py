@@ -115,6 +115,11 @@ class InUse:
         with self._read():
             yield from self._store.scroll(self.names[name], where, vector=vector, lenient=lenient)
 
+    def ids_from(self, name: str, first: UUID, *, limit: int) -> list[UUID]:
+        """See ``PointStore``."""
+        with self._read():
+            return self._store.ids_from(self.names[name], first, limit=limit)
+
     def count(self, name: str, where: Conditions = ()) -> int:
         """See ``PointStore``."""
         with self._read():

@@ -230,6 +230,16 @@ class MemoryIndex:
         self._known()
         return {key: self._held.images[key].vector for key in image_ids if key in self._held.images}
 
+    def segment_ids(self, first: UUID, last: UUID, *, limit: int) -> list[UUID]:
+        """See ``IndexReader``."""
+        self._known()
+        return sorted(key for key in self._held.segments if first <= key <= last)[:limit]
+
+    def image_ids(self, first: UUID, last: UUID, *, limit: int) -> list[UUID]:
+        """See ``IndexReader``."""
+        self._known()
+        return sorted(key for key in self._held.images if first <= key <= last)[:limit]
+
     def scroll_segments(self, where: SegmentFilter = EVERYTHING) -> Iterator[SegmentRecord]:
         """See ``IndexReader``."""
         self._known()

@@ -293,6 +293,10 @@ class PointStore(Protocol):
         """
         ...
 
+    def ids_from(self, name: str, first: UUID, *, limit: int) -> list[UUID]:
+        """Return the ids of the first ``limit`` points whose id is ``first`` or larger, in order."""
+        ...
+
     def count(self, name: str, where: Conditions = ()) -> int:
         """Return the exact number of matching points."""
         ...

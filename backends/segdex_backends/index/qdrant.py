@@ -235,6 +235,14 @@ class QdrantIndex:
         known = self._known()
         return _rows(self._store.retrieve(IMAGES, image_ids, vector=image_vector(known)))
 
+    def segment_ids(self, first: UUID, last: UUID, *, limit: int) -> list[UUID]:
+        """See ``IndexReader``."""
+        return self._ids(SEGMENTS, first, last, limit)
+
+    def image_ids(self, first: UUID, last: UUID, *, limit: int) -> list[UUID]:
+        """See ``IndexReader``."""
+        return self._ids(IMAGES, first, last, limit)
+
     def scroll_segments(self, where: SegmentFilter = EVERYTHING) -> Iterator[SegmentRecord]:
         """See ``IndexReader``."""
         self._known()
@@ -514,6 +522,10 @@ class QdrantIndex:
     def close(self) -> None:
         """See ``IndexAdmin``."""
         self._place.close()
+
+    def _ids(self, name: str, first: UUID, last: UUID, limit: int) -> list[UUID]:
+        self._known()
+        return [found for found in self._store.ids_from(name, first, limit=limit) if found <= last]
 
     def _description(self) -> Mapping[str, object]:
         description = self._place.description()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from grpc import RpcError, StatusCode  # type: ignore[import-untyped]
 from qdrant_client import QdrantClient
@@ -27,8 +27,8 @@ from segdex_core.errors import (
     SegmentIndexError,
     UsageError,
 )
+from segdex_core.locations import LOOPBACK, server_address
 from segdex_core.patience import patience
-from segdex_core.settings import QDRANT_PORT
 
 MIN_SERVER_VERSION = (1, 16)
 """First Qdrant version with collection metadata, where the fingerprint is stored."""
@@ -52,7 +52,8 @@ class ServerConnection:
     """A client of one server, with a checked version.
 
     Args:
-        url: ``http://HOST:PORT`` or ``https://HOST:PORT``; the default port is 6333.
+        url: ``http://HOST:PORT`` or ``https://HOST:PORT``; the default port is 6333. Proxies of the
+            environment are used, but not for this machine.
         api_key: API key that is sent with each request, or None.
         timeout_s: Maximum time for one request in seconds, rounded up to whole seconds.
         grpc_port: Port of gRPC; None for the port of ``url`` plus 1.
@@ -67,9 +68,16 @@ class ServerConnection:
     def __init__(
         self, url: str, *, api_key: str | None = None, timeout_s: float = 30.0, grpc_port: int | None = None
     ) -> None:
-        scheme, host, port = _parse_url(url)
-        self.location = f"{scheme}://{host}:{port}"
-        self._grpc_port = grpc_port if grpc_port is not None else port + 1
+        try:
+            address = server_address(url)
+        except ValueError as error:
+            raise UsageError(f"--index {error}") from error
+        self.location = str(address)
+        name = address.host.strip("[]")
+        self._is_here = name in LOOPBACK
+        self._hint = "" if address.has_port else f"; no port was named, so {address.port} was taken"
+        self._hint += _proxy_of(address.scheme, name)
+        self._grpc_port = grpc_port if grpc_port is not None else address.port + 1
         self._timeout_s = timeout_s
         # The key is a header, because the argument `api_key` causes a warning on every http:// connection.
         self._headers = {"api-key": api_key} if api_key else {}
@@ -142,6 +150,8 @@ class ServerConnection:
             prefer_grpc=prefer_grpc,
             timeout=max(1, math.ceil(timeout_s)),
             headers=dict(self._headers),
+            trust_env=not self._is_here,
+            grpc_options={"grpc.enable_http_proxy": int(not self._is_here)},
             check_compatibility=False,  # it would warn of harmless version differences
         )
 
@@ -154,8 +164,8 @@ class ServerConnection:
             cause = getattr(error, "source", None)  # an error of the HTTP client, without a response
             if isinstance(cause, OSError) or type(cause).__module__.startswith("httpx"):
                 raise IndexUnavailableError(
-                    f"no Qdrant server answers at {self.location} ({cause}); start one, or use another "
-                    "--index, such as --index edge:PATH"
+                    f"no Qdrant server answers at {self.location} ({cause}){self._hint}; start one, or use "
+                    "another --index, such as a folder"
                 ) from error
             raise self._not_qdrant(str(error)) from error
         except ValueError as error:
@@ -171,8 +181,8 @@ class ServerConnection:
 
     def _not_qdrant(self, reason: str) -> SegmentIndexError:
         return SegmentIndexError(
-            f"what answers at {self.location} is not a Qdrant server, or refuses the API key; check --index: "
-            + " ".join(reason.split())
+            f"what answers at {self.location} is not a Qdrant server, or refuses the API key{self._hint}; "
+            f"check --index: {' '.join(reason.split())}"
         )
 
     def _translate_grpc(self, code: StatusCode, reason: str) -> SegmentIndexError:
@@ -192,19 +202,11 @@ class ServerConnection:
         return SegmentIndexError(f"{self.location} does not work: {code.name}: {reason}")
 
 
-def _parse_url(url: str) -> tuple[str, str, int]:
-    """Return scheme, host (in brackets for IPv6) and port."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or QDRANT_PORT
-    except ValueError as error:
-        raise UsageError(
-            f"--index must be http://HOST:PORT or edge:PATH, but got {url!r}: {error}"
-        ) from error
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
-        raise UsageError(f"--index must be http://HOST:PORT or edge:PATH, but got {url!r}")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return parts.scheme, host, port
+def _proxy_of(scheme: str, host: str) -> str:
+    """Return what an error says of the proxy that the environment names for a server; no user or password."""
+    if host in LOOPBACK or proxy_bypass(host) or not getproxies().keys() & {scheme, "all"}:
+        return ""
+    return f"; it is asked through a proxy of the environment: set NO_PROXY={host} to reach it directly"
 
 
 def _is_transient(error: BaseException) -> bool:

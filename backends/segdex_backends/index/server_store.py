@@ -22,6 +22,7 @@ from segdex_backends.index.point_store import (
     Row,
     StoredPoint,
     stored_point,
+    to_uuid,
 )
 from segdex_backends.index.server_connection import ServerConnection
 from segdex_backends.index.server_messages import fused_request, nearest, recommend, scores_request, to_filter
@@ -300,6 +301,20 @@ class ServerStore:
             yield from (stored_point(point, vector, self.location, lenient=lenient) for point in points)
             if offset is None:
                 return
+
+    def ids_from(self, name: str, first: UUID, *, limit: int) -> list[UUID]:
+        """See ``PointStore``."""
+        points, _ = self._server.read(
+            partial(
+                self._client.scroll,
+                self._name(name),
+                limit=limit,
+                offset=str(first),
+                with_payload=False,
+                with_vectors=False,
+            )
+        )
+        return [to_uuid(point.id) for point in points]
 
     def count(self, name: str, where: Conditions = ()) -> int:
         """See ``PointStore``."""

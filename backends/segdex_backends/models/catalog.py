@@ -5,11 +5,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from segdex_core.choices import ProfileName
 from segdex_core.errors import UsageError
-from segdex_core.settings import ModelPrecision
+
+if TYPE_CHECKING:
+    from segdex_core.settings import ModelPrecision  # pydantic is slow to load for a list of names
 
 Role = Literal["segmenter", "embedder", "refiner"]
 Adapter = Literal["sam2-transformers", "sam2-onnx", "sam2-package", "open-clip", "conse", "evf-sam2"]
@@ -79,7 +81,7 @@ class CatalogEntry:
     sources: tuple[ModelSource, ...]
     dim: int | None = None
     prompt_template: str | None = None
-    precision: ModelPrecision | None = None
+    precision: "ModelPrecision | None" = None
 
     def profiles(self) -> list[str]:
         """Return the profiles that use the model, each with a device type, such as ``offline (cpu)``."""
@@ -286,7 +288,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
     CatalogEntry(
         name="conse-efficientnet-lite2-minilm",
         role="embedder",
-        title="ConSE: EfficientNet-Lite2 classes as MiniLM vectors, 384 dimensions; far weaker than CLIP",
+        title="ConSE: EfficientNet-Lite2 classes as MiniLM vectors, 384 dimensions; weak",
         adapter="conse",
         architecture="efficientnet-lite2+minilm-l6",
         pretrained="imagenet1k+sentences",

@@ -113,6 +113,17 @@ class IndexReader(Protocol):
         """Return the (dim,) whole-image vectors of the existing images."""
         ...
 
+    def segment_ids(self, first: UUID, last: UUID, *, limit: int) -> list[UUID]:
+        """Return the ids of stored segments from ``first`` to ``last``, in order, at most ``limit``.
+
+        No record is read, and the time does not grow with the index.
+        """
+        ...
+
+    def image_ids(self, first: UUID, last: UUID, *, limit: int) -> list[UUID]:
+        """Return the ids of stored images from ``first`` to ``last``, in order, at most ``limit``."""
+        ...
+
     def scroll_segments(self, where: SegmentFilter = EVERYTHING) -> Iterator[SegmentRecord]:
         """Yield all matching segments, ordered by id."""
         ...

@@ -19,6 +19,7 @@ ROUTES = {
     "image": ["GET /v1/images/{image_id}"],
     "image_file": ["GET /v1/images/{image_id}/file"],
     "image_segments": ["GET /v1/images/{image_id}/segments"],
+    "find_ids": ["GET /v1/ids/{prefix}"],
     "pixels": ["GET /v1/images/{image_id}/pixels.png"],
     "stats": ["GET /v1/stats"],
     "labels": ["GET /v1/labels"],
@@ -70,7 +71,7 @@ def test_the_paths_of_a_verb_need_its_role(make: Make, verb: str, role: Role) ->
     client = make(tuple(kept for _, kept in keys.values()))
     for route in ROUTES[verb]:
         method, path = route.split(" ")
-        path = path.format(segment_id=uuid4(), image_id=uuid4(), job_id="none", name="none")
+        path = path.format(segment_id=uuid4(), image_id=uuid4(), job_id="none", name="none", prefix="abcd")
         for name, (key, _) in keys.items():
             answer = client.request(method, path, headers={"Authorization": f"Bearer {key}"})
 
