@@ -5,10 +5,10 @@ import io
 import os
 import select
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+_Data = bytes | memoryview
+"""What buffers write into a descriptor."""
 
 ERRORS = "backslashreplace"
 """How characters are written that an encoding lacks: escaped, so that a person can still tell names apart."""
@@ -32,7 +32,7 @@ class OutputError(Exception):
 class _Patient(io.FileIO):
     """A descriptor that another program may have made non-blocking."""
 
-    def write(self, data: "Buffer", /) -> int:
+    def write(self, data: _Data, /) -> int:  # type: ignore[override] # only a buffer calls it
         while True:
             written: int | None = super().write(data)
             if written is not None:
@@ -45,7 +45,7 @@ class _Output(_Patient):
 
     _has_failed = False
 
-    def write(self, data: "Buffer", /) -> int:
+    def write(self, data: _Data, /) -> int:  # type: ignore[override] # only a buffer calls it
         if not self._has_failed:
             try:
                 return super().write(data)
@@ -58,7 +58,7 @@ class _Output(_Patient):
 class _Notes(_Patient):
     """Standard error: work goes on although nobody reads its progress."""
 
-    def write(self, data: "Buffer", /) -> int:
+    def write(self, data: _Data, /) -> int:  # type: ignore[override] # only a buffer calls it
         try:
             return super().write(data)
         except OSError:
