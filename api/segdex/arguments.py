@@ -429,5 +429,15 @@ def job_request(paths: Sequence[str | Path], tags: Sequence[str], *, redo_outdat
     """
     return parse_request(
         JobRequest,
-        {"paths": list(map(str, paths)), "tags": list(tags), "redo_outdated": redo_outdated},
+        {
+            "paths": [_job_path(str(path)) for path in paths],
+            "tags": list(tags),
+            "redo_outdated": redo_outdated,
+        },
     )
+
+
+def _job_path(path: str) -> str:
+    """Return a path as JSON can hold it: as a URI if it is not UTF-8."""
+    is_utf8 = path.encode(errors="replace").decode() == path
+    return path if is_utf8 or not path.startswith("/") else Path(path).as_uri()

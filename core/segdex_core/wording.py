@@ -1,7 +1,9 @@
 """Counts, durations and foreign texts as people read them.
 
-The module imports nothing, so that commands start fast.
+The module imports little, so that commands start fast.
 """
+
+import re
 
 
 def count_of(number: int, noun: str) -> str:
@@ -27,10 +29,18 @@ def duration_of(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text with a replacement character for each that cannot be printed.
+    r"""Return a text with a replacement character for each that could drive a terminal or hide in it.
+
+    These are control characters, separators of lines and paragraphs, characters that change the direction of
+    the text around them, and bytes that are not UTF-8. Characters that join emoji or letters stay, and so do
+    wide spaces and characters that are newer than Python.
 
     Example:
         >>> printable("a\tb.jpg")
         'a\ufffdb.jpg'
     """
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, separators of lines, overrides of the direction, and surrogates."""

@@ -55,7 +55,7 @@ class IngestReport:
 
     Attributes:
         files: Outcome of each processed file, in the order of the listing.
-        skipped_folders: Path and reason for each folder that could not be listed.
+        skipped_folders: URI and reason for each folder that could not be listed.
         elapsed_s: Wall seconds of the whole run.
         interrupted: Whether the user stopped the run before the last file.
         notes: Lines about what was not ingested on purpose, or matched nothing.
@@ -83,7 +83,8 @@ class IngestReport:
         return report_files(
             [file.to_document() for file in self.files],
             skipped_folders=[
-                SkippedFolder(path=path, reason=reason) for path, reason in self.skipped_folders
+                SkippedFolder(path=display_path(uri), uri=uri, reason=reason)
+                for uri, reason in self.skipped_folders
             ],
             elapsed_s=self.elapsed_s,
             interrupted=self.interrupted,

@@ -332,7 +332,7 @@ def carry_out(
         interrupted = True
     return IngestReport(
         files=list(outcomes.values()),
-        skipped_folders=[(display_path(problem.uri), problem.reason) for problem in problems],
+        skipped_folders=[(problem.uri, problem.reason) for problem in problems],
         elapsed_s=time.perf_counter() - started,
         interrupted=interrupted,
     )

@@ -237,7 +237,7 @@ def test_a_folder_that_is_reached_by_a_link_is_not_ingested_twice(desk: Desk) ->
 
 def report_of(*outcomes: Outcome, interrupted: bool = False, skipped: bool = False) -> IngestReportOut:
     files = [FileOutcome(f"file:///p/{i}.jpg", outcome) for i, outcome in enumerate(outcomes)]
-    folders = [("/p/secret", "permission denied")] if skipped else []
+    folders = [("file:///p/secret", "permission denied")] if skipped else []
     report = IngestReport(files=files, skipped_folders=folders, elapsed_s=1, interrupted=interrupted)
     return report.to_document()
 

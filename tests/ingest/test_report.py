@@ -15,7 +15,7 @@ def report_of(*outcomes: Outcome, interrupted: bool = False, skipped: bool = Fal
         FileOutcome(f"file:///p/{i}.jpg", outcome, segments=i, image_id=PICTURE)
         for i, outcome in enumerate(outcomes)
     ]
-    folders = [("/p/secret", "permission denied")] if skipped else []
+    folders = [("file:///p/secret", "permission denied")] if skipped else []
     return IngestReport(files=files, skipped_folders=folders, elapsed_s=1.23456, interrupted=interrupted)
 
 
@@ -70,7 +70,7 @@ def test_the_json_says_all_that_the_report_says() -> None:
         "segments": 1,
         "elapsed_s": 1.235,
         "interrupted": True,
-        "skipped_folders": [{"path": "/p/secret", "reason": "permission denied"}],
+        "skipped_folders": [{"path": "/p/secret", "uri": "file:///p/secret", "reason": "permission denied"}],
         "notes": [],
         "files": [
             {

@@ -1,6 +1,7 @@
 """Options, consoles, and access to the index and the models, for all commands."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import typer
 from segdex.cli import complete
 from segdex_core.choices import Device, ProfileName, Quality, Selection, ViewMode
 from segdex_core.errors import ArgumentError, UsageError
+from segdex_core.wording import UNPRINTABLE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,16 +124,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 
 def console_out() -> "Console":
     """Return the console for answers, which never cuts lines at 80 columns if it is not a terminal."""
-    from rich.console import Console
+    from segdex.cli.consoles import SafeConsole
 
-    return Console(soft_wrap=True, highlight=False)
+    return SafeConsole(soft_wrap=True, highlight=False)
 
 
 def console_err() -> "Console":
     """Return the console for progress and notes, on standard error."""
-    from rich.console import Console
+    from segdex.cli.consoles import SafeConsole
 
-    return Console(stderr=True, highlight=False)
+    return SafeConsole(stderr=True, highlight=False)
 
 
 def print_json(value: object) -> None:
@@ -139,8 +141,36 @@ def print_json(value: object) -> None:
     from pydantic import BaseModel
 
     values = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    json.dump(values, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(json_text(values, indent=2, encoding=sys.stdout.encoding or "utf-8") + "\n")
+
+
+def json_text(value: object, *, indent: int | None = None, encoding: str = "utf-8") -> str:
+    r"""Return JSON values as a document that every reader takes, wherever it is written.
+
+    Lone surrogates, which stand for bytes that are not UTF-8, become the replacement character: strict
+    readers refuse them. What would drive a terminal is escaped, and in an encoding other than UTF-8 all but
+    ASCII.
+
+    Args:
+        value: JSON values.
+        indent: Spaces for each level; None for one line.
+        encoding: Encoding of the stream.
+
+    Example:
+        >>> json_text(["caf\udce9", "\x9b31m"])
+        '["caf\ufffd", "\\u009b31m"]'
+    """
+    text = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", json.dumps(value, indent=indent, ensure_ascii=False))
+    escaped = UNPRINTABLE if _is_utf8(encoding) else _NOT_ASCII
+    return escaped.sub(lambda found: found[0] if found[0] == "\n" else json.dumps(found[0])[1:-1], text)
+
+
+def _is_utf8(encoding: str) -> bool:
+    return encoding.lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig")
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_NOT_ASCII = re.compile("[^\x00-\x7e]")
 
 
 def in_words(value: str) -> str:

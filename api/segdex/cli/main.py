@@ -14,13 +14,16 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from segdex.cli.commands import LazyGroup
 from segdex.cli.common import DeviceOption, IndexOption, ProfileOption, ServerOption, Session, as_option
+from segdex.cli.streams import OutputError, escape_unencodable, guard_streams
 from segdex.faults import full_disk
-from segdex.loggers import set_level
+from segdex.loggers import TextFormatter, set_level
 from segdex_core.errors import ArgumentError, SegdexError, UsageError
+from segdex_core.wording import printable
 
 if TYPE_CHECKING:
     from segdex.parts import Parts
 
+EXIT_LOST = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -59,6 +62,7 @@ def build_app() -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    guard_streams()
     _quieten_libraries()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
@@ -70,6 +74,17 @@ def run(arguments: Sequence[str], *, parts: "Parts | None" = None) -> int:
         arguments: Arguments without the name of the program.
         parts: Functions that open the index and load the models; None for the real ones.
     """
+    escape_unencodable()
+    try:
+        code = _run(arguments, parts)
+        sys.stdout.flush()
+    except OutputError as error:
+        # a reader such as `head` has what it wants; on a full disk something is lost
+        return 0 if error.is_closed else _fail(str(error), EXIT_LOST)
+    return code
+
+
+def _run(arguments: Sequence[str], parts: "Parts | None") -> int:
     try:
         completed = with_refine_default(arguments)
         result = build_app()(args=completed, prog_name="segdex", standalone_mode=False, obj=Session(parts))
@@ -84,10 +99,8 @@ def run(arguments: Sequence[str], *, parts: "Parts | None" = None) -> int:
         code = error.exit_code
     except (KeyboardInterrupt, Abort):
         code = _fail("interrupted; what was finished is kept", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # the reader of our output has ended, such as `head`; Python must not complain at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except OutputError:
+        raise
     except Exception as error:  # the process boundary: the user sees one line, the log the stack
         logging.getLogger(__name__).debug("unexpected error", exc_info=True)
         bug = (
@@ -180,7 +193,7 @@ def _not_of_a_service(verb: str) -> str:
 
 def _fail(message: str, code: int) -> int:
     line = " ".join(message.split())
-    sys.stderr.write(f"segdex: {line}\n")
+    sys.stderr.write(f"segdex: {printable(line)}\n")
     return code
 
 
@@ -188,7 +201,9 @@ def _quieten_libraries() -> None:
     """Hide warnings and logs of libraries; ``SEGDEX_LOG`` shows them."""
     given = os.environ.pop("SEGDEX_LOG", "").upper()
     level = given if given in logging.getLevelNamesMapping() else "ERROR"
-    logging.basicConfig(level=level)
+    shown = logging.StreamHandler()
+    shown.setFormatter(TextFormatter(logging.BASIC_FORMAT))
+    logging.basicConfig(handlers=[shown], level=level)
     if not given:  # otherwise nobody would know why a command waits
         waits = logging.getLogger("segdex_backends.index.edge_lock")
         if not waits.handlers:
@@ -208,7 +223,7 @@ class _Notices(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """See ``logging.Handler``."""
-        sys.stderr.write(f"segdex: {record.getMessage()}\n")
+        sys.stderr.write(f"segdex: {printable(record.getMessage())}\n")
 
 
 if __name__ == "__main__":

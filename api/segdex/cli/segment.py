@@ -24,6 +24,7 @@ from segdex.cli.common import (
 )
 from segdex_core.errors import UsageError
 from segdex_core.files import write_durably
+from segdex_core.media.uris import path_to_uri
 
 if TYPE_CHECKING:
     from segdex.answers import ObjectMask
@@ -112,7 +113,9 @@ def segment_command(
         found = library.segment(pixels if settings.server is None else file, **prompt)
     files = [] if out is None else [_save(out, file.stem, n, pixels, each) for n, each in enumerate(found, 1)]
     if as_json:
-        print_json({"image": str(file), **found.response.model_dump(mode="json"), "files": files})
+        names = {"image": str(file), "image_uri": path_to_uri(file)}
+        uris = [{name: path_to_uri(Path(path)) for name, path in written.items()} for written in files]
+        print_json({**names, **found.response.model_dump(mode="json"), "files": files, "file_uris": uris})
         return 0
     console = console_out()
     for each in found:

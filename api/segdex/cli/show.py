@@ -17,6 +17,7 @@ from segdex.cli.common import (
 )
 from segdex_core.errors import UsageError
 from segdex_core.files import write_durably
+from segdex_core.media.uris import path_to_uri
 
 
 def register(app: typer.Typer) -> None:
@@ -61,6 +62,7 @@ def show_command(
                 "segment": record.model_dump(mode="json"),
                 "image": found.image.model_dump(mode="json"),
                 "files": {name: str(path) for name, (path, _) in files.items()},
+                "file_uris": {name: path_to_uri(path) for name, (path, _) in files.items()},
             }
         )
         return 0

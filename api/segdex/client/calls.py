@@ -498,7 +498,7 @@ def _model(kind: type[ModelT]) -> Callable[[bytes], ModelT]:
 
 
 def _part(name: str) -> str:
-    return quote(name, safe="")
+    return quote(name, safe="", errors="surrogateescape")  # the service answers that there is none
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -159,7 +159,7 @@ def ingest(
     return report_files(
         files,
         skipped_folders=[
-            SkippedFolder(path=display_path(problem.uri), reason=problem.reason)
+            SkippedFolder(path=display_path(problem.uri), uri=problem.uri, reason=problem.reason)
             for problem in listing.problems
         ],
         elapsed_s=time.perf_counter() - started_s,

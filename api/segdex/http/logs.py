@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 from pythonjsonlogger.json import JsonFormatter
 
-from segdex.loggers import set_level
+from segdex.loggers import TextFormatter, set_level
 from segdex_core.settings import LogFormat
 
 QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -199,7 +199,7 @@ def add_request(record: logging.LogRecord) -> bool:
 
 def text_formatter() -> logging.Formatter:
     """Return the formatter for people."""
-    return logging.Formatter(
+    return TextFormatter(
         "%(asctime)s %(levelname)s %(name)s: %(message)s [%(request_id)s]", defaults={"request_id": "-"}
     )
 
@@ -221,3 +221,10 @@ def json_formatter() -> logging.Formatter:
 class _JsonLines(JsonFormatter):
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002
         return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields as texts that strict readers take: bytes that are not UTF-8 are replaced."""
+        return {
+            name: value.encode(errors="replace").decode() if isinstance(value, str) else value
+            for name, value in super().process_log_record(log_data).items()
+        }

@@ -6,8 +6,9 @@ from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from segdex.render.typesetting import Typesetter
 from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import BoolMask, MaskRLE, decode_mask
 from segdex_core.records import RGBImage
@@ -29,7 +30,6 @@ _DIM: Colour = (154, 160, 170)
 
 _MARGIN_PX, _GAP_PX, _CARD_RADIUS_PX = 32, 16, 6
 _TITLE_PX, _HEADING_PX, _CAPTION_PX = 28, 22, 14  # text sizes; a line is 1.5 times as high
-_MAX_TEXT = 400  # characters; a longer text is cut before it is fitted, which would be slow
 _SMOOTH = 2  # tiles are drawn larger by this factor and reduced, which smooths outlines
 
 
@@ -40,7 +40,7 @@ class Tile:
     Attributes:
         image: Image of any size.
         mask: Mask to show, with the aspect ratio of the image but any size; None shows the image alone.
-        caption: Lines below the image; the first line is brighter. Lines that are too long are cut off.
+        caption: Lines below the image; the first line is brighter. Lines that are too long lose their middle.
     """
 
     image: RGBImage
@@ -163,7 +163,7 @@ def contact_sheet(
     """Return a contact sheet with a block for each row: a heading, and tiles in lines of ``columns``.
 
     All tiles have an aspect ratio of 4:3, and show images whole. In a tile with a mask the rest of the image
-    is darkened. Characters that Pillow's own font lacks show as boxes.
+    is darkened. Lines that are too long lose their middle.
 
     Args:
         rows: Rows from top to bottom.
@@ -236,7 +236,8 @@ def _draw_tile(sheet: Image.Image, tile: Tile, *, xy: tuple[int, int], tile_wh: 
     y += height + _GAP_PX // 2
     for position, line in enumerate(tile.caption.split("\n")):
         colour = _DIM if position else _BRIGHT
-        _text(draw, line, xy=(x + 2, y), size_px=_CAPTION_PX, colour=colour, width_px=width - 4)
+        # a name is followed by figures, which stay behind it whatever its direction is
+        _text(draw, line, xy=(x + 2, y), size_px=_CAPTION_PX, colour=colour, width_px=width - 4, is_ltr=True)
         y += _line_px(_CAPTION_PX)
 
 
@@ -260,25 +261,18 @@ def _tile_picture(tile: Tile, *, tile_wh: tuple[int, int]) -> Image.Image:
 
 
 def _text(
-    draw: ImageDraw.ImageDraw, text: str, *, xy: tuple[int, int], size_px: int, colour: Colour, width_px: int
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    *,
+    xy: tuple[int, int],
+    size_px: int,
+    colour: Colour,
+    width_px: int,
+    is_ltr: bool = False,
 ) -> None:
-    font = ImageFont.load_default(size=size_px)
-    draw.text(xy, _fit(text, font, width_px=width_px), font=font, fill=colour)
-
-
-def _fit(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, *, width_px: int) -> str:
-    """Return the part of a text that fits on a line, with an ellipsis if it is cut."""
-    shown = "".join(c if c.isprintable() else " " for c in text[: _MAX_TEXT + 1])
-    if len(text) <= _MAX_TEXT and font.getlength(shown) <= width_px:
-        return shown
-    low, high = 0, len(shown)  # binary search for the longest start that fits
-    while low < high:
-        middle = (low + high + 1) // 2
-        if font.getlength(shown[:middle] + "…") <= width_px:
-            low = middle
-        else:
-            high = middle - 1
-    return shown[:low].rstrip() + "…"
+    setter = Typesetter()
+    fitted = setter.fitted(text, size_px=size_px, width_px=width_px, is_ltr=is_ltr)
+    setter.draw(draw, fitted, xy=xy, size_px=size_px, fill=colour, is_ltr=is_ltr)
 
 
 def _line_px(size_px: int) -> int:

@@ -108,17 +108,18 @@ def sync_index(index: SegmentIndex, *, source: Source, dry_run: bool, force: boo
         apply_sync(plan, index)
     return Synced(
         gone=[display_path(record.files[0].uri) for record in plan.gone],
+        gone_uris=[record.files[0].uri for record in plan.gone],
         moved=len(plan.moved),
         orphans=len(plan.orphans) + len(plan.leftovers),
         unfinished=plan.unfinished,
         images=plan.images,
         dry_run=dry_run,
         held=[
-            HeldFolderOut(path=display_path(one.uri), images=one.images, reason=one.reason)
+            HeldFolderOut(path=display_path(one.uri), uri=one.uri, images=one.images, reason=one.reason)
             for one in plan.missing.held
         ],
         unreachable=[
-            Unreachable(path=display_path(uri), files=count, reason=reason)
+            Unreachable(path=display_path(uri), uri=uri, files=count, reason=reason)
             for uri, count, reason in plan.missing.unreachable
         ],
     )
@@ -165,7 +166,8 @@ def _forget(
             images.append(image_id)
             segments += before.segment_count
         else:
-            kept.append(KeptPicture(id=image_id, path=display_path(left.files[0].uri), removed=removed))
+            uri = left.files[0].uri
+            kept.append(KeptPicture(id=image_id, path=display_path(uri), uri=uri, removed=removed))
     return Deleted(images=images, segments=segments, places=places, kept=kept)
 
 

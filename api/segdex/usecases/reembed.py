@@ -138,5 +138,5 @@ def _uncolored(index: SegmentIndex) -> int:
 
 
 def _missing(one: MissingImage) -> MissingPicture:
-    path = display_path(one.record.files[0].uri)
-    return MissingPicture(id=one.record.image_id, path=path, reason=one.reason)
+    uri = one.record.files[0].uri
+    return MissingPicture(id=one.record.image_id, path=display_path(uri), uri=uri, reason=one.reason)

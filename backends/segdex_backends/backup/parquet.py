@@ -13,6 +13,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -154,7 +155,8 @@ class ParquetBackup:
     def _batches(self, table: str) -> Iterator[pa.RecordBatch]:
         file = self._path / f"{table}.parquet"
         try:
-            with parquet.ParquetFile(file) as opened:
+            # Arrow opens no path that is not UTF-8
+            with file.open("rb") as content, parquet.ParquetFile(content) as opened:
                 yield from opened.iter_batches(
                     batch_size=_IMAGES_AT_ONCE if table == "images" else _ROWS_AT_ONCE
                 )
@@ -251,8 +253,14 @@ def _write(dump: IndexDump, folder: Path) -> DumpCounts:
     return DumpCounts(IndexCounts(images, segments), len(dump.sets), len(dump.concepts))
 
 
-def _writer(folder: Path, name: str, schema: pa.Schema) -> parquet.ParquetWriter:
-    return parquet.ParquetWriter(folder / f"{name}.parquet", schema, compression=_COMPRESSION)
+@contextmanager
+def _writer(folder: Path, name: str, schema: pa.Schema) -> Iterator[parquet.ParquetWriter]:
+    # Arrow opens no path that is not UTF-8
+    with (
+        (folder / f"{name}.parquet").open("wb") as file,
+        parquet.ParquetWriter(file, schema, compression=_COMPRESSION) as writer,
+    ):
+        yield writer
 
 
 def _verified(path: Path) -> Mapping[str, Any]:

@@ -164,5 +164,12 @@ def uri_sources(uri: str) -> tuple[str, ...]:
 
 
 def display_path(uri: str) -> str:
-    """Return the path of a URI for display, with unprintable characters replaced."""
-    return printable(str(uri_to_path(uri)))
+    r"""Return the path of a URI for people, with characters replaced that would harm a terminal.
+
+    Bytes that are not UTF-8 are replaced too, in any locale. The URI itself has the name without loss.
+
+    Example:
+        >>> display_path("file:///caf%E9/caf%C3%A9.jpg")
+        '/caf\ufffd/caf\xe9.jpg'
+    """
+    return printable(os.fsencode(uri_to_path(uri)).decode("utf-8", "replace"))

@@ -82,6 +82,7 @@ class SkippedFolder(BaseModel):
     """A folder that could not be listed."""
 
     path: str
+    uri: Annotated[str, Field(description="The same as a URI, exactly.")] = ""
     reason: str
 
 
@@ -137,6 +138,7 @@ class KeptPicture(BaseModel):
 
     id: UUID
     path: Annotated[str, Field(description="A file of it that stays.")]
+    uri: Annotated[str, Field(description="The same as a URI, exactly.")] = ""
     removed: Annotated[int, Field(description="How many of its files were taken off.")]
 
 
@@ -155,6 +157,7 @@ class HeldFolderOut(BaseModel):
     """A folder whose missing files are not forgotten, because they may be out of reach."""
 
     path: str
+    uri: Annotated[str, Field(description="The same as a URI, exactly.")] = ""
     images: Annotated[int, Field(description="Pictures with a missing file there.")]
     reason: str
 
@@ -163,6 +166,7 @@ class Unreachable(BaseModel):
     """Files of which it is not known whether they exist; they are not forgotten."""
 
     path: Annotated[str, Field(description="The first of them.")]
+    uri: Annotated[str, Field(description="The same as a URI, exactly.")] = ""
     files: int
     reason: str
 
@@ -171,6 +175,7 @@ class Synced(Document):
     """What an index held without a file."""
 
     gone: Annotated[list[str], Field(description="Pictures none of whose files exist.")]
+    gone_uris: Annotated[list[str], Field(description="The same as URIs, exactly.")] = []
     moved: Annotated[int, Field(description="Pictures some of whose files are gone.")]
     orphans: Annotated[int, Field(description="Pictures whose ingest was stopped halfway.")]
     unfinished: Annotated[
@@ -192,6 +197,7 @@ class MissingPicture(BaseModel):
 
     id: UUID
     path: str
+    uri: Annotated[str, Field(description="The same as a URI, exactly.")] = ""
     reason: str
 
 
