@@ -78,6 +78,7 @@ from segdex.usecases.search import SentImage, answer_search, part_of
 from segdex.usecases.sets import Sets
 from segdex.usecases.uploads import KeptUpload, keep_picture
 from segdex_core.errors import NotFoundError
+from segdex_core.media.not_pictures import NotPictures
 from segdex_core.media.uris import canonical_uri
 from segdex_core.patience import patient
 from segdex_core.ports.backup import BackupFormat
@@ -114,6 +115,7 @@ from segdex_core.wire.search import (
 from segdex_core.wire.segments import MasksOut, PromptOptions
 from segdex_core.wire.sets import SetChanged, SetDetails, SetOut, SetsOut
 from segdex_ingest.analyse import Embedding, RecipeSource
+from segdex_ingest.beside import Beside
 from segdex_ingest.journal import Journal
 from segdex_ingest.masks.generate import preset
 from segdex_ingest.reembed import ReembedOptions
@@ -147,6 +149,7 @@ class Library:
         backups: Returns the form of backups; called by the first backup.
         decoder: Decodes files; closed with the library.
         journal: Notes which images are open during an ingest.
+        not_pictures: Remembers which files are no pictures.
         writing: Reentrant lock that all writers to the index in this process share; None creates one.
         calibrations: Folder of the calibrations of embedders; None if there is none.
     """
@@ -162,6 +165,7 @@ class Library:
         backups: Callable[[], BackupFormat],
         decoder: Decoder,
         journal: Journal,
+        not_pictures: NotPictures,
         has_queue: Callable[[], bool] = lambda: True,
         writing: AbstractContextManager[object] | None = None,
         calibrations: Path | None = None,
@@ -172,6 +176,7 @@ class Library:
         self._index = index
         self.decoder = decoder
         self.journal = journal
+        self._not_pictures = not_pictures
         self._jobs = jobs
         self._has_queue = has_queue
         self._backups = backups
@@ -215,6 +220,7 @@ class Library:
             backups=self._backups,
             decoder=self.decoder,
             journal=self.journal,
+            not_pictures=self._not_pictures,
             has_queue=self._has_queue,
             writing=self._writing,
             calibrations=self._calibrations,
@@ -575,6 +581,7 @@ class Library:
                 index=self._index,
                 recipes=lambda index: self._recipes(choices, choices.quality or quality_of(index)),
                 progress=progress,
+                not_pictures=self._not_pictures,
             ).to_document()
         with patient(progress.on_note):
             report = self.ingest_files(
@@ -614,6 +621,7 @@ class Library:
             progress=progress,
             lock=self._writing,
             journal=self.journal,
+            not_pictures=self._not_pictures,
         )
 
     def upload(
@@ -646,15 +654,17 @@ class Library:
             )
             return Ingested(outcome="queued", detail="", image_id=kept.image_id, job_id=job.id)
         index = self.create_index()
+        uri = canonical_uri(kept.path)
         report = ingest_into(
             index,
             self.models.recipes(preset(quality_of(index))),
-            [canonical_uri(kept.path)],
+            [uri],
             source=self.source,
             profile=self.models.profile,
             known_ids=[kept.image_id],  # the path is made from the bytes: it holds no other image
             lock=self._writing,
             journal=self.journal,
+            beside=Beside(named=frozenset({uri})),
             options=replace(self._options(tags), decode_threads=1),
         )
         [outcome] = report.files

@@ -29,17 +29,16 @@ def picture_file(picture: Picture) -> tuple[str, bytes]:
     turned upright by its EXIF orientation.
 
     Raises:
-        ImageError: If the image cannot be read.
+        ImageError: If the image cannot be read. Of a file that is no image only the first bytes are read.
         UsageError: If ``picture`` has an unsupported type, or its path does not exist.
     """
     if isinstance(picture, bytes):
         return "picture", picture
     if isinstance(picture, str | os.PathLike):
+        from segdex_core.media.decode import read_image_bytes
+
         path = _existing(picture)
-        try:
-            return path.name.encode("utf-8", "replace").decode(), path.read_bytes()
-        except OSError as error:
-            raise ImageUnreadableError(f"{path}: cannot be read: {error.strerror or error}") from error
+        return path.name.encode("utf-8", "replace").decode(), read_image_bytes(path)
     from PIL import Image
 
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(_checked(picture))

@@ -1,9 +1,14 @@
 """Sources of image files, and the files that paths and patterns match."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segdex_core.errors import UsageError
 from segdex_core.ports.source import Listing, Source
+
+if TYPE_CHECKING:
+    from segdex_core.media.not_pictures import NotPictures
 
 
 def open_source() -> Source:
@@ -11,6 +16,17 @@ def open_source() -> Source:
     from segdex_backends.sources.files import FileSource
 
     return FileSource()
+
+
+def open_not_pictures(cache_dir: Path | None) -> "NotPictures":
+    """Return what remembers which files are no pictures.
+
+    Args:
+        cache_dir: Cache folder; None remembers nothing.
+    """
+    from segdex_core.media.not_pictures import NotPictures
+
+    return NotPictures(None if cache_dir is None else cache_dir / "not-pictures")
 
 
 def list_files(

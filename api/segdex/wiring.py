@@ -15,7 +15,7 @@ from segdex.faults import fault
 from segdex.library import Library
 from segdex.parts import Parts
 from segdex.recipes import RememberedRecipe, recipe_key
-from segdex.sources import open_source
+from segdex.sources import open_not_pictures, open_source
 from segdex.usecases.ingest import quality_of
 from segdex.usecases.lazy_models import LazyModels
 from segdex.usecases.opening import NO_INDEX, Lazy, LazyIndex
@@ -451,6 +451,7 @@ def open_library(settings: Settings, parts: Parts, *, has_index: bool = True) ->
         calibrations=calibration_folder(settings),
         decoder=parts.open_decoder(settings),
         journal=Journal(lambda: cache_folder(settings) / "journal" / settings.index_key()),
+        not_pictures=open_not_pictures(cache_folder(settings)),
     )
 
 

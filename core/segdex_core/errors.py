@@ -82,7 +82,16 @@ class ImageGoneError(ImageError):
 
 
 class NotAnImageError(ImageError):
-    """The bytes are not an image in a supported format."""
+    """The bytes are not an image in a supported format.
+
+    Args:
+        message: Line for the user.
+        kind: What they are, such as ``mp4`` or ``heic``; None if that is not known.
+    """
+
+    def __init__(self, message: str, *, kind: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class ImageUnreadableError(ImageError):

@@ -1,16 +1,23 @@
 """Plan an ingest from the ledger and the versions of files, before any file is read."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from segdex_core.errors import ImageError
+from segdex_core.errors import ImageError, NotAnImageError
 from segdex_core.ports.source import FileVersion, Source
 from segdex_core.wording import count_of, duration_of
 from segdex_ingest.ledger import Ledger
 
-FileState = Literal["unchanged", "outdated", "to_read"]
+FileState = Literal["unchanged", "outdated", "not_an_image", "to_read"]
+
+FindOther = Callable[[str, FileVersion], NotAnImageError | None]
+"""Returns the error of reading a file, if it is known to be no image; otherwise None."""
+
+
+def _unknown(_: str, __: FileVersion) -> None:
+    return
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +27,18 @@ class PlannedFile:
     Attributes:
         uri: Canonical URI.
         state: ``unchanged`` since the current recipe ingested it; ``outdated`` if unchanged but ingested by
-            another recipe; ``to_read`` if new, changed, moved, not readable or not written completely.
+            another recipe; ``not_an_image`` if known to be none; ``to_read`` if new, changed, moved, not
+            readable or not written completely.
         version: Version from the source; None if the source could not return it.
-        image_id: Id of the image that the ledger has at the file; None for ``to_read``.
+        image_id: Id of the image that the ledger has at the file; None for the other states.
+        error: Error of reading the file, for ``not_an_image``.
     """
 
     uri: str
     state: FileState
     version: FileVersion | None = None
     image_id: UUID | None = None
+    error: NotAnImageError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,14 @@ class IngestPlan:
         return sum(file.state == "to_read" for file in self.files)
 
 
-def plan_ingest(uris: Iterable[str], *, source: Source, ledger: Ledger, recipe: str) -> IngestPlan:
+def plan_ingest(
+    uris: Iterable[str],
+    *,
+    source: Source,
+    ledger: Ledger,
+    recipe: str,
+    find_other: FindOther = _unknown,
+) -> IngestPlan:
     """Compare files with the ledger. This reads no file, loads no model and changes nothing.
 
     Args:
@@ -74,16 +91,19 @@ def plan_ingest(uris: Iterable[str], *, source: Source, ledger: Ledger, recipe: 
         source: Source of the files.
         ledger: Images of the index.
         recipe: ``Recipe.fingerprint`` of the current recipe.
+        find_other: Finds files that are known to be no images.
     """
-    return IngestPlan(recipe, tuple(_planned(uri, source, ledger, recipe) for uri in uris))
+    return IngestPlan(recipe, tuple(_planned(uri, source, ledger, recipe, find_other) for uri in uris))
 
 
-def _planned(uri: str, source: Source, ledger: Ledger, recipe: str) -> PlannedFile:
+def _planned(uri: str, source: Source, ledger: Ledger, recipe: str, find_other: FindOther) -> PlannedFile:
     try:
         version = source.version(uri)
     except ImageError:
         return PlannedFile(uri, "to_read")  # reading the file will give the reason
     known = ledger.find(uri, version)
+    if not ledger.at(uri) and (error := find_other(uri, version)) is not None:
+        return PlannedFile(uri, "not_an_image", version, error=error)
     if known is None or not known.is_made_by(known.recipe):
         return PlannedFile(uri, "to_read", version)
     return PlannedFile(uri, "unchanged" if known.recipe == recipe else "outdated", version, known.image_id)

@@ -29,6 +29,7 @@ class FileOutcome:
         detail: One line that explains the outcome; empty if there is nothing to explain.
         segments: Number of segments that this run stored for the file.
         image_id: Id of the image in the file; None if the file holds no image.
+        kind: What the file is, if it is no image: ``json``, ``mp4``, ``heic``.
     """
 
     uri: str
@@ -36,6 +37,7 @@ class FileOutcome:
     detail: str = ""
     segments: int = 0
     image_id: UUID | None = None
+    kind: str | None = None
 
     def to_document(self) -> IngestedFile:
         """Return the outcome as a JSON model."""
@@ -46,6 +48,7 @@ class FileOutcome:
             detail=self.detail,
             image_id=self.image_id,
             segments=self.segments,
+            kind=self.kind,
         )
 
 

@@ -10,10 +10,8 @@ from uuid import UUID
 import numpy as np
 
 from segdex_core.errors import (
-    ImageCrashedError,
     ImageError,
     ImageFailedError,
-    ImageTooLargeError,
     ModelError,
     NotAnImageError,
 )
@@ -22,10 +20,11 @@ from segdex_core.media.decode import decode_image
 from segdex_core.media.uris import display_path
 from segdex_core.ports.decoder import Decode
 from segdex_core.ports.index import SegmentIndex
-from segdex_core.ports.source import ListingProblem, Source
+from segdex_core.ports.source import FileVersion, ListingProblem, Source
 from segdex_core.records import SEGMENT_VIEWS, ImageFile, ImageRecord, IndexFingerprint
 from segdex_ingest.ahead import Analyse, Analyses, results_ahead
 from segdex_ingest.analyse import AnalysedImage, Recipe, RecipeSource, analyse
+from segdex_ingest.beside import NOTHING_BESIDE, Beside
 from segdex_ingest.finish import as_finished, finish_changes
 from segdex_ingest.interrupts import Interrupts
 from segdex_ingest.journal import Journal, RunJournal
@@ -75,6 +74,7 @@ def ingest_into(
     known_ids: Sequence[UUID] | None = None,
     lock: AbstractContextManager[object] | None = None,
     journal: Journal | None = None,
+    beside: Beside = NOTHING_BESIDE,
     problems: Sequence[ListingProblem] = (),
     approve: Callable[[IngestPlan], None] = lambda _: None,
     on_file: Callable[[FileOutcome], None] = lambda _: None,
@@ -97,6 +97,7 @@ def ingest_into(
         lock: ``RLock`` shared by all writers to the index in this process; None if there are no others.
         journal: Notes which images are open, so that one that ends the process twice is left out; None notes
             nothing.
+        beside: Tells files beside pictures from pictures that fail.
         problems: Places that could not be listed, for the report.
         approve: Called with the plan before any image is read or written. An exception from it ends the
             ingest.
@@ -124,7 +125,9 @@ def ingest_into(
     while True:
         records = list(index.scroll_images() if known_ids is None else index.get_images(known_ids))
         ledger = Ledger(as_finished(records))
-        plan = plan_ingest(uris, source=source, ledger=ledger, recipe=checked.fingerprint())
+        plan = plan_ingest(
+            uris, source=source, ledger=ledger, recipe=checked.fingerprint(), find_other=beside.find
+        )
         approve(plan)
         for record in finish_changes(index, records):
             ledger.put(record)
@@ -140,6 +143,7 @@ def ingest_into(
                     analyse=analysed,
                     options=options,
                     journal=noted,
+                    beside=beside,
                     problems=problems,
                     on_file=on_file,
                 )
@@ -159,6 +163,7 @@ def rehearse(
     source: Source,
     ledger: Ledger,
     options: IngestOptions,
+    beside: Beside = NOTHING_BESIDE,
     problems: Sequence[ListingProblem] = (),
     on_file: Callable[[FileOutcome], None] = lambda _: None,
 ) -> IngestReport:
@@ -169,6 +174,7 @@ def rehearse(
         source: Source of the files.
         ledger: Images of the index; modified.
         options: Limits, threads and tags.
+        beside: See ``ingest_into``; what it remembers is a cache, and stored here too.
         problems: Places that could not be listed, for the report.
         on_file: Called after each file.
     """
@@ -196,6 +202,7 @@ def rehearse(
         writer=DryWriter(ledger, exists=may_exist(source)),
         analyse=decoded,
         options=options,
+        beside=beside,
         problems=problems,
         on_file=on_file,
     )
@@ -262,6 +269,7 @@ def carry_out(
     analyse: Analyse,
     options: IngestOptions,
     journal: RunJournal | None = None,
+    beside: Beside = NOTHING_BESIDE,
     problems: Sequence[ListingProblem] = (),
     on_file: Callable[[FileOutcome], None] = lambda _: None,
 ) -> IngestReport:
@@ -280,6 +288,7 @@ def carry_out(
         analyse: Analyses an image with ``plan.recipe``.
         options: Limits, threads and tags.
         journal: Notes which images are open; None notes nothing.
+        beside: See ``ingest_into``.
         problems: Places that could not be listed, for the report.
         on_file: Called after each file.
     """
@@ -312,6 +321,7 @@ def carry_out(
                 analyses=analyses,
                 options=options,
                 interrupts=interrupts,
+                beside=beside,
             )
             files_ahead = options.decode_threads + 2 * options.analysis_threads
             try:
@@ -330,6 +340,8 @@ def carry_out(
             outcomes |= run.finish()
     except KeyboardInterrupt:
         interrupted = True
+    finally:
+        beside.save()
     return IngestReport(
         files=list(outcomes.values()),
         skipped_folders=[(problem.uri, problem.reason) for problem in problems],
@@ -357,6 +369,14 @@ class _Read:
     data: bytes | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Refused:
+    """A file that was not read to its end; ``version`` is that of the file, if it is known for sure."""
+
+    error: ImageError
+    version: FileVersion | None = None
+
+
 class _Run:
     """The state of one ingest."""
 
@@ -370,7 +390,9 @@ class _Run:
         analyses: Analyses,
         options: IngestOptions,
         interrupts: Interrupts,
+        beside: Beside,
     ) -> None:
+        self._beside = beside
         self._interrupts = interrupts
         self._recipe = recipe
         self._source = source
@@ -382,29 +404,41 @@ class _Run:
         self._changed: dict[str, FileOutcome] = {}
         self._failed_in_a_row = 0
 
-    def read(self, planned: PlannedFile) -> _Read | ImageError:
+    def read(self, planned: PlannedFile) -> _Read | _Refused:
         """Read and hash a file that may have changed, and start its analysis if needed; runs in threads."""
+        if planned.error is not None:
+            return _Refused(planned.error, planned.version)
         if planned.state == "unchanged" and planned.version is not None and planned.image_id is not None:
             return _Read(ImageFile(planned.uri, planned.version.mtime_ns), planned.image_id, None)
         uri = planned.uri
         try:
             version, data = read_steady(uri, source=self._source, max_bytes=self._options.max_bytes)
+        except NotAnImageError as error:
+            return _Refused(error, self._version_of(planned))
         except ImageError as error:  # the file is gone, not readable or too large
-            return error
+            return _Refused(error)
         image_id = make_image_id(sha256_hex(data))
         self._analyses.begin(image_id, data, name=display_path(uri))
         return _Read(ImageFile(uri, version.mtime_ns), image_id, data)
 
-    def handle(self, planned: PlannedFile, read: _Read | ImageError) -> FileOutcome:
+    def _version_of(self, planned: PlannedFile) -> FileVersion | None:
+        """Return the version of a file that was found to be no image, if it is that of the plan."""
+        try:
+            return planned.version if self._source.version(planned.uri) == planned.version else None
+        except ImageError:
+            return None
+
+    def handle(self, planned: PlannedFile, read: _Read | _Refused) -> FileOutcome:
         """Bring the index up to date with one file; runs only in the main thread."""
         uri = planned.uri
-        if isinstance(read, ImageError):
-            return FileOutcome(uri, _refusal_outcome(read), str(read))
+        if isinstance(read, _Refused):
+            return self._refuse(uri, read)
         try:
             outcome = self._write(read)
         except ImageError as error:  # the bytes are not an image, or a model failed on it
             self._count(error)
-            return FileOutcome(uri, _refusal_outcome(error), str(error))
+            size_bytes = 0 if read.data is None else len(read.data)
+            return self._refuse(uri, _Refused(error, FileVersion(size_bytes, read.file.mtime_ns)))
         if outcome is None:  # the image was deleted or replaced in the meantime
             return self._again(uri)
         for record in self._ledger.at(uri):
@@ -414,6 +448,10 @@ class _Run:
                 if outcome.outcome is not Outcome.NO_SEGMENTS:
                     outcome = replace(outcome, outcome=Outcome.REPLACED)
         return outcome
+
+    def _refuse(self, uri: str, refused: _Refused) -> FileOutcome:
+        was_image = bool(self._ledger.at(uri))
+        return self._beside.outcome(uri, refused.error, refused.version, was_image=was_image)
 
     def finish(self) -> dict[str, FileOutcome]:
         """Write the files that were gathered; return the files whose outcome is another one after all."""
@@ -508,15 +546,3 @@ class _Run:
             if uri != current:
                 self._changed[uri] = self._again(uri)
         return current in lost
-
-
-def _refusal_outcome(refusal: ImageError) -> Outcome:
-    if isinstance(refusal, ImageTooLargeError):
-        return Outcome.TOO_LARGE
-    if isinstance(refusal, NotAnImageError):
-        return Outcome.NOT_AN_IMAGE
-    if isinstance(refusal, ImageFailedError):
-        return Outcome.FAILED
-    if isinstance(refusal, ImageCrashedError):
-        return Outcome.CRASHED
-    return Outcome.UNREADABLE

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from segdex_core.errors import ImageUnreadableError
+from segdex_core.errors import ImageUnreadableError, NotAnImageError
 from segdex_core.media.uris import display_path
 from segdex_core.ports.source import FileVersion, Source
 
@@ -43,7 +43,12 @@ def read_steady(
     for _ in range(2):
         before = source.version(uri)
         _let_pass(before, clock_ns, sleep)
-        data = source.read(uri, max_bytes=max_bytes)
+        try:
+            data = source.read(uri, max_bytes=max_bytes)
+        except NotAnImageError:
+            if source.version(uri) == before:
+                raise
+            continue
         if source.version(uri) == before and len(data) == before.size_bytes:
             return before, data
     raise ImageUnreadableError(

@@ -229,7 +229,9 @@ def test_files_are_sent_and_each_ends_in_an_outcome(
     assert counts == {"unreadable": 1, "unchanged": 2, "not_an_image": 1}
     [broken, *_] = mixed["files"]
     assert broken["detail"].startswith(str(folder / "broken.png"))
-    assert f"not an image: {folder / 'note.txt'}: not a picture" in text
+    assert mixed["kinds"] == {"txt": 1}
+    assert "not pictures: 1 txt" in text
+    assert "note.txt" not in text
     assert len(found) == 1
 
     deleted = answer(capsys, *place, "delete", "pictures/copy.png")
@@ -288,7 +290,7 @@ def test_jobs_are_added_watched_listed_and_stopped(serve: Serve, capsys: Capture
     assert watched == f"job {job['id']}  done  1 added\n"
     assert [line.split()[:4] for line in listed.splitlines()][1] == [job["id"], "done", "1", "of"]
     assert str(folder) in listed
-    assert "not an image" in failed
+    assert "unreadable" in failed
     assert stopped["status"] == "done"
     fails(capsys, *place, "jobs", "stop", "nothing", code=2, saying=("there is no job",))
     fails(capsys, *place, "jobs", "add", "/etc", code=2, saying=("allowed folders",))

@@ -34,7 +34,6 @@ def test_a_file_that_was_not_usable_is_a_failure(outcome: Outcome) -> None:
     refused = {
         Outcome.UNREADABLE,
         Outcome.TOO_LARGE,
-        Outcome.NOT_AN_IMAGE,
         Outcome.FAILED,
         Outcome.CRASHED,
     }
@@ -67,6 +66,7 @@ def test_the_json_says_all_that_the_report_says() -> None:
     assert found == {
         "schema_version": 1,
         "outcomes": {**{str(outcome): 0 for outcome in Outcome}, "added": 1, "no_segments": 1},
+        "kinds": {},
         "segments": 1,
         "elapsed_s": 1.235,
         "interrupted": True,
@@ -80,10 +80,24 @@ def test_the_json_says_all_that_the_report_says() -> None:
                 "detail": "",
                 "image_id": str(PICTURE),
                 "segments": i,
+                "kind": None,
             }
             for i, outcome in enumerate(["added", "no_segments"])
         ],
     }
+
+
+def test_files_beside_pictures_are_counted_by_kind_and_unread_formats_are_named() -> None:
+    kinds = ["json", "mp4", "json", "heic", "nef", "xmp"]
+    files = [FileOutcome(f"file:///p/{i}", Outcome.NOT_AN_IMAGE, kind=kind) for i, kind in enumerate(kinds)]
+    broken = FileOutcome("file:///p/x.json", Outcome.UNREADABLE, kind="json")
+
+    report = IngestReport([*files, broken], skipped_folders=[], elapsed_s=0, notes=["a"]).to_document()
+
+    assert list(report.kinds.items()) == [("json", 2), ("heic", 1), ("mp4", 1), ("nef", 1), ("xmp", 1)]
+    assert sum(report.kinds.values()) == report.outcomes["not_an_image"]
+    unread = "3 files left, in formats of pictures and videos that segdex does not read yet"
+    assert report.notes == ["a", f"{unread}: 1 heic, 1 mp4, 1 nef"]
 
 
 def test_names_that_are_not_text_come_through_json_as_utf_8() -> None:

@@ -242,6 +242,7 @@ def test_files_that_are_no_usable_pictures_are_reported_and_stop_nothing(folder:
     folder.write("empty.png", b"")
     Image.new("RGB", (200, 200)).save(folder.root / "large.png")
     folder.write("text.png", b"not a picture")
+    folder.write("notes.txt", b"not a picture")
     (folder.root / "link.png").symlink_to(folder.root / "nowhere")
     Image.new("RGB", (3, 3), (9, 9, 9)).save(folder.root / "tiny.png")
     folder.write("zlong.png", whole + bytes(2_000_000))
@@ -251,10 +252,11 @@ def test_files_that_are_no_usable_pictures_are_reported_and_stop_nothing(folder:
     assert {name: text.split(" ")[0] for name, text in folder.outcomes(report).items()} == {
         "a.png": "added",
         "cut.png": "unreadable",
-        "empty.png": "not_an_image",
+        "empty.png": "unreadable",
         "large.png": "too_large",
         "link.png": "unreadable",
-        "text.png": "not_an_image",
+        "notes.txt": "not_an_image",
+        "text.png": "unreadable",
         "tiny.png": "no_segments",
         "zlong.png": "too_large",
     }
@@ -510,7 +512,7 @@ def test_models_are_loaded_once_for_a_new_picture_and_never_for_what_is_known(fo
     after_new = recipes.loads
     (folder.root / "a.png").rename(folder.root / "c.png")
     folder.touch(folder.root / "b.png", 5000)
-    folder.write("text.png", b"not a picture")
+    folder.write("notes.txt", b"not a picture")
     report = ingest_lazily(folder, recipes)
 
     assert after_new == 1

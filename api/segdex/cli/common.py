@@ -298,9 +298,14 @@ def client_of(server: str, settings: "Settings") -> "Client":
         UsageError: If the address is invalid.
     """
     from segdex.client import Client  # a local index needs no HTTP
+    from segdex.wiring import cache_folder
 
     key = settings.server_key
-    return Client(server, api_key=None if key is None else key.get_secret_value())
+    return Client(
+        server,
+        api_key=None if key is None else key.get_secret_value(),
+        cache_dir=cache_folder(settings),
+    )
 
 
 @contextmanager

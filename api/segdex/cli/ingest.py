@@ -165,7 +165,8 @@ def print_report(report: "IngestReportOut", console: "Console", *, dry_run: bool
     from rich.text import Text
 
     from segdex.cli.tables import print_table
-    from segdex_core.wire.images import FAILED
+    from segdex_core.media.others import is_unread_picture
+    from segdex_core.wire.images import FAILED, kinds_in_words
 
     for folder in report.skipped_folders[:_SHOWN_FAILURES]:
         console.print(Text(f"skipped {folder.path}: {folder.reason}", style="yellow"))
@@ -173,11 +174,17 @@ def print_report(report: "IngestReportOut", console: "Console", *, dry_run: bool
         console.print(f"... and {len(report.skipped_folders) - _SHOWN_FAILURES} more; --json lists all")
     for note in report.notes:
         console.print(Text(f"note: {note}"))
-    failed = [file for file in report.files if file.outcome in FAILED]
+    # what is no picture at all hides no broken picture
+    failed = sorted(
+        (file for file in report.files if file.outcome in FAILED), key=lambda file: file.kind is not None
+    )
     for file in failed[:_SHOWN_FAILURES]:
         console.print(Text(f"{in_words(file.outcome)}: {file.detail}", style="yellow"))
     if len(failed) > _SHOWN_FAILURES:
         console.print(f"... and {len(failed) - _SHOWN_FAILURES} more; --json lists all")
+    beside = {kind: count for kind, count in report.kinds.items() if not is_unread_picture(kind)}
+    if beside:
+        console.print(Text(f"not pictures: {kinds_in_words(beside)}"))
     if dry_run:
         console.print("what would happen")
     counts = [(in_words(outcome), f"{count:,}") for outcome, count in report.outcomes.items() if count]

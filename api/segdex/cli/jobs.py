@@ -163,17 +163,18 @@ def _show(job: "Job", *, as_json: bool) -> int:
     """Print a job and return the exit code: 1 if the job or some of its files failed."""
     from rich.text import Text
 
-    from segdex_core.wire.images import FAILED
+    from segdex_core.wire.images import FAILED, kinds_in_words
 
     failed = job.status == "failed" or any(job.counts.get(outcome) for outcome in FAILED)
     if as_json:
         print_json(job.model_dump(mode="json"))
         return int(failed)
     console = console_out()
-    for one in job.last:
-        if one.outcome in FAILED:
-            console.print(Text(f"{in_words(one.outcome)}: {one.detail}", style="yellow"))
+    for one in job.failures:
+        console.print(Text(f"{in_words(one.outcome)}: {one.detail}", style="yellow"))
     counts = ", ".join(f"{count:,} {in_words(outcome)}" for outcome, count in job.counts.items() if count)
+    if job.kinds:
+        counts += f" ({kinds_in_words(job.kinds)})"
     console.print(f"job {job.id}  {job.status}  {counts or 'nothing yet'}", markup=False)
     if job.detail:
         console.print(Text(job.detail, style="yellow"))

@@ -31,7 +31,7 @@ from segdex.client.events import Event, EventParser
 from segdex.client.sending import RETRIES, TIMEOUT_S, http_options, retry_options
 from segdex.client.steps import Steps
 from segdex.pictures import Picture
-from segdex.sources import list_files, open_source
+from segdex.sources import list_files, open_not_pictures, open_source
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import Examined
 from segdex_core.wire.ids import FoundIds
@@ -63,6 +63,7 @@ class AsyncClient:
         api_key: str | None = None,
         timeout_s: float = TIMEOUT_S,
         retries: int = RETRIES,
+        cache_dir: Path | None = None,
         transport: "httpx.AsyncBaseTransport | None" = None,
     ) -> None:
         import httpx  # the slowest import of a client
@@ -70,6 +71,7 @@ class AsyncClient:
         self.location = server
         self._timeout_s = timeout_s
         self._retries = retries
+        self._cache_dir = cache_dir
         self._http = httpx.AsyncClient(**http_options(server, api_key), transport=transport)
 
     def __repr__(self) -> str:
@@ -172,15 +174,16 @@ class AsyncClient:
     ) -> IngestReportOut:
         """See ``Client.ingest``."""
         steps.refuse_choices(quality=quality, masks=masks, redo_outdated=redo_outdated, dry_run=dry_run)
-        listing = list_files(
-            open_source(), list(map(str, paths)), include_hidden=include_hidden, exclude=exclude
-        )
+        source = open_source()
+        listing = list_files(source, list(map(str, paths)), include_hidden=include_hidden, exclude=exclude)
         return await self._carry_out(
             steps.ingest(
                 listing,
+                source=source,
                 tags=clean_tags(tags),
                 limit=check_limit(limit),
                 progress=progress or IngestProgress(),
+                not_pictures=open_not_pictures(self._cache_dir),
             )
         )
 

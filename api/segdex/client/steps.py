@@ -6,22 +6,29 @@
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from segdex.arguments import Id, IngestProgress
 from segdex.client import calls
 from segdex.client.calls import Call
 from segdex.client.errors import NotThereError, RequestError
-from segdex.pictures import picture_file
 from segdex.sources import open_source
-from segdex_core.errors import ImageError, UsageError
+from segdex_core.errors import (
+    ImageError,
+    ImageTooLargeError,
+    ImageUnreadableError,
+    NotAnImageError,
+    UsageError,
+)
 from segdex_core.ids import make_image_id, sha256_hex
 from segdex_core.media.uris import display_path, named_path, uri_to_path
-from segdex_core.ports.source import Listing
+from segdex_core.outcomes import outcome_of
+from segdex_core.ports.source import Listing, Source
 from segdex_core.slices import slices
 from segdex_core.wire.images import (
     ANALYSED,
+    FAILED,
     Deleted,
     ImageOut,
     IngestedFile,
@@ -33,11 +40,18 @@ from segdex_core.wire.images import (
 )
 from segdex_core.wire.segments import SegmentOut
 
+if TYPE_CHECKING:
+    from segdex_core.media.not_pictures import NotPictures, Scan
+
 T = TypeVar("T")
 
 Steps = Generator[Call[Any], Any, T]
 
-_FAILED = {413: Outcome.TOO_LARGE, 415: Outcome.NOT_AN_IMAGE, 422: Outcome.UNREADABLE}
+_REFUSED: dict[int, type[ImageError]] = {
+    413: ImageTooLargeError,
+    415: NotAnImageError,
+    422: ImageUnreadableError,
+}
 _OF_THE_FILE = "the upload"
 """Start of a service's message about a file; any other 422 concerns the whole request."""
 
@@ -132,11 +146,18 @@ def refuse_choices(**choices: object) -> None:
 
 
 def ingest(
-    listing: Listing, *, tags: Sequence[str], limit: int | None, progress: IngestProgress
+    listing: Listing,
+    *,
+    source: Source,
+    tags: Sequence[str],
+    limit: int | None,
+    progress: IngestProgress,
+    not_pictures: "NotPictures",
 ) -> Steps[IngestReportOut]:
     """Upload the files of a listing one by one; images that the service has with these tags are skipped.
 
-    Ctrl-C ends the upload and returns the report of what was done.
+    Of files that are no images only the first bytes are read. Ctrl-C ends the upload and returns the report
+    of what was done.
 
     Raises:
         ServiceError: If the service fails; uploaded images are kept, and the next run continues.
@@ -146,9 +167,10 @@ def ingest(
     files: list[IngestedFile] = []
     analysed = 0
     interrupted = False
+    scan, named = not_pictures.scan(listing.places), frozenset(listing.named)
     try:
         for uri in listing.uris:
-            file = yield from _upload(uri, tags)
+            file = yield from _upload(uri, tags, source=source, scan=scan, is_named=uri in named)
             files.append(file)
             progress.on_file(file)
             analysed += file.outcome in ANALYSED
@@ -156,6 +178,8 @@ def ingest(
                 break
     except KeyboardInterrupt:
         interrupted = True
+    finally:
+        scan.save()
     return report_files(
         files,
         skipped_folders=[
@@ -168,12 +192,14 @@ def ingest(
     )
 
 
-def _upload(uri: str, tags: Sequence[str]) -> Steps[IngestedFile]:
-    path = uri_to_path(uri)
+def _upload(
+    uri: str, tags: Sequence[str], *, source: Source, scan: "Scan", is_named: bool
+) -> Steps[IngestedFile]:
+    name = uri_to_path(uri).name.encode("utf-8", "replace").decode()
     try:
-        name, data = picture_file(path)
-    except (ImageError, UsageError) as error:  # no permission, or deleted since it was listed
-        return _file(uri, Outcome.UNREADABLE, str(error))
+        data = _read(uri, source, None if is_named else scan)
+    except ImageError as error:
+        return _refused(uri, error, is_named=is_named)
     image_id = make_image_id(sha256_hex(data))
     image = yield from _find(image_id)
     if image is not None and set(tags) <= set(image.tags):
@@ -181,12 +207,44 @@ def _upload(uri: str, tags: Sequence[str]) -> Steps[IngestedFile]:
     try:
         done = yield calls.upload(data, tags, wait=True, name=name)
     except RequestError as error:
-        return _file(uri, _failure(error), _detail(error, uri))
+        return _refused(uri, _error_of(error, uri), is_named=is_named)
     return _file(uri, done.outcome, done.detail, segments=done.segments, image_id=done.image_id)
 
 
+def _read(uri: str, source: Source, scan: "Scan | None") -> bytes:
+    """Return the bytes of an image; a file that is known to be none is not opened.
+
+    Raises:
+        ImageError: If the file is no image, or cannot be read.
+    """
+    from segdex_core.media.limits import MAX_BYTES
+
+    version = source.version(uri)
+    known = None if scan is None else scan.refusal(uri, version)
+    if known is not None:
+        raise known
+    try:
+        return source.read(uri, max_bytes=MAX_BYTES)
+    except NotAnImageError as error:
+        is_expected = outcome_of(error, uri_to_path(uri).name, is_asked_for=scan is None)[0] in FAILED
+        if scan is not None and not is_expected and source.version(uri) == version:
+            scan.note(uri, version, error.kind)
+        raise
+
+
+def _refused(uri: str, error: ImageError, *, is_named: bool) -> IngestedFile:
+    outcome, kind = outcome_of(error, uri_to_path(uri).name, is_asked_for=is_named)
+    return _file(uri, outcome, str(error), kind=kind)
+
+
 def _file(
-    uri: str, outcome: str, detail: str = "", *, segments: int = 0, image_id: UUID | None = None
+    uri: str,
+    outcome: str,
+    detail: str = "",
+    *,
+    segments: int = 0,
+    image_id: UUID | None = None,
+    kind: str | None = None,
 ) -> IngestedFile:
     return IngestedFile(
         uri=uri,
@@ -195,6 +253,7 @@ def _file(
         detail=detail,
         image_id=image_id,
         segments=segments,
+        kind=kind,
     )
 
 
@@ -213,21 +272,26 @@ def _named(given: str) -> dict[UUID, set[str]]:
     except ValueError:
         if not named_path(given).exists():
             return {}
+    from segdex_core.media.limits import MAX_BYTES
+
     found: dict[UUID, set[str]] = {}
-    for uri in open_source().list([given]).uris:
-        path = uri_to_path(uri)
+    source = open_source()
+    for uri in source.list([given]).uris:
         try:
-            found.setdefault(make_image_id(sha256_hex(path.read_bytes())), set()).add(uri)
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+            data = source.read(uri, max_bytes=MAX_BYTES)
+        except (ImageTooLargeError, NotAnImageError):  # of these the service has no picture
+            continue
+        except ImageError as error:
+            raise UsageError(str(error)) from error
+        found.setdefault(make_image_id(sha256_hex(data)), set()).add(uri)
     return found
 
 
-def _failure(error: RequestError) -> Outcome:
-    """Return the outcome of a file that was refused; raise an error that concerns every file."""
-    if error.status not in _FAILED or (error.status == 422 and not error.detail.startswith(_OF_THE_FILE)):
+def _error_of(error: RequestError, uri: str) -> ImageError:
+    """Return the error of a file that was refused; raise an error that concerns every file."""
+    if error.status not in _REFUSED or (error.status == 422 and not error.detail.startswith(_OF_THE_FILE)):
         raise error
-    return _FAILED[error.status]
+    return _REFUSED[error.status](_detail(error, uri))
 
 
 def _detail(error: RequestError, uri: str) -> str:

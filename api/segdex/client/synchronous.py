@@ -29,7 +29,7 @@ from segdex.client.events import Event, EventParser
 from segdex.client.sending import RETRIES, TIMEOUT_S, http_options, retry_options
 from segdex.client.steps import Steps
 from segdex.pictures import Picture
-from segdex.sources import list_files, open_source
+from segdex.sources import list_files, open_not_pictures, open_source
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import Examined
 from segdex_core.wire.ids import FoundIds
@@ -61,6 +61,8 @@ class Client:
         timeout_s: Longest wait for a response, and for each part of it, in seconds. Connecting may take 5 s,
             and calls that run models 900 s.
         retries: Maximum number of retries if the service asks for a delay, or the connection fails.
+        cache_dir: Folder in which ``ingest`` remembers which files are no pictures, so that they are not
+            opened again; None remembers nothing.
         transport: Replacement for the network, for tests.
     """
 
@@ -71,6 +73,7 @@ class Client:
         api_key: str | None = None,
         timeout_s: float = TIMEOUT_S,
         retries: int = RETRIES,
+        cache_dir: Path | None = None,
         transport: "httpx.BaseTransport | None" = None,
     ) -> None:
         import httpx  # the slowest import of a client
@@ -78,6 +81,7 @@ class Client:
         self.location = server
         self._timeout_s = timeout_s
         self._retries = retries
+        self._cache_dir = cache_dir
         self._http = httpx.Client(**http_options(server, api_key), transport=transport)
 
     def __repr__(self) -> str:
@@ -185,15 +189,16 @@ class Client:
                 found.
         """
         steps.refuse_choices(quality=quality, masks=masks, redo_outdated=redo_outdated, dry_run=dry_run)
-        listing = list_files(
-            open_source(), list(map(str, paths)), include_hidden=include_hidden, exclude=exclude
-        )
+        source = open_source()
+        listing = list_files(source, list(map(str, paths)), include_hidden=include_hidden, exclude=exclude)
         return self._carry_out(
             steps.ingest(
                 listing,
+                source=source,
                 tags=clean_tags(tags),
                 limit=check_limit(limit),
                 progress=progress or IngestProgress(),
+                not_pictures=open_not_pictures(self._cache_dir),
             )
         )
 

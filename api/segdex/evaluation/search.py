@@ -22,6 +22,7 @@ from segdex_core.ports.source import Source
 from segdex_core.records import EVERYTHING, SegmentFilter
 from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS, MAX_LIMIT
 from segdex_ingest.analyse import RecipeSource
+from segdex_ingest.beside import Beside
 from segdex_ingest.ledger import Ledger
 from segdex_ingest.report import FAILED, FileOutcome
 from segdex_ingest.run import IngestOptions, ingest_into
@@ -65,10 +66,11 @@ def ingest_dataset(
     """
     if not (dataset.class_queries or dataset.refs or dataset.captions or dataset.pairs):
         raise _nothing_to_ask(dataset)  # fails before the work
+    uris = [canonical_uri(image.path) for image in dataset.images]
     report = ingest_into(
         index,
         recipe,
-        [canonical_uri(image.path) for image in dataset.images],
+        uris,
         source=source,
         profile=profile,
         options=IngestOptions(
@@ -77,6 +79,7 @@ def ingest_dataset(
             decode_threads=decode_threads,
             analysis_threads=analysis_threads,
         ),
+        beside=Beside(named=frozenset(uris)),
         on_file=on_file,
     )
     if report.interrupted:

@@ -154,14 +154,17 @@ class Jobs:
         """
 
         def without(job: _Kept) -> _Kept:
-            return job.changed(last=[one for one in job.last if not is_erased(one.uri)])
+            return job.changed(
+                last=[one for one in job.last if not is_erased(one.uri)],
+                failures=[one for one in job.failures if not is_erased(one.uri)],
+            )
 
         for _, job in list(self._stored()):
             if all(map(is_erased, job.paths)):
                 stopped = self.stop(job.id)
                 if stopped is not None and stopped.status in ENDED:
                     self._forget(job)
-            elif any(is_erased(one.uri) for one in job.last):
+            elif any(is_erased(one.uri) for one in (*job.last, *job.failures)):
                 self._change(job.id, without)
         self._ask("purge")
 

@@ -14,11 +14,12 @@ from segdex.jobs.leases import STALE_S, Leases
 from segdex.jobs.queue import Jobs, LeaseLostError
 from segdex.jobs.storages import JobsUnavailableError
 from segdex_core.errors import SegdexError
-from segdex_core.wire.images import IngestedFile
+from segdex_core.wire.images import FAILED, IngestedFile, Outcome
 from segdex_core.wire.jobs import Job, JobOutcome, Status
 from segdex_core.wording import count_of
 
 _LAST_OUTCOMES = 10
+_FAILURES = 20
 _POLL_S = 0.2
 _SAVE_EVERY_S = 0.5
 _AGAIN_S = 2.0  # until an unreachable queue is asked again
@@ -42,6 +43,7 @@ class Progress:
         self.job = job
         self._save, self._stopping = save, stopping
         self._counts: Counter[str] = Counter()
+        self._kinds: Counter[str] = Counter()
         self._saved_s = 0.0
         self._detail = ""
 
@@ -58,15 +60,22 @@ class Progress:
         self._counts[outcome.outcome] += 1
         done, started_s = self.job.done + 1, self.job.started_s or time.time()
         rate = done / max(time.time() - started_s, 1e-3)
-        last = JobOutcome(uri=outcome.uri, outcome=outcome.outcome, detail=outcome.detail)
+        last = JobOutcome(uri=outcome.uri, outcome=outcome.outcome, detail=outcome.detail, kind=outcome.kind)
+        if outcome.outcome == Outcome.NOT_AN_IMAGE:
+            self._kinds[outcome.kind or "other"] += 1
+        failures = self.job.failures
+        if outcome.outcome in FAILED:  # a file that is no picture hides no broken one
+            failures = sorted([*failures, last], key=lambda one: one.kind is not None)[:_FAILURES]
         self.job = self.job.model_copy(
             update={
                 "done": done,
                 "counts": dict(self._counts),
+                "kinds": dict(self._kinds.most_common()),
                 "segments": self.job.segments + outcome.segments,
                 "files_per_s": round(rate, 3),
                 "left_s": round(((self.job.total or done) - done) / rate, 1),
                 "last": [*self.job.last, last][-_LAST_OUTCOMES:],
+                "failures": failures,
             }
         )
         if time.monotonic() - self._saved_s > _SAVE_EVERY_S:

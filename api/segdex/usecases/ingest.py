@@ -10,12 +10,14 @@ from segdex.usecases.opening import LazyIndex
 from segdex_core.choices import ProfileName, Quality
 from segdex_core.errors import ArgumentError, IndexMissingError, UsageError
 from segdex_core.locations import embedded_folder
+from segdex_core.media.not_pictures import NotPictures
 from segdex_core.media.uris import canonical_path, display_path, uri_sources
 from segdex_core.ports.index import IndexReader, SegmentIndex
 from segdex_core.ports.source import Listing, Source
 from segdex_core.records import ImageRecord
 from segdex_core.wording import count_of
 from segdex_ingest.analyse import Recipe, RecipeSource
+from segdex_ingest.beside import Beside
 from segdex_ingest.earlier import count_other_views
 from segdex_ingest.finish import as_finished
 from segdex_ingest.journal import Journal
@@ -110,6 +112,7 @@ def ingest_listing(
     progress: IngestProgress,
     lock: AbstractContextManager[object],
     journal: Journal,
+    not_pictures: NotPictures,
 ) -> IngestReport:
     """Bring an index up to date with the files of a listing.
 
@@ -152,6 +155,7 @@ def ingest_listing(
         on_file=on_file,
         lock=lock,
         journal=journal,
+        beside=_beside(listing, not_pictures),
     )
     report = replace(report, notes=_notes(listing, index.scroll_images))
     analysed = sum(report.counts[outcome] for outcome in ANALYSED)
@@ -180,6 +184,7 @@ def rehearse_listing(
     index: LazyIndex,
     recipes: Callable[[SegmentIndex], RecipeSource],
     progress: IngestProgress,
+    not_pictures: NotPictures,
 ) -> IngestReport:
     """Return what an ingest would do; no model is loaded and nothing is written.
 
@@ -190,6 +195,7 @@ def rehearse_listing(
         index: Index that would be filled; it need not exist.
         recipes: Returns the recipe for an index.
         progress: Callbacks that report the progress.
+        not_pictures: Remembers which files are no pictures; a cache, which is filled here too.
     """
     known: str | None = None
     try:
@@ -203,17 +209,23 @@ def rehearse_listing(
     # without a cached fingerprint, the recipe of the last record is assumed
     recipe = known or next((one.recipe for one in reversed(records) if one.recipe), "")
     ledger = Ledger(as_finished(records))
-    plan = plan_ingest(listing.uris, source=source, ledger=ledger, recipe=recipe)
+    beside = _beside(listing, not_pictures)
+    plan = plan_ingest(listing.uris, source=source, ledger=ledger, recipe=recipe, find_other=beside.find)
     progress.on_start(len(listing.uris))
     report = rehearse(
         plan,
         source=source,
         ledger=ledger,
         options=options,
+        beside=beside,
         problems=listing.problems,
         on_file=lambda one: progress.on_file(one.to_document()),
     )
     return replace(report, notes=_notes(listing, lambda: records))
+
+
+def _beside(listing: Listing, not_pictures: NotPictures) -> Beside:
+    return Beside(frozenset(listing.named), not_pictures.scan(listing.places))
 
 
 def _notes(listing: Listing, records: Callable[[], Iterable[ImageRecord]]) -> tuple[str, ...]:

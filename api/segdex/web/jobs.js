@@ -45,9 +45,10 @@ function list(jobs) {
     row.bar.setAttribute("aria-label", `progress of ${paths}`);
     row.stop.hidden = !["waiting", "running"].includes(job.status);
     row.stop.setAttribute("aria-label", `Stop ${paths}`);
-    const counts = Object.entries(job.counts).map(([name, count]) => `${count} ${inWords(name)}`).join(", ");
+    const counted = (counts) => Object.entries(counts).map(([name, count]) => `${count} ${inWords(name)}`).join(", ");
+    const counts = counted(job.counts), kinds = counted(job.kinds), failures = job.failures.map((one) => one.detail);
     const left = job.status === "running" && job.left_s ? `, about ${Math.ceil(job.left_s)} s left` : "";
-    row.note.textContent = [`${job.status}: ${job.done} of ${job.total ?? "?"} files${left}`, counts, job.segments && `${job.segments} segments`, job.detail].filter(Boolean).join("; ");
+    row.note.textContent = [`${job.status}: ${job.done} of ${job.total ?? "?"} files${left}`, counts, kinds && `not pictures: ${kinds}`, job.segments && `${job.segments} segments`, job.detail, ...failures].filter(Boolean).join("; ");
   }
   const items = jobs.map((job) => rowOf(job.id).item);
   if (items.some((item, at) => $("job-list").children[at] !== item)) $("job-list").replaceChildren(...items);

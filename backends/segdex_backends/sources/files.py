@@ -10,7 +10,7 @@ from segdex_backends.sources.walk import ALLOWED, Walk
 from segdex_core.errors import ImageUnreadableError, UsageError
 from segdex_core.media.decode import read_image_bytes
 from segdex_core.media.slow_shares import WATCHDOG, Beat, Watchdog
-from segdex_core.media.uris import display_path, path_to_uri, uri_to_path
+from segdex_core.media.uris import display_path, named_path, path_to_uri, uri_to_path
 from segdex_core.ports.source import FileVersion, Listing, LostFolder
 
 T = TypeVar("T")
@@ -67,6 +67,8 @@ class FileSource:
             tuple(walk.problems),
             tuple(notes),
             tuple(path_to_uri(Path(path)) for path in walk.left_out),
+            tuple(path_to_uri(Path(path)) for path in walk.named),
+            tuple(str(named_path(given).absolute()) for given in places if given not in unmatched),
         )
 
     def version(self, uri: str) -> FileVersion:

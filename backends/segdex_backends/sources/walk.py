@@ -70,6 +70,8 @@ class _Folder(NamedTuple):
 class Walk:
     """The state of one listing. ``files`` is a dictionary for its order and its fast membership test.
 
+    ``named`` are those files that a place names itself, without a pattern.
+
     Folders are walked by the given path, which patterns are compared with. Files, and what excludes leave
     out, are recorded by their canonical path.
     """
@@ -79,6 +81,7 @@ class Walk:
     include_hidden: bool
     files: dict[str, None] = field(default_factory=dict)
     left_out: dict[str, None] = field(default_factory=dict)
+    named: dict[str, None] = field(default_factory=dict)
     problems: list[ListingProblem] = field(default_factory=list)
     _found: dict[str, dict[str, None]] = field(default_factory=dict)
 
@@ -126,7 +129,8 @@ class Walk:
         if stat.S_ISDIR(mode):
             self._add_matches(path, _EVERYTHING_BELOW)
         else:
-            self.files[str(canonical_path(path))] = None
+            found = str(canonical_path(path))
+            self.files[found] = self.named[found] = None
 
     def _add_pattern(self, given: str) -> bool:
         """Add what a pattern without braces matches; return whether anything matched."""

@@ -27,7 +27,7 @@ from PIL import ImageFile
 from segdex_core.errors import ImageTooLargeError, ImageUnreadableError, NotAnImageError
 from segdex_core.media.dates import captured_of
 from segdex_core.media.exif import orientation_of, place_of
-from segdex_core.media.formats import Kind, sniff
+from segdex_core.media.formats import HEAD_BYTES, Kind, sniff
 from segdex_core.media.grey import brightened, wide_colour
 from segdex_core.media.jpeg import completed
 from segdex_core.media.limits import MAX_BYTES, MAX_PIXELS, check_shape
@@ -82,7 +82,7 @@ def read_image_bytes(
             raise ImageUnreadableError(f"{name}: not a regular file; only files and links to files are read")
         # The file may have become a pipe since the check: O_NONBLOCK prevents a hang.
         with open(path, "rb", opener=_open_without_waiting) as file:
-            head = file.read(_HEAD_BYTES)
+            head = file.read(HEAD_BYTES)
             sniff(head, name=name)
             parts, size = [head], status.st_size
             while size <= max_bytes and (part := file.read(_PART_BYTES)):
@@ -188,9 +188,6 @@ class _File:
                 image.load()
         return image, is_wide
 
-
-_HEAD_BYTES = 4_096
-"""Bytes that tell an image from other files."""
 
 _PART_BYTES = 1 << 20
 """Bytes that are read at a time, so that a slow network is told from one that is silent."""

@@ -40,12 +40,16 @@ class Listing:
         problems: Folders and entries that could not be listed and were skipped.
         notes: Lines about what was left out on purpose, or matched nothing.
         left_out: Canonical URIs of the files and folders that were left out because of an exclude.
+        named: Canonical URIs of the files that a place names itself, and not a folder or a pattern.
+        places: Absolute paths and patterns of the places.
     """
 
     uris: tuple[str, ...]
     problems: tuple[ListingProblem, ...] = ()
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

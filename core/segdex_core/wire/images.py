@@ -1,19 +1,25 @@
 """Pictures and the index as they cross HTTP."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, get_args
 from uuid import UUID
 
 from pydantic import BaseModel, Field, computed_field
 
+from segdex_core.media.others import unread_kinds
 from segdex_core.wire.document import Document, UtcText, known_values, utc_text
 from segdex_core.wire.limits import CapturedFrom
+from segdex_core.wording import count_of
 
 
 class Outcome(StrEnum):
-    """What became of a file: each ends in exactly one of these."""
+    """What became of a file: each ends in exactly one of these.
+
+    ``not_an_image`` is a file beside the pictures, which nobody expects to be one. A broken picture is
+    ``unreadable``, and so is a file without a picture that was named itself, or has the name of a picture.
+    """
 
     ADDED = "added"
     UNCHANGED = "unchanged"
@@ -27,9 +33,7 @@ class Outcome(StrEnum):
     CRASHED = "crashed"
 
 
-FAILED = frozenset(
-    {Outcome.UNREADABLE, Outcome.TOO_LARGE, Outcome.NOT_AN_IMAGE, Outcome.FAILED, Outcome.CRASHED}
-)
+FAILED = frozenset({Outcome.UNREADABLE, Outcome.TOO_LARGE, Outcome.FAILED, Outcome.CRASHED})
 """Outcomes of files that could not be ingested."""
 
 ANALYSED = frozenset({Outcome.ADDED, Outcome.REPLACED, Outcome.NO_SEGMENTS})
@@ -76,6 +80,9 @@ class IngestedFile(BaseModel):
     detail: str
     image_id: Annotated[UUID | None, Field(description="Of its picture; none where there is none.")]
     segments: Annotated[int, Field(description="That were stored for it now.")]
+    kind: Annotated[
+        str | None, Field(description="What a file is that is no picture: json, mp4, heic; none of others.")
+    ] = None
 
 
 class SkippedFolder(BaseModel):
@@ -92,6 +99,9 @@ class IngestReportOut(Document):
     outcomes: Annotated[
         dict[str, int], Field(description="How many files ended in each; the sum is the number of files.")
     ]
+    kinds: Annotated[
+        dict[str, int], Field(description="How many files of each kind are `not_an_image`, most first.")
+    ] = {}
     segments: int
     elapsed_s: float
     interrupted: bool
@@ -122,15 +132,47 @@ def report_files(
 ) -> IngestReportOut:
     """Return the report of an ingest; every outcome is counted, also those of no file."""
     counts = Counter(file.outcome for file in files)
+    kinds = count_kinds(files)
     return IngestReportOut(
         outcomes={outcome.value: counts[outcome] for outcome in Outcome},
+        kinds=kinds,
         segments=sum(file.segments for file in files),
         elapsed_s=round(elapsed_s, 3),
         interrupted=interrupted,
         files=list(files),
         skipped_folders=list(skipped_folders),
-        notes=list(notes),
+        notes=[*notes, *_unread_note(kinds)],
     )
+
+
+def _unread_note(kinds: Mapping[str, int]) -> list[str]:
+    unread = unread_kinds(kinds)
+    if not unread:
+        return []
+    files = count_of(sum(unread.values()), "file")
+    words = kinds_in_words(unread)
+    return [f"{files} left, in formats of pictures and videos that segdex does not read yet: {words}"]
+
+
+def kinds_in_words(kinds: Mapping[str, int]) -> str:
+    """Return counts of kinds as words, and the last of many as one count.
+
+    Example:
+        >>> kinds_in_words({"json": 1200, "xmp": 3})
+        '1,200 json, 3 xmp'
+    """
+    shown = [f"{count:,} {kind}" for kind, count in list(kinds.items())[:_SHOWN_KINDS]]
+    rest = list(kinds.values())[_SHOWN_KINDS:]
+    return ", ".join([*shown, f"{sum(rest):,} of other kinds"] if rest else shown)
+
+
+_SHOWN_KINDS = 12
+
+
+def count_kinds(files: Iterable[IngestedFile]) -> dict[str, int]:
+    """Return how many files of each kind are beside the pictures, most first."""
+    counts = Counter(file.kind or "other" for file in files if file.outcome == Outcome.NOT_AN_IMAGE)
+    return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
 class KeptPicture(BaseModel):

@@ -39,6 +39,7 @@ class JobOutcome(BaseModel):
     uri: str
     outcome: Annotated[str, known_values(*Outcome)]
     detail: str
+    kind: Annotated[str | None, Field(description="What a file is that is no picture: json, mp4.")] = None
 
 
 class Job(BaseModel):
@@ -56,10 +57,12 @@ class Job(BaseModel):
         total: Files that were found; None before they were looked for.
         done: Files that ended in an outcome.
         counts: How many files ended in each.
+        kinds: How many files of each kind are ``not_an_image``, such as 3 ``json``.
         segments: Segments that were stored.
         files_per_s: Since the start.
         left_s: Estimate of the seconds that are left.
         last: The last outcomes, newest last.
+        failures: The first files that could not be ingested, 20 at most; broken pictures come first.
         detail: Why it failed, or what was left out.
     """
 
@@ -76,10 +79,12 @@ class Job(BaseModel):
     total: int | None = None
     done: int = 0
     counts: dict[str, int] = {}
+    kinds: dict[str, int] = {}
     segments: int = 0
     files_per_s: float | None = None
     left_s: float | None = None
     last: list[JobOutcome] = []
+    failures: list[JobOutcome] = []
     detail: str = ""
 
     @computed_field  # type: ignore[prop-decorator] # mypy knows no decorated properties

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.conftest import Tried
 from tests.fakes.parts import parts
 from tests.queues import KEY, Clock
 from tests.waiting import wait_until
@@ -117,6 +118,35 @@ def test_a_job_says_how_far_it_is(open_jobs: Open) -> None:
     assert [one.uri for one in done.last] == [file(n).uri for n in range(3)]
     assert (done.files_per_s or 0) > 0
     assert done.left_s == 0
+
+
+@pytest.mark.promise("Jobs", "A job names the pictures that failed, however many other files it meets.")
+def test_a_job_counts_what_is_no_picture_and_names_the_broken_one(open_jobs: Open, tried: Tried) -> None:
+    def found(name: str, outcome: Outcome, kind: str | None) -> IngestedFile:
+        return file(0).model_copy(update={"uri": f"file:///{name}", "outcome": outcome, "kind": kind})
+
+    def run(job: Job, progress: Progress) -> None:
+        progress.found(80)
+        for number in range(25):
+            progress.on_file(found(f"{number}.jpg", Outcome.UNREADABLE, "jpg"))  # no pictures, by their bytes
+        progress.on_file(found("broken.jpg", Outcome.UNREADABLE, None))
+        for number in range(54):
+            kind = ("json", "json", "xmp")[number % 3]
+            progress.on_file(found(f"{number}.{kind}", Outcome.NOT_AN_IMAGE, kind))
+
+    jobs, _ = open_jobs(run)
+
+    done = ended(jobs, jobs.add(["/pictures"]).id)
+
+    assert done.counts == {"unreadable": 26, "not_an_image": 54}
+    assert done.kinds == {"json": 36, "xmp": 18}
+    assert len(done.failures) == 20
+    assert done.failures[0].uri == "file:///broken.jpg"
+    jobs.erase(lambda uri: uri == "file:///broken.jpg")
+    erased = jobs.get(done.id)
+    assert erased is not None
+    assert "file:///broken.jpg" not in {one.uri for one in erased.failures}
+    tried(54, "files beside pictures in a job")
 
 
 def test_jobs_run_one_after_the_other_and_are_listed_newest_first(open_jobs: Open) -> None:

@@ -259,12 +259,12 @@ def test_a_place_has_one_uri_however_it_is_named(tmp_path: Path, monkeypatch: py
 
 def test_a_file_is_told_apart_by_size_and_time_and_read_within_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
-    path.write_bytes(b"BM345")
+    path.write_bytes(b"\xff\xd8\xff45")
     os.utime(path, ns=(7, 7))
     source, uri = FileSource(), canonical_uri(path)
 
     assert source.version(uri) == FileVersion(5, 7)
-    assert source.read(uri, max_bytes=5) == b"BM345"
+    assert source.read(uri, max_bytes=5) == b"\xff\xd8\xff45"
     assert source.exists(uri)
     with pytest.raises(ImageTooLargeError, match="5 bytes, more than the 4"):
         source.read(uri, max_bytes=4)

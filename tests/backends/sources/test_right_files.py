@@ -298,8 +298,8 @@ def test_a_file_that_is_no_picture_is_refused_by_its_first_bytes(tmp_path: Path)
     with video.open("wb") as file:
         file.write(b"\0\0\0\x20ftypisom")
         file.truncate(8 << 40)  # it takes no room, and reading it would take all memory
-    huge = tmp_path / "huge.bmp"
-    huge.write_bytes(b"BM" + bytes(100))
+    huge = tmp_path / "huge.jpg"
+    huge.write_bytes(b"\xff\xd8\xff" + bytes(99))
 
     with pytest.raises(NotAnImageError, match="MP4 is video"):
         FileSource().read(canonical_uri(video), max_bytes=1_000)

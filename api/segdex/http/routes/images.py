@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from segdex.http.access import State, require
+from segdex.http.first_bytes import PictureRoute
 from segdex.http.logs import note_outcome
 from segdex.http.model_thread import BusyError
 from segdex.http.problems import responses
@@ -22,7 +23,12 @@ from segdex_core.wire.images import Deleted, ImageOut, Ingested, Stats
 from segdex_core.wire.limits import MAX_SIDE_PX, MIN_SIDE_PX
 from segdex_core.wire.segments import PolygonOut, SegmentOut
 
-router = APIRouter(prefix="/v1", tags=["pictures"], dependencies=[Depends(require(ROLES["image"]))])
+router = APIRouter(
+    prefix="/v1",
+    tags=["pictures"],
+    dependencies=[Depends(require(ROLES["image"]))],
+    route_class=PictureRoute,
+)
 
 _UPLOAD_WAIT_S = 60.0
 _CACHE = "private, no-cache"  # asked for each time: the picture may be deleted, or its file changed

@@ -10,6 +10,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from segdex.http.access import State, require
+from segdex.http.first_bytes import PictureRoute
 from segdex.http.logs import note_refinement, note_stages
 from segdex.http.problems import responses
 from segdex.http.routes.accept import Accept, best_form
@@ -32,7 +33,9 @@ from segdex_core.wire.search import (
 )
 from segdex_search.refine.refiner import Refinement
 
-router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(require(ROLES["search"]))])
+router = APIRouter(
+    prefix="/v1", tags=["search"], dependencies=[Depends(require(ROLES["search"]))], route_class=PictureRoute
+)
 
 _EVENTS = "text/event-stream"
 _REFINE_FORMS = (_EVENTS, "application/json")

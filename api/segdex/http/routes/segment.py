@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, UploadFile
 
 from segdex.http.access import State, require
+from segdex.http.first_bytes import PictureRoute
 from segdex.http.logs import note_stages
 from segdex.http.problems import responses
 from segdex.http.routes.forms import read_form, read_upload
@@ -13,7 +14,12 @@ from segdex.usecases.uploads import UPLOAD
 from segdex_core.ids import make_image_id, sha256_hex
 from segdex_core.wire.segments import MasksOut, PromptOptions, SegmentRequest
 
-router = APIRouter(prefix="/v1/segment", tags=["segment"], dependencies=[Depends(require(ROLES["segment"]))])
+router = APIRouter(
+    prefix="/v1/segment",
+    tags=["segment"],
+    dependencies=[Depends(require(ROLES["segment"]))],
+    route_class=PictureRoute,
+)
 
 
 @router.post("", responses=responses(400, 401, 403, 404, 410, 411, 413, 415, 422, 429, 503))
