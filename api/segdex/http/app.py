@@ -4,11 +4,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
-from importlib.resources import files
 from urllib.parse import SplitResult, quote, urlsplit
 
 from fastapi import FastAPI, Response
-from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,7 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from segdex.http.access import RateLimiter
 from segdex.http.keys import is_loopback
 from segdex.http.logs import RequestRecord, log_request, note_refusal, recording, sound_request_id
+from segdex.http.methods import AnswerHead, answer_other_paths
 from segdex.http.metrics import Metrics
+from segdex.http.page import add_page
 from segdex.http.problems import add_handlers, bug, problem
 from segdex.http.routes import concepts, doctor, health, images, jobs, labels, search, segment, sets
 from segdex.http.state import ServiceState
@@ -69,6 +69,7 @@ def build_app(state: ServiceState, *, tracing: Tracing | None = None) -> FastAPI
     app.state.limiter = RateLimiter(state.settings.rate_per_minute)
     app.state.metrics = metrics = Metrics()
     add_handlers(app)
+    app.add_middleware(AnswerHead)
     app.add_middleware(_Front, state=state, metrics=metrics, tracing=tracing)
     for router in (
         health.router,
@@ -82,7 +83,9 @@ def build_app(state: ServiceState, *, tracing: Tracing | None = None) -> FastAPI
         jobs.router,
     ):
         app.include_router(router)
-    app.mount("/", StaticFiles(directory=str(files("segdex") / "web"), html=True), name="page")
+    add_page(app)
+    app.router.redirect_slashes = False  # its redirections would leave the path below which a proxy serves us
+    app.router.default = answer_other_paths
     return app
 
 

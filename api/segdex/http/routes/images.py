@@ -1,14 +1,15 @@
 """``/v1/images`` and ``/v1/segments``: the content of the index, as JSON and as images."""
 
-import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Form, Header, Query, Response, UploadFile
+from fastapi import APIRouter, Depends, Form, Query, Response, UploadFile
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from segdex.http.access import State, require
+from segdex.http.etags import IfNoneMatch, answer_with_etag, etag_of, is_known, not_modified
 from segdex.http.logs import note_outcome
 from segdex.http.model_thread import BusyError
 from segdex.http.problems import responses
@@ -25,15 +26,12 @@ from segdex_core.wire.segments import PolygonOut, SegmentOut
 router = APIRouter(prefix="/v1", tags=["pictures"], dependencies=[Depends(require(ROLES["image"]))])
 
 _UPLOAD_WAIT_S = 60.0
-_CACHE = "private, no-cache"  # asked for each time: the picture may be deleted, or its file changed
 _PNG: dict[int | str, dict[str, object]] = {
     200: {"content": {"image/png": {}}},
     304: {"description": "Unchanged"},
 }
 
 _SEGMENT_FORMS = ("image/png", "application/geo+json", "application/json")
-
-IfNoneMatch = Annotated[str | None, Header()]
 
 
 @router.get("/stats", responses=responses(401, 403, 429, 503))
@@ -114,18 +112,16 @@ def image_file(
     image_id: UUID,
     state: State,
     max_px: Annotated[int, Query(ge=MIN_SIDE_PX, le=MAX_SIDE_PX, description="Longest side.")] = 1_024,
-    if_none_match: IfNoneMatch = None,
+    if_none_match: IfNoneMatch = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
     """Return an image as upright JPEG, its longer side at most ``max_px``."""
     library = state.loaded().library
-    etag = _etag(f"{image_id}:{max_px}")
-    if if_none_match == etag:
+    etag = etag_of(f"{image_id}:{max_px}")
+    if is_known(etag, if_none_match):  # without a look at the pixels
         library.require_unchanged(image_id)
-        return Response(status_code=304, headers={"ETag": etag})
-    return Response(
-        library.image_file(image_id, max_px),
-        media_type="image/jpeg",
-        headers={"ETag": etag, "Cache-Control": _CACHE},
+        return not_modified(etag)
+    return answer_with_etag(
+        library.image_file(image_id, max_px), media_type="image/jpeg", if_none_match=(), etag=etag
     )
 
 
@@ -141,7 +137,7 @@ def image_pixels(
         str | None,
         Query(pattern=r"^\d{1,6}(,\d{1,6}){3}$", description="x1,y1,x2,y2 in pixels; none: all of it."),
     ] = None,
-    if_none_match: IfNoneMatch = None,
+    if_none_match: IfNoneMatch = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
     """Return the pixels of an image, or of a box in it, upright and lossless."""
     edges = None if box is None else tuple(map(int, box.split(",")))
@@ -170,18 +166,17 @@ def segment(
     segment_id: UUID,
     state: State,
     accept: Accept = "*/*",
+    if_none_match: IfNoneMatch = [],  # noqa: B006 - FastAPI copies it
 ) -> Response:
     """Return a segment: JSON with its mask in COCO's run-length encoding, the mask as PNG, or its outline."""
     found = state.loaded().library.show(segment_id)
     form = best_form(accept, _SEGMENT_FORMS)
+    by_accept = {"Vary": "Accept"}
     if form == "image/png":
-        response = _png(mask_png(found.mask), None)
-    elif form == "application/geo+json":
-        response = JSONResponse(found.polygon(), media_type=form)
-    else:
-        response = JSONResponse(found.record.model_dump(mode="json"))
-    response.headers["Vary"] = "Accept"
-    return response
+        return _png(mask_png(found.mask), if_none_match, by_accept)
+    if form == "application/geo+json":
+        return JSONResponse(found.polygon(), media_type=form, headers=by_accept)
+    return JSONResponse(found.record.model_dump(mode="json"), headers=by_accept)
 
 
 @router.get(
@@ -189,7 +184,11 @@ def segment(
     response_class=Response,
     responses={**_PNG, **responses(401, 403, 404, 422, 429, 503)},
 )
-def segment_mask(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
+def segment_mask(
+    segment_id: UUID,
+    state: State,
+    if_none_match: IfNoneMatch = [],  # noqa: B006 - FastAPI copies it
+) -> Response:
     """Return the mask as a PNG with 1 bit per pixel; white is the object."""
     return _png(mask_png(state.loaded().library.show(segment_id).mask), if_none_match)
 
@@ -199,7 +198,11 @@ def segment_mask(segment_id: UUID, state: State, if_none_match: IfNoneMatch = No
     response_class=Response,
     responses={**_PNG, **responses(401, 403, 404, 410, 413, 415, 422, 429, 503)},
 )
-def segment_cutout(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
+def segment_cutout(
+    segment_id: UUID,
+    state: State,
+    if_none_match: IfNoneMatch = [],  # noqa: B006 - FastAPI copies it
+) -> Response:
     """Return the object as a PNG that is transparent outside the mask."""
     return _png(png_of(state.loaded().library.show(segment_id).cutout()), if_none_match)
 
@@ -210,12 +213,5 @@ def segment_polygon(segment_id: UUID, state: State) -> PolygonOut:
     return PolygonOut.model_validate(state.loaded().library.show(segment_id).polygon())
 
 
-def _png(data: bytes, if_none_match: str | None) -> Response:
-    etag = _etag(hashlib.sha256(data).hexdigest())
-    if if_none_match == etag:
-        return Response(status_code=304, headers={"ETag": etag})
-    return Response(data, media_type="image/png", headers={"ETag": etag, "Cache-Control": _CACHE})
-
-
-def _etag(content: str) -> str:
-    return f'"{hashlib.sha256(content.encode()).hexdigest()[:32]}"'
+def _png(data: bytes, if_none_match: Sequence[str], headers: Mapping[str, str] | None = None) -> Response:
+    return answer_with_etag(data, media_type="image/png", if_none_match=if_none_match, headers=headers)
