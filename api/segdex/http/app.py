@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segdex.http.access import RateLimiter
+from segdex.http.document import add_document
 from segdex.http.keys import is_loopback
 from segdex.http.logs import RequestRecord, log_request, note_refusal, recording, sound_request_id
 from segdex.http.methods import AnswerHead, answer_other_paths
@@ -59,11 +60,11 @@ def build_app(state: ServiceState, *, tracing: Tracing | None = None) -> FastAPI
     app = FastAPI(
         title="segdex",
         version=version("segdex"),
-        description="Find the objects in pictures: SAM 2 segments, CLIP vectors, Qdrant, text queries.",
         lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,  # the functions are named as clients call them
         docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
-        openapi_url="/v1/openapi.json",
+        openapi_url=None,  # see add_document
     )
     app.state.service = state
     app.state.limiter = RateLimiter(state.settings.rate_per_minute)
@@ -83,6 +84,7 @@ def build_app(state: ServiceState, *, tracing: Tracing | None = None) -> FastAPI
         jobs.router,
     ):
         app.include_router(router)
+    add_document(app)
     add_page(app)
     app.router.redirect_slashes = False  # its redirections would leave the path below which a proxy serves us
     app.router.default = answer_other_paths

@@ -5,19 +5,28 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from fastapi import Header
+from fastapi import Depends, Header, Request
 from starlette.responses import Response
 
 CACHE = "private, no-cache"
 """Asked for each time: a picture may be deleted, or its file changed."""
 
-IfNoneMatch = Annotated[
-    list[str],
-    Header(description='ETags of answers that the client has: `"a"`, `W/"b"`, a list of them, or `*`.'),
-]
-"""The ``If-None-Match`` headers; a request may have several lines."""
-
 _TAG = re.compile(r'(?:W/)?("[^"]*")')
+
+
+def known_tags(
+    request: Request,
+    if_none_match: Annotated[  # noqa: ARG001 - documents the header, which may have several lines
+        str | None,
+        Header(description='ETags of answers that the client has: `"a"`, `W/"b"`, a list of them, or `*`.'),
+    ] = None,
+) -> list[str]:
+    """Return the ``If-None-Match`` headers of a request."""
+    return request.headers.getlist("if-none-match")
+
+
+IfNoneMatch = Annotated[list[str], Depends(known_tags)]
+"""The ``If-None-Match`` headers."""
 
 
 def etag_of(content: str | bytes) -> str:

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from segdex.http.etags import answer_with_etag
+from segdex.http.etags import answer_with_etag, known_tags
 
 _START = "index.html"
 # Not the tables of the machine: on some, scripts are text/plain, which browsers refuse.
@@ -27,8 +27,7 @@ def add_page(app: FastAPI) -> None:
 
 
 async def _answer(request: Request, *, data: bytes, media_type: str) -> Response:
-    known = request.headers.getlist("if-none-match")
-    return answer_with_etag(data, media_type=media_type, if_none_match=known)
+    return answer_with_etag(data, media_type=media_type, if_none_match=known_tags(request))
 
 
 def _media_type(name: str) -> str:

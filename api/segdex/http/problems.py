@@ -33,6 +33,10 @@ from segdex_core.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
+BINARY = {"type": "string", "format": "binary"}
+"""Schema of the bytes of a picture."""
+
+PROBLEM_REF = {"$ref": "#/components/schemas/Problem"}
 
 _STATUS: tuple[tuple[type[SegdexError], int], ...] = (
     (BusyError, 503),
@@ -83,7 +87,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
     return {
         status: {
             "description": _TITLES[status],
-            "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+            "content": {MEDIA_TYPE: {"schema": PROBLEM_REF}},
         }
         for status in statuses
     }
