@@ -302,8 +302,8 @@ def test_an_answer_is_of_the_type_that_the_document_names(
     accept = sent_by(operation).accept
     for code, answer in operations(document)[operation]["responses"].items():
         schema = answer.get("content", {}).get(accept, {}).get("schema")
-        if not code.startswith("2") or schema is None:
-            continue
+        if not code.startswith("2") or schema is None or schema.get("type") == "string":
+            continue  # the bytes of a picture and plain text have no record
         kind = get_type_hints(getattr(Client, CALLS[operation][0]))["return"]
         if get_origin(kind) is list:
             schema = schema["items"]

@@ -36,7 +36,7 @@ from segdex_core.wire.search import (
     HitOut,
     HitSegmentOut,
     RefinementOut,
-    Refinements,
+    RefinementsOut,
     Region,
     SearchRequest,
     SearchResponse,
@@ -113,7 +113,7 @@ ANSWERS: list[BaseModel] = [
         timings_ms={"embed": 1.0},
         hits=[HitOut(rank=1, score=0.5, presence=1.0, is_match=True, image=IMAGE, segments=[SEGMENT])],
     ),
-    Refinements(refinements=[REFINEMENT]),
+    RefinementsOut(refinements=[REFINEMENT]),
     MasksOut(
         masks=[MaskOut(predicted_iou=0.9, box_xyxy=(0, 0, 1, 1), area_px=1, rle=RLE)], timings_ms={"x": 1.0}
     ),
@@ -275,7 +275,7 @@ def test_whole_documents_say_their_version() -> None:
         DroppedVectors,
         Restored,
         SearchResponse,
-        Refinements,
+        RefinementsOut,
         MasksOut,
         Stats,
         IngestReportOut,

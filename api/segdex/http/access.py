@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import Depends, Header, HTTPException, Request
+from fastapi import Depends, HTTPException, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
@@ -19,6 +20,15 @@ def state_of(request: Request) -> ServiceState:
     state: ServiceState = request.app.state.service
     return state
 
+
+_KEY = HTTPBearer(
+    scheme_name="key",
+    bearerFormat="segdex_...",
+    description="A key that `segdex keys NAME --role ROLE` printed. Its role is `read`, `write` or `admin`, "
+    "and includes the roles before it; each operation names the role that it needs. A service without keys "
+    "answers this machine only, and needs none.",
+    auto_error=False,
+)
 
 State = Annotated[ServiceState, Depends(state_of)]
 
@@ -35,12 +45,11 @@ def require(role: Role | None) -> Callable[..., ApiKey]:
     def check(
         request: Request,
         state: State,
-        authorization: Annotated[str | None, Header()] = None,
+        given: Annotated[HTTPAuthorizationCredentials | None, Security(_KEY, scopes=[role])] = None,
     ) -> ApiKey:
         key = LOOPBACK
         if state.keys:
-            scheme, _, given = (authorization or "").partition(" ")
-            found = find_key(state.keys, given.strip()) if scheme.lower() == "bearer" else None
+            found = None if given is None else find_key(state.keys, given.credentials.strip())
             if found is None:
                 raise HTTPException(
                     401,

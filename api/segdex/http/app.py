@@ -4,19 +4,20 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
-from importlib.resources import files
 from urllib.parse import SplitResult, quote, urlsplit
 
 from fastapi import FastAPI, Response
-from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from segdex.http.access import RateLimiter
+from segdex.http.document import add_document
 from segdex.http.keys import is_loopback
 from segdex.http.logs import RequestRecord, log_request, note_refusal, recording, sound_request_id
+from segdex.http.methods import AnswerHead, answer_other_paths
 from segdex.http.metrics import Metrics
+from segdex.http.page import add_page
 from segdex.http.problems import add_handlers, bug, problem
 from segdex.http.routes import concepts, doctor, health, ids, images, jobs, labels, search, segment, sets
 from segdex.http.state import ServiceState
@@ -59,16 +60,17 @@ def build_app(state: ServiceState, *, tracing: Tracing | None = None) -> FastAPI
     app = FastAPI(
         title="segdex",
         version=version("segdex"),
-        description="Find the objects in pictures: SAM 2 segments, CLIP vectors, Qdrant, text queries.",
         lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,  # the functions are named as clients call them
         docs_url=None,  # its page loads scripts from another host
         redoc_url=None,
-        openapi_url="/v1/openapi.json",
+        openapi_url=None,  # see add_document
     )
     app.state.service = state
     app.state.limiter = RateLimiter(state.settings.rate_per_minute)
     app.state.metrics = metrics = Metrics()
     add_handlers(app)
+    app.add_middleware(AnswerHead)
     app.add_middleware(_Front, state=state, metrics=metrics, tracing=tracing)
     for router in (
         health.router,
@@ -83,7 +85,10 @@ def build_app(state: ServiceState, *, tracing: Tracing | None = None) -> FastAPI
         jobs.router,
     ):
         app.include_router(router)
-    app.mount("/", StaticFiles(directory=str(files("segdex") / "web"), html=True), name="page")
+    add_document(app)
+    add_page(app)
+    app.router.redirect_slashes = False  # its redirections would leave the path below which a proxy serves us
+    app.router.default = answer_other_paths
     return app
 
 

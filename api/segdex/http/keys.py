@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -40,6 +41,11 @@ class ApiKey:
 
 LOOPBACK = ApiKey("loopback", "admin", "")
 """Key of every request if no keys are set; the service then listens on loopback only."""
+
+
+def strongest(roles: Iterable[Role]) -> Role:
+    """Return the role that includes the others."""
+    return max(roles, key=_RANKS.__getitem__)
 
 
 def make_key(name: str, role: Role) -> tuple[str, ApiKey]:

@@ -4,12 +4,13 @@ import logging
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from segdex.faults import fault, full_disk
 from segdex.http.logs import Refusal, current_request, note_refusal
+from segdex.http.methods import allowed_methods
 from segdex.http.model_thread import BusyError
 from segdex.http.state import NotReadyError
 from segdex.jobs.queue import JobsFullError
@@ -32,6 +33,10 @@ from segdex_core.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
+BINARY = {"type": "string", "format": "binary"}
+"""Schema of the bytes of a picture."""
+
+PROBLEM_REF = {"$ref": "#/components/schemas/Problem"}
 
 _STATUS: tuple[tuple[type[SegdexError], int], ...] = (
     (BusyError, 503),
@@ -82,7 +87,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, object]]:
     return {
         status: {
             "description": _TITLES[status],
-            "content": {MEDIA_TYPE: {"schema": Problem.model_json_schema()}},
+            "content": {MEDIA_TYPE: {"schema": PROBLEM_REF}},
         }
         for status in statuses
     }
@@ -133,6 +138,14 @@ def bug(error: Exception) -> JSONResponse:
     return problem(500, f"a bug of segdex; see the log of the service{name}")
 
 
+def _other_method(request: Request) -> Response:
+    """Return the answer to a method that a path does not have; OPTIONS asks for those that it has."""
+    allow = {"Allow": allowed_methods(request.app, request.scope)}
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers=allow)
+    return problem(405, f"{request.method} is not a method of this path: use {allow['Allow']}", headers=allow)
+
+
 def add_handlers(app: FastAPI) -> None:
     """Answer errors of segdex, the framework and the validation with problem+json."""
 
@@ -148,7 +161,9 @@ def add_handlers(app: FastAPI) -> None:
         return problem(status, str(error), headers=headers)
 
     @app.exception_handler(HTTPException)
-    async def on_http(request: Request, error: HTTPException) -> JSONResponse:  # noqa: ARG001
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:
+            return _other_method(request)
         full = full_disk(error)
         if full is not None:  # an upload that did not fit into the temporary folder
             _log.error("%s", full)

@@ -306,7 +306,7 @@ class RefinementOut(BaseModel):
     timings_ms: dict[str, float]
 
 
-class Refinements(Document):
+class RefinementsOut(Document):
     """The refinements of the first hits, best first."""
 
     refinements: list[RefinementOut]

@@ -185,6 +185,26 @@ def test_a_request_is_one_line_that_says_what_became_of_it(client: TestClient, l
     assert stages["stages_ms"] == {"embed": 20.0, "query": 6.0}
 
 
+def test_other_methods_are_logged_and_counted_by_the_template_of_the_path(
+    client: TestClient, log: StringIO
+) -> None:
+    image = client.post("/v1/search", json={"texts": ["red"]}).json()["hits"][0]["image"]["id"]
+    client.head(f"/v1/images/{image}")
+    client.put(f"/v1/images/{image}")
+    client.get("/app.js")
+    client.get("/nothing.js")
+
+    assert [(line["method"], line["route"], line["status"]) for line in lines(log)][-4:] == [
+        ("HEAD", "/v1/images/{image_id}", 200),
+        ("PUT", "/v1/images/{image_id}", 405),
+        ("GET", "/app.js", 200),
+        ("GET", "other", 404),
+    ]
+    refused_by = [name for name in figures(client) if "segdex_requests_total" in name and '"405"' in name]
+    assert len(refused_by) == 1
+    assert '"/v1/images/{image_id}"' in refused_by[0]
+
+
 def test_what_machines_ask_again_and_again_is_quiet(client: TestClient, log: StringIO) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         client.get(path)

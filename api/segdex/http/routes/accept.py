@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import Header, HTTPException
 from mimeparse import MimeTypeParseException, best_match
 
-Accept = Annotated[str, Header(max_length=1_000)]
-"""The ``Accept`` header."""
+Accept = Annotated[str, Header(max_length=1_000, include_in_schema=False)]
+"""The ``Accept`` header; a document of OpenAPI names the media types of the answers instead."""
 
 
 def best_form(accept: str, forms: tuple[str, ...]) -> str:

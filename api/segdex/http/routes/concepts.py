@@ -26,19 +26,19 @@ _WRITES = responses(400, 401, 403, 404, 411, 413, 422, 429, 503)
 
 
 @router.get("/concepts", responses=responses(401, 403, 429, 503))
-def concepts(state: State) -> ConceptsOut:
+def list_concepts(state: State) -> ConceptsOut:
     """Return the saved concepts, sorted by name."""
     return state.loaded().library.concepts()
 
 
 @router.get("/concepts/{name}", responses=_READS)
-def show_concept(name: Name, state: State) -> ConceptDetails:
+def get_concept(name: Name, state: State) -> ConceptDetails:
     """Return a concept with its marks, in the order in which they were made."""
     return state.loaded().library.show_concept(name)
 
 
 @router.post("/concepts/{name}/mark", dependencies=_MAY_WRITE, responses=_WRITES)
-def mark(name: Name, request: MarkRequest, state: State) -> ConceptOut:
+def mark_concept(name: Name, request: MarkRequest, state: State) -> ConceptOut:
     """Mark segments as right or wrong for a concept, which is made if there is none of the name."""
     return state.loaded().library.mark(
         name, right=request.right, wrong=request.wrong, neither=request.neither, text=request.text

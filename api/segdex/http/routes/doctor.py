@@ -11,6 +11,6 @@ router = APIRouter(prefix="/v1", tags=["pictures"], dependencies=[Depends(requir
 
 
 @router.post("/doctor", responses=responses(400, 401, 403, 411, 413, 422, 429, 503))
-def doctor(request: DoctorRequest, state: State) -> Examined:
+def examine_index(request: DoctorRequest, state: State) -> Examined:
     """Examine the index, the uploads and the queue, and mend what loses nothing if that is asked for."""
     return state.loaded().library.doctor(fix=request.fix)

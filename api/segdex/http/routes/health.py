@@ -12,13 +12,13 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-def healthz() -> Health:
+def get_health() -> Health:
     """Report that the process answers."""
     return Health(status="ok")
 
 
 @router.get("/readyz", responses=responses(503))
-def readyz(state: State) -> Health:
+def get_readiness(state: State) -> Health:
     """Report that the models and the index answer."""
     state.loaded().library.index.counts()
     return Health(status="ok")
@@ -28,9 +28,9 @@ def readyz(state: State) -> Health:
     "/metrics",
     dependencies=[Depends(require("admin"))],
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **responses(401, 403, 429)},
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **responses(401, 403, 429)},
 )
-def metrics(state: State, found: Metrics = Depends(metrics_of)) -> Response:  # noqa: B008 - FastAPI's way
+def get_metrics(state: State, found: Metrics = Depends(metrics_of)) -> Response:  # noqa: B008 - FastAPI's way
     """Return the metrics of the process."""
     found.observe(state)
     return Response(generate_latest(found.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,18 +1,19 @@
 """``/v1/images`` and ``/v1/segments``: the content of the index, as JSON and as images."""
 
-import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Form, Header, Query, Response, UploadFile
+from fastapi import APIRouter, Depends, Form, Query, Response, UploadFile
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from segdex.http.access import State, require
+from segdex.http.etags import IfNoneMatch, answer_with_etag, etag_of, is_known, not_modified
 from segdex.http.first_bytes import PictureRoute
 from segdex.http.logs import note_outcome
 from segdex.http.model_thread import BusyError
-from segdex.http.problems import responses
+from segdex.http.problems import BINARY, responses
 from segdex.http.routes.accept import Accept, best_form
 from segdex.http.routes.forms import read_upload
 from segdex.render.drawing import mask_png, png_of
@@ -31,19 +32,16 @@ router = APIRouter(
 )
 
 _UPLOAD_WAIT_S = 60.0
-_CACHE = "private, no-cache"  # asked for each time: the picture may be deleted, or its file changed
 _PNG: dict[int | str, dict[str, object]] = {
-    200: {"content": {"image/png": {}}},
-    304: {"description": "Unchanged"},
+    200: {"description": "The pixels.", "content": {"image/png": {"schema": BINARY}}},
+    304: {"description": "The client has it already."},
 }
 
 _SEGMENT_FORMS = ("image/png", "application/geo+json", "application/json")
 
-IfNoneMatch = Annotated[str | None, Header()]
-
 
 @router.get("/stats", responses=responses(401, 403, 429, 503))
-def stats(state: State) -> Stats:
+def get_stats(state: State) -> Stats:
     """Return the size of the index and the models that filled it."""
     return state.loaded().library.stats()
 
@@ -83,7 +81,7 @@ def upload_image(
 
 
 @router.get("/images/{image_id}", responses=responses(401, 403, 404, 422, 429, 503))
-def image(image_id: UUID, state: State) -> ImageOut:
+def get_image(image_id: UUID, state: State) -> ImageOut:
     """Return the metadata of an image."""
     return state.loaded().library.image(image_id)
 
@@ -111,27 +109,25 @@ def delete_image(
     "/images/{image_id}/file",
     response_class=Response,
     responses={
-        200: {"content": {"image/jpeg": {}}},
-        304: {"description": "Unchanged"},
+        200: {"description": "The picture.", "content": {"image/jpeg": {"schema": BINARY}}},
+        304: {"description": "The client has it already."},
         **responses(401, 403, 404, 410, 413, 415, 422, 429, 503),
     },
 )
-def image_file(
+def get_image_file(
     image_id: UUID,
     state: State,
+    if_none_match: IfNoneMatch,
     max_px: Annotated[int, Query(ge=MIN_SIDE_PX, le=MAX_SIDE_PX, description="Longest side.")] = 1_024,
-    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Return an image as upright JPEG, its longer side at most ``max_px``."""
     library = state.loaded().library
-    etag = _etag(f"{image_id}:{max_px}")
-    if if_none_match == etag:
+    etag = etag_of(f"{image_id}:{max_px}")
+    if is_known(etag, if_none_match):  # without a look at the pixels
         library.require_unchanged(image_id)
-        return Response(status_code=304, headers={"ETag": etag})
-    return Response(
-        library.image_file(image_id, max_px),
-        media_type="image/jpeg",
-        headers={"ETag": etag, "Cache-Control": _CACHE},
+        return not_modified(etag)
+    return answer_with_etag(
+        library.image_file(image_id, max_px), media_type="image/jpeg", if_none_match=(), etag=etag
     )
 
 
@@ -140,14 +136,14 @@ def image_file(
     response_class=Response,
     responses={**_PNG, **responses(401, 403, 404, 410, 413, 415, 422, 429, 503)},
 )
-def image_pixels(
+def get_image_pixels(
     image_id: UUID,
     state: State,
+    if_none_match: IfNoneMatch,
     box: Annotated[
         str | None,
         Query(pattern=r"^\d{1,6}(,\d{1,6}){3}$", description="x1,y1,x2,y2 in pixels; none: all of it."),
     ] = None,
-    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Return the pixels of an image, or of a box in it, upright and lossless."""
     edges = None if box is None else tuple(map(int, box.split(",")))
@@ -156,7 +152,7 @@ def image_pixels(
 
 
 @router.get("/images/{image_id}/segments", responses=responses(401, 403, 404, 422, 429, 503))
-def image_segments(image_id: UUID, state: State) -> list[SegmentOut]:
+def list_image_segments(image_id: UUID, state: State) -> list[SegmentOut]:
     """Return all segments of an image, largest first."""
     return [one.record for one in state.loaded().library.image_segments(image_id)]
 
@@ -167,27 +163,29 @@ def image_segments(image_id: UUID, state: State) -> list[SegmentOut]:
     responses={
         200: {
             "description": "In the form that `Accept` prefers.",
-            "content": {"image/png": {}, "application/geo+json": {"schema": PolygonOut.model_json_schema()}},
+            "content": {
+                "image/png": {"schema": BINARY},
+                "application/geo+json": {"schema": {"$ref": "#/components/schemas/PolygonOut"}},
+            },
         },
         **responses(401, 403, 404, 406, 422, 429, 503),
     },
 )
-def segment(
+def get_segment(
     segment_id: UUID,
     state: State,
+    if_none_match: IfNoneMatch,
     accept: Accept = "*/*",
 ) -> Response:
     """Return a segment: JSON with its mask in COCO's run-length encoding, the mask as PNG, or its outline."""
     found = state.loaded().library.show(segment_id)
     form = best_form(accept, _SEGMENT_FORMS)
+    by_accept = {"Vary": "Accept"}
     if form == "image/png":
-        response = _png(mask_png(found.mask), None)
-    elif form == "application/geo+json":
-        response = JSONResponse(found.polygon(), media_type=form)
-    else:
-        response = JSONResponse(found.record.model_dump(mode="json"))
-    response.headers["Vary"] = "Accept"
-    return response
+        return _png(mask_png(found.mask), if_none_match, by_accept)
+    if form == "application/geo+json":
+        return JSONResponse(found.polygon(), media_type=form, headers=by_accept)
+    return JSONResponse(found.record.model_dump(mode="json"), headers=by_accept)
 
 
 @router.get(
@@ -195,7 +193,11 @@ def segment(
     response_class=Response,
     responses={**_PNG, **responses(401, 403, 404, 422, 429, 503)},
 )
-def segment_mask(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
+def get_segment_mask(
+    segment_id: UUID,
+    state: State,
+    if_none_match: IfNoneMatch,
+) -> Response:
     """Return the mask as a PNG with 1 bit per pixel; white is the object."""
     return _png(mask_png(state.loaded().library.show(segment_id).mask), if_none_match)
 
@@ -205,23 +207,20 @@ def segment_mask(segment_id: UUID, state: State, if_none_match: IfNoneMatch = No
     response_class=Response,
     responses={**_PNG, **responses(401, 403, 404, 410, 413, 415, 422, 429, 503)},
 )
-def segment_cutout(segment_id: UUID, state: State, if_none_match: IfNoneMatch = None) -> Response:
+def get_segment_cutout(
+    segment_id: UUID,
+    state: State,
+    if_none_match: IfNoneMatch,
+) -> Response:
     """Return the object as a PNG that is transparent outside the mask."""
     return _png(png_of(state.loaded().library.show(segment_id).cutout()), if_none_match)
 
 
 @router.get("/segments/{segment_id}/polygon", responses=responses(401, 403, 404, 422, 429, 503))
-def segment_polygon(segment_id: UUID, state: State) -> PolygonOut:
+def get_segment_polygon(segment_id: UUID, state: State) -> PolygonOut:
     """Return the exact outline as a GeoJSON MultiPolygon in pixels."""
     return PolygonOut.model_validate(state.loaded().library.show(segment_id).polygon())
 
 
-def _png(data: bytes, if_none_match: str | None) -> Response:
-    etag = _etag(hashlib.sha256(data).hexdigest())
-    if if_none_match == etag:
-        return Response(status_code=304, headers={"ETag": etag})
-    return Response(data, media_type="image/png", headers={"ETag": etag, "Cache-Control": _CACHE})
-
-
-def _etag(content: str) -> str:
-    return f'"{hashlib.sha256(content.encode()).hexdigest()[:32]}"'
+def _png(data: bytes, if_none_match: Sequence[str], headers: Mapping[str, str] | None = None) -> Response:
+    return answer_with_etag(data, media_type="image/png", if_none_match=if_none_match, headers=headers)

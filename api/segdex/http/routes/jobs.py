@@ -57,11 +57,14 @@ def stop_job(job_id: str, state: State) -> Job:
     "/{job_id}/events",
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"text/event-stream": {}}, "description": "The job, whenever it changes."},
+        200: {
+            "description": "An event named `job` whenever the job changes; its data is the job.",
+            "content": {"text/event-stream": {}},
+        },
         **responses(401, 403, 404, 422, 429, 503),
     },
 )
-def job_events(job_id: str, state: State) -> StreamingResponse:
+def watch_job(job_id: str, state: State) -> StreamingResponse:
     """Stream the job whenever it changes, until it ends."""
     library = state.loaded().library
     library.job(job_id)

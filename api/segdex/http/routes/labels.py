@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1", tags=["labels"], dependencies=[Depends(require(
 
 
 @router.get("/labels", responses=responses(401, 403, 429, 503))
-def labels(state: State) -> LabelCounts:
+def list_labels(state: State) -> LabelCounts:
     """Say how many segments carry each label."""
     return state.loaded().library.labels()
 
@@ -24,7 +24,7 @@ def labels(state: State) -> LabelCounts:
     dependencies=[Depends(require(ROLES["label"]))],
     responses=responses(400, 401, 403, 404, 411, 413, 422, 429, 503),
 )
-def label(request: LabelRequest, state: State) -> LabelReport:
+def label_segments(request: LabelRequest, state: State) -> LabelReport:
     """Label all segments with words, or some segments as a person; the author's former labels go."""
     return state.loaded().library.label_as(request)
 

@@ -25,7 +25,7 @@ from segdex_core.wire.fields import SignedWeight
 from segdex_core.wire.limits import MAX_REGIONS
 from segdex_core.wire.search import (
     RefinementOut,
-    Refinements,
+    RefinementsOut,
     RefineRequest,
     SearchOptions,
     SearchRequest,
@@ -89,7 +89,7 @@ def search_by_image(
 
 @router.post(
     "/refine",
-    response_model=Refinements,
+    response_model=RefinementsOut,
     responses={
         **_REFINED,
         **responses(400, 401, 403, 404, 406, 410, 411, 413, 415, 422, 429, 503),
@@ -102,7 +102,7 @@ def refine(request: RefineRequest, state: State, accept: Accept = "*/*") -> Resp
 
 @router.post(
     "/refine/by-image",
-    response_model=Refinements,
+    response_model=RefinementsOut,
     responses={
         **_REFINED,
         **responses(400, 401, 403, 404, 406, 410, 411, 413, 415, 422, 429, 503, 507),
@@ -130,7 +130,9 @@ def _refined(state: ServiceState, request: RefineRequest, sent: list[SentImage],
     form = best_form(accept, _REFINE_FORMS)
     found = state.loaded().library.refinements(request, sent)
     if form != _EVENTS:
-        return JSONResponse(Refinements(refinements=[_noted(one) for one in found]).model_dump(mode="json"))
+        return JSONResponse(
+            RefinementsOut(refinements=[_noted(one) for one in found]).model_dump(mode="json")
+        )
 
     def events() -> Iterator[str]:
         try:

@@ -23,7 +23,7 @@ router = APIRouter(
 
 
 @router.post("", responses=responses(400, 401, 403, 404, 410, 411, 413, 415, 422, 429, 503))
-def segment(request: SegmentRequest, state: State) -> MasksOut:
+def segment_object(request: SegmentRequest, state: State) -> MasksOut:
     """Segment an object in an image of the index, from points, a box, a mask or a text.
 
     The encoded image is cached for the next prompt.
@@ -32,7 +32,7 @@ def segment(request: SegmentRequest, state: State) -> MasksOut:
 
 
 @router.post("/by-image", responses=responses(400, 401, 403, 404, 411, 413, 415, 422, 429, 503, 507))
-def segment_by_image(
+def segment_object_by_image(
     state: State,
     file: UploadFile,
     request: Annotated[

@@ -27,7 +27,7 @@ _WRITES = responses(400, 401, 403, 404, 411, 413, 422, 429, 503)
 
 
 @router.get("/sets", responses=responses(401, 403, 429, 503))
-def sets(state: State) -> SetsOut:
+def list_sets(state: State) -> SetsOut:
     """Return all sets, sorted by name."""
     return state.loaded().library.sets()
 
@@ -39,7 +39,7 @@ def create_set(request: SetRequest, state: State) -> SetOut:
 
 
 @router.get("/sets/{name}", responses=_READS)
-def show_set(name: Name, state: State) -> SetDetails:
+def get_set(name: Name, state: State) -> SetDetails:
     """Return a set with its members, oldest first."""
     return state.loaded().library.show_set(name)
 
