@@ -14,8 +14,8 @@ class OutFile:
 
     Attributes:
         name: Relative path with ``/`` in the folder or archive of the export.
-        chunks: Content in pieces, made while it is written, so that memory stays small. It is read once and to
-            its end before the next file is asked for.
+        chunks: Content in pieces, made while it is written, so that memory stays small. It is read once, and
+            to its end before the next file is asked for.
     """
 
     name: str
