@@ -1,7 +1,7 @@
 """``Library``: the use cases of segdex on one index, in this process."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
@@ -19,6 +19,7 @@ from segdex.answers import (
     like,
 )
 from segdex.arguments import (
+    ExportFields,
     Id,
     ImageArgument,
     IngestProgress,
@@ -35,6 +36,7 @@ from segdex.arguments import (
     check_side,
     clean_tags,
     concept_request,
+    export_request,
     job_request,
     label_request,
     mark_request,
@@ -86,6 +88,7 @@ from segdex_core.records import RGBImage
 from segdex_core.settings import Settings
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import Examined
+from segdex_core.wire.export import Exported, ExportOptions
 from segdex_core.wire.images import (
     BackedUp,
     Deleted,
@@ -100,7 +103,8 @@ from segdex_core.wire.images import (
 )
 from segdex_core.wire.jobs import Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelRequest, LabelsCleared
-from segdex_core.wire.limits import DEFAULT_REFINED, LabelAuthor
+from segdex_core.wire.limits import DEFAULT_REFINED, ExportFormatName, LabelAuthor
+from segdex_core.wire.search import Question as Terms
 from segdex_core.wire.search import (
     RefinementOut,
     RefineRequest,
@@ -122,6 +126,7 @@ from segdex_search.stats import describe_index
 
 if TYPE_CHECKING:
     from segdex.jobs.queue import Jobs
+    from segdex.usecases.export.run import Export
     from segdex_search.refine.refiner import Refinement
 
 
@@ -886,6 +891,48 @@ class Library:
         require_filled(self.index)
         return DroppedVectors(sets=self.index.drop_unused())
 
+    # Exports.
+
+    def export(
+        self,
+        path: str | Path,
+        *texts: str | WeightedText,
+        format: ExportFormatName,  # noqa: A002 - its name in JSON and on the command line
+        image: ImageArgument = None,
+        progress: IngestProgress | None = None,
+        **fields: Unpack[ExportFields],
+    ) -> Exported:
+        """Write segments with their masks for another tool; see docs/export.md for the formats.
+
+        Give a question, ``segment_ids``, or ``everything``.
+
+        Args:
+            path: Folder, which must not exist or be empty; a file that ends in ``.zip``; or, for a format of
+                one document, a file with its suffix. Files must not exist.
+            texts: Texts to search for, as in ``search``; the hits are exported.
+            format: ``coco``, ``coco-polygons``, ``yolo``, ``label-studio``, ``cvat``, ``fiftyone``, ``csv``,
+                or ``zip`` for cut-outs.
+            image: Query images, as in ``search``.
+            progress: Callbacks that report the progress.
+            fields: ``everything`` (every segment that meets ``filter``), ``segment_ids``, ``category`` (the
+                one category), ``pictures`` (``copy`` or ``none``), ``tolerance_px`` (of polygons),
+                ``url_prefix``, ``refine`` (number of hits whose masks are re-decoded), and all of ``search``
+                but ``cursor``.
+
+        Raises:
+            UsageError: If ``path`` is taken, or nothing matches.
+            QueryError: If a value is not allowed.
+            StorageError: If ``path`` cannot be written.
+        """
+        from segdex.saving import check_target, save  # which import scipy
+
+        images = query_images(image)
+        options = export_request(texts, fields, format_name=format, images=images)
+        target = check_target(Path(path), options)
+        with closing(self.export_files(options, self._sent(images), progress)) as made:
+            save(made.files(), target)
+            return made.record().model_copy(update={"path": str(target.path)})
+
     # Backups.
 
     def back_up(self, path: str | Path, *, progress: IngestProgress | None = None) -> BackedUp:
@@ -984,6 +1031,40 @@ class Library:
             learnt=self._learnt,
             index_key=self.settings.index_key(),
         )
+
+    def export_files(
+        self,
+        options: ExportOptions,
+        sent: Sequence[SentImage] = (),
+        progress: IngestProgress | None = None,
+    ) -> "Export":
+        """Return the files of an export, made while they are read; see ``export``. The caller closes it."""
+        from segdex.usecases.export.ask import choose
+        from segdex.usecases.export.pictures import PictureFiles
+        from segdex.usecases.export.run import Export
+
+        pictures = PictureFiles(self.source, self.decoder, self.settings.max_pixels)
+
+        def refined(_: ExportOptions, answer: SearchResponse) -> Iterator[RefinementOut]:
+            """Yield the refinements of the first hits whose pictures are there."""
+            hits = Answer(answer, Question(fields={"diversity": options.diversity}), self)
+            first = hits.hits[: options.refine]
+            records = self.index.get_images(list({hit.image.id for hit in first}))
+            there = {record.image_id for record in records if pictures.is_there(record)}
+            ids = [hit.id for hit in first if hit.image.id in there]
+            if ids:
+                terms = {name: getattr(options, name) for name in Terms.model_fields}
+                request = RefineRequest(**terms, segment_ids=ids)
+                yield from map(refinement_out, self.refinements(request, sent))
+
+        choice = choose(
+            options,
+            self.index,
+            is_question=bool(sent) or options.has_question(),
+            search=lambda asked: self.answer(asked, sent),
+            refine=refined,
+        )
+        return Export(self.index, choice, options, pictures=pictures, progress=progress or IngestProgress())
 
     def refinements(self, request: RefineRequest, sent: Sequence[SentImage] = ()) -> "Iterator[Refinement]":
         """Yield refinements with their relevance maps and prompts; see ``refine_each``."""

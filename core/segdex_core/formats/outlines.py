@@ -127,4 +127,4 @@ def _split(points: Points, pieces: list[tuple[int, int]], tolerance_px: float) -
 
 def _area(points: Points) -> float:
     closed = np.concatenate([points, points[:1]]).tolist()
-    return sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in pairwise(closed)) / 2
+    return float(sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in pairwise(closed)) / 2)
