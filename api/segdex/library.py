@@ -88,7 +88,7 @@ from segdex_core.records import RGBImage
 from segdex_core.settings import Settings
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import Examined
-from segdex_core.wire.export import Exported, ExportOptions
+from segdex_core.wire.export import Exported, ExportOptions, MaskExportRequest
 from segdex_core.wire.images import (
     BackedUp,
     Deleted,
@@ -1065,6 +1065,29 @@ class Library:
             refine=refined,
         )
         return Export(self.index, choice, options, pictures=pictures, progress=progress or IngestProgress())
+
+    def coco_document(
+        self,
+        segment_id: UUID | None = None,
+        *,
+        image_id: UUID | None = None,
+        drawn: MaskExportRequest | None = None,
+        asked: str | None = None,
+    ) -> bytes:
+        """Return a COCO data set of one segment, or of a mask that was drawn in an image; see ``coco_of``.
+
+        Raises:
+            NotFoundError: If the segment or the image is not in the index, or the segment not in the image.
+        """
+        from segdex.usecases.export.single import coco_of
+
+        segment_id = drawn.segment_id if drawn is not None else segment_id
+        if segment_id is None:
+            return coco_of(self._images.image(as_id(image_id or "")), None, drawn=drawn, asked=asked)
+        [(segment, image)] = self._images.segments_with_images([segment_id])
+        if image_id is not None and image.image_id != image_id:
+            raise NotFoundError(f"segment {segment_id} is of picture {image.image_id}, not of {image_id}")
+        return coco_of(image, segment, drawn=drawn, asked=asked)
 
     def refinements(self, request: RefineRequest, sent: Sequence[SentImage] = ()) -> "Iterator[Refinement]":
         """Yield refinements with their relevance maps and prompts; see ``refine_each``."""

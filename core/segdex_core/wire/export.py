@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from segdex_core.wire.document import Document
-from segdex_core.wire.fields import names_range
+from segdex_core.wire.fields import StrictRequest, names_range
 from segdex_core.wire.images import MissingPicture
 from segdex_core.wire.limits import (
     MAX_CATEGORY_CHARS,
@@ -17,6 +17,7 @@ from segdex_core.wire.limits import (
     PicturesChoice,
 )
 from segdex_core.wire.search import Filter, SearchOptions
+from segdex_core.wire.segments import Rle
 
 RECORD_FILE = "segdex-export.json"
 """Name of the file in an export that holds its ``Exported``."""
@@ -103,6 +104,18 @@ class ExportRequest(ExportOptions):
         if not (self.everything or self.segment_ids or self.has_question()):
             raise ValueError("give a question, segment_ids, or everything")
         return self
+
+
+class MaskExportRequest(StrictRequest):
+    """A mask of a picture of the index, such as one that was decoded for a prompt."""
+
+    rle: Rle
+    predicted_iou: Annotated[
+        float, Field(description="Estimate of its IoU, as the answer with the mask has it.")
+    ]
+    segment_id: Annotated[
+        UUID | None, Field(description="Segment whose stored mask it replaces, with the labels of it.")
+    ] = None
 
 
 class ExportLoss(BaseModel):

@@ -31,7 +31,7 @@ _PNG: dict[int | str, dict[str, object]] = {
     304: {"description": "Unchanged"},
 }
 
-_SEGMENT_FORMS = ("image/png", "application/geo+json", "application/json")
+_SEGMENT_FORMS = ("image/png", "application/vnd.segdex.polygon+json", "application/json")
 
 IfNoneMatch = Annotated[str | None, Header()]
 
@@ -161,7 +161,10 @@ def image_segments(image_id: UUID, state: State) -> list[SegmentOut]:
     responses={
         200: {
             "description": "In the form that `Accept` prefers.",
-            "content": {"image/png": {}, "application/geo+json": {"schema": PolygonOut.model_json_schema()}},
+            "content": {
+                "image/png": {},
+                "application/vnd.segdex.polygon+json": {"schema": PolygonOut.model_json_schema()},
+            },
         },
         **responses(401, 403, 404, 406, 422, 429, 503),
     },
@@ -176,7 +179,7 @@ def segment(
     form = best_form(accept, _SEGMENT_FORMS)
     if form == "image/png":
         response = _png(mask_png(found.mask), None)
-    elif form == "application/geo+json":
+    elif form == "application/vnd.segdex.polygon+json":
         response = JSONResponse(found.polygon(), media_type=form)
     else:
         response = JSONResponse(found.record.model_dump(mode="json"))
@@ -206,7 +209,7 @@ def segment_cutout(segment_id: UUID, state: State, if_none_match: IfNoneMatch = 
 
 @router.get("/segments/{segment_id}/polygon", responses=responses(401, 403, 404, 422, 429, 503))
 def segment_polygon(segment_id: UUID, state: State) -> PolygonOut:
-    """Return the exact outline as a GeoJSON MultiPolygon in pixels."""
+    """Return the exact outline as polygons with holes, in pixels of the image."""
     return PolygonOut.model_validate(state.loaded().library.show(segment_id).polygon())
 
 
