@@ -471,6 +471,7 @@ def test_cut_out_mask_and_annotation_are_saved_and_agree(seen: Visit, tmp_path: 
     np.testing.assert_allclose(inside, COLOURS_RGB["blue"], atol=14)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools, numpy 2
 def test_what_a_click_cut_out_is_saved_as_well(seen: Visit, tmp_path: Path) -> None:
     open_first(seen, "blue")
     seen.choose("point")
@@ -481,7 +482,11 @@ def test_what_a_click_cut_out_is_saved_as_well(seen: Visit, tmp_path: Path) -> N
 
     with Image.open(seen.download("Cut-out", tmp_path)) as picture:
         alpha = np.asarray(picture)[..., 3]
+    [annotation] = COCO(seen.download("COCO JSON", tmp_path)).anns.values()
 
+    x, y, width, height = annotation["bbox"]
+    mask = coco.decode(annotation["segmentation"])[y : y + height, x : x + width]
+    np.testing.assert_array_equal(alpha > 0, mask > 0)
     assert alpha.shape[1] > 130  # from the left edge of the red box to the right edge of the blue one
     middle = alpha[alpha.shape[0] // 2]
     assert middle[10] == middle[-10] == 255

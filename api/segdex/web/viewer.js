@@ -184,7 +184,7 @@ $("refine").addEventListener("click", async () => {
 // A mask that no index knows can be saved as well: pictures of it are made here, and the service writes it as COCO.
 const files = {
   coco: ({ image, current, question }) => {
-    const [first] = question?.texts ?? [], text = first?.text ?? first;
+    const [first] = question.options.texts ?? [], text = first?.text ?? first;
     const asked = text ? `?asked=${encodeURIComponent(text)}` : "";
     if (current.id && !current.note) return blob("GET", `/v1/segments/${current.id}/coco.json${asked}`);
     const { rle, predicted_iou, id } = current;
