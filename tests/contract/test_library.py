@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -261,7 +262,37 @@ def first_mask(at: Place) -> Any:
     return segment_in_a(at, points=ON_RED).mask
 
 
+def exported(at: Place, *texts: str, name: str = "export", **arguments: Any) -> Any:
+    """Return what an export says, and the content of its files but for times of files."""
+    out = at.folder / f"{uuid4()}" / name
+    record = at.library.export(out, *texts, **arguments)
+    assert record.path == str(out)
+    files = [out] if out.is_file() else sorted(path for path in out.rglob("*") if path.is_file())
+    made = {str(path.relative_to(out.parent)): path.read_bytes() for path in files if path.suffix != ".csv"}
+    return record.model_copy(update={"path": ""}), made
+
+
 CASES: dict[str, dict[str, Case]] = {
+    "export": {
+        "a question as COCO": lambda at: exported(at, "red", format="coco", limit=1, name="red.json"),
+        "all for YOLO": lambda at: exported(at, format="yolo", everything=True, tolerance_px=2.0),
+        "all of a color for FiftyOne": lambda at: exported(
+            at, format="fiftyone", everything=True, filter=Filter(colors=["red"]), pictures="none"
+        ),
+        "polygons of whole objects with a category": lambda at: exported(
+            at, format="coco-polygons", everything=True, level="whole", category="thing", pictures="copy"
+        ),
+        "segments by their ids": lambda at: exported(
+            at, format="coco", segment_ids=[at.hit("green").id, str(at.hit("red").id)]
+        ),
+        "what looks like a picture": lambda at: exported(at, image=png("red"), format="coco", limit=1),
+        "refined masks": lambda at: exported(at, "red", format="coco", limit=1, refine=2),
+        "an archive": lambda at: exported(at, "green", format="coco", limit=1, name="green.zip"),
+        "cut-outs": lambda at: sorted(
+            zipfile.ZipFile(BytesIO(exported(at, "red", format="zip", limit=1, name="z")[1]["z"])).namelist()
+        ),
+        "a table": lambda at: exported(at, format="csv", everything=True),
+    },
     "search": SEARCHES,
     "similar": {
         "by id": lambda at: at.library.similar(at.hit("green").id, limit=2),
