@@ -1000,6 +1000,10 @@ def segment(**prompt: Any) -> Case:
     return lambda at: at.library.segment(png("red"), **prompt)
 
 
+def export(*texts: str, name: str = "never", **arguments: Any) -> Case:
+    return lambda at: at.library.export(at.folder / name, *texts, **{"format": "coco", **arguments})
+
+
 NO_VIEW: Any = {"crop": 0, "mask": 0}
 
 WRONG: dict[str, tuple[Case, str]] = {
@@ -1078,6 +1082,26 @@ WRONG: dict[str, tuple[Case, str]] = {
     "to upload a missing file": (lambda at: at.library.upload("no-such-file.png"), "no-such-file"),
     "to delete nothing": (lambda at: at.library.delete(NOBODY), str(NOBODY)),
     "to delete a missing file": (lambda at: at.library.delete("no-such-file.png"), "no-such-file"),
+    "to export nothing": (export(), "everything"),
+    "to export in no format": (export("red", format="voc"), "format"),
+    "to export what does not match": (
+        export(everything=True, filter=Filter(tags=["none"])),
+        "nothing to export",
+    ),
+    "to export a question and everything": (export("red", everything=True), "only one of"),
+    "to export a picture and everything": (export(image=png("red"), everything=True), "only one of"),
+    "to export a set that is not there": (export(everything=True, filter=Filter(sets=["none"])), "no set"),
+    "to export a segment that is not there": (export(segment_ids=[NOBODY]), str(NOBODY)),
+    "to export too many refined": (export("red", refine=101), "refine"),
+    "to export all of them refined": (export(everything=True, refine=1), "refine needs a question"),
+    "to export with a cursor": (export("red", cursor="abc"), "cursor"),
+    "to export into a folder with files": (export("red", name="set"), "is not empty"),
+    "to export over a file": (export("red", name="set/segments.jsonl"), "exists"),
+    "to export pictures as one document": (export("red", pictures="copy", name="a.json"), "is a folder"),
+    "to export another document": (export("red", name="a.csv"), "is a folder, a .json file"),
+    "to export cut-outs with pictures": (export("red", format="zip", pictures="copy"), "cut-outs"),
+    "to export an empty category": (export("red", category=" "), "category"),
+    "to export too coarse polygons": (export("red", tolerance_px=-1.0), "tolerance_px"),
     "a job elsewhere": (lambda at: at.library.add_job(["/etc"]), "/etc"),
     "a job of nothing": (lambda at: at.library.add_job([]), "paths"),
 }
