@@ -148,7 +148,7 @@ class Found:
         return decode_rle(self.rle)
 
     def polygon(self) -> "MultiPolygon":
-        """Return the exact outline as a GeoJSON MultiPolygon in pixels."""
+        """Return the exact outline as polygons with holes, in pixels of the image."""
         from segdex_core.formats.polygons import mask_polygon
 
         return mask_polygon(self.mask)

@@ -12,12 +12,21 @@ from segdex.faults import fault
 from segdex.pictures import Picture
 from segdex_core.errors import ArgumentError, QueryError, UsageError
 from segdex_core.wire.concepts import ConceptRequest, MarkRequest, check_concept_name
+from segdex_core.wire.export import ExportOptions, ExportRequest
 from segdex_core.wire.fields import Pixel, SignedWeight, StrictRequest
 from segdex_core.wire.ids import id_prefix
 from segdex_core.wire.images import IngestedFile
 from segdex_core.wire.jobs import JobRequest
 from segdex_core.wire.labels import LabelRequest
-from segdex_core.wire.limits import MAX_REGIONS, MAX_SIDE_PX, MIN_SIDE_PX, Combine, LabelAuthor, Level
+from segdex_core.wire.limits import (
+    MAX_REGIONS,
+    MAX_SIDE_PX,
+    MIN_SIDE_PX,
+    Combine,
+    LabelAuthor,
+    Level,
+    PicturesChoice,
+)
 from segdex_core.wire.search import (
     Filter,
     RefineRequest,
@@ -329,6 +338,37 @@ def search_request(
         QueryError: If a value is not allowed, or the query is empty.
     """
     return parse_request(SearchOptions if images else SearchRequest, {"texts": texts, **fields})
+
+
+class ExportFields(SearchFields, total=False):
+    """How an export is made, and its question; see ``segdex_core.wire.export.ExportOptions``."""
+
+    everything: bool
+    segment_ids: Sequence[Id]
+    category: str | None
+    pictures: PicturesChoice | None
+    tolerance_px: float | None
+    url_prefix: str | None
+    refine: int | None
+
+
+def export_request(
+    texts: Sequence[str | WeightedText],
+    fields: ExportFields,
+    *,
+    format_name: str,
+    images: Sequence[QueryImage],
+) -> ExportOptions:
+    """Return an export as a JSON record; query images are sent separately.
+
+    Raises:
+        QueryError: If a value is not allowed, or there is nothing to export.
+    """
+    values = {"texts": texts, "format": format_name, **fields}
+    request = parse_request(ExportOptions if images else ExportRequest, values)
+    if images and (request.everything or request.segment_ids):
+        raise QueryError("give only one of everything, segment_ids and a question")
+    return request
 
 
 def refine_request(

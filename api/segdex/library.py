@@ -1,7 +1,7 @@
 """``Library``: the use cases of segdex on one index, in this process."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
@@ -19,6 +19,7 @@ from segdex.answers import (
     like,
 )
 from segdex.arguments import (
+    ExportFields,
     Id,
     ImageArgument,
     IngestProgress,
@@ -36,6 +37,7 @@ from segdex.arguments import (
     clean_prefix,
     clean_tags,
     concept_request,
+    export_request,
     job_request,
     label_request,
     mark_request,
@@ -89,6 +91,7 @@ from segdex_core.records import RGBImage
 from segdex_core.settings import Settings
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import Examined
+from segdex_core.wire.export import Exported, ExportOptions, MaskExportRequest
 from segdex_core.wire.ids import FoundIds
 from segdex_core.wire.images import (
     BackedUp,
@@ -104,7 +107,8 @@ from segdex_core.wire.images import (
 )
 from segdex_core.wire.jobs import Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelRequest, LabelsCleared
-from segdex_core.wire.limits import DEFAULT_REFINED, LabelAuthor
+from segdex_core.wire.limits import DEFAULT_REFINED, ExportFormatName, LabelAuthor
+from segdex_core.wire.search import Question as Terms
 from segdex_core.wire.search import (
     RefinementOut,
     RefineRequest,
@@ -127,6 +131,7 @@ from segdex_search.stats import describe_index
 
 if TYPE_CHECKING:
     from segdex.jobs.queue import Jobs
+    from segdex.usecases.export.run import Export
     from segdex_search.refine.refiner import Refinement
 
 
@@ -911,6 +916,48 @@ class Library:
         require_filled(self.index)
         return DroppedVectors(sets=self.index.drop_unused())
 
+    # Exports.
+
+    def export(
+        self,
+        path: str | Path,
+        *texts: str | WeightedText,
+        format: ExportFormatName,  # noqa: A002 - its name in JSON and on the command line
+        image: ImageArgument = None,
+        progress: IngestProgress | None = None,
+        **fields: Unpack[ExportFields],
+    ) -> Exported:
+        """Write segments with their masks for another tool; see docs/export.md for the formats.
+
+        Give a question, ``segment_ids``, or ``everything``.
+
+        Args:
+            path: Folder, which must not exist or be empty; a file that ends in ``.zip``; or, for a format of
+                one document, a file with its suffix. Files must not exist.
+            texts: Texts to search for, as in ``search``; the hits are exported.
+            format: ``coco``, ``coco-polygons``, ``yolo``, ``label-studio``, ``cvat``, ``fiftyone``, ``csv``,
+                or ``zip`` for cut-outs.
+            image: Query images, as in ``search``.
+            progress: Callbacks that report the progress.
+            fields: ``everything`` (every segment that meets ``filter``), ``segment_ids``, ``category`` (the
+                one category), ``pictures`` (``copy`` or ``none``), ``tolerance_px`` (of polygons),
+                ``url_prefix``, ``refine`` (number of hits whose masks are re-decoded), and all of ``search``
+                but ``cursor``.
+
+        Raises:
+            UsageError: If ``path`` is taken, or nothing matches.
+            QueryError: If a value is not allowed.
+            StorageError: If ``path`` cannot be written.
+        """
+        from segdex.saving import check_target, save  # which import scipy
+
+        images = query_images(image)
+        options = export_request(texts, fields, format_name=format, images=images)
+        target = check_target(Path(path), options)
+        with closing(self.export_files(options, self._sent(images), progress)) as made:
+            save(made.files(), target)
+            return made.record().model_copy(update={"path": str(target.path)})
+
     # Backups.
 
     def back_up(self, path: str | Path, *, progress: IngestProgress | None = None) -> BackedUp:
@@ -1009,6 +1056,63 @@ class Library:
             learnt=self._learnt,
             index_key=self.settings.index_key(),
         )
+
+    def export_files(
+        self,
+        options: ExportOptions,
+        sent: Sequence[SentImage] = (),
+        progress: IngestProgress | None = None,
+    ) -> "Export":
+        """Return the files of an export, made while they are read; see ``export``. The caller closes it."""
+        from segdex.usecases.export.ask import choose
+        from segdex.usecases.export.pictures import PictureFiles
+        from segdex.usecases.export.run import Export
+
+        pictures = PictureFiles(self.source, self.decoder, self.settings.max_pixels)
+
+        def refined(_: ExportOptions, answer: SearchResponse) -> Iterator[RefinementOut]:
+            """Yield the refinements of the first hits whose pictures are there."""
+            hits = Answer(answer, Question(fields={"diversity": options.diversity}), self)
+            first = hits.hits[: options.refine]
+            records = self.index.get_images(list({hit.image.id for hit in first}))
+            there = {record.image_id for record in records if pictures.is_there(record)}
+            ids = [hit.id for hit in first if hit.image.id in there]
+            if ids:
+                terms = {name: getattr(options, name) for name in Terms.model_fields}
+                request = RefineRequest(**terms, segment_ids=ids)
+                yield from map(refinement_out, self.refinements(request, sent))
+
+        choice = choose(
+            options,
+            self.index,
+            is_question=bool(sent) or options.has_question(),
+            search=lambda asked: self.answer(asked, sent),
+            refine=refined,
+        )
+        return Export(self.index, choice, options, pictures=pictures, progress=progress or IngestProgress())
+
+    def coco_document(
+        self,
+        segment_id: UUID | None = None,
+        *,
+        image_id: UUID | None = None,
+        drawn: MaskExportRequest | None = None,
+        asked: str | None = None,
+    ) -> bytes:
+        """Return a COCO data set of one segment, or of a mask that was drawn in an image; see ``coco_of``.
+
+        Raises:
+            NotFoundError: If the segment or the image is not in the index, or the segment not in the image.
+        """
+        from segdex.usecases.export.single import coco_of
+
+        segment_id = drawn.segment_id if drawn is not None else segment_id
+        if segment_id is None:
+            return coco_of(self._images.image(as_id(image_id or "")), None, drawn=drawn, asked=asked)
+        [(segment, image)] = self._images.segments_with_images([segment_id])
+        if image_id is not None and image.image_id != image_id:
+            raise NotFoundError(f"segment {segment_id} is of picture {image.image_id}, not of {image_id}")
+        return coco_of(image, segment, drawn=drawn, asked=asked)
 
     def refinements(self, request: RefineRequest, sent: Sequence[SentImage] = ()) -> "Iterator[Refinement]":
         """Yield refinements with their relevance maps and prompts; see ``refine_each``."""

@@ -38,6 +38,7 @@ ROLES: Mapping[str, Role | None] = MappingProxyType(
         "ingest": "write",
         "upload": "write",
         "delete": "write",
+        "export": "read",
         "doctor": "admin",
         "jobs": "read",
         "job": "read",

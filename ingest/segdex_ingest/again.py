@@ -1,5 +1,7 @@
 """Stored images and segments for a second pass: pixels from the files, and segments without their vectors."""
 
+from collections.abc import Generator
+
 from segdex_core.errors import ImageError, ImageGoneError, ImageTooLargeError, NotAnImageError
 from segdex_core.ids import sha256_hex
 from segdex_core.media.decode import decode_image
@@ -25,6 +27,34 @@ def read_again(
         ImageGoneError: If no file has these bytes any more.
         ImageError: If a file cannot be read, or the image cannot be decoded, and no other file helps.
     """
+    problem: ImageError | None = None
+    copies = _copies(record, source=source)
+    while True:
+        try:
+            file, data = next(copies)
+            return decode(data, name=display_path(file.uri), max_pixels=max_pixels).pixels
+        except StopIteration as end:
+            raise problem or end.value from None
+        except ImageError as error:  # such as a lower --max-pixels than that of the ingest
+            problem = error
+
+
+def bytes_again(record: ImageRecord, *, source: Source) -> bytes:
+    """Return the content of a stored image's file, from the first that still has the ingested bytes.
+
+    Raises:
+        ImageGoneError: If no file has these bytes any more.
+        ImageError: If a file cannot be read, and no other file helps.
+    """
+    copies = _copies(record, source=source)
+    try:
+        return next(copies)[1]
+    except StopIteration as end:
+        raise end.value from None
+
+
+def _copies(record: ImageRecord, *, source: Source) -> Generator[tuple[ImageFile, bytes], None, ImageError]:
+    """Yield the files that still have the ingested bytes; return the problem of the others."""
     problem: ImageError = ImageGoneError(gone(record))
     for file in record.files:
         try:
@@ -38,11 +68,8 @@ def read_again(
         if sha256_hex(data) != record.sha256:
             problem = _changed(file)
             continue
-        try:
-            return decode(data, name=display_path(file.uri), max_pixels=max_pixels).pixels
-        except ImageError as error:  # such as a lower --max-pixels than that of the ingest
-            problem = error
-    raise problem
+        yield file, data
+    return problem
 
 
 def require_unchanged(record: ImageRecord, *, source: Source) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -261,7 +262,37 @@ def first_mask(at: Place) -> Any:
     return segment_in_a(at, points=ON_RED).mask
 
 
+def exported(at: Place, *texts: str, name: str = "export", **arguments: Any) -> Any:
+    """Return what an export says, and the content of its files but for times of files."""
+    out = at.folder / f"{uuid4()}" / name
+    record = at.library.export(out, *texts, **arguments)
+    assert record.path == str(out)
+    files = [out] if out.is_file() else sorted(path for path in out.rglob("*") if path.is_file())
+    made = {str(path.relative_to(out.parent)): path.read_bytes() for path in files if path.suffix != ".csv"}
+    return record.model_copy(update={"path": ""}), made
+
+
 CASES: dict[str, dict[str, Case]] = {
+    "export": {
+        "a question as COCO": lambda at: exported(at, "red", format="coco", limit=1, name="red.json"),
+        "all for YOLO": lambda at: exported(at, format="yolo", everything=True, tolerance_px=2.0),
+        "all of a color for FiftyOne": lambda at: exported(
+            at, format="fiftyone", everything=True, filter=Filter(colors=["red"]), pictures="none"
+        ),
+        "polygons of whole objects with a category": lambda at: exported(
+            at, format="coco-polygons", everything=True, level="whole", category="thing", pictures="copy"
+        ),
+        "segments by their ids": lambda at: exported(
+            at, format="coco", segment_ids=[at.hit("green").id, str(at.hit("red").id)]
+        ),
+        "what looks like a picture": lambda at: exported(at, image=png("red"), format="coco", limit=1),
+        "refined masks": lambda at: exported(at, "red", format="coco", limit=1, refine=2),
+        "an archive": lambda at: exported(at, "green", format="coco", limit=1, name="green.zip"),
+        "cut-outs": lambda at: sorted(
+            zipfile.ZipFile(BytesIO(exported(at, "red", format="zip", limit=1, name="z")[1]["z"])).namelist()
+        ),
+        "a table": lambda at: exported(at, format="csv", everything=True),
+    },
     "search": SEARCHES,
     "similar": {
         "by id": lambda at: at.library.similar(at.hit("green").id, limit=2),
@@ -973,6 +1004,10 @@ def segment(**prompt: Any) -> Case:
     return lambda at: at.library.segment(png("red"), **prompt)
 
 
+def export(*texts: str, name: str = "never", **arguments: Any) -> Case:
+    return lambda at: at.library.export(at.folder / name, *texts, **{"format": "coco", **arguments})
+
+
 NO_VIEW: Any = {"crop": 0, "mask": 0}
 
 WRONG: dict[str, tuple[Case, str]] = {
@@ -1051,6 +1086,26 @@ WRONG: dict[str, tuple[Case, str]] = {
     "to upload a missing file": (lambda at: at.library.upload("no-such-file.png"), "no-such-file"),
     "to delete nothing": (lambda at: at.library.delete(NOBODY), str(NOBODY)),
     "to delete a missing file": (lambda at: at.library.delete("no-such-file.png"), "no-such-file"),
+    "to export nothing": (export(), "everything"),
+    "to export in no format": (export("red", format="voc"), "format"),
+    "to export what does not match": (
+        export(everything=True, filter=Filter(tags=["none"])),
+        "nothing to export",
+    ),
+    "to export a question and everything": (export("red", everything=True), "only one of"),
+    "to export a picture and everything": (export(image=png("red"), everything=True), "only one of"),
+    "to export a set that is not there": (export(everything=True, filter=Filter(sets=["none"])), "no set"),
+    "to export a segment that is not there": (export(segment_ids=[NOBODY]), str(NOBODY)),
+    "to export too many refined": (export("red", refine=101), "refine"),
+    "to export all of them refined": (export(everything=True, refine=1), "refine needs a question"),
+    "to export with a cursor": (export("red", cursor="abc"), "cursor"),
+    "to export into a folder with files": (export("red", name="set"), "is not empty"),
+    "to export over a file": (export("red", name="set/segments.jsonl"), "exists"),
+    "to export pictures as one document": (export("red", pictures="copy", name="a.json"), "is a folder"),
+    "to export another document": (export("red", name="a.csv"), "is a folder, a .json file"),
+    "to export cut-outs with pictures": (export("red", format="zip", pictures="copy"), "cut-outs"),
+    "to export an empty category": (export("red", category=" "), "category"),
+    "to export too coarse polygons": (export("red", tolerance_px=-1.0), "tolerance_px"),
     "a job elsewhere": (lambda at: at.library.add_job(["/etc"]), "/etc"),
     "a job of nothing": (lambda at: at.library.add_job([]), "paths"),
 }

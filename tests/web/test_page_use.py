@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import FilePayload, Page, Route, expect
 from pycocotools import mask as coco
+from pycocotools.coco import COCO
 from tests.fakes.embedder import COLOURS_RGB
 from tests.web.conftest import Open, Serve, Service
 from tests.web.visit import Visit, expect_error
@@ -447,7 +448,8 @@ def test_cut_out_mask_and_annotation_are_saved_and_agree(seen: Visit, tmp_path: 
     open_first(seen, "blue")
     known = best_segment(seen.url, "blue")
 
-    annotation = json.loads(seen.download("COCO JSON", tmp_path).read_text())
+    data = COCO(seen.download("COCO JSON", tmp_path))
+    [annotation], [image], [category] = data.anns.values(), data.imgs.values(), data.cats.values()
     with Image.open(seen.download("Mask", tmp_path)) as picture:
         mask = np.asarray(picture.convert("L"))
     with Image.open(seen.download("Cut-out", tmp_path)) as picture:
@@ -457,17 +459,19 @@ def test_cut_out_mask_and_annotation_are_saved_and_agree(seen: Visit, tmp_path: 
     decoded = coco.decode(annotation["segmentation"]).astype(bool)
     assert annotation["segmentation"] == known["rle"]
     assert decoded.sum() == annotation["area"] == known["area_px"]
-    assert annotation["image"] == "a.png"
-    assert annotation["size_wh"] == [WIDTH, HEIGHT]
+    assert (image["file_name"], image["width"], image["height"]) == ("a.png", WIDTH, HEIGHT)
+    assert category["name"] == "blue"
+    assert annotation["attributes"]["segment_id"] == known["id"]
     assert decoded.shape == mask.shape == (HEIGHT, WIDTH)
     np.testing.assert_array_equal(mask, decoded * np.uint8(255))
-    x1, y1, x2, y2 = annotation["bbox_xyxy"]
-    assert cutout.shape == (y2 - y1, x2 - x1, 4)
-    np.testing.assert_array_equal(cutout[..., 3], mask[y1:y2, x1:x2])
+    x, y, width, height = annotation["bbox"]
+    assert cutout.shape == (height, width, 4)
+    np.testing.assert_array_equal(cutout[..., 3], mask[y : y + height, x : x + width])
     inside = cutout[cutout[..., 3] > 0][:, :3].mean(axis=0)
     np.testing.assert_allclose(inside, COLOURS_RGB["blue"], atol=14)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools, numpy 2
 def test_what_a_click_cut_out_is_saved_as_well(seen: Visit, tmp_path: Path) -> None:
     open_first(seen, "blue")
     seen.choose("point")
@@ -478,7 +482,11 @@ def test_what_a_click_cut_out_is_saved_as_well(seen: Visit, tmp_path: Path) -> N
 
     with Image.open(seen.download("Cut-out", tmp_path)) as picture:
         alpha = np.asarray(picture)[..., 3]
+    [annotation] = COCO(seen.download("COCO JSON", tmp_path)).anns.values()
 
+    x, y, width, height = annotation["bbox"]
+    mask = coco.decode(annotation["segmentation"])[y : y + height, x : x + width]
+    np.testing.assert_array_equal(alpha > 0, mask > 0)
     assert alpha.shape[1] > 130  # from the left edge of the red box to the right edge of the blue one
     middle = alpha[alpha.shape[0] // 2]
     assert middle[10] == middle[-10] == 255

@@ -1,7 +1,7 @@
-"""``segdex export`` and ``segdex restore``: backups of an index."""
+"""Backups of an index: what ``segdex export --format parquet`` writes, and ``segdex restore``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,29 +20,12 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("export")(export_command)
+    """Add the command."""
     app.command("restore")(restore_command)
 
 
-def export_command(
-    context: typer.Context,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write; it must not exist.")],
-    format_name: Annotated[
-        Literal["parquet"],
-        typer.Option(
-            "--format", help="parquet: a backup of the whole index, for `segdex restore` and for other tools."
-        ),
-    ] = "parquet",
-    as_json: JsonOption = False,
-    index: IndexOption = None,
-) -> int:
-    """Write the index to files that other programs read: a backup.
-
-    A backup has the masks, vectors, labels, sets and concepts of the index. It has no picture files, and no
-    models. The index may be used and filled meanwhile.
-    """
-    del format_name  # there is one so far
+def write_backup(context: typer.Context, out: Path, *, index: str | None, as_json: bool) -> int:
+    """Back up an index into a folder, and print what it holds."""
     from segdex.cli.progress import shown_progress
 
     settings = settings_from(context, index=index)

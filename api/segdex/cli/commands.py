@@ -57,7 +57,10 @@ COMMANDS: Mapping[str, Listed] = {
         "segdex.cli.reembed",
         "Change the embedder or the views of an index without segmenting again.",
     ),
-    "export": Listed("segdex.cli.backup", "Write the index to files that other programs read: a backup."),
+    "export": Listed(
+        "segdex.cli.export",
+        "Write segments with their masks for another tool, or the whole index as a backup.",
+    ),
     "restore": Listed("segdex.cli.backup", "Restore a backup into a new index."),
     "jobs": Listed("segdex.cli.jobs", "Manage ingests of folders on the machine of a service."),
     "models": Listed("segdex.cli.models", "List and download models."),

@@ -188,6 +188,7 @@ _OPTIONS = {
     "captured_from_s": "since",
     "captured_until_s": "until",
     "colors": "color",
+    "everything": "all",
     "authors": "author",
     "labels": "label",
     "first": "refine",
@@ -198,6 +199,7 @@ _OPTIONS = {
     "sources": "source",
     "tags": "tag",
     "texts": "also",
+    "tolerance_px": "tolerance",
     "view_weights": "view",
 }
 """Options whose name differs from the argument that they set."""

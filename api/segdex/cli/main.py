@@ -40,6 +40,7 @@ _OF_A_SERVICE = (
     "set",
     "concept",
     "doctor",
+    "export",
 )
 """Commands that a service can answer."""
 

@@ -10,7 +10,7 @@ from segdex.cli.common import parse_time
 from segdex.pictures import Picture
 from segdex_core.errors import UsageError
 from segdex_core.media.uris import canonical_uri
-from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS, MAX_WEIGHT
+from segdex_core.wire.limits import DEFAULT_VIEW_WEIGHTS, MAX_WEIGHT, Combine, Level
 from segdex_core.wire.search import Filter, SearchOptions, ViewWeights, WeightedSegment, WeightedText
 from segdex_search.grammar import parse_text
 from segdex_search.queries import clean_text
@@ -81,6 +81,46 @@ def weigh_terms(
         else:
             raise UsageError(f"--unlike {given}: is neither the id of a segment nor a file")
     return terms
+
+
+def search_fields(
+    terms: Terms,
+    *,
+    conditions: Filter,
+    view: Sequence[str],
+    limit: int,
+    per_image: int,
+    min_score: str | None,
+    level: Level,
+    nms: bool,
+    exact: bool,
+    combine: Combine,
+    diversity: float,
+    collapse_duplicates: bool,
+) -> SearchFields:
+    """Return the arguments of a search, after a check that the query is allowed.
+
+    Raises:
+        ArgumentError: If a value is not allowed.
+    """
+    fields = SearchFields(
+        segments=terms.segments,
+        negative=terms.negative,
+        view_weights=parse_view_weights(view),
+        filter=conditions,
+        limit=limit,
+        per_image=per_image,
+        min_score=parse_min_score(min_score),
+        matches_only=min_score == AUTO,
+        level=level,
+        nms=nms,
+        exact=exact,
+        combine=combine,
+        diversity=diversity,
+        collapse_duplicates=collapse_duplicates,
+    )
+    check_question(terms, fields)
+    return fields
 
 
 def check_question(terms: Terms, fields: SearchFields) -> None:

@@ -23,16 +23,38 @@ from segdex.cli.common import (
     refuse_options,
     settings_from,
 )
-from segdex.cli.complete import one_of
 from segdex.cli.query_command import QueryCommand
-from segdex_core.colours import COLOUR_NAMES
-from segdex_core.wire.limits import (
-    DEFAULT_NEGATIVE_WEIGHT,
-    DEFAULT_REFINED,
-    DEFAULT_VIEW_WEIGHTS,
-    Combine,
-    Level,
+from segdex.cli.question_options import (
+    AlsoOption,
+    CollapseDuplicatesOption,
+    ColorOption,
+    CombineOption,
+    DiversityOption,
+    ExactOption,
+    ImageOption,
+    InSetOption,
+    LabelOption,
+    LevelOption,
+    LimitOption,
+    MaxAreaOption,
+    MinAreaOption,
+    MinScoreOption,
+    NegativeOption,
+    NegativeWeightOption,
+    NmsOption,
+    PerImageOption,
+    RefineOption,
+    SegmentOption,
+    SinceOption,
+    SourceOption,
+    TagOption,
+    TextArgument,
+    UnlikeOption,
+    UntilOption,
+    ViewOption,
+    WeightOption,
 )
+from segdex_core.wire.limits import DEFAULT_NEGATIVE_WEIGHT, DEFAULT_REFINED
 
 if TYPE_CHECKING:
     from segdex.answers import Answer, Hit
@@ -49,143 +71,38 @@ def register(app: typer.Typer) -> None:
 
 def search_command(
     context: typer.Context,
-    text: Annotated[
-        list[str] | None,
-        typer.Argument(help="Text to search for, such as: red umbrella. All words are one text."),
-    ] = None,
-    also: Annotated[
-        list[str] | None, typer.Option("--also", help="Another text to search for; repeatable.")
-    ] = None,
-    image: Annotated[
-        list[Path] | None, typer.Option("--image", help="Search for objects like this picture; repeatable.")
-    ] = None,
-    segment: Annotated[
-        list[str] | None, typer.Option("--segment", help="Search for objects like this segment; repeatable.")
-    ] = None,
-    negative: Annotated[
-        list[str] | None, typer.Option("--negative", "--not", help="Text to exclude; repeatable.")
-    ] = None,
-    unlike: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--unlike",
-            metavar="ID|FILE",
-            help="Segment or picture that hits should be unlike; repeatable.",
-        ),
-    ] = None,
-    weight: Annotated[
-        list[float] | None,
-        typer.Option(
-            "--weight",
-            help="Weight of each text, --also, --image and --segment, in this order.",
-            show_default="1",
-        ),
-    ] = None,
-    negative_weight: Annotated[
-        float, typer.Option("--negative-weight", help="Weight of every --negative and --unlike.")
-    ] = DEFAULT_NEGATIVE_WEIGHT,
-    view: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--view",
-            metavar="crop|mask=WEIGHT",
-            autocompletion=one_of([f"{name}=" for name in DEFAULT_VIEW_WEIGHTS]),
-            help="Weight of a view in the score; repeatable.",
-        ),
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", help="Maximum number of pictures.")] = 10,
-    per_image: Annotated[int, typer.Option("--per-image", help="Maximum segments per picture.")] = 3,
-    min_score: Annotated[
-        str | None,
-        typer.Option(
-            "--min-score",
-            metavar="SCORE|auto",
-            autocompletion=one_of(("auto",)),
-            help="Minimum score; auto hides weaker matches, which otherwise come last.",
-        ),
-    ] = None,
-    refine: Annotated[
-        int | None,
-        typer.Option(
-            "--refine",
-            metavar="[N]",
-            help="Re-decode the masks of the first N hits.",
-            show_default=str(DEFAULT_REFINED),
-        ),
-    ] = None,
+    text: TextArgument = None,
+    also: AlsoOption = None,
+    image: ImageOption = None,
+    segment: SegmentOption = None,
+    negative: NegativeOption = None,
+    unlike: UnlikeOption = None,
+    weight: WeightOption = None,
+    negative_weight: NegativeWeightOption = DEFAULT_NEGATIVE_WEIGHT,
+    view: ViewOption = None,
+    limit: LimitOption = 10,
+    per_image: PerImageOption = 3,
+    min_score: MinScoreOption = None,
+    refine: RefineOption = None,
     explain: Annotated[
         Path | None,
         typer.Option("--explain", help="Draw map, prompts and masks of each refined hit to this PNG file."),
     ] = None,
-    min_area: Annotated[
-        float | None,
-        typer.Option("--min-area", help="Minimum area of a segment as a share of the picture, 0 to 1."),
-    ] = None,
-    max_area: Annotated[
-        float | None,
-        typer.Option("--max-area", help="Maximum area of a segment as a share of the picture, 0 to 1."),
-    ] = None,
-    source: Annotated[
-        list[str] | None, typer.Option("--source", help="Only pictures in this folder; repeatable.")
-    ] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option("--tag", help="Only pictures with this tag; repeatable, all tags must match."),
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option("--since", help="Only pictures taken at or after this date.")
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", help="Only pictures taken before this date.")
-    ] = None,
-    color: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--color",
-            autocompletion=one_of(COLOUR_NAMES),
-            help="Only segments of which at least a quarter is in this color, such as red; repeatable.",
-        ),
-    ] = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option("--label", help="With this label of `segdex label`; repeatable, any of them."),
-    ] = None,
-    in_set: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="In this set of `segdex set`; repeatable, any of them."),
-    ] = None,
-    level: Annotated[
-        Level,
-        typer.Option(
-            "--level",
-            help="Prefer whole objects slightly (any) or strongly (whole), or find only parts (part).",
-        ),
-    ] = "any",
-    nms: Annotated[
-        bool,
-        typer.Option(
-            "--nms/--no-nms",
-            help="Non-maximum suppression: leave out parts and surroundings of better hits.",
-        ),
-    ] = True,
-    combine: Annotated[
-        Combine,
-        typer.Option(
-            "--combine",
-            help="Hits are like the mean of all terms, or like any one of the pictures and segments (best).",
-        ),
-    ] = "mean",
-    exact: Annotated[bool, typer.Option("--exact", help="Compare the query with every vector.")] = False,
-    diversity: Annotated[
-        float,
-        typer.Option("--diversity", help="How much different pictures come first: 0, by score alone, to 1."),
-    ] = 0.0,
-    collapse_duplicates: Annotated[
-        bool,
-        typer.Option(
-            "--collapse-duplicates", help="One picture of each group of near-duplicates, such as a burst."
-        ),
-    ] = False,
+    min_area: MinAreaOption = None,
+    max_area: MaxAreaOption = None,
+    source: SourceOption = None,
+    tag: TagOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    color: ColorOption = None,
+    label: LabelOption = None,
+    in_set: InSetOption = None,
+    level: LevelOption = "any",
+    nms: NmsOption = True,
+    combine: CombineOption = "mean",
+    exact: ExactOption = False,
+    diversity: DiversityOption = 0.0,
+    collapse_duplicates: CollapseDuplicatesOption = False,
     save: Annotated[
         Path | None, typer.Option("--save", help="Write a contact sheet to this PNG file.")
     ] = None,
@@ -200,17 +117,9 @@ def search_command(
 ) -> int:
     """Find the segments that match a text, a picture or another segment."""
     from segdex.answers import check_first
-    from segdex.arguments import SearchFields
     from segdex.cli.answers import print_answer, print_refined
     from segdex.cli.ids import segment_ids, segments_or_files
-    from segdex.cli.question import (
-        AUTO,
-        check_question,
-        make_filter,
-        parse_min_score,
-        parse_view_weights,
-        weigh_terms,
-    )
+    from segdex.cli.question import AUTO, make_filter, search_fields, weigh_terms
 
     settings = settings_from(
         context,
@@ -241,11 +150,9 @@ def search_command(
             unlike=segments_or_files(library, unlike or []),
             negative_weight=negative_weight,
         )
-        fields = SearchFields(
-            segments=terms.segments,
-            negative=terms.negative,
-            view_weights=parse_view_weights(view or []),
-            filter=make_filter(
+        fields = search_fields(
+            terms,
+            conditions=make_filter(
                 min_area=min_area,
                 max_area=max_area,
                 sources=source or [],
@@ -256,10 +163,10 @@ def search_command(
                 since=since,
                 until=until,
             ),
+            view=view or [],
             limit=limit,
             per_image=per_image,
-            min_score=parse_min_score(min_score),
-            matches_only=min_score == AUTO,
+            min_score=min_score,
             level=level,
             nms=nms,
             exact=exact,
@@ -267,7 +174,6 @@ def search_command(
             diversity=diversity,
             collapse_duplicates=collapse_duplicates,
         )
-        check_question(terms, fields)
         answer = library.search(*terms.texts, image=terms.images, **fields)
         if not as_json:
             print_answer(answer.response, console, matches_only=min_score == AUTO)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
@@ -11,6 +12,7 @@ from tenacity import AsyncRetrying
 from segdex.answers import Masks, Question, like
 from segdex.answers_async import AsyncAnswer, AsyncSegment
 from segdex.arguments import (
+    ExportFields,
     Id,
     ImageArgument,
     IngestProgress,
@@ -21,7 +23,9 @@ from segdex.arguments import (
     SomeIds,
     check_limit,
     clean_tags,
+    export_request,
     label_request,
+    query_images,
     segment_options,
 )
 from segdex.client import calls, steps
@@ -34,11 +38,12 @@ from segdex.pictures import Picture
 from segdex.sources import list_files, open_not_pictures, open_source
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import Examined
+from segdex_core.wire.export import Exported
 from segdex_core.wire.ids import FoundIds
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelsCleared
-from segdex_core.wire.limits import LabelAuthor
+from segdex_core.wire.limits import ExportFormatName, LabelAuthor
 from segdex_core.wire.search import RefinementOut, WeightedText
 from segdex_core.wire.sets import SetChanged, SetDetails, SetOut, SetsOut
 
@@ -125,6 +130,31 @@ class AsyncClient:
                     return
                 yield one
         raise calls.broken_off(self.location)
+
+    async def export(
+        self,
+        path: str | Path,
+        *texts: str | WeightedText,
+        format: ExportFormatName,  # noqa: A002 - its name in JSON and on the command line
+        image: ImageArgument = None,
+        progress: IngestProgress | None = None,
+        **fields: Unpack[ExportFields],
+    ) -> Exported:
+        """See ``Client.export``."""
+        from segdex.client.exports import save_archive
+        from segdex.saving import check_target
+
+        images = query_images(image)
+        options = export_request(texts, fields, format_name=format, images=images)
+        target = check_target(Path(path), options)
+        note = (progress or IngestProgress()).on_note
+        note("receiving the export")
+        with TemporaryFile() as file:
+            async with aclosing(self._chunks(calls.export(options, images))) as chunks:
+                async for chunk in chunks:
+                    file.write(chunk)
+            note("")
+            return save_archive(file, target, server=self.location)
 
     async def segment(
         self,
@@ -372,6 +402,14 @@ class AsyncClient:
         return response
 
     async def _events(self, call: Call[T]) -> AsyncGenerator[Event, None]:
+        parser = EventParser()
+        async with aclosing(self._chunks(call)) as chunks:
+            async for chunk in chunks:
+                for event in parser.feed(chunk):
+                    yield event
+
+    async def _chunks(self, call: Call[T]) -> AsyncGenerator[bytes, None]:
+        """Yield the body of a response as it comes."""
         import httpx
 
         async def opened() -> httpx.Response:
@@ -381,11 +419,9 @@ class AsyncClient:
 
         retrying = AsyncRetrying(**retry_options(self._retries, changes=call.changes))
         response: httpx.Response = await retrying(opened)
-        parser = EventParser()
         try:
             async for chunk in response.aiter_bytes():
-                for event in parser.feed(chunk):
-                    yield event
+                yield chunk
         except httpx.RequestError as error:
             raise calls.unreachable(self.location, error) from error
         finally:

@@ -44,6 +44,7 @@ from segdex.client.events import Event
 from segdex.pictures import Picture, picture_file
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import DoctorRequest, Examined
+from segdex_core.wire.export import ExportOptions
 from segdex_core.wire.ids import FoundIds
 from segdex_core.wire.images import Deleted, Health, ImageOut, Ingested, Stats
 from segdex_core.wire.jobs import Job
@@ -191,6 +192,11 @@ def read_refinement(event: Event) -> RefinementOut | None:
     if event.name == "error":
         raise ServiceError(str(json.loads(event.data).get("detail", "")))
     return None if event.name == "done" else RefinementOut.model_validate_json(event.data)
+
+
+def export(options: ExportOptions, images: Sequence[QueryImage]) -> Call[bytes]:
+    """Export segments; the response is a zip archive."""
+    return _with_images("/v1/export", options, images, bytes, accept="application/zip")
 
 
 def image(image_id: Id) -> Call[ImageOut]:

@@ -1,7 +1,9 @@
 """``Client``: a synchronous client of the service."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
@@ -9,6 +11,7 @@ from tenacity import Retrying
 
 from segdex.answers import Answer, Masks, Question, Segment, like
 from segdex.arguments import (
+    ExportFields,
     Id,
     ImageArgument,
     IngestProgress,
@@ -19,7 +22,9 @@ from segdex.arguments import (
     SomeIds,
     check_limit,
     clean_tags,
+    export_request,
     label_request,
+    query_images,
     segment_options,
 )
 from segdex.client import calls, steps
@@ -32,11 +37,12 @@ from segdex.pictures import Picture
 from segdex.sources import list_files, open_not_pictures, open_source
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import Examined
+from segdex_core.wire.export import Exported
 from segdex_core.wire.ids import FoundIds
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
 from segdex_core.wire.jobs import ENDED, Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelsCleared
-from segdex_core.wire.limits import LabelAuthor
+from segdex_core.wire.limits import ExportFormatName, LabelAuthor
 from segdex_core.wire.search import RefinementOut, WeightedText
 from segdex_core.wire.sets import SetChanged, SetDetails, SetOut, SetsOut
 
@@ -133,6 +139,30 @@ class Client:
                 return
             yield one
         raise calls.broken_off(self.location)
+
+    def export(
+        self,
+        path: str | Path,
+        *texts: str | WeightedText,
+        format: ExportFormatName,  # noqa: A002 - its name in JSON and on the command line
+        image: ImageArgument = None,
+        progress: IngestProgress | None = None,
+        **fields: Unpack[ExportFields],
+    ) -> Exported:
+        """See ``Library.export``; the service sends the pictures."""
+        from segdex.client.exports import save_archive
+        from segdex.saving import check_target
+
+        images = query_images(image)
+        options = export_request(texts, fields, format_name=format, images=images)
+        target = check_target(Path(path), options)
+        note = (progress or IngestProgress()).on_note
+        note("receiving the export")
+        with TemporaryFile() as file:
+            for chunk in self._chunks(calls.export(options, images)):
+                file.write(chunk)
+            note("")
+            return save_archive(file, target, server=self.location)
 
     def segment(
         self,
@@ -382,6 +412,13 @@ class Client:
         return response
 
     def _events(self, call: Call[T]) -> Iterator[Event]:
+        parser = EventParser()
+        with closing(self._chunks(call)) as chunks:
+            for chunk in chunks:
+                yield from parser.feed(chunk)
+
+    def _chunks(self, call: Call[T]) -> Generator[bytes, None, None]:
+        """Yield the body of a response as it comes."""
         import httpx
 
         def opened() -> httpx.Response:
@@ -390,10 +427,8 @@ class Client:
             return response
 
         response = Retrying(**retry_options(self._retries, changes=call.changes))(opened)
-        parser = EventParser()
         try:
-            for chunk in response.iter_bytes():
-                yield from parser.feed(chunk)
+            yield from response.iter_bytes()
         except httpx.RequestError as error:
             raise calls.unreachable(self.location, error) from error
         finally:

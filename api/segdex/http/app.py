@@ -19,7 +19,19 @@ from segdex.http.methods import AnswerHead, answer_other_paths
 from segdex.http.metrics import Metrics
 from segdex.http.page import add_page
 from segdex.http.problems import add_handlers, bug, problem
-from segdex.http.routes import concepts, doctor, health, ids, images, jobs, labels, search, segment, sets
+from segdex.http.routes import (
+    concepts,
+    doctor,
+    export,
+    health,
+    ids,
+    images,
+    jobs,
+    labels,
+    search,
+    segment,
+    sets,
+)
 from segdex.http.state import ServiceState
 from segdex.http.tracing import Tracing
 
@@ -77,6 +89,7 @@ def build_app(state: ServiceState, *, tracing: Tracing | None = None) -> FastAPI
         search.router,
         images.router,
         labels.router,
+        export.router,
         segment.router,
         sets.router,
         concepts.router,

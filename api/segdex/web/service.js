@@ -35,6 +35,7 @@ async function call(method, path, body, accept = "*/*") {
 }
 
 export const json = async (method, path, body) => (await call(method, path, body)).json();
+export const blob = async (method, path, body) => (await call(method, path, body)).blob();
 
 /** Read server-sent events; `EventSource` can send neither a key nor a question. The service stops when nobody reads on. */
 export async function* events(method, path, body) {

@@ -2,7 +2,7 @@
 
 import { refined } from "./question.js";
 import { drawMasks, maskOf } from "./rle.js";
-import { $, begin, drawPicture, fileName, json, picture, tell } from "./service.js";
+import { $, begin, blob, drawPicture, fileName, json, picture, tell } from "./service.js";
 
 const VIEW_PX = 1024;
 const view = { image: null, segments: [], current: null, question: null, points: [], drag: null, masks: null };
@@ -181,11 +181,14 @@ $("refine").addEventListener("click", async () => {
   }
 });
 
-// The files are made here, so that a mask that no index knows can be saved as well.
+// A mask that no index knows can be saved as well: pictures of it are made here, and the service writes it as COCO.
 const files = {
-  coco: async ({ image, current }) => {
-    const annotation = { image: fileName(image), size_wh: [image.width, image.height], bbox_xyxy: current.box_xyxy, area: current.area_px, segmentation: current.rle };
-    return new Blob([JSON.stringify(annotation)], { type: "application/json" });
+  coco: ({ image, current, question }) => {
+    const [first] = question.options.texts ?? [], text = first?.text ?? first;
+    const asked = text ? `?asked=${encodeURIComponent(text)}` : "";
+    if (current.id && !current.note) return blob("GET", `/v1/segments/${current.id}/coco.json${asked}`);
+    const { rle, predicted_iou, id } = current;
+    return blob("POST", `/v1/images/${image.id}/coco.json${asked}`, { rle, predicted_iou, segment_id: id ?? null });
   },
   mask: async ({ image, current }) => {
     const canvas = new OffscreenCanvas(image.width, image.height), context = canvas.getContext("2d");

@@ -16,7 +16,10 @@ Ring = list[tuple[int, int]]
 
 
 class MultiPolygon(TypedDict):
-    """A GeoJSON geometry (RFC 7946) in image pixels instead of degrees; x points right and y down."""
+    """Polygons with holes in pixels; x points right and y down.
+
+    The keys are those of a geometry of RFC 7946. It is no GeoJSON, whose numbers are degrees.
+    """
 
     type: Literal["MultiPolygon"]
     coordinates: list[list[Ring]]
@@ -26,8 +29,7 @@ def mask_polygon(mask: BoolMask) -> MultiPolygon:
     """Return the polygons that cover exactly the mask; none for an empty mask.
 
     Each 4-connected part of the mask is one polygon: its outer ring, then its holes. By the shoelace formula
-    in these coordinates, outer rings have a positive area (counterclockwise in RFC 7946) and holes a negative
-    area. No ring touches itself.
+    in these coordinates, outer rings have a positive area and holes a negative area. No ring touches itself.
 
     Example:
         >>> mask_polygon(np.array([[0, 1, 1]], dtype=bool))["coordinates"]

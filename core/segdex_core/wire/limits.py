@@ -75,3 +75,18 @@ like any of them."""
 Level = Literal["any", "whole", "part"]
 """What to find: ``any`` prefers whole objects as far as that pays on average, ``whole`` much more, and
 ``part`` only looks at what lies inside another segment, without a preference."""
+
+ExportFormatName = Literal["coco", "coco-polygons", "yolo", "label-studio", "cvat", "fiftyone", "csv", "zip"]
+"""Formats of `segdex export` for other tools; a backup is another matter."""
+
+PicturesChoice = Literal["none", "copy"]
+"""Whether an export has copies of the pictures."""
+
+MAX_CATEGORY_CHARS = 100
+"""Longest name of a category of an export."""
+
+MAX_EXPORTED_IDS = 10_000
+"""Segments that an export names one by one."""
+
+MAX_TOLERANCE_PX = 100
+"""Farthest that a polygon of an export may be from its mask."""

@@ -95,7 +95,7 @@ class MasksOut(Document):
 
 
 class PolygonOut(BaseModel):
-    """A GeoJSON MultiPolygon in pixels, x right and y down."""
+    """Polygons with holes in pixels, x right and y down; no GeoJSON, whose numbers are degrees."""
 
     type: Literal["MultiPolygon"]
     coordinates: list[list[list[tuple[int, int]]]]

@@ -367,7 +367,7 @@ def test_a_segment_comes_in_the_form_that_is_accepted(client: TestClient) -> Non
         ("*/*", "application/json"),
         ("", "application/json"),
         ("image/*", "image/png"),
-        ("text/html, application/geo+json;q=0.5", "application/geo+json"),
+        ("text/html, application/vnd.segdex.polygon+json;q=0.5", "application/vnd.segdex.polygon+json"),
         ("application/json;q=0.1, image/png", "image/png"),
     ):
         answer = client.get(path, headers={"Accept": accept})

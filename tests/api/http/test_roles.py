@@ -40,6 +40,12 @@ ROUTES = {
     "ingest": ["POST /v1/images"],
     "upload": ["POST /v1/images"],
     "delete": ["DELETE /v1/images/{image_id}"],
+    "export": [
+        "POST /v1/export",
+        "POST /v1/export/by-image",
+        "GET /v1/segments/{segment_id}/coco.json",
+        "POST /v1/images/{image_id}/coco.json",
+    ],
     "doctor": ["POST /v1/doctor"],
     "jobs": ["GET /v1/jobs"],
     "job": ["GET /v1/jobs/{job_id}"],

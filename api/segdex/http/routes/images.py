@@ -37,7 +37,7 @@ _PNG: dict[int | str, dict[str, object]] = {
     304: {"description": "The client has it already."},
 }
 
-_SEGMENT_FORMS = ("image/png", "application/geo+json", "application/json")
+_SEGMENT_FORMS = ("image/png", "application/vnd.segdex.polygon+json", "application/json")
 
 
 @router.get("/stats", responses=responses(401, 403, 429, 503))
@@ -165,7 +165,9 @@ def list_image_segments(image_id: UUID, state: State) -> list[SegmentOut]:
             "description": "In the form that `Accept` prefers.",
             "content": {
                 "image/png": {"schema": BINARY},
-                "application/geo+json": {"schema": {"$ref": "#/components/schemas/PolygonOut"}},
+                "application/vnd.segdex.polygon+json": {
+                    "schema": {"$ref": "#/components/schemas/PolygonOut"}
+                },
             },
         },
         **responses(401, 403, 404, 406, 422, 429, 503),
@@ -183,7 +185,7 @@ def get_segment(
     by_accept = {"Vary": "Accept"}
     if form == "image/png":
         return _png(mask_png(found.mask), if_none_match, by_accept)
-    if form == "application/geo+json":
+    if form == "application/vnd.segdex.polygon+json":
         return JSONResponse(found.polygon(), media_type=form, headers=by_accept)
     return JSONResponse(found.record.model_dump(mode="json"), headers=by_accept)
 
@@ -218,7 +220,7 @@ def get_segment_cutout(
 
 @router.get("/segments/{segment_id}/polygon", responses=responses(401, 403, 404, 422, 429, 503))
 def get_segment_polygon(segment_id: UUID, state: State) -> PolygonOut:
-    """Return the exact outline as a GeoJSON MultiPolygon in pixels."""
+    """Return the exact outline as polygons with holes, in pixels of the image."""
     return PolygonOut.model_validate(state.loaded().library.show(segment_id).polygon())
 
 

@@ -84,7 +84,7 @@ def search_by_image(
 ) -> SearchResponse:
     """Find the segments that look like uploaded images, or like parts of them."""
     options = read_form(request, SearchOptions)
-    return _answer(state, options, _sent(state, file, box, weight))
+    return _answer(state, options, sent_images(state, file, box, weight))
 
 
 @router.post(
@@ -117,7 +117,7 @@ def refine_by_image(  # noqa: PLR0917 - FastAPI passes them by name
     accept: Accept = "*/*",
 ) -> Response:
     """Re-decode the masks of segments for a query with uploaded images."""
-    return _refined(state, read_form(request, RefineRequest), _sent(state, file, box, weight), accept)
+    return _refined(state, read_form(request, RefineRequest), sent_images(state, file, box, weight), accept)
 
 
 def _answer(state: ServiceState, options: SearchOptions, sent: list[SentImage]) -> SearchResponse:
@@ -145,7 +145,7 @@ def _refined(state: ServiceState, request: RefineRequest, sent: list[SentImage],
     return StreamingResponse(events(), media_type=_EVENTS, headers={"Cache-Control": "no-store"})
 
 
-def _sent(
+def sent_images(
     state: ServiceState, files: list[UploadFile], boxes: list[str], weights: list[float]
 ) -> list[SentImage]:
     """Return the images of a form.

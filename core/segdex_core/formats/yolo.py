@@ -1,0 +1,65 @@
+"""YOLO segmentation as Ultralytics reads it: a text file for each picture, one outline for each object."""
+
+import json
+from collections.abc import Iterator
+from functools import reduce
+
+import numpy as np
+
+from segdex_core.formats.annotations import AnnotatedImage, Annotation
+from segdex_core.formats.export import Dataset, FormatOptions, LossMeter, OutFile
+from segdex_core.formats.outlines import filled, joined, outlines_of
+from segdex_core.masks import decode_mask, rle_iou
+
+_DECIMALS = 6
+
+
+def write_yolo(dataset: Dataset, options: FormatOptions, loss: LossMeter) -> Iterator[OutFile]:
+    """Yield ``data.yaml``, and a text file for each image, empty for one without objects.
+
+    A line is a class, counted from 0, and one outline with shares of width and height. The parts of an object
+    are joined by lines without area, as Ultralytics' converter of COCO joins them.
+    """
+    classes = {name: number for number, name in enumerate(dataset.categories)}
+    yield OutFile("data.yaml", [_description(dataset)])
+    for image in dataset.images:
+        yield OutFile(label_path(f"images/{image.file_name}"), [_lines(image, classes, options, loss)])
+
+
+def label_path(image_path: str) -> str:
+    """Return where Ultralytics looks for the labels of an image: its last folder ``images`` is ``labels``.
+
+    Example:
+        >>> label_path("images/train/a.b.jpg")
+        'labels/train/a.b.txt'
+    """
+    folders, _, name = image_path.rpartition("/")
+    before, _, after = f"/{folders}/".rpartition("/images/")
+    stem = name.rpartition(".")[0] or name
+    return f"{before}/labels/{after}{stem}.txt".lstrip("/")
+
+
+def _description(dataset: Dataset) -> bytes:
+    """Return ``data.yaml``; a text in JSON is one in YAML too."""
+    lines = ["train: images", "val: images", "names:"]
+    lines += [f"  {number}: {json.dumps(name)}" for number, name in enumerate(dataset.categories)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _lines(image: AnnotatedImage, classes: dict[str, int], options: FormatOptions, loss: LossMeter) -> bytes:
+    lines = [f"{classes[one.category]} {_outline(one, options, loss)}\n" for one in image.annotations]
+    return "".join(lines).encode("ascii")
+
+
+def _outline(one: Annotation, options: FormatOptions, loss: LossMeter) -> str:
+    height, width = one.mask.size_hw
+    found = outlines_of(decode_mask(one.mask), one.box, tolerance_px=options.tolerance_px)
+    shares = np.round(reduce(joined, found.parts) / (width, height), _DECIMALS)
+    read = filled([shares * (width, height)], one.mask.size_hw)
+    loss.add(
+        one.segment_id,
+        float(rle_iou([one.mask], [read])[0, 0]),
+        lost_holes=found.lost_holes,
+        joined=len(found.parts) > 1,
+    )
+    return " ".join(f"{share:.{_DECIMALS}f}" for share in shares.ravel())

@@ -1,0 +1,64 @@
+"""YOLO outlines, read by the rules of Ultralytics."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from tests.core.formats.exported import MASKS, annotation, dataset, image, of_masks, ring, two_parts, written
+
+from segdex_core.formats.outlines import filled
+from segdex_core.formats.yolo import label_path, write_yolo
+from segdex_core.masks import BoolMask, decode_mask
+
+
+def read_masks(lines: bytes, size_hw: tuple[int, int]) -> list[BoolMask]:
+    """Return the masks of a label file: a class and shares of width and height in each line."""
+    masks = []
+    for line in lines.decode("ascii").splitlines():
+        values = np.array(line.split()[1:], np.float64).reshape(-1, 2)
+        assert len(values) >= 3
+        assert ((values >= 0) & (values <= 1)).all()
+        masks.append(decode_mask(filled([values * size_hw[::-1]], size_hw)))
+    return masks
+
+
+@given(MASKS)
+def test_an_outline_is_read_back_pixel_by_pixel_whatever_its_holes_and_parts(mask: BoolMask) -> None:
+    files, loss = written(write_yolo, of_masks([mask]))
+    [read] = read_masks(files["labels/0.txt"], (mask.shape[0], mask.shape[1]))
+
+    np.testing.assert_array_equal(read, mask)
+    assert loss is not None
+    assert (loss.mean_iou, loss.lost_holes) == (1, 0)
+
+
+def test_every_picture_has_a_label_file_and_classes_count_from_0() -> None:
+    mask = ring()
+    first = image("x/a.jpg", [annotation(mask, "1", "zebra"), annotation(mask, "2", "Ape")], (40, 50))
+    files, loss = written(write_yolo, dataset(first, image("b.png", [], (40, 50))))
+
+    assert list(files) == ["data.yaml", "labels/x/a.txt", "labels/b.txt"]
+    assert files["data.yaml"].decode() == 'train: images\nval: images\nnames:\n  0: "Ape"\n  1: "zebra"\n'
+    assert [line.split()[0] for line in files["labels/x/a.txt"].decode().splitlines()] == ["1", "0"]
+    assert files["labels/b.txt"] == b""
+    assert loss is not None
+    assert loss.joined_parts == 0
+
+
+def test_joined_parts_are_counted() -> None:
+    _, loss = written(write_yolo, of_masks([two_parts(), ring()]))
+
+    assert loss is not None
+    assert (loss.joined_parts, loss.lowest_iou) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("picture", "labels"),
+    [
+        ("images/a.jpg", "labels/a.txt"),
+        ("images/x/y.z/a.b.jpg", "labels/x/y.z/a.b.txt"),
+        ("images/old images/a", "labels/old images/a.txt"),
+        ("images/x/images/a.jpg", "images/x/labels/a.txt"),  # the last folder of this name counts
+    ],
+)
+def test_labels_are_where_ultralytics_looks_for_them(picture: str, labels: str) -> None:
+    assert label_path(picture) == labels
