@@ -34,6 +34,7 @@ _OF_A_SERVICE = (
     "ingest",
     "jobs",
     "label",
+    "import",
     "set",
     "concept",
     "doctor",

@@ -18,7 +18,19 @@ from segdex.http.keys import is_loopback
 from segdex.http.logs import RequestRecord, log_request, note_refusal, recording, sound_request_id
 from segdex.http.metrics import Metrics
 from segdex.http.problems import add_handlers, bug, problem
-from segdex.http.routes import concepts, doctor, export, health, images, jobs, labels, search, segment, sets
+from segdex.http.routes import (
+    concepts,
+    doctor,
+    export,
+    health,
+    images,
+    imports,
+    jobs,
+    labels,
+    search,
+    segment,
+    sets,
+)
 from segdex.http.state import ServiceState
 from segdex.http.tracing import Tracing
 
@@ -76,6 +88,7 @@ def build_app(state: ServiceState, *, tracing: Tracing | None = None) -> FastAPI
         images.router,
         labels.router,
         export.router,
+        imports.router,
         segment.router,
         sets.router,
         concepts.router,
