@@ -103,10 +103,16 @@ from segdex_core.wire.images import (
     Stats,
     Synced,
 )
-from segdex_core.wire.imports import DEFAULT_MIN_IOU, ImportFormat, ImportReport, ImportRequest
+from segdex_core.wire.imports import ImportReport, ImportRequest
 from segdex_core.wire.jobs import Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelRequest, LabelsCleared
-from segdex_core.wire.limits import DEFAULT_REFINED, ExportFormatName, LabelAuthor
+from segdex_core.wire.limits import (
+    DEFAULT_MIN_IOU,
+    DEFAULT_REFINED,
+    ExportFormatName,
+    ImportFormat,
+    LabelAuthor,
+)
 from segdex_core.wire.search import Question as Terms
 from segdex_core.wire.search import (
     RefinementOut,
@@ -534,7 +540,7 @@ class Library:
             document: File that another tool exported: its path or its bytes.
             format: ``coco`` or ``label-studio``.
             by: Name of the person whose labels these become.
-            min_iou: Lowest IoU of an annotation and its segment.
+            min_iou: Lowest IoU of an annotation and a segment that it was not exported from.
             overrule: Remove a label that was changed or removed there whoever gave it, also a model.
             remove_missing: Remove this person's labels from segments of these pictures that have no
                 annotation.

@@ -12,12 +12,12 @@ from segdex_core.geometry import BoxXYXY
 from segdex_core.masks import MaskRLE, rle_area_px, rle_iou
 from segdex_core.records import SegmentRecord
 
-SAME_IOU = 0.75
-"""IoU from which an annotation is the segment that it was exported from, even if another fits better.
+SURELY_OWN_IOU = 0.65
+"""IoU from which an annotation is the segment that it was exported from: no two segments of a picture are as
+similar, so that it is no other one."""
 
-Two segments of a picture, a part and the whole, may be more alike than this; a mask whose outline became a
-polygon is never less like its own. docs/import.md has the figures.
-"""
+OWN_IOU = 0.5
+"""IoU from which it is that segment unless it is another one. docs/import.md has the figures."""
 
 MatchedBy = Literal["id", "mask", "box"]
 
@@ -56,12 +56,12 @@ def match_annotations(
 ) -> list[Match]:
     """Return the segment of each annotation of a picture.
 
-    Several annotations may be one segment. With ``min_iou`` of 0.5 or more, these overlap each other.
+    Several annotations may be one segment. With ``min_iou`` above 0.5, these overlap each other.
 
     Args:
         wanted: Annotations of the picture.
         records: All segments of the picture; their masks have its size.
-        min_iou: Lowest IoU of an annotation and its segment, above 0.
+        min_iou: Lowest IoU, above 0, of an annotation and a segment that it was not exported from.
 
     Raises:
         ValueError: If the runs of a mask do not fit its size.
@@ -71,9 +71,13 @@ def match_annotations(
     for one, ious in zip(wanted, _ious(wanted, records), strict=True):
         best = int(ious.argmax()) if records else -1
         own = None if one.segment_id is None else places.get(one.segment_id)
+        own_iou = 0.0 if own is None else float(ious[own])
         by: MatchedBy = "box" if isinstance(one.outline, BoxXYXY) else "mask"
-        if own is not None and (ious[own] >= max(SAME_IOU, min_iou) or own == best):
-            best, by = own, "id"
+        if own is not None and own_iou >= OWN_IOU:
+            is_other = own_iou < SURELY_OWN_IOU and min_iou <= ious[best] > own_iou
+            if not is_other:
+                matches.append(Match(records[own], own_iou, "id"))
+                continue
         iou = float(ious[best]) if records else 0.0
         matches.append(Match(records[best] if iou >= min_iou else None, iou, by))
     return matches

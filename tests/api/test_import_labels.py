@@ -19,7 +19,8 @@ from segdex_core.formats.brush import decode_brush
 from segdex_core.masks import decode_mask, encode_mask
 from segdex_core.records import SegmentRecord
 from segdex_core.settings import Settings
-from segdex_core.wire.imports import ImportFormat, ImportReport
+from segdex_core.wire.imports import ImportReport
+from segdex_core.wire.limits import ImportFormat
 
 __all__ = ["no_variables"]
 

@@ -1,7 +1,7 @@
 """``segdex import``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from segdex.cli.common import (
     print_json,
     settings_from,
 )
+from segdex_core.wire.limits import DEFAULT_MIN_IOU, ImportFormat
 from segdex_core.wording import count_of
 
 if TYPE_CHECKING:
@@ -32,13 +33,16 @@ def import_command(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="JSON file that another tool exported.")],
     format_name: Annotated[
-        Literal["coco", "label-studio"],
+        ImportFormat,
         typer.Option("--format", help="Format of the file; Label Studio's is its export as JSON."),
     ],
     by: Annotated[str, typer.Option("--by", help="Name of the person whose labels these become.")] = "me",
     min_iou: Annotated[
-        float, typer.Option("--min-iou", help="Lowest IoU of an annotation and the segment that it labels.")
-    ] = 0.5,
+        float,
+        typer.Option(
+            "--min-iou", help="Lowest IoU of an annotation and a segment that it was not exported from."
+        ),
+    ] = DEFAULT_MIN_IOU,
     overrule: Annotated[
         bool,
         typer.Option(

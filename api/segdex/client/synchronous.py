@@ -41,10 +41,10 @@ from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import Examined
 from segdex_core.wire.export import Exported
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
-from segdex_core.wire.imports import DEFAULT_MIN_IOU, ImportFormat, ImportReport
+from segdex_core.wire.imports import ImportReport
 from segdex_core.wire.jobs import ENDED, Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelsCleared
-from segdex_core.wire.limits import ExportFormatName, LabelAuthor
+from segdex_core.wire.limits import DEFAULT_MIN_IOU, ExportFormatName, ImportFormat, LabelAuthor
 from segdex_core.wire.search import RefinementOut, WeightedText
 from segdex_core.wire.sets import SetChanged, SetDetails, SetOut, SetsOut
 

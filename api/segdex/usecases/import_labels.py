@@ -21,7 +21,8 @@ from segdex_core.records import (
     SegmentRecord,
 )
 from segdex_core.slices import slices
-from segdex_core.wire.imports import ImportFormat, ImportProblem, ImportReport, ImportRequest
+from segdex_core.wire.imports import ImportProblem, ImportReport, ImportRequest
+from segdex_core.wire.limits import ImportFormat
 from segdex_search.answer import require_filled
 from segdex_search.corrections import Correction, Said
 from segdex_search.known_images import find_images

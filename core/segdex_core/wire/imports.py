@@ -1,19 +1,12 @@
 """Labels that come back from another tool, as they cross HTTP."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from segdex_core.wire.document import Document
 from segdex_core.wire.fields import StrictRequest, names_range
-
-ImportFormat = Literal["coco", "label-studio"]
-"""Formats that an import reads."""
-
-IMPORT_FORMATS: tuple[ImportFormat, ...] = get_args(ImportFormat)
-
-DEFAULT_MIN_IOU = 0.5
-"""Lowest IoU of an annotation and its segment; docs/import.md has the figures."""
+from segdex_core.wire.limits import DEFAULT_MIN_IOU, ImportFormat
 
 
 class ImportRequest(StrictRequest):
@@ -25,7 +18,11 @@ class ImportRequest(StrictRequest):
     ] = "me"
     min_iou: Annotated[
         float,
-        Field(gt=0, le=1, description="Lowest IoU of an annotation and the segment that it labels."),
+        Field(
+            gt=0,
+            le=1,
+            description="Lowest IoU of an annotation and a segment that it was not exported from.",
+        ),
         names_range("above 0 and at most 1"),
     ] = DEFAULT_MIN_IOU
     overrule: Annotated[
