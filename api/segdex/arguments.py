@@ -16,6 +16,7 @@ from segdex_core.wire.export import ExportOptions, ExportRequest
 from segdex_core.wire.fields import Pixel, SignedWeight, StrictRequest
 from segdex_core.wire.ids import id_prefix
 from segdex_core.wire.images import IngestedFile
+from segdex_core.wire.imports import ImportRequest
 from segdex_core.wire.jobs import JobRequest
 from segdex_core.wire.labels import LabelRequest
 from segdex_core.wire.limits import (
@@ -398,6 +399,24 @@ def label_request(
     """
     values = {"labels": list(labels), "several": several, "min_score": min_score}
     return parse_request(LabelRequest, {**values, "segments": list(segments), "by": by, "dry_run": dry_run})
+
+
+def import_request(
+    *,
+    format: str,  # noqa: A002 - the name that the command line and JSON have
+    by: str,
+    min_iou: float,
+    overrule: bool,
+    remove_missing: bool,
+    dry_run: bool,
+) -> ImportRequest:
+    """Return how annotations become labels as JSON has it.
+
+    Raises:
+        QueryError: If a value is not allowed.
+    """
+    values = {"format": format, "by": by, "min_iou": min_iou, "overrule": overrule}
+    return parse_request(ImportRequest, {**values, "remove_missing": remove_missing, "dry_run": dry_run})
 
 
 def set_request(name: str) -> SetRequest:

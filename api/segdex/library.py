@@ -38,6 +38,7 @@ from segdex.arguments import (
     clean_tags,
     concept_request,
     export_request,
+    import_request,
     job_request,
     label_request,
     mark_request,
@@ -48,6 +49,7 @@ from segdex.arguments import (
     segment_options,
     set_request,
 )
+from segdex.documents import Document, document_file
 from segdex.jobs.allowed import check_paths
 from segdex.jobs.watch import looks_at
 from segdex.pictures import Picture, picture_file, picture_pixels
@@ -105,9 +107,16 @@ from segdex_core.wire.images import (
     Stats,
     Synced,
 )
+from segdex_core.wire.imports import ImportReport, ImportRequest
 from segdex_core.wire.jobs import Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelRequest, LabelsCleared
-from segdex_core.wire.limits import DEFAULT_REFINED, ExportFormatName, LabelAuthor
+from segdex_core.wire.limits import (
+    DEFAULT_MIN_IOU,
+    DEFAULT_REFINED,
+    ExportFormatName,
+    ImportFormat,
+    LabelAuthor,
+)
 from segdex_core.wire.search import Question as Terms
 from segdex_core.wire.search import (
     RefinementOut,
@@ -530,6 +539,61 @@ class Library:
         require_filled(self.index)
         with self._writing:
             return LabelsCleared(counts=clear_labels(self.index, self.index, names=names, authors=kinds))
+
+    def import_labels(
+        self,
+        document: Document,
+        *,
+        format: ImportFormat,  # noqa: A002 - the name that the command line and JSON have
+        by: str = "me",
+        min_iou: float = DEFAULT_MIN_IOU,
+        overrule: bool = False,
+        remove_missing: bool = False,
+        dry_run: bool = False,
+    ) -> ImportReport:
+        """Take the annotations of another tool back as labels of segments, as a person.
+
+        An annotation is the segment that it was exported from, if their masks are still similar, or else the
+        segment with the most similar mask. Annotations that are like no segment, and pictures that are not in
+        the index, are counted and named. Labels of other authors stay.
+
+        Args:
+            document: File that another tool exported: its path or its bytes.
+            format: ``coco`` or ``label-studio``.
+            by: Name of the person whose labels these become.
+            min_iou: Lowest IoU of an annotation and a segment that it was not exported from.
+            overrule: Remove a label that was changed or removed there whoever gave it, also a model.
+            remove_missing: Remove this person's labels from segments of these pictures that have no
+                annotation.
+            dry_run: Match and count, and write nothing.
+
+        Raises:
+            UsageError: If the document cannot be read, or a value is not allowed; nothing is written.
+            IndexMissingError: If nothing was ingested yet.
+        """
+        request = import_request(
+            format=format,
+            by=by,
+            min_iou=min_iou,
+            overrule=overrule,
+            remove_missing=remove_missing,
+            dry_run=dry_run,
+        )
+        return self.import_as(request, document)
+
+    def import_as(
+        self,
+        request: ImportRequest,
+        document: Document,
+        on_image: Callable[[int], None] = lambda _: None,
+    ) -> ImportReport:
+        """Take annotations back as a request says; see ``import_labels``."""
+        from segdex.usecases.import_labels import import_labels  # which imports pycocotools
+
+        name, data = document_file(document)
+        return import_labels(
+            request, data, name=name, index=self.index, writing=self._writing, on_image=on_image
+        )
 
     def ingest(
         self,

@@ -35,6 +35,7 @@ ROLES: Mapping[str, Role | None] = MappingProxyType(
         "rename_concept": "write",
         "delete_concept": "write",
         "clear_labels": "write",
+        "import_labels": "write",
         "ingest": "write",
         "upload": "write",
         "delete": "write",

@@ -59,9 +59,36 @@ def decode_mask(rle: MaskRLE) -> BoolMask:
         ValueError: If the runs do not fit ``size_hw``.
     """
     height, width = rle.size_hw
-    runs = _valid_runs_px(rle)
+    runs = rle_runs_px(rle)
     column_major = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.ascontiguousarray(column_major.reshape(width, height).T)
+
+
+def rle_runs_px(rle: MaskRLE) -> npt.NDArray[np.int64]:
+    """Return the run lengths in pixels, down the columns; the first is outside the mask.
+
+    Raises:
+        ValueError: If the runs do not fit ``size_hw``.
+    """
+    runs = _runs_px(rle.counts)
+    check_runs(runs, rle.size_hw)
+    return runs
+
+
+def check_runs(runs: npt.NDArray[np.int64], size_hw: tuple[int, int]) -> None:
+    """Raise unless run lengths are 0 or more and add up to the size of a mask.
+
+    Native code trusts the runs: if their sum wraps 2^64, the process crashes. Every running total is checked,
+    not only the last, because a total exceeds the size before any total can wrap.
+
+    Raises:
+        ValueError: If the runs do not fit ``size_hw``.
+    """
+    height, width = size_hw
+    size_px = height * width
+    totals = np.cumsum(np.clip(runs, -1, size_px + 1))
+    if runs.min(initial=0) < 0 or totals.max(initial=0) > size_px or int(runs.sum()) != size_px:
+        raise ValueError(f"the runs of an RLE must add up to its size_hw, {height} x {width}")
 
 
 def rle_area_px(rle: MaskRLE) -> int:
@@ -70,7 +97,7 @@ def rle_area_px(rle: MaskRLE) -> int:
     Raises:
         ValueError: If the runs do not fit ``size_hw``.
     """
-    return int(_valid_runs_px(rle)[1::2].sum())
+    return int(rle_runs_px(rle)[1::2].sum())
 
 
 def rle_box(rle: MaskRLE) -> BoxXYXY:
@@ -80,7 +107,7 @@ def rle_box(rle: MaskRLE) -> BoxXYXY:
         ValueError: If the runs do not fit ``size_hw``.
     """
     height = rle.size_hw[0]
-    runs = _valid_runs_px(rle)
+    runs = rle_runs_px(rle)
     ends = np.cumsum(runs)
     inside = (np.arange(len(runs)) % 2 == 1) & (runs > 0)
     if not inside.any():
@@ -159,22 +186,7 @@ def _rle_overlap(
 
 @lru_cache(maxsize=4096)  # the masks of an image are compared with each other many times
 def _check_runs(rle: MaskRLE) -> None:
-    _valid_runs_px(rle)
-
-
-def _valid_runs_px(rle: MaskRLE) -> npt.NDArray[np.int64]:
-    """Return the run lengths, which are 0 or more and add up to the size of the mask.
-
-    Native code trusts the runs: if their sum wraps 2^64, the process crashes. Every running total is checked,
-    not only the last, because a total exceeds the size before any total can wrap.
-    """
-    height, width = rle.size_hw
-    runs = _runs_px(rle.counts)
-    size_px = height * width
-    totals = np.cumsum(np.clip(runs, -1, size_px + 1))
-    if runs.min(initial=0) < 0 or totals.max(initial=0) > size_px or int(runs.sum()) != size_px:
-        raise ValueError(f"the runs of an RLE must add up to its size_hw, {height} x {width}")
-    return runs
+    rle_runs_px(rle)
 
 
 def _runs_px(counts: str) -> npt.NDArray[np.int64]:

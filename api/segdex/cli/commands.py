@@ -61,6 +61,10 @@ COMMANDS: Mapping[str, Listed] = {
         "segdex.cli.export",
         "Write segments with their masks for another tool, or the whole index as a backup.",
     ),
+    "import": Listed(
+        "segdex.cli.import_labels",
+        "Take annotations back that were corrected in another tool, as labels of segments.",
+    ),
     "restore": Listed("segdex.cli.backup", "Restore a backup into a new index."),
     "jobs": Listed("segdex.cli.jobs", "Manage ingests of folders on the machine of a service."),
     "models": Listed("segdex.cli.models", "List and download models."),

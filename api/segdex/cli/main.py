@@ -37,6 +37,7 @@ _OF_A_SERVICE = (
     "ingest",
     "jobs",
     "label",
+    "import",
     "set",
     "concept",
     "doctor",

@@ -24,6 +24,7 @@ from segdex.arguments import (
     check_limit,
     clean_tags,
     export_request,
+    import_request,
     label_request,
     query_images,
     segment_options,
@@ -34,6 +35,7 @@ from segdex.client.errors import ServiceError
 from segdex.client.events import Event, EventParser
 from segdex.client.sending import RETRIES, TIMEOUT_S, http_options, retry_options
 from segdex.client.steps import Steps
+from segdex.documents import Document
 from segdex.pictures import Picture
 from segdex.sources import list_files, open_not_pictures, open_source
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
@@ -41,9 +43,10 @@ from segdex_core.wire.doctor import Examined
 from segdex_core.wire.export import Exported
 from segdex_core.wire.ids import FoundIds
 from segdex_core.wire.images import Deleted, ImageOut, Ingested, IngestReportOut, Stats
+from segdex_core.wire.imports import ImportReport
 from segdex_core.wire.jobs import ENDED, Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelsCleared
-from segdex_core.wire.limits import ExportFormatName, LabelAuthor
+from segdex_core.wire.limits import DEFAULT_MIN_IOU, ExportFormatName, ImportFormat, LabelAuthor
 from segdex_core.wire.search import RefinementOut, WeightedText
 from segdex_core.wire.sets import SetChanged, SetDetails, SetOut, SetsOut
 
@@ -261,6 +264,28 @@ class AsyncClient:
     async def clear_labels(self, *labels: str, authors: Sequence[LabelAuthor] = ("model",)) -> LabelsCleared:
         """As ``Client.clear_labels``."""
         return await self._send(calls.clear_labels(labels, authors))
+
+    async def import_labels(
+        self,
+        document: Document,
+        *,
+        format: ImportFormat,  # noqa: A002 - as Library has it
+        by: str = "me",
+        min_iou: float = DEFAULT_MIN_IOU,
+        overrule: bool = False,
+        remove_missing: bool = False,
+        dry_run: bool = False,
+    ) -> ImportReport:
+        """As ``Library.import_labels``."""
+        request = import_request(
+            format=format,
+            by=by,
+            min_iou=min_iou,
+            overrule=overrule,
+            remove_missing=remove_missing,
+            dry_run=dry_run,
+        )
+        return await self._send(calls.import_labels(document, request))
 
     async def sets(self) -> SetsOut:
         """As ``Client.sets``."""

@@ -41,12 +41,14 @@ from segdex.client.errors import (
     UnreachableError,
 )
 from segdex.client.events import Event
+from segdex.documents import Document, document_file, file_name
 from segdex.pictures import Picture, picture_file
 from segdex_core.wire.concepts import ConceptDetails, ConceptOut, ConceptsOut
 from segdex_core.wire.doctor import DoctorRequest, Examined
 from segdex_core.wire.export import ExportOptions
 from segdex_core.wire.ids import FoundIds
 from segdex_core.wire.images import Deleted, Health, ImageOut, Ingested, Stats
+from segdex_core.wire.imports import ImportReport, ImportRequest
 from segdex_core.wire.jobs import Job
 from segdex_core.wire.labels import LabelCounts, LabelReport, LabelRequest, LabelsCleared
 from segdex_core.wire.limits import LabelAuthor
@@ -350,6 +352,19 @@ def clear_labels(names: Sequence[str], authors: Sequence[LabelAuthor]) -> Call[L
         params={"label": list(names), "author": list(check_authors(authors))},
         timeout_s=MODELS_TIMEOUT_S,
         changes=True,
+    )
+
+
+def import_labels(document: Document, request: ImportRequest) -> Call[ImportReport]:
+    """Ask to take the annotations of a document back; again is harmless."""
+    name, data = document_file(document)
+    return Call(
+        "POST",
+        "/v1/import",
+        _model(ImportReport),
+        form={"request": to_json(request).decode()},
+        files=((file_name(name), data),),
+        timeout_s=MODELS_TIMEOUT_S,
     )
 
 

@@ -74,7 +74,11 @@ def _image(number: int, image: AnnotatedImage) -> Mapping[str, Any]:
 
 def _annotation(one: Annotation) -> Mapping[str, Any]:
     x1, y1, x2, y2 = one.box
-    attributes: dict[str, Any] = {"segment_id": str(one.segment_id), "labels": list(one.labels)}
+    attributes: dict[str, Any] = {
+        "segment_id": str(one.segment_id),
+        "category": one.category,
+        "labels": list(one.labels),
+    }
     if one.score is not None:
         attributes["score"] = round(one.score, _DECIMALS)
     attributes["predicted_iou"] = round(one.predicted_iou, _DECIMALS)

@@ -40,10 +40,18 @@ def label_path(image_path: str) -> str:
 
 
 def _description(dataset: Dataset) -> bytes:
-    """Return ``data.yaml``; a text in JSON is one in YAML too."""
+    """Return ``data.yaml`` in ASCII: readers open it in the encoding of the system."""
     lines = ["train: images", "val: images", "names:"]
-    lines += [f"  {number}: {json.dumps(name)}" for number, name in enumerate(dataset.categories)]
-    return ("\n".join(lines) + "\n").encode()
+    lines += [f"  {number}: {_quoted(name)}" for number, name in enumerate(dataset.categories)]
+    return ("\n".join(lines) + "\n").encode("ascii")
+
+
+def _quoted(name: str) -> str:
+    """Return a text as YAML quotes it. JSON writes an emoji as two characters, which YAML refuses."""
+    return "".join(
+        character if character.isascii() else f"\\U{ord(character):08x}"
+        for character in json.dumps(name, ensure_ascii=False)
+    )
 
 
 def _lines(image: AnnotatedImage, classes: dict[str, int], options: FormatOptions, loss: LossMeter) -> bytes:

@@ -90,3 +90,9 @@ MAX_EXPORTED_IDS = 10_000
 
 MAX_TOLERANCE_PX = 100
 """Farthest that a polygon of an export may be from its mask."""
+
+ImportFormat = Literal["coco", "label-studio"]
+"""Formats that `segdex import` reads."""
+
+DEFAULT_MIN_IOU = 0.6
+"""Lowest IoU of an annotation and a segment that it was not exported from; docs/import.md has the figures."""
