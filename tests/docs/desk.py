@@ -26,7 +26,6 @@ from segdex_backends.index.memory import MemoryIndex
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.settings import Settings
 
-SIZE_WH = (320, 240)
 SERVICES = re.compile(r"https?://(?:127\.0\.0\.1:8600|HOST:8600|pictures\.example)|\blocalhost:8600\b")
 """Addresses of a service in the pages."""
 
@@ -77,11 +76,11 @@ class Desk:
             "Pictures/2026/two.png",
             "photos/three.png",
             "umbrella.jpg",
-            "cat.jpg",
             "valve.jpg",
         ):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             painted(len(name)).save(self.folder / name, quality=95)
+        painted(0, scale=2).save(self.folder / "cat.jpg", quality=95)  # as large as the point in it asks for
         (self.folder / "words.txt").write_text("dog\ncat\n")
 
     def command(self, words: list[str]) -> int:
@@ -92,7 +91,7 @@ class Desk:
         """Run a program, which finds and leaves its names in ``names``."""
         program = compile(self._with_service(source), "<snippet>", "exec")
         with warnings.catch_warnings():
-            warnings.simplefilter("default")  # as for a reader: a warning of another package is no failure
+            warnings.simplefilter("ignore")  # as for a reader: a warning of another package is no failure
             exec(program, names)  # noqa: S102 - our own pages
 
     def curl(self, words: list[str]) -> httpx.Response:
@@ -154,10 +153,9 @@ class Desk:
         }
 
 
-def painted(seed: int) -> Image.Image:
+def painted(seed: int, *, scale: int = 1) -> Image.Image:
     """Return a picture of a red and a blue box on grey; the boxes lie where the seed says."""
-    width, height = SIZE_WH
-    pixels = np.full((height, width, 3), COLOURS_RGB["grey"], np.uint8)
-    pixels[30 : 90 + seed, 20:100] = COLOURS_RGB["red"]
-    pixels[60:200, 150 : 270 + seed] = COLOURS_RGB["blue"]
-    return Image.fromarray(pixels)
+    pixels = np.full((120, 160, 3), COLOURS_RGB["grey"], np.uint8)
+    pixels[15 : 45 + seed, 10:50] = COLOURS_RGB["red"]
+    pixels[30:100, 75 : 125 + seed] = COLOURS_RGB["blue"]
+    return Image.fromarray(pixels.repeat(scale, 0).repeat(scale, 1))

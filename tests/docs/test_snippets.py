@@ -5,28 +5,36 @@ line. Commands of ``PARSED`` are not carried out: the real parser takes their wo
 run here has a comment directly above it: ``<!-- not run: REASON -->``.
 """
 
+import ast
 import configparser
 import json
 import re
+import shlex
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from pydantic import BaseModel
 from tests.docs.blocks import PAGES, Block, blocks_of, commands_in_text, variables_and_words
 from tests.docs.desk import Desk
 from tests.environment import no_variables
 from tests.loopback import Serve, serve_here
 from tests.needs import ROOT
 from typer.core import TyperCommand
-from typer.main import get_group
+from typer.exceptions import TyperException
 
-from segdex.cli.commands import COMMANDS, load_command
-from segdex.cli.main import build_app, run
+from segdex.cli.commands import COMMANDS
+from segdex.cli.common import Session
+from segdex.cli.main import build_app, run, with_refine_default
+from segdex_core.errors import SegdexError
 from segdex_core.settings import Settings
+from segdex_core.wire.images import Stats
+from segdex_core.wire.search import Refinements, SearchResponse
+from segdex_core.wire.segments import MasksOut
 
 __all__ = ["no_variables", "serve_here"]
 
@@ -46,6 +54,9 @@ PARSED = {
     "doctor": "it needs an index on a disk",
 }
 """Commands that are not carried out, and why; their options are still those of the real parser."""
+
+VALUE = "\0"
+"""What stands for a value in a text of the code."""
 
 OUTPUT = ("", "text", "mermaid")
 """Languages of blocks that nobody runs: messages, output, formulas and diagrams."""
@@ -100,15 +111,31 @@ def test_a_reason_is_a_reason() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_every_option_of_a_command_in_the_text_exists(page: Path) -> None:
-    unknown = {
-        f"{text}: {option}"
-        for text in commands_in_text(page)
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text)
-        if " ... " not in text and option not in options_of(text)
-    }
+def test_every_command_in_the_text_is_one(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real parser takes it; a command that is only mentioned may lack its arguments."""
+    monkeypatch.setattr(TyperCommand, "invoke", lambda *_: 0)
+    commands = [text for text in commands_in_text(page) if not text.startswith("segdex ...")]
+    refused = [f"{text}: {fault}" for text in commands if (fault := fault_of(text))]
 
-    assert unknown == set()
+    assert refused == []
+
+
+def test_every_message_of_the_troubleshooting_is_one_of_the_code() -> None:
+    """Three plain words that follow each other in a message follow each other in a text of the code."""
+    known = {
+        three
+        for text in texts_of_the_code()
+        for three in threes([word.strip(",;:.()") for word in text.split()])
+    }
+    gone = [
+        f"{block}: {' '.join(words)}"
+        for block in blocks_of(Path("docs/troubleshooting.md"))
+        for line in block.text.splitlines()
+        for words in threes(line.split())
+        if all(word.isalpha() and word.islower() for word in words) and not known & spellings(words)
+    ]
+
+    assert gone == []
 
 
 def run_program(block: Block, desk: Desk, names: dict[str, Any]) -> None:
@@ -149,25 +176,46 @@ def parsed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
         return run(words)
 
 
-def options_of(text: str) -> set[str]:
-    """Return the options that the command of a text has, with those of all commands."""
-    app = get_group(build_app())
-    context: Any = app.context_class(app, info_name="segdex")
-    found: Any = app
-    parameters = list(app.get_params(context))
-    for word in text.split()[1:]:
-        name = word.strip(",")
-        if found is app and name in COMMANDS:
-            found = load_command(name, context)
-        elif name in getattr(found, "commands", {}) and found is not app:
-            found = found.commands[name]
-        else:
-            continue
-        parameters += found.get_params(context)
-        parameters += [
-            each for member in getattr(found, "commands", {}).values() for each in member.get_params(context)
-        ]
-    return {name for each in parameters for name in (*each.opts, *each.secondary_opts)}
+def fault_of(text: str) -> str | None:
+    """Return what the parser refuses of a command in a text; None where it takes it, or where it is a form.
+
+    ``NAME...`` and ``[NAME]`` are arguments, ``a|b`` is a choice, and a word in capitals stands for a value.
+    """
+    words = shlex.split(re.sub(r"\.\.\.|[\[\]]", "", text))[1:]
+    chosen = [word.partition("|")[0] for word in words]
+    try:
+        build_app()(
+            args=with_refine_default(chosen), prog_name="segdex", standalone_mode=False, obj=Session()
+        )
+    except (TyperException, SegdexError) as error:
+        mentioned = re.search("Missing (argument|option|parameter)|requires an argument", str(error))
+        stands_for_a_value = any(word.isupper() and len(word) > 2 for word in words)
+        return None if mentioned or stands_for_a_value else str(error)
+    return None
+
+
+def threes(words: list[str]) -> Iterator[tuple[str, ...]]:
+    """Yield each three words that follow each other."""
+    return zip(words, words[1:], words[2:], strict=False)
+
+
+def spellings(words: tuple[str, ...]) -> set[tuple[str, ...]]:
+    """Return three words as they stand, and with a mark in place of each one of them."""
+    return {words} | {(*words[:n], VALUE, *words[n + 1 :]) for n in range(len(words))}
+
+
+def texts_of_the_code() -> Iterator[str]:
+    """Yield all texts of the packages, with a mark in place of each value."""
+    for root in ("core", "backends", "ingest", "search", "api"):
+        for path in sorted((ROOT / root).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    said = "".join(
+                        str(part.value) if isinstance(part, ast.Constant) else VALUE for part in node.values
+                    )
+                    yield " ".join(said.split())
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield " ".join(node.value.split())
 
 
 def _pip(words: list[str], _: Desk) -> None:
@@ -193,12 +241,30 @@ def _curl(words: list[str], desk: Desk) -> None:
 PROGRAMS: dict[str, Callable[[list[str], Desk], None]] = {"pip": _pip, "make": _make, "curl": _curl}
 
 
+def _json(text: str) -> None:
+    """An answer of segdex is one by its model; other documents are JSON."""
+    value = json.loads(text)
+    if isinstance(value, dict) and "schema_version" in value:
+        model = next(model for name, model in ANSWERS.items() if name in value)
+        model.model_validate(value)
+
+
+ANSWERS: dict[str, type[BaseModel]] = {
+    "hits": SearchResponse,
+    "refinements": Refinements,
+    "masks": MasksOut,
+    "index_schema_version": Stats,
+}
+"""Records of whole answers by a field that they alone have."""
+
+
 def _ini(text: str) -> None:
     configparser.ConfigParser(strict=False, interpolation=None).read_string(text)
 
 
 READ: dict[str, Callable[[str], object]] = {
-    "json": json.loads,
+    "json": _json,
+    "jsonl": lambda text: [json.loads(line) for line in text.splitlines()],
     "yaml": yaml.safe_load,
     "toml": tomllib.loads,
     "ini": _ini,
