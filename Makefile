@@ -1,4 +1,4 @@
-# make demo | test | test-unit | test-slow | check | quality | fuzz | promises | bench | hub-day | dist | env | constraints | clean
+# make demo | test | test-unit | test-slow | check | docs | quality | fuzz | promises | bench | hub-day | dist | env | constraints | clean
 #
 # Everything runs in .venv, built from python3 (or `make PYTHON=python3.12 ...`) with the versions in
 # constraints.txt. Two stamps in .venv say which part of it is ready, so that a second `make` installs nothing.
@@ -6,7 +6,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-CODE   := core backends ingest search api tests
+CODE   := core backends ingest search api docs tests
 
 # The longest wait for one answer of the package index, in seconds; uv's own 30 is too short on a slow line.
 export UV_HTTP_TIMEOUT ?= 300
@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # No build isolation: sam2 needs the torch of this environment, and so every builder is a pinned one.
 INSTALL := $(BIN)/uv pip install --python $(BIN)/python -c constraints.txt --no-build-isolation
 RUNTIME := -e '.[offline,demo]'
-TESTING := -e '.[offline,demo,parquet,redis,telemetry,reference]' --group dev
+TESTING := -e '.[offline,demo,parquet,redis,telemetry,reference]' --group dev --group docs
 BUILDERS := hatchling setuptools uv wheel
 
 # Run a command that downloads, three times at most.
@@ -29,7 +29,7 @@ define retried
 done; exit 1
 endef
 
-.PHONY: demo test test-unit test-slow check quality fuzz promises bench hub-day dist env constraints clean
+.PHONY: demo test test-unit test-slow check docs quality fuzz promises bench hub-day dist env constraints clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.runtime-ready
@@ -68,6 +68,10 @@ check: $(VENV)/.testing-ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports --no-logo
+
+# The site in build/site, without the network. Warnings, broken links and files of other hosts are errors.
+docs: $(VENV)/.testing-ready
+	@$(BIN)/python -m docs.site.build $(ARGS)
 
 # Labelled pictures for `make quality` and `make bench`.
 DATA  ?= ../shared/data/coco
@@ -128,9 +132,9 @@ $(BIN)/uv: constraints.txt
 # this needs an environment that works.
 constraints: $(VENV)/.testing-ready
 	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --fork-strategy fewest \
-	  --all-extras --group dev --group build --no-build-isolation-package sam2 \
+	  --all-extras --group dev --group docs --group build --no-build-isolation-package sam2 \
 	  --no-emit-index-url --no-annotate --no-header --output-file $(VENV)/resolved.txt
-	@{ echo '# The versions of a complete environment (every extra, the groups dev and build).' \
+	@{ echo '# The versions of a complete environment (every extra, the groups dev, docs and build).' \
 	        'Made by `make constraints`.'; \
 	   sed 's/ ;.*//' $(VENV)/resolved.txt; } > constraints.txt
 

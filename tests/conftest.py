@@ -31,6 +31,7 @@ _MARKERS = {
     _TESTS / "contract" / "test_library.py": "pipeline",
     _TESTS / "contract" / "test_segment_index.py": "pipeline",
     _TESTS / "core" / "media" / "test_images_odd.py": "pipeline",
+    _TESTS / "docs" / "test_snippets.py": "service",
     _TESTS / "e2e": "e2e",
     _TESTS / "gpu": "models",
     _TESTS / "ingest" / "masks" / "test_mask_generate.py": "pipeline",

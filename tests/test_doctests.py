@@ -11,9 +11,9 @@ MODELS = Path("segdex_backends", "models")
 EXAMPLES = [
     pytest.param(path, id=str(path), marks=pytest.mark.models if path.is_relative_to(MODELS) else ())
     for path in sorted(
-        path.relative_to(ROOT / root)
-        for root in ("core", "backends", "ingest", "search", "api")
-        for path in (ROOT / root).rglob("*.py")
+        path.relative_to(ROOT if folder == "docs" else ROOT / folder)
+        for folder in ("core", "backends", "ingest", "search", "api", "docs")
+        for path in (ROOT / folder).rglob("*.py")
         if ">>> " in path.read_text()
     )
 ]

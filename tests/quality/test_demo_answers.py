@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from docs.images.hero import EXPECTED as HERO
 from PIL import Image, ImageDraw
 from tests.real_models import onnx_sam2_files
 
@@ -74,6 +75,16 @@ def outlines(group: str, text: str, size_hw: tuple[int, int]) -> list[MaskRLE]:
         mask: npt.NDArray[np.bool_] = np.asarray(canvas).astype(bool)
         masks.append(encode_mask(mask))
     return masks
+
+
+@pytest.mark.parametrize("text", HERO)
+def test_the_best_hit_of_the_picture_of_the_readme_is_on_the_right_photograph(
+    text: str, index: MemoryIndex, recipe: Recipe
+) -> None:
+    """``python -m docs.images.hero`` draws it; a person has looked at the masks."""
+    (photo, _), *_ = first_segments(text, index=index, recipe=recipe)
+
+    assert photo == HERO[text]
 
 
 def test_every_question_of_the_demo_has_an_outline() -> None:
