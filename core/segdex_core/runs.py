@@ -64,7 +64,7 @@ def turned(edges: Edges, *, lines: int, length: int) -> Edges:
 
     Example:
         >>> turned(np.array([1, 4]), lines=2, length=3).tolist()  # 0 1 1 / 1 0 0
-        [1, 4]
+        [1, 3, 4, 5]
     """
     size_px = lines * length
     closed = edges if len(edges) % 2 == 0 else np.append(edges, size_px)

@@ -92,7 +92,7 @@ def test_a_report_fits_80_columns_and_shows_the_first_of_a_kind(doctor: Doctor, 
 
 def test_an_index_that_does_not_exist_is_exit_code_3(tmp_path: Path, no_variables: None) -> None:
     assert run(["doctor", "--index", f"edge:{tmp_path / 'none'}"]) == 3
-    assert run(["doctor", "--index", "nonsense"]) == 2
+    assert run(["doctor", "--index", "ftp://nonsense"]) == 2
 
 
 def test_a_calibration_is_dropped_only_where_it_is_useless(doctor: Doctor, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from segdex_core.media.decode import DecodedImage
 
 MODULE = "tests.fakes.hostile_decoder:decode"
 
-SIGNATURE = b"P6 "
+SIGNATURE = b"P6 1 "
 """May stand before the text of a file, for a source that reads pictures only."""
 
 

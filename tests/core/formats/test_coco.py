@@ -109,6 +109,7 @@ def test_categories_are_sorted_and_everything_else_is_in_the_attributes() -> Non
     assert [one["category_id"] for one in found["annotations"]] == [2, 1]
     assert found["annotations"][0]["attributes"] == {
         "segment_id": str(first.segment_id),
+        "category": "zebra",
         "labels": ["zebra", "animal"],
         "score": 0.25,
         "predicted_iou": 0.875,
