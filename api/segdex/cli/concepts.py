@@ -13,6 +13,7 @@ from segdex.cli.common import (
     print_json,
     settings_from,
 )
+from segdex.cli.query_command import TextOptionCommand
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -31,7 +32,7 @@ def register(app: typer.Typer) -> None:
     concepts = typer.Typer(help="Saved concepts: learn from right and wrong hits.", no_args_is_help=True)
     concepts.command("list")(list_command)
     concepts.command("show")(show_command)
-    concepts.command("mark")(mark_command)
+    concepts.command("mark", cls=TextOptionCommand)(mark_command)
     concepts.command("rename")(rename_command)
     concepts.command("delete")(delete_command)
     app.add_typer(concepts, name="concept")

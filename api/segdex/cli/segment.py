@@ -22,6 +22,7 @@ from segdex.cli.common import (
     refuse_options,
     settings_from,
 )
+from segdex.cli.query_command import TextOptionCommand
 from segdex_core.errors import UsageError
 from segdex_core.files import write_durably
 from segdex_core.media.uris import path_to_uri
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("segment")(segment_command)
+    app.command("segment", cls=TextOptionCommand)(segment_command)
 
 
 def segment_command(
@@ -58,7 +59,7 @@ def segment_command(
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option("--text", help="Text that names the object, alone or with a --box to search in."),
+        typer.Option("--text", help="Words that name the object, alone or with a --box to search in."),
     ] = None,
     masks: Annotated[
         int, typer.Option("--masks", help="Number of masks: 1, or all 3 of an ambiguous point.")
