@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,12 +32,14 @@ from segdex.cli.common import (
     refuse_options,
     settings_from,
 )
+from segdex.cli.lines import JsonLinesOption, json_form, print_line
 from segdex_core.wording import count_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from segdex_core.wire.images import IngestReportOut
+    from segdex.arguments import IngestProgress
+    from segdex_core.wire.images import IngestedFile, IngestReportOut
 
 _OF_AN_INGEST_HERE = (
     "quality",
@@ -89,6 +92,7 @@ def ingest_command(
     ] = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
+    as_lines: JsonLinesOption = False,
     segmenter: SegmenterOption = None,
     embedder: EmbedderOption = None,
     profile: ProfileOption = None,
@@ -100,6 +104,7 @@ def ingest_command(
     from segdex.arguments import MaskChoices
     from segdex.cli.progress import shown_progress
 
+    form = json_form(as_json=as_json, as_lines=as_lines)
     settings = settings_from(
         context,
         profile=profile,
@@ -131,13 +136,25 @@ def ingest_command(
             limit=limit,
             redo_outdated=yes,
             dry_run=dry_run,
-            progress=progress,
+            progress=_also_lines(progress) if form == "lines" else progress,
         )
-    if as_json:
+    if form == "lines":
+        print_line(report)
+    elif form == "json":
         print_json(report)
     else:
         print_report(report, console_out(), dry_run=dry_run)
     return exit_code(report)
+
+
+def _also_lines(progress: "IngestProgress") -> "IngestProgress":
+    """Return what shows the progress and prints what became of each file."""
+
+    def on_file(file: "IngestedFile") -> None:
+        print_line(file)
+        progress.on_file(file)
+
+    return replace(progress, on_file=on_file)
 
 
 @contextmanager

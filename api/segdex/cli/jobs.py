@@ -17,6 +17,7 @@ from segdex.cli.common import (
     print_json,
     settings_from,
 )
+from segdex.cli.lines import Form, JsonLinesOption, json_form, print_line
 from segdex_core.errors import UsageError
 from segdex_core.media.uris import display_path
 
@@ -45,12 +46,16 @@ def add_command(
     yes: YesOption = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show the progress until the job ends.")] = False,
     as_json: JsonOption = False,
+    as_lines: JsonLinesOption = False,
     server: ServerOption = None,
 ) -> int:
     """Queue an ingest of folders or files on the machine of the service."""
+    form = json_form(as_json=as_json, as_lines=as_lines)
     with _service(context, server) as client:
         job = client.add_job(paths, tags=tag or [], redo_outdated=yes)
-        return _watch(client.watch_job(job.id), as_json=as_json) if watch else _show(job, as_json=as_json)
+        if watch:
+            return _watch(client.watch_job(job.id), form)
+        return _show(job, form)
 
 
 def list_command(context: typer.Context, as_json: JsonOption = False, server: ServerOption = None) -> int:
@@ -83,11 +88,16 @@ def _utc(seconds: float | None) -> str:
 
 
 def watch_command(
-    context: typer.Context, job: JobArgument, as_json: JsonOption = False, server: ServerOption = None
+    context: typer.Context,
+    job: JobArgument,
+    as_json: JsonOption = False,
+    as_lines: JsonLinesOption = False,
+    server: ServerOption = None,
 ) -> int:
     """Show the progress of a job until it ends; Ctrl-C does not stop the job."""
+    form = json_form(as_json=as_json, as_lines=as_lines)
     with _service(context, server) as client:
-        return _watch(client.watch_job(job), as_json=as_json)
+        return _watch(client.watch_job(job), form)
 
 
 def stop_command(
@@ -96,7 +106,7 @@ def stop_command(
     """Stop a job after the file that is being written; finished files are kept."""
     with _service(context, server) as client:
         stopped = client.stop_job(job)
-    _show(stopped, as_json=as_json)
+    _show(stopped, "json" if as_json else "text")
     return 0
 
 
@@ -112,7 +122,7 @@ def _service(context: typer.Context, server: str | None) -> "Client":
     return client_of(settings.server, settings)
 
 
-def _watch(states: "Iterable[Job]", *, as_json: bool) -> int:
+def _watch(states: "Iterable[Job]", form: Form) -> int:
     """Show the progress of a job, then its result; return the exit code."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
@@ -130,6 +140,8 @@ def _watch(states: "Iterable[Job]", *, as_json: bool) -> int:
     with progress:
         task = progress.add_task("", total=None, status="waiting", rate="")
         for last in states:
+            if form == "lines":
+                print_line(last)
             progress.update(
                 task,
                 total=last.total,
@@ -140,7 +152,7 @@ def _watch(states: "Iterable[Job]", *, as_json: bool) -> int:
             )
     if last is None:
         raise UsageError("the service keeps this job no longer; see `segdex jobs list`")
-    return _show(last, as_json=as_json)
+    return int(_has_failed(last)) if form == "lines" else _show(last, form)
 
 
 def _rate(job: "Job") -> str:
@@ -159,15 +171,21 @@ def _newest(job: "Job") -> str:
     return f"{display_path(newest.uri).rsplit('/', 1)[-1]}: {in_words(newest.outcome)}"
 
 
-def _show(job: "Job", *, as_json: bool) -> int:
+def _has_failed(job: "Job") -> bool:
+    from segdex_core.wire.images import FAILED
+
+    return job.status == "failed" or any(job.counts.get(outcome) for outcome in FAILED)
+
+
+def _show(job: "Job", form: Form) -> int:
     """Print a job and return the exit code: 1 if the job or some of its files failed."""
     from rich.text import Text
 
-    from segdex_core.wire.images import FAILED, kinds_in_words
+    from segdex_core.wire.images import kinds_in_words
 
-    failed = job.status == "failed" or any(job.counts.get(outcome) for outcome in FAILED)
-    if as_json:
-        print_json(job.model_dump(mode="json"))
+    failed = _has_failed(job)
+    if form != "text":
+        (print_line if form == "lines" else print_json)(job)
         return int(failed)
     console = console_out()
     for one in job.failures:

@@ -39,7 +39,7 @@ def stats_command(
     with opened(context, settings) as library:
         location, stats = library.location, library.stats()
     if as_json:
-        print_json({"index": location, **stats.model_dump(mode="json")})
+        print_json(stats)
         return 0
     console = console_out()
     for name, value in {"index": location, **stats.model_dump(exclude={"schema_version"})}.items():

@@ -19,10 +19,10 @@ from segdex.cli.common import (
     console_err,
     console_out,
     opened,
-    print_json,
     refuse_options,
     settings_from,
 )
+from segdex.cli.lines import JsonLinesOption, json_form
 from segdex.cli.query_command import QueryCommand
 from segdex.cli.question_options import (
     AlsoOption,
@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     from segdex.answers import Answer, Hit
     from segdex.client import Client
     from segdex.library import Library
-    from segdex_core.wire.search import RefinementOut
     from segdex_search.refine.refiner import Refinement
 
 
@@ -107,6 +106,7 @@ def search_command(
         Path | None, typer.Option("--save", help="Write a contact sheet to this PNG file.")
     ] = None,
     as_json: JsonOption = False,
+    as_lines: JsonLinesOption = False,
     segmenter: SegmenterOption = None,
     embedder: EmbedderOption = None,
     refiner: RefinerOption = None,
@@ -117,9 +117,9 @@ def search_command(
 ) -> int:
     """Find the segments that match a text, a picture or another segment."""
     from segdex.answers import check_first
-    from segdex.cli.answers import print_answer, print_refined
     from segdex.cli.ids import segment_ids, segments_or_files
     from segdex.cli.question import AUTO, make_filter, search_fields, weigh_terms
+    from segdex.cli.search_output import SearchOutput
 
     settings = settings_from(
         context,
@@ -139,7 +139,12 @@ def search_command(
         check_first(refine)
     texts = [*([" ".join(text)] if text else []), *(also or [])]
     heading = ", ".join(texts or [*map(str, image or []), *(segment or [])])
-    console = console_out()
+    output = SearchOutput(
+        json_form(as_json=as_json, as_lines=as_lines),
+        console_out(),
+        matches_only=min_score == AUTO,
+        is_refined=refine is not None,
+    )
     with opened(context, settings) as library:
         terms = weigh_terms(
             texts=texts,
@@ -175,26 +180,19 @@ def search_command(
             collapse_duplicates=collapse_duplicates,
         )
         answer = library.search(*terms.texts, image=terms.images, **fields)
-        if not as_json:
-            print_answer(answer.response, console, matches_only=min_score == AUTO)
+        output.answer(answer.response)
         hits = {hit.id: hit for hit in answer}
-        refinements: list[RefinementOut] = []
         explained: list[tuple[Hit, Refinement]] = []
         for hit in () if refine is None else _refined(library, answer, refine, explained):
             hits[hit.id] = hit
             if hit.refinement is not None:
-                refinements.append(hit.refinement)
-                if not as_json:
-                    print_refined(hit.refinement, console)
+                output.refined(hit.refinement)
         if save is not None or explain is not None:
             _draw(heading, list(hits.values()), explained, save=save, explain=explain)
-    if as_json:
-        document = answer.response.model_dump(mode="json")
-        print_json({**document, "refinements": [one.model_dump(mode="json") for one in refinements]})
-        return 0
+    output.end(answer.response)
     for what, path in (("contact sheet", save), ("explanation", explain)):
-        if path is not None:
-            console.print(f"{what}: {path}", markup=False)
+        if path is not None and output.form == "text":
+            output.console.print(f"{what}: {path}", markup=False)
     return 0
 
 

@@ -114,9 +114,11 @@ def segment_command(
         found = library.segment(pixels if settings.server is None else file, **prompt)
     files = [] if out is None else [_save(out, file.stem, n, pixels, each) for n, each in enumerate(found, 1)]
     if as_json:
-        names = {"image": str(file), "image_uri": path_to_uri(file)}
-        uris = [{name: path_to_uri(Path(path)) for name, path in written.items()} for written in files]
-        print_json({**names, **found.response.model_dump(mode="json"), "files": files, "file_uris": uris})
+        document = found.response.model_dump(mode="json")
+        if out is not None:
+            uris = [{name: path_to_uri(Path(path)) for name, path in written.items()} for written in files]
+            document |= {"files": files, "file_uris": uris}
+        print_json(document)
         return 0
     console = console_out()
     for each in found:
