@@ -150,7 +150,7 @@ OPTIONS_WITHOUT_DEFAULT = {
         "min_area",
         "min_score",
     ),
-    *("out", "save", "since", "source", "text", "until"),
+    *("out", "save", "since", "source", "text", "until", "url_prefix"),
 }
 """Options with one value that do nothing without it; any other option says what happens without it."""
 

@@ -174,10 +174,30 @@ def test_an_address_without_a_server_is_named_in_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("location", ["ftp://host/index", "s3://bucket", "redis://host:1", "", " "])
+@pytest.mark.parametrize(
+    "location", ["ftp://host/index", "s3://bucket", "redis://host:1", "", " ", "qdrant:6333", "http:/qdrant"]
+)
 def test_what_is_no_location_is_refused(location: str) -> None:
     with pytest.raises(UsageError, match="location"):
         segdex.open(location)
+
+
+def test_a_path_is_a_folder_whatever_its_name_looks_like() -> None:
+    with segdex.open(Path("qdrant:6333")) as library:
+        assert library.location == "edge:qdrant:6333"
+
+
+def test_a_password_in_an_address_is_neither_sent_nor_shown(qdrant: str) -> None:
+    for opened in (segdex.open, segdex.open_async):
+        with pytest.raises(UsageError, match="must not have a user name or password") as caught:
+            opened(qdrant.replace("http://", "http://me:secret@"))
+        assert "secret" not in str(caught.value)
+
+
+def test_blanks_and_slashes_around_an_address_do_not_count(qdrant: str) -> None:
+    assert Client(f" {qdrant}/ ").location == qdrant
+    with segdex.open(f" {qdrant}/ ", profile="offline") as library:
+        assert library.location == qdrant
 
 
 def test_a_picture_is_segmented_without_an_index_only_if_the_question_is_sound() -> None:

@@ -32,6 +32,7 @@ _WIDEST = 80
 _NARROWEST = 30
 _NARROW = 60  # two columns leave too little room for text below it
 _NO_BREAK = "\N{NO-BREAK SPACE}"
+_NO_BREAK_HYPHEN = "\N{NON-BREAKING HYPHEN}"
 
 
 def with_notes(option: TyperOption) -> str:
@@ -70,7 +71,7 @@ _Formatter: Any = _Context.formatter_class
 class HelpFormatter(_Formatter):  # type: ignore[misc]
     """Wraps the help to the width of the terminal; where it is narrow, texts stand below the names.
 
-    A variable of the environment is never broken off its name.
+    A variable of the environment is never broken off its name, and no option at a hyphen.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -80,6 +81,7 @@ class HelpFormatter(_Formatter):  # type: ignore[misc]
 
     def write_dl(self, rows: Sequence[tuple[str, str]], *arguments: Any, **named: Any) -> None:
         """Write names with their texts."""
+        rows = [(name, text.replace("-", _NO_BREAK_HYPHEN)) for name, text in rows]
         if self.width >= _NARROW:
             super().write_dl(rows, *arguments, **named)
             return
@@ -92,7 +94,7 @@ class HelpFormatter(_Formatter):  # type: ignore[misc]
     def getvalue(self) -> str:
         """Return the help."""
         text: str = super().getvalue()
-        return text.replace(_NO_BREAK, " ")
+        return text.replace(_NO_BREAK, " ").replace(_NO_BREAK_HYPHEN, "-")
 
 
 class HelpContext(_Context):  # type: ignore[misc]

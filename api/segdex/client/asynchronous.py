@@ -76,11 +76,12 @@ class AsyncClient:
     ) -> None:
         import httpx  # the slowest import of a client
 
-        self.location = server
+        options = http_options(server, api_key)
+        self.location = options["base_url"]
         self._timeout_s = timeout_s
         self._retries = retries
         self._cache_dir = cache_dir
-        self._http = httpx.AsyncClient(**http_options(server, api_key), transport=transport)
+        self._http = httpx.AsyncClient(**options, transport=transport)
 
     def __repr__(self) -> str:
         return f"AsyncClient({self.location!r})"

@@ -87,11 +87,12 @@ class Client:
     ) -> None:
         import httpx  # the slowest import of a client
 
-        self.location = server
+        options = http_options(server, api_key)
+        self.location = options["base_url"]
         self._timeout_s = timeout_s
         self._retries = retries
         self._cache_dir = cache_dir
-        self._http = httpx.Client(**http_options(server, api_key), transport=transport)
+        self._http = httpx.Client(**options, transport=transport)
 
     def __repr__(self) -> str:
         return f"Client({self.location!r})"
