@@ -9,6 +9,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 
+import httpx
 import pytest
 from tests import needs
 from tests.conftest import Tried
@@ -16,6 +17,7 @@ from tests.core.media.making import make_case
 from tests.environment import no_variables
 
 from segdex.cli.main import run
+from segdex.client import Client
 from segdex.jobs.storages import JobsUnavailableError, redis_storage
 from segdex_backends.index.server_connection import ServerConnection
 from segdex_core.errors import IndexUnavailableError, UsageError
@@ -194,3 +196,16 @@ def test_proxies_of_the_environment_are_named_and_not_used_for_this_machine(
         ServerConnection(f"http://127.0.0.1:{ports[':8661']}", timeout_s=1)
     assert "NO_PROXY" not in str(here.value)
     assert "timed out" in str(here.value)
+
+
+def test_a_service_behind_a_path_is_asked_below_it() -> None:
+    asked: list[httpx.URL] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url)
+        return httpx.Response(200, json={"labels": {}, "counts": {}})
+
+    with Client(" https://host/pictures/ ", transport=httpx.MockTransport(answer)) as client:
+        client.labels()
+
+    assert list(map(str, asked)) == ["https://host/pictures/v1/labels"]
