@@ -70,6 +70,7 @@ def _shown(text: str) -> str:
         >>> _shown("Maximum. [env: A]  [default: 10]")
         'Maximum. Variable: `A`. Default: `10`.'
     """
+    text = text.replace("\N{NO-BREAK SPACE}", " ")  # keeps a variable on one line of a terminal
     said = re.sub(r"\s*\[([^\[\]]*(?:env|default): [^\[\]]*)\]", lambda found: _facts(found.group(1)), text)
     return said.strip()
 
