@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from segdex_core.wire.images import ANALYSED
 from segdex_core.wording import duration_of
 
-WORK = frozenset({*ANALYSED, "reembedded", "backed_up", "restored"})
+WORK = frozenset({*ANALYSED, "reembedded", "backed_up", "restored", "exported"})
 """Outcomes of files that cost work. Files that are unchanged or no pictures end at once: they say nothing
 about the rest, which may be pictures alone."""
 

@@ -45,7 +45,7 @@ class Reporter:
         self._console, self._pace, self._every_s, self._now_s = console, pace, every_s, now_s
         # a dumb terminal cannot overwrite a line
         self.is_live = console.is_terminal and not console.is_dumb_terminal
-        self._note, self._newest = "", ""
+        self._note, self._newest, self._said = "", "", ""
         self._since_s = self._said_s = now_s()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep_saying, name="progress", daemon=True)
@@ -65,7 +65,7 @@ class Reporter:
             self.bar.stop()
         else:
             self._thread.join()
-        if self._pace.total is not None:
+        if self._pace.total is not None and self._pace.words() != self._said:
             self.say(self._pace.words())
 
     def begin(self, total: int | None) -> None:
@@ -100,7 +100,7 @@ class Reporter:
 
     def say(self, line: str) -> None:
         """Write a line."""
-        self._said_s = self._now_s()
+        self._said, self._said_s = line, self._now_s()
         sys.stderr.write(f"{printable(line)}\n")
         sys.stderr.flush()
 

@@ -231,7 +231,7 @@ def _beside(listing: Listing, not_pictures: NotPictures) -> Beside:
 
 
 def _to_do(plan: IngestPlan) -> list[str]:
-    return [file.uri for file in plan.files if file.state != "unchanged"]
+    return [file.uri for file in plan.files if file.state in ("outdated", "to_read")]
 
 
 def _notes(listing: Listing, records: Callable[[], Iterable[ImageRecord]]) -> tuple[str, ...]:
