@@ -1,6 +1,6 @@
 """Arguments that the methods of ``Library``, ``Client`` and ``AsyncClient`` share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar, cast, get_args
@@ -152,12 +152,15 @@ class IngestProgress:
         on_note: Called with a slow step, such as "loading the models", and with "" at its end.
         confirm: Called with a one-line question before images are segmented again. Without it such an ingest
             is refused unless ``redo_outdated`` is set.
+        on_plan: Called before ``on_start`` with the URIs of the files that may have to be segmented: new,
+            changed and moved files. A service does not know them before it gets the files.
     """
 
     on_start: Callable[[int], None] = _nobody
     on_file: Callable[[IngestedFile], None] = _nobody
     on_note: Callable[[str], None] = _nobody
     confirm: Callable[[str], bool] | None = None
+    on_plan: Callable[[Collection[str]], None] = _nobody
 
 
 def check_limit(limit: int | None) -> int | None:

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tests.fakes.dataset import png
 from typer.main import get_command
 
 from segdex.cli.commands import COMMANDS, load_command
 from segdex.cli.main import build_app
+from segdex_core.choices import ExportFormat
 
 NAMES = (
     b"caf\xe9.png",  # Latin-1
@@ -121,7 +122,22 @@ def arguments_of(command: str, place: Place) -> list[list[str]]:
         "sync": [["--dry-run"], []],
         "doctor": [[], server],
         "reembed": [["--dry-run"], ["--drop-old"]],
-        "export": [["--out", str(folder / f"backup {text[:40]}")], ["--out", place.picture]],
+        "export": [
+            ["--out", str(folder / f"backup {text[:40]}")],
+            ["--out", place.picture],
+            *(
+                ["--all", "--format", form, "--out", str(folder / f"{form} {text[:40]}")]
+                for form in get_args(ExportFormat)
+                if form != "parquet"
+            ),
+            ["red", "--format", "coco", "--category", text, "--out", str(folder / f"red {text[:40]}.json")],
+            ["--all", "--format", "csv", "--out", str(folder / f"served {text[:40]}.csv"), *server],
+        ],
+        "import": [
+            [str(folder / f"red {text[:40]}.json"), "--format", "coco", "--by", text],
+            [str(folder / f"coco {text[:40]}" / "annotations.json"), "--format", "coco", "--dry-run"],
+            [str(folder / f"absent {text}"), "--format", "label-studio"],
+        ],
         "restore": [
             [str(folder / f"backup {text[:40]}"), "--index", f"edge:{folder / 'restored'} {text}"],
             [str(folder / f"absent {text}")],

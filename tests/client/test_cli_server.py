@@ -136,10 +136,10 @@ def test_a_segment_is_something_to_look_for_and_to_show(here: Here, capsys: Capt
     ]
 
     assert again["hits"][0]["segments"][0]["id"] == found
-    assert set(local) == {"segment", "image", "files"}
+    assert set(local) == {"segment", "image", "files", "file_uris"}
     assert local["segment"]["id"] == found
     assert local["segment"]["image_id"] == local["image"]["id"]
-    assert without(local, {"files"}) == without(remote, {"files"})
+    assert without(local, {"files", "file_uris"}) == without(remote, {"files", "file_uris"})
     for name, path in local["files"].items():
         assert Path(path).read_bytes() == Path(remote["files"][name]).read_bytes()
     assert lines[0] == lines[1]

@@ -29,7 +29,7 @@ def write_backup(context: typer.Context, out: Path, *, index: str | None, as_jso
     from segdex.cli.progress import shown_progress
 
     settings = settings_from(context, index=index)
-    with opened_here(context, settings) as library, shown_progress() as progress:
+    with opened_here(context, settings) as library, shown_progress(done="written") as progress:
         done = library.back_up(out, progress=progress)
     if as_json:
         print_json(done)
@@ -52,7 +52,7 @@ def restore_command(
     from segdex.cli.progress import shown_progress
 
     settings = settings_from(context, index=index)
-    with opened_here(context, settings) as library, shown_progress() as progress:
+    with opened_here(context, settings) as library, shown_progress(done="written") as progress:
         done = library.restore(backup, progress=progress)
         location = library.location
     if as_json:

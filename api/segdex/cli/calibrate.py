@@ -52,6 +52,7 @@ def calibrate_command(
     """
     from segdex.arguments import MaskChoices, check_limit
     from segdex.cli.labelled import labelled_index
+    from segdex.cli.progress import waiting
     from segdex.evaluation.calibrate import fit_calibration
     from segdex.evaluation.dataset import sample_dataset
     from segdex.evaluation.load import load_dataset
@@ -65,9 +66,11 @@ def calibrate_command(
     check_limit(limit)
     generator = generator_of(MaskChoices(), quality)
     dataset = sample_dataset(load_dataset(data, image_folder=images), limit, seed)
-    progress = console_err()
     is_named = index is not None or "index" in Session.of(context).options
-    with labelled_index(context, settings, dataset, generator, is_named=is_named) as labelled:
+    with (
+        labelled_index(context, settings, dataset, generator, is_named=is_named) as labelled,
+        waiting("calibrating"),
+    ):
         embedding = labelled.recipe.embedder
         calibration, weights, rows = fit_calibration(
             dataset,
@@ -75,7 +78,7 @@ def calibrate_command(
             embedder=embedding,
             image_id_by_name=labelled.image_ids,
             judge=labelled.models.judge,
-            on_step=lambda line: progress.print(line, markup=False),
+            on_step=lambda line: console_err().print(line, markup=False),
         )
     kept: Path | None = None
     if not dry_run:

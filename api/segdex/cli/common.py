@@ -1,11 +1,13 @@
 """Options, consoles, and access to the index and the models, for all commands."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -171,6 +173,11 @@ def _is_utf8(encoding: str) -> bool:
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NOT_ASCII = re.compile("[^\x00-\x7e]")
+
+
+def is_there(path: str | Path) -> bool:
+    """Return whether a file or folder exists; a name that is too long names none."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for such a name
 
 
 def in_words(value: str) -> str:

@@ -181,7 +181,7 @@ def search_command(
     is_named = index is not None or "index" in Session.of(context).options
     with (
         labelled_index(context, settings, dataset, generator, is_named=is_named) as labelled,
-        counted("queries", len({query.text for query in dataset.class_queries})) as advance,
+        counted("queries", len({query.text for query in dataset.class_queries}), one="query") as advance,
     ):
         report = evaluate_search(
             dataset,

@@ -218,7 +218,7 @@ def export_command(
     fields = ExportFields(
         category=category, pictures=pictures, tolerance_px=tolerance, url_prefix=url_prefix, refine=refine
     )
-    with opened(context, settings) as library, shown_progress() as progress:
+    with opened(context, settings) as library, shown_progress(done="written") as progress:
         terms: Terms | None = None
         if text or also or image or segment or negative or unlike:
             if everything:

@@ -126,7 +126,7 @@ def ingest_command(
         points_per_side=points_per_side,
         crop_layers=crop_layers,
     )
-    with ended_by_sigterm(), opened(context, settings) as library, shown_progress() as progress:
+    with ended_by_sigterm(), opened(context, settings) as library, shown_progress(limit=limit) as progress:
         report = library.ingest(
             *paths,
             exclude=exclude or [],

@@ -18,6 +18,7 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex.cli.lines import Form, JsonLinesOption, json_form, print_line
+from segdex.pace import WORK, Pace
 from segdex_core.errors import UsageError
 from segdex_core.media.uris import display_path
 
@@ -124,44 +125,50 @@ def _service(context: typer.Context, server: str | None) -> "Client":
 
 def _watch(states: "Iterable[Job]", form: Form) -> int:
     """Show the progress of a job, then its result; return the exit code."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+    from segdex.cli.progress import Reporter
 
-    progress = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.fields[status]}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TextColumn("{task.description}", markup=False),
-        console=console_err(),
-        transient=True,
-    )
     last: Job | None = None
-    with progress:
-        task = progress.add_task("", total=None, status="waiting", rate="")
+    pace = _JobPace()
+    with Reporter(console_err(), pace) as reporter:
         for last in states:
             if form == "lines":
                 print_line(last)
-            progress.update(
-                task,
-                total=last.total,
-                completed=last.done,
-                status=last.status,
-                rate=_rate(last),
-                description=_newest(last),
-            )
+            is_found = pace.total is None and last.total is not None
+            pace.follow(last)
+            if is_found:
+                reporter.begin(last.total)
+            reporter.note(last.detail if last.status == "running" else last.status)
+            reporter.follow(_newest(last))
     if last is None:
         raise UsageError("the service keeps this job no longer; see `segdex jobs list`")
     return int(_has_failed(last)) if form == "lines" else _show(last, form)
 
 
-def _rate(job: "Job") -> str:
-    parts = []
-    if job.files_per_s:
-        parts.append(f"{job.files_per_s:.2f} files/s")
-    if job.left_s is not None and job.status == "running":
-        parts.append(f"{job.left_s:.0f} s left")
-    return ", ".join(parts)
+class _JobPace(Pace):
+    """What a service says of the pace of a job."""
+
+    _job: "Job | None" = None
+
+    def follow(self, job: "Job") -> None:
+        """Take the figures of a job."""
+        self._job = job
+        self.total, self.done = job.total, job.done
+        self.worked = sum(job.counts.get(outcome, 0) for outcome in WORK)
+
+    def start(self, total: int | None) -> None:
+        """Do nothing: the job has started long ago."""
+
+    @property
+    def per_s(self) -> float | None:
+        """See ``Pace``."""
+        return None if self._job is None else self._job.files_per_s
+
+    @property
+    def left_s(self) -> float | None:
+        """See ``Pace``."""
+        if self._job is None or self._job.status != "running":
+            return 0.0
+        return self._job.left_s
 
 
 def _newest(job: "Job") -> str:

@@ -1,5 +1,6 @@
 """``segdex label``."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -150,14 +151,17 @@ def _labelled(library: "Library | Client", request: "LabelRequest") -> "LabelRep
             patient(lambda what: console_err().print(what) if what else None),
         ):
             return library.label_as(request, on_batch=advance)
-    return library.label(
-        *request.labels,
-        several=request.several,
-        min_score=request.min_score,
-        segments=request.segments,
-        by=request.by,
-        dry_run=request.dry_run,
-    )
+    from segdex.cli.progress import waiting
+
+    with nullcontext() if request.segments else waiting("labeling on the service"):
+        return library.label(
+            *request.labels,
+            several=request.several,
+            min_score=request.min_score,
+            segments=request.segments,
+            by=request.by,
+            dry_run=request.dry_run,
+        )
 
 
 def _check_together(words: list[str], *, list_labels: bool, clear: bool, author: list[str] | None) -> None:

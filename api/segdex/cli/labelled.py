@@ -13,6 +13,7 @@ from segdex.cli.common import Session, opened_here
 from segdex.cli.progress import counted
 from segdex.evaluation.dataset import EvalDataset
 from segdex.evaluation.search import ingest_dataset
+from segdex.pace import WORK
 from segdex.sources import open_source
 from segdex.usecases.models import Models
 from segdex.wiring import cache_folder, open_library, plan_threads
@@ -95,5 +96,5 @@ def _ingested(
             max_bytes=settings.max_bytes,
             decode_threads=settings.decode_threads,
             analysis_threads=plan_threads(settings).apply().analysis_threads,
-            on_file=lambda _: advance(),
+            on_file=lambda file: advance(is_work=file.outcome in WORK),
         )

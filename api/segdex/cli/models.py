@@ -14,7 +14,6 @@ from segdex.cli.common import (
     RefinerOption,
     SegmenterOption,
     Session,
-    console_err,
     console_out,
     print_json,
     settings_from,
@@ -66,6 +65,7 @@ def pull_command(
     device: DeviceOption = None,
 ) -> int:
     """Download the models of a profile and check that they load."""
+    from segdex.cli.progress import waiting
     from segdex.wiring import DEFAULT_PROFILE, load_text_segmenter
 
     settings = settings_from(
@@ -73,10 +73,12 @@ def pull_command(
     )
     chosen, parts = settings.profile or DEFAULT_PROFILE, Session.of(context).parts
     console = console_out()
-    with console_err().status("fetching and loading"):
+    with waiting("fetching and loading the segmenter") as says:
         loaded_segmenter = parts.load_segmenter(settings, chosen)
+        says("fetching and loading the embedder")
         loaded_embedder = parts.load_embedder(settings, chosen)
         name = settings.refiner
+        says("" if name is None else "fetching and loading the refiner")
         loaded_refiner = None if name is None else load_text_segmenter(settings, name)
     console.print(f"segmenter {loaded_segmenter.name}", markup=False)
     console.print(f"embedder  {loaded_embedder.name}, {loaded_embedder.dim} dimensions", markup=False)

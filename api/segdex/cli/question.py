@@ -6,7 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 from segdex.arguments import QueryImage, SearchFields, parse_request, query_images
-from segdex.cli.common import parse_time
+from segdex.cli.common import is_there, parse_time
 from segdex.pictures import Picture
 from segdex_core.errors import UsageError
 from segdex_core.media.uris import canonical_uri
@@ -52,7 +52,7 @@ def weigh_terms(
     for text in negative:
         clean_text(text)
     for path in images:
-        if not path.exists():
+        if not is_there(path):
             raise UsageError(f"--image {path}: there is no such file")
     count = len(texts) + len(images) + len(segments)
     _check_weights(weights, negative_weight, count)
@@ -76,7 +76,7 @@ def weigh_terms(
     for given in unlike:
         if _is_id(given):
             terms.segments.append(WeightedSegment(segment_id=UUID(given), weight=-negative_weight))
-        elif Path(given).exists():
+        elif is_there(given):
             terms.images.append(QueryImage(Path(given), weight=-negative_weight))
         else:
             raise UsageError(f"--unlike {given}: is neither the id of a segment nor a file")

@@ -75,7 +75,7 @@ def reembed_command(
             else:
                 console_out().print(f"deleted {dropped.sets:,} sets of vectors that were not in use")
             return 0
-        with shown_progress() as progress:
+        with shown_progress(done="embedded") as progress:
             report = library.reembed(skip_missing=skip_missing, dry_run=dry_run, progress=progress)
     if as_json:
         print_json(report)

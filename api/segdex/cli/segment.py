@@ -17,6 +17,7 @@ from segdex.cli.common import (
     ServerOption,
     Session,
     console_out,
+    is_there,
     opened,
     print_json,
     refuse_options,
@@ -88,7 +89,7 @@ def segment_command(
     )
     if settings.server is not None:
         refuse_options(context, *OF_MODELS)
-    if not file.exists():
+    if not is_there(file):
         raise UsageError(f"{file}: there is no such file")
     points = [_point(each, option="--point") for each in point or []]
     away = [_point(each, option="--not-point") for each in not_point or []]

@@ -32,7 +32,7 @@ def job_runner(library: Library) -> Run:
                 tags=tuple(job.tags),
                 limit=None,
                 redo_outdated=job.redo_outdated,
-                progress=IngestProgress(on_file=progress.on_file),
+                progress=IngestProgress(on_plan=progress.planned, on_file=progress.on_file),
             )
         if report.interrupted:
             raise KeyboardInterrupt

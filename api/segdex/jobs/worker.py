@@ -7,12 +7,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from uuid import uuid4
 
 from segdex.jobs.leases import STALE_S, Leases
 from segdex.jobs.queue import Jobs, LeaseLostError
 from segdex.jobs.storages import JobsUnavailableError
+from segdex.pace import WORK, Pace
 from segdex_core.errors import SegdexError
 from segdex_core.wire.images import FAILED, IngestedFile, Outcome
 from segdex_core.wire.jobs import Job, JobOutcome, Status
@@ -23,6 +24,9 @@ _FAILURES = 20
 _POLL_S = 0.2
 _SAVE_EVERY_S = 0.5
 _AGAIN_S = 2.0  # until an unreachable queue is asked again
+
+SAY_EVERY_S = 60.0
+"""Seconds between two lines of the log about a job that runs."""
 
 _NICENESS = 10
 """Niceness of job threads in the service: Linux weighs them 110 instead of 1,024; searches go first."""
@@ -46,20 +50,31 @@ class Progress:
         self._kinds: Counter[str] = Counter()
         self._saved_s = 0.0
         self._detail = ""
+        self._pace = Pace()
 
     def found(self, total: int, *, left_out: int = 0) -> None:
         """Set the number of files."""
         detail = f"left out {count_of(left_out, 'file')} outside the allowed folders" if left_out else ""
         self._detail = detail
+        self._pace.start(total)
         self.job = self.job.model_copy(update={"total": total, "detail": detail})
         self._save(self.job)
         self._check()
 
+    def planned(self, uris: Collection[str]) -> None:
+        """Note the files that may have to be segmented."""
+        self._pace.plan(uris)
+        self._pace.start(self.job.total)
+
+    def words(self) -> str:
+        """Return how far it is, in one line."""
+        return self._pace.words()
+
     def on_file(self, outcome: IngestedFile) -> None:
         """Add the outcome of a file."""
         self._counts[outcome.outcome] += 1
-        done, started_s = self.job.done + 1, self.job.started_s or time.time()
-        rate = done / max(time.time() - started_s, 1e-3)
+        self._pace.count(is_work=outcome.outcome in WORK, uri=outcome.uri)
+        rate, left_s = self._pace.per_s, self._pace.left_s
         last = JobOutcome(uri=outcome.uri, outcome=outcome.outcome, detail=outcome.detail, kind=outcome.kind)
         if outcome.outcome == Outcome.NOT_AN_IMAGE:
             self._kinds[outcome.kind or "other"] += 1
@@ -68,12 +83,12 @@ class Progress:
             failures = sorted([*failures, last], key=lambda one: one.kind is not None)[:_FAILURES]
         self.job = self.job.model_copy(
             update={
-                "done": done,
+                "done": self.job.done + 1,
                 "counts": dict(self._counts),
                 "kinds": dict(self._kinds.most_common()),
                 "segments": self.job.segments + outcome.segments,
-                "files_per_s": round(rate, 3),
-                "left_s": round(((self.job.total or done) - done) / rate, 1),
+                "files_per_s": None if rate is None else round(rate, 3),
+                "left_s": None if left_s is None else round(left_s, 1),
                 "last": [*self.job.last, last][-_LAST_OUTCOMES:],
                 "failures": failures,
             }
@@ -163,6 +178,8 @@ class JobWorker:
         leases = Leases(stale_s=stale_s, now_s=now_s)
         self._renew_every_s = leases.look_every_s
         self._keeper = JobKeeper(jobs, leases)
+        self._now_s = now_s
+        self._words: Callable[[], str] = lambda: ""
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
 
@@ -207,6 +224,7 @@ class JobWorker:
         _log.info("job %s begins: %s", job.id, job.paths)
         ended, lost = threading.Event(), threading.Event()
         renewing = threading.Thread(target=self._renew, args=(job, ended, lost), daemon=True)
+        self._words = lambda: "looking for files"
         renewing.start()
         try:
             self._try(job, lost)
@@ -230,6 +248,7 @@ class JobWorker:
                 _log.warning("job %s could not say how far it is: %s", one.id, error)
 
         progress = Progress(job, save, stopping)
+        self._words = progress.words
         status: Status = "done"
         detail: str | None = None
         try:
@@ -265,7 +284,11 @@ class JobWorker:
                 return
 
     def _renew(self, job: Job, ended: threading.Event, lost: threading.Event) -> None:
+        said_s = self._now_s()
         while not ended.wait(self._renew_every_s):
+            if self._now_s() - said_s >= SAY_EVERY_S:
+                said_s = self._now_s()
+                _log.info("job %s: %s", job.id, self._words())
             try:
                 self._jobs.renew(job)
             except LeaseLostError:

@@ -137,6 +137,7 @@ def ingest_listing(
                 )
             if not progress.confirm(f"{what}. Go on?"):
                 raise KeyboardInterrupt
+        progress.on_plan(_to_do(plan))
         progress.on_start(len(listing.uris))
 
     def on_file(outcome: FileOutcome) -> None:
@@ -211,6 +212,7 @@ def rehearse_listing(
     ledger = Ledger(as_finished(records))
     beside = _beside(listing, not_pictures)
     plan = plan_ingest(listing.uris, source=source, ledger=ledger, recipe=recipe, find_other=beside.find)
+    progress.on_plan(_to_do(plan))
     progress.on_start(len(listing.uris))
     report = rehearse(
         plan,
@@ -226,6 +228,10 @@ def rehearse_listing(
 
 def _beside(listing: Listing, not_pictures: NotPictures) -> Beside:
     return Beside(frozenset(listing.named), not_pictures.scan(listing.places))
+
+
+def _to_do(plan: IngestPlan) -> list[str]:
+    return [file.uri for file in plan.files if file.state in ("outdated", "to_read")]
 
 
 def _notes(listing: Listing, records: Callable[[], Iterable[ImageRecord]]) -> tuple[str, ...]:

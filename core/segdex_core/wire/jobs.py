@@ -59,8 +59,9 @@ class Job(BaseModel):
         counts: How many files ended in each.
         kinds: How many files of each kind are ``not_an_image``, such as 3 ``json``.
         segments: Segments that were stored.
-        files_per_s: Since the start.
-        left_s: Estimate of the seconds that are left.
+        files_per_s: Pictures that were segmented a second, since the start; None before the first.
+        left_s: Estimate of the seconds that are left if all new and changed files are segmented; None before
+            the first was.
         last: The last outcomes, newest last.
         failures: The first files that could not be ingested, 20 at most; broken pictures come first.
         detail: Why it failed, or what was left out.

@@ -18,7 +18,7 @@ from segdex.jobs.leases import Leases
 from segdex.jobs.queue import MAX_ATTEMPTS, Jobs, JobsFullError, LeaseLostError
 from segdex.jobs.runner import job_runner
 from segdex.jobs.storages import JobsUnavailableError, QueueStorage, redis_storage
-from segdex.jobs.worker import JobWorker, Progress
+from segdex.jobs.worker import SAY_EVERY_S, JobWorker, Progress
 from segdex.wiring import build_settings, open_jobs, open_library
 from segdex_backends.index.memory import MemoryIndex
 from segdex_core.errors import IndexUnavailableError, UsageError
@@ -292,6 +292,38 @@ def test_a_queue_that_was_away_for_a_moment_fails_no_job(
     worker.close()
     jobs.close()
     assert (done.status, done.attempt, done.done, kept.refusals) == ("done", 0, 1, 0)
+
+
+def test_the_log_of_a_worker_says_each_minute_how_far_a_job_is(
+    open_jobs: Open, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "segdex")
+    runner = Runner(files=2)
+    jobs, _ = open_jobs(runner)
+    job = jobs.add(["/1"])
+    runner.go(1)
+    wait_until(lambda: (found := jobs.get(job.id)) is not None and found.done == 1, what="a file is done")
+
+    clock.go(SAY_EVERY_S)
+    wait_until(lambda: "1 of 2 files" in caplog.text, what="the log says it")
+    runner.go(1)
+
+    assert ended(jobs, job.id).status == "done"
+    assert caplog.text.count("1 of 2 files, ") == 1
+
+
+def test_the_rate_of_a_job_is_that_of_its_segmented_pictures() -> None:
+    progress = Progress(Job(id="1", paths=["/"], created_s=0, started_s=1), lambda _: None, lambda: False)
+    progress.found(1_001)
+    progress.planned([file(number).uri for number in range(2)])
+    for number in range(999):
+        progress.on_file(file(2 + number).model_copy(update={"outcome": "unchanged"}))
+    before = progress.job
+    progress.on_file(file(0))
+
+    assert (before.done, before.files_per_s, before.left_s) == (999, None, None)
+    assert progress.job.files_per_s is not None
+    assert progress.job.left_s == pytest.approx(1 / progress.job.files_per_s, abs=0.1)
 
 
 def test_each_job_is_carried_out_by_one_of_many_workers(
