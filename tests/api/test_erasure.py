@@ -131,6 +131,19 @@ def test_a_deletion_that_is_stopped_is_completed_by_another_one(tmp_path: Path) 
         assert not path.parent.exists()
 
 
+def test_names_of_files_beside_pictures_are_kept_nowhere(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "secret-name.json").write_text("{}")
+    kept = tmp_path / "kept"
+    with opened(kept, "memory") as library:
+        for dry_run in (True, False):
+            assert library.ingest(pictures, dry_run=dry_run).kinds == {"json": 1}
+
+    assert [path.suffix for path in (kept / "cache" / "not-pictures").iterdir()] == [".scan"]
+    assert traces(kept, [b"secret-name"]) == set()
+
+
 def test_a_file_of_a_person_stays(tmp_path: Path) -> None:
     with opened(tmp_path, "memory") as library:
         [record, *_] = library.index.scroll_images()

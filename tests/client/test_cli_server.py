@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from segdex.cli.main import run
 from segdex.http.keys import make_key
 from segdex.parts import Parts
 from segdex.wiring import REAL
+from segdex_backends.sources.files import FileSource
 from segdex_core.ports.index import SegmentIndex
 from segdex_core.wire.jobs import Job
 from segdex_core.wire.search import SearchResponse
@@ -270,6 +272,40 @@ def test_files_are_sent_and_each_ends_in_an_outcome(
     }
     fails(capsys, *place, "delete", found[0]["image"]["id"], code=2, saying=("names no picture", service.url))
     fails(capsys, *place, "delete", "pictures", "gone.png", code=2, saying=("names no picture",))
+
+
+def test_videos_are_neither_read_nor_sent_and_are_opened_once(
+    service: Service, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGDEX_CACHE_DIR", str(tmp_path / "cache"))
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "orange.png").write_bytes(png("orange"))
+    (folder / "empty.jpg").write_bytes(b"")
+    with (folder / "long.mov").open("wb") as video:
+        video.write(b"\0\0\0\x14ftypqt  \0\0\0\0qt  ")
+        video.truncate(3_000_000_000)  # it takes no room; to hash it takes seconds, and memory
+    opened: list[str] = []
+    read = FileSource.read
+
+    def counted(source: FileSource, uri: str, *, max_bytes: int) -> bytes:
+        opened.append(uri.rsplit("/", 1)[-1])
+        return read(source, uri, max_bytes=max_bytes)
+
+    monkeypatch.setattr(FileSource, "read", counted)
+    place = ("--server", service.url)
+
+    first = answer(capsys, *place, "ingest", "pictures", code=1)
+    second = answer(capsys, *place, "ingest", "pictures", code=1)
+    named = answer(capsys, *place, "ingest", "pictures/long.mov", code=1)
+
+    assert first["kinds"] == second["kinds"] == {"mov": 1}
+    assert first["outcomes"]["unreadable"] == second["outcomes"]["unreadable"] == 1
+    assert [opened.count(name) for name in ("long.mov", "empty.jpg")] == [2, 2]
+    assert (named["outcomes"]["unreadable"], named["files"][0]["kind"]) == (1, "mov")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert answer(capsys, *place, "delete", "pictures")["places"] == 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
 def test_what_is_known_is_not_sent_again_unless_its_tags_are_new(service: Service, capsys: Capture) -> None:

@@ -14,13 +14,16 @@ from tests.fakes.segmenter import SMALL_FRAME, FloodSegmenter
 
 from segdex_backends.index.memory import MemoryIndex
 from segdex_backends.sources.files import FileSource
+from segdex_core.errors import ImageGoneError
 from segdex_core.media import not_pictures
 from segdex_core.media.not_pictures import NotPictures
 from segdex_core.media.uris import canonical_uri, uri_to_path
+from segdex_ingest.again import read_again
 from segdex_ingest.analyse import Recipe
 from segdex_ingest.beside import Beside
 from segdex_ingest.report import FileOutcome, IngestReport, Outcome
 from segdex_ingest.run import IngestOptions, ingest_into
+from segdex_ingest.sync import plan_sync
 
 RECIPE = Recipe(FloodSegmenter(), ColourEmbedder(), SMALL_FRAME)
 VIDEO = b"\0\0\0\x14ftypqt  \0\0\0\0qt  "
@@ -207,6 +210,22 @@ def test_a_video_of_3_gb_costs_kilobytes_and_is_not_too_large(desk: Desk) -> Non
     assert report.counts[Outcome.TOO_LARGE] == 0
     assert first < 1_000_000
     assert desk.source.opened == []
+
+
+def test_a_picture_whose_file_became_a_video_is_not_read_whole_again(desk: Desk) -> None:
+    path = desk.root / "picture.png"
+    desk.ingest()
+    [record] = desk.index.scroll_images()
+    path.write_bytes(VIDEO)
+    with path.open("r+b") as file:
+        file.truncate(3_000_000_000)
+
+    before = bytes_read()
+    with pytest.raises(ImageGoneError, match="has changed"):  # as reembed, doctor and cut-outs read it
+        read_again(record, source=desk.source, max_pixels=10_000)
+
+    assert bytes_read() - before < 1_000_000
+    assert plan_sync(desk.index, source=desk.source).gone == ()
 
 
 def bytes_read() -> int:

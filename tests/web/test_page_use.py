@@ -598,6 +598,7 @@ def test_a_job_ingests_a_folder_and_its_pictures_are_found(own: Service, visit: 
     for at in range(3):
         (pictures / f"{at}.png").write_bytes(png("purple", at=(at * 20, at * 10)))
     (pictures / "broken.png").write_bytes(png("purple")[:150])
+    (pictures / "broken.json").write_text("{}")
     seen = visit(own)
 
     start_job(seen, pictures)
@@ -607,7 +608,9 @@ def test_a_job_ingests_a_folder_and_its_pictures_are_found(own: Service, visit: 
     expect(job).to_contain_text(str(pictures))
     bar = job.get_by_role("progressbar")
     expect(bar).to_have_accessible_name(f"progress of {pictures}")
-    expect(job).to_contain_text("done: 4 of 4 files; 3 added, 1 unreadable")
+    expect(job).to_contain_text("done: 5 of 5 files; 3 added, 1 not an image, 1 unreadable")
+    expect(job).to_contain_text("not pictures: 1 json")
+    expect(job).to_contain_text(f"{pictures / 'broken.png'}: ")
     assert bar.evaluate("bar => bar.value / bar.max") == 1
     expect(job.get_by_role("button")).to_have_count(0)  # nothing is left to be stopped
     seen.page.get_by_role("button", name="Close").click()

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from segdex_core.media.formats import recogniser, refused
 from segdex_core.media.uris import display_path
 from segdex_core.ports.source import FileVersion
 
-MAX_SCANS = 64
+MAX_SCANS = 256
 """Scans that are remembered; the one that was repeated least recently goes first."""
 
 KEPT_S = 90 * 86_400.0
@@ -52,29 +52,25 @@ class NotPictures:
         Args:
             places: What is scanned; a scan of the same places is the same scan.
         """
-        if self._folder is None:
-            return Scan(None, recogniser(), {}, {}, self._now_s)
-        known: dict[bytes, str] = {}
-        for path in _newest_first(self._folder):
-            known = _read(path) | known
-        own = self._folder / f"{_digest(*places).hex()}.scan"
-        return Scan(own, recogniser(), known, _read(own), self._now_s)
+        own = None if self._folder is None else self._folder / f"{_digest(*places).hex()}.scan"
+        return Scan(own, self._now_s)
 
 
-@dataclass(slots=True)
 class Scan:
     """The files of one scan that are no pictures; threads may share it.
 
-    What earlier scans knew is kept if this scan has asked for it.
+    What earlier scans knew is read when it is first asked for, and kept if this scan has asked for it.
+
+    Args:
+        path: File of the scan, beside those of the others; None remembers nothing.
+        now_s: Returns seconds since 1970 UTC.
     """
 
-    _path: Path | None
-    _recogniser: str
-    _known: dict[bytes, str]
-    _before: dict[bytes, str]
-    _now_s: Callable[[], float]
-    _seen: dict[bytes, str] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, path: Path | None, now_s: Callable[[], float]) -> None:
+        self._path, self._now_s = path, now_s
+        self._recogniser = recogniser()
+        self._seen: dict[bytes, str] = {}
+        self._lock = threading.Lock()
 
     def find(self, uri: str, version: FileVersion) -> str | None:
         """Return the kind of a file that is known to be no picture: "" if its format is not known.
@@ -82,9 +78,11 @@ class Scan:
         None is returned for any other file.
         """
         digest = self._digest(uri, version)
-        kind = self._known.get(digest)
-        if kind is not None:
-            with self._lock:
+        with self._lock:
+            kind = self._before.get(digest)
+            if kind is None:
+                kind = self._others.get(digest)
+            if kind is not None:
                 self._seen[digest] = kind
         return kind
 
@@ -117,6 +115,17 @@ class Scan:
                 data = _bytes_of(self._seen)
                 write_durably(self._path, data, mode=PRIVATE_FILE, folder_mode=PRIVATE_FOLDER)
             self._forget_old(self._path.parent)
+
+    @cached_property
+    def _before(self) -> dict[bytes, str]:
+        return {} if self._path is None else _read(self._path)
+
+    @cached_property
+    def _others(self) -> dict[bytes, str]:
+        known: dict[bytes, str] = {}
+        for path in [] if self._path is None else _newest_first(self._path.parent):
+            known |= _read(path)
+        return known
 
     def _forget_old(self, folder: Path) -> None:
         remove_parts(folder)

@@ -7,7 +7,7 @@ import pytest
 from tests.faults import failing, full
 
 from segdex_core.media import not_pictures
-from segdex_core.media.not_pictures import KEPT_S, MAX_SCANS, NotPictures
+from segdex_core.media.not_pictures import KEPT_S, NotPictures
 from segdex_core.ports.source import FileVersion
 
 VERSION = FileVersion(5, 7)
@@ -67,19 +67,24 @@ def test_a_scan_forgets_what_it_does_not_see_any_more(memory: NotPictures, tmp_p
     assert list((tmp_path / "memory").iterdir()) == []
 
 
-def test_other_scans_are_kept_up_to_a_number_and_an_age(tmp_path: Path) -> None:
+def test_other_scans_are_kept_up_to_a_number_and_an_age(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(not_pictures, "MAX_SCANS", 5)
     now_s = [1e9]
     memory = NotPictures(tmp_path, now_s=lambda: now_s[0])
-    for number in range(MAX_SCANS + 3):
-        noted(memory, f"file:///{number}/a.json", places=(f"/{number}",))
+    for number in range(5 + 3):
+        scan = memory.scan([f"/{number}"])
+        scan.note(f"file:///{number}/a.json", VERSION, None)
+        scan.save()
         for path in tmp_path.iterdir():
             if path.stat().st_mtime > now_s[0]:
                 os.utime(path, (now_s[0], now_s[0]))
         now_s[0] += 10
 
-    assert len(list(tmp_path.iterdir())) == MAX_SCANS
+    assert len(list(tmp_path.iterdir())) == 5
     assert knows(memory, "file:///0/a.json") is None
-    assert knows(memory, f"file:///{MAX_SCANS}/a.json") == ""
+    assert knows(memory, "file:///7/a.json") == ""
     now_s[0] += KEPT_S
     noted(memory, URI)
     assert len(list(tmp_path.iterdir())) == 1
