@@ -22,7 +22,7 @@ export async function open(image, hits, question) {
   $("viewer").showModal();
   try {
     await redraw();
-    const all = await json("GET", `/v1/images/${image.id}/segments`);
+    const all = await json("GET", `v1/images/${image.id}/segments`);
     if (!isNewest()) return;
     const known = new Set(hits.map((one) => one.id));
     view.segments = [...hits, ...all.filter((one) => !known.has(one.id))];
@@ -90,7 +90,7 @@ async function prompt(request, note, onFailure = () => {}) {
   const { image } = view, isNewest = begin("about");
   tell("about", "Cutting out…");
   try {
-    const answer = await json("POST", "/v1/segment", { image_id: image.id, ...request });
+    const answer = await json("POST", "v1/segment", { image_id: image.id, ...request });
     if (!isNewest()) return;
     view.current = { ...answer.masks[0], note };
     await redraw();
