@@ -170,6 +170,7 @@ class Sent:
     body: dict[str, Any]
     form: dict[str, list[str]]
     accept: str
+    has_key: bool
 
 
 def read_sent(request: httpx.Request) -> Sent:
@@ -188,6 +189,7 @@ def read_sent(request: httpx.Request) -> Sent:
         json.loads(content) if kind == "application/json" else {},
         form,
         request.headers["accept"],
+        "idempotency-key" in request.headers,
     )
 
 
@@ -280,7 +282,8 @@ def test_what_is_sent_is_what_the_document_knows(
     for parameter in known.get("parameters", []):
         by_place[parameter["in"]].add(parameter["name"])
     assert set(sent.query) == by_place["query"] - OF_FILES.get(operation, set())
-    assert by_place["header"] <= NOT_SENT
+    assert by_place["header"] - {"Idempotency-Key"} <= NOT_SENT
+    assert sent.has_key == ("Idempotency-Key" in by_place["header"])
     bodies = known.get("requestBody", {}).get("content", {})
     json_body = resolved(document, bodies.get("application/json", {}).get("schema", {}))
     form = resolved(document, bodies.get("multipart/form-data", {}).get("schema", {}))
