@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -138,14 +139,13 @@ def test_a_key_belongs_to_the_api_key_that_it_came_with(make: Make, folder: Path
 def test_an_upload_with_a_key_has_the_same_answer(make: Make, tmp_path: Path) -> None:
     client = make()
 
-    def send(key: str | None, colour: str = "pink", **form: str) -> httpx.Response:
-        answer: httpx.Response = client.post(
+    def send(key: str | None, colour: str = "pink", **form: str) -> Any:
+        return client.post(
             "/v1/images",
             files={"file": ("x.png", png(colour))},
             data=form,
             headers={} if key is None else with_key(key),
         )
-        return answer
 
     first = send("a").json()
     assert first["outcome"] == "added"
@@ -179,11 +179,8 @@ def test_an_upload_with_a_key_is_taken_while_the_queue_is_away(
 def test_the_case_of_a_double_click_is_one_file_and_one_job(make: Make, tmp_path: Path) -> None:
     case, client = make_case("41", tmp_path / "case"), make()
 
-    def send(file: str, name: str, **form: str) -> httpx.Response:
-        answer: httpx.Response = client.post(
-            "/v1/images", files={"file": (name, (case / file).read_bytes())}, data=form
-        )
-        return answer
+    def send(file: str, name: str, **form: str) -> Any:
+        return client.post("/v1/images", files={"file": (name, (case / file).read_bytes())}, data=form)
 
     with ThreadPoolExecutor(4) as senders:
         outcomes = [
