@@ -33,7 +33,7 @@ from segdex.cli.main import build_app, run, with_refine_default
 from segdex_core.errors import SegdexError
 from segdex_core.settings import Settings
 from segdex_core.wire.images import Stats
-from segdex_core.wire.search import Refinements, SearchResponse
+from segdex_core.wire.search import RefinementsOut, SearchResponse
 from segdex_core.wire.segments import MasksOut
 
 __all__ = ["no_variables", "serve_here"]
@@ -251,7 +251,7 @@ def _json(text: str) -> None:
 
 ANSWERS: dict[str, type[BaseModel]] = {
     "hits": SearchResponse,
-    "refinements": Refinements,
+    "refinements": RefinementsOut,
     "masks": MasksOut,
     "index_schema_version": Stats,
 }
