@@ -186,9 +186,9 @@ const files = {
   coco: ({ image, current, question }) => {
     const [first] = question.options.texts ?? [], text = first?.text ?? first;
     const asked = text ? `?asked=${encodeURIComponent(text)}` : "";
-    if (current.id && !current.note) return blob("GET", `/v1/segments/${current.id}/coco.json${asked}`);
+    if (current.id && !current.note) return blob("GET", `v1/segments/${current.id}/coco.json${asked}`);
     const { rle, predicted_iou, id } = current;
-    return blob("POST", `/v1/images/${image.id}/coco.json${asked}`, { rle, predicted_iou, segment_id: id ?? null });
+    return blob("POST", `v1/images/${image.id}/coco.json${asked}`, { rle, predicted_iou, segment_id: id ?? null });
   },
   mask: async ({ image, current }) => {
     const canvas = new OffscreenCanvas(image.width, image.height), context = canvas.getContext("2d");

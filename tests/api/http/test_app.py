@@ -759,6 +759,7 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
 
     assert "http://" not in page
     assert "https://" not in page
+    assert not re.search(r"""["'`]/v1""", page)  # below whatever path the page is
 
 
 def test_the_document_of_the_interface_is_complete(client: TestClient) -> None:
