@@ -20,6 +20,7 @@ from segdex_core.wire.imports import ImportRequest
 from segdex_core.wire.jobs import JobRequest
 from segdex_core.wire.labels import LabelRequest
 from segdex_core.wire.limits import (
+    MAX_IDEMPOTENCY_KEY_CHARS,
     MAX_REGIONS,
     MAX_SIDE_PX,
     MIN_SIDE_PX,
@@ -503,3 +504,19 @@ def _job_path(path: str) -> str:
     """Return a path as JSON can hold it: as a URI if it is not UTF-8."""
     is_utf8 = path.encode(errors="replace").decode() == path
     return path if is_utf8 or not path.startswith("/") else Path(path).as_uri()
+
+
+def check_idempotency_key(key: str | None) -> str | None:
+    """Return an idempotency key.
+
+    Raises:
+        UsageError: If it is empty, too long, or not printable ASCII without spaces.
+    """
+    if key is not None and not (
+        0 < len(key) <= MAX_IDEMPOTENCY_KEY_CHARS and all("!" <= char <= "~" for char in key)
+    ):
+        raise UsageError(
+            f"an idempotency key must be 1 to {MAX_IDEMPOTENCY_KEY_CHARS} characters of printable ASCII, "
+            "without spaces, such as a UUID"
+        )
+    return key

@@ -1,7 +1,7 @@
 """``Library``: the use cases of segdex on one index, in this process."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
@@ -32,6 +32,7 @@ from segdex.arguments import (
     as_box,
     as_id,
     check_authors,
+    check_idempotency_key,
     check_limit,
     check_side,
     clean_prefix,
@@ -82,6 +83,7 @@ from segdex.usecases.search import SentImage, answer_search, part_of
 from segdex.usecases.sets import Sets
 from segdex.usecases.uploads import KeptUpload, keep_picture
 from segdex_core.errors import NotFoundError
+from segdex_core.ids import make_image_id, sha256_hex
 from segdex_core.media.not_pictures import NotPictures
 from segdex_core.media.uris import canonical_uri
 from segdex_core.patience import patient
@@ -694,7 +696,13 @@ class Library:
         )
 
     def upload(
-        self, image: Picture, *, tags: Sequence[str] = (), wait: bool = True, name: str | None = None
+        self,
+        image: Picture,
+        *,
+        tags: Sequence[str] = (),
+        wait: bool = True,
+        name: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Ingested:
         """Store an image in the upload folder and ingest it; equal files are stored once.
 
@@ -703,15 +711,45 @@ class Library:
             tags: Tags for the image.
             wait: Whether to wait for the ingest; False queues a job and returns at once.
             name: File name given by the sender; None for the name of the path.
+            idempotency_key: Text that is new for each new upload: the same upload with the same key has the
+                same result, for a day.
 
         Raises:
-            UsageError: If ``SEGDEX_UPLOADS`` names no folder.
+            UsageError: If ``SEGDEX_UPLOADS`` names no folder, or the key came with another upload.
             ImageError: If the image cannot be decoded, or is too large.
             StorageError: If the upload folder cannot be written.
         """
+        from segdex.jobs.storages import JobsUnavailableError
+
         tags = clean_tags(tags)
         file_name, data = picture_file(image)
-        kept = keep_picture(data, self.settings, name=name or file_name, decode=self.decoder)
+        digest, key = sha256_hex(data), check_idempotency_key(idempotency_key)
+        claim = None
+        if key is not None:
+            with suppress(JobsUnavailableError):  # without the queue an upload is still stored once
+                claim = self.queue.once.claim(key, ["upload", digest, list(tags), wait])
+        if claim is not None and claim.answer is not None:
+            done = _told(claim.answer, digest)
+            if self._is_as_answered(done):
+                return done
+        done = self._upload(data, tags=tags, wait=wait, name=name or file_name)
+        if claim is not None and done.image_id is not None:
+            # Deleting the picture leaves nothing of it: neither its id nor a path is stored.
+            mine = done.model_copy(update={"image_id": None, "detail": ""}).model_dump_json()
+            with suppress(JobsUnavailableError):
+                told = self.queue.once.finish(claim, mine)
+                return done if told == mine else _told(told, digest)
+        return done
+
+    def _is_as_answered(self, done: Ingested) -> bool:
+        """Return whether the index still has an upload, or its job is still kept."""
+        if done.job_id is not None:
+            return self.queue.get(done.job_id) is not None
+        found = self.create_index().get_images([] if done.image_id is None else [done.image_id])
+        return any(record.is_shown for record in found)
+
+    def _upload(self, data: bytes, *, tags: tuple[str, ...], wait: bool, name: str) -> Ingested:
+        kept = keep_picture(data, self.settings, name=name, decode=self.decoder)
         if not wait:
             job = self.queue.add(
                 [str(kept.path)],
@@ -1063,19 +1101,45 @@ class Library:
         return self.queue.all()
 
     def add_job(
-        self, paths: Sequence[str | Path], *, tags: Sequence[str] = (), redo_outdated: bool = False
+        self,
+        paths: Sequence[str | Path],
+        *,
+        tags: Sequence[str] = (),
+        redo_outdated: bool = False,
+        idempotency_key: str | None = None,
     ) -> Job:
         """Queue an ingest of files or folders inside the folders that jobs may read.
 
         A job that would re-segment images that were ingested with other models or settings fails without
-        ``redo_outdated``.
+        ``redo_outdated``. The same job that still waits is not queued twice.
+
+        Args:
+            paths: Files and folders.
+            tags: Tags for every file.
+            redo_outdated: Segment images again that other models or settings made.
+            idempotency_key: Text that is new for each new job: the same request with the same key returns the
+                same job, for a day, also when it has ended.
 
         Raises:
-            UsageError: If a path is outside the allowed folders.
+            UsageError: If a path is outside the allowed folders, or the key came with another request.
         """
         request = job_request(paths, tags, redo_outdated=redo_outdated)
         check_paths(request.paths, self.settings.job_roots)
-        return self.queue.add(request.paths, tags=request.tags, redo_outdated=redo_outdated)
+        key, queue = check_idempotency_key(idempotency_key), self.queue
+        claim = None if key is None else queue.once.claim(key, ["add_job", request.model_dump()])
+        if claim is not None and claim.answer is not None:
+            known = queue.get(claim.answer)
+            if known is not None:
+                return known
+        job = queue.add(
+            request.paths,
+            tags=request.tags,
+            redo_outdated=redo_outdated,
+            job_id=None if claim is None else claim.id,
+        )
+        if claim is not None:
+            queue.once.finish(claim, job.id)
+        return job
 
     def job(self, job_id: str) -> Job:
         """Return a job with its progress.
@@ -1263,3 +1327,8 @@ class Library:
             )
             for one in images
         ]
+
+
+def _told(answer: str, digest: str) -> Ingested:
+    """Return the stored answer to an upload of some bytes."""
+    return Ingested.model_validate_json(answer).model_copy(update={"image_id": make_image_id(digest)})

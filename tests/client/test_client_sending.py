@@ -188,11 +188,45 @@ def test_what_changes_something_is_not_sent_twice_when_its_answer_got_lost() -> 
     with asked:
         asked.stats()
     with changing, pytest.raises(UnreachableError, match="before its answer"):
-        changing.add_job(["/a"])
+        changing.delete_set("a")
     with slow, pytest.raises(UnreachableError, match="in time"):
         slow.stats()
 
     assert (len(script.requests), len(once.requests), len(asked_once.requests)) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("verb", ["add_job", "upload"])
+def test_what_the_service_does_once_is_sent_again_with_the_same_key(verb: str) -> None:
+    what = ["/a"] if verb == "add_job" else b"a picture"
+
+    def ask(asked: Client, **key: str) -> None:
+        with asked, pytest.raises(UnreachableError):
+            getattr(asked, verb)(what, **key)
+
+    lost = httpx.ReadError("reset")
+    asked, script = client(lost, lost, lost)
+    again, other = client(lost, lost, lost)
+    named, chosen = client(lost, lost, lost)
+    ask(asked)
+    ask(again)
+    ask(named, idempotency_key="mine")
+    keys = [
+        [request.headers["idempotency-key"] for request in one.requests] for one in (script, other, chosen)
+    ]
+
+    assert [len(some) for some in keys] == [3, 3, 3]
+    assert [len(set(some)) for some in keys] == [1, 1, 1]
+    assert keys[0][0] != keys[1][0]
+    assert keys[2][0] == "mine"
+
+
+@pytest.mark.parametrize("key", ["", "a b", "\u00fc", "x" * 201, "a\nb"])
+def test_a_key_that_no_header_can_hold_is_refused(key: str) -> None:
+    asked, script = client()
+    with asked, pytest.raises(UsageError, match="idempotency key must be"):
+        asked.add_job(["/a"], idempotency_key=key)
+
+    assert script.requests == []
 
 
 def test_whether_it_lives_is_asked_once() -> None:

@@ -222,10 +222,18 @@ class AsyncClient:
         )
 
     async def upload(
-        self, image: Picture, *, tags: Sequence[str] = (), wait: bool = True, name: str | None = None
+        self,
+        image: Picture,
+        *,
+        tags: Sequence[str] = (),
+        wait: bool = True,
+        name: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Ingested:
         """See ``Client.upload``."""
-        return await self._send(calls.upload(image, tags, wait=wait, name=name))
+        return await self._send(
+            calls.upload(image, tags, wait=wait, name=name, idempotency_key=idempotency_key)
+        )
 
     async def delete(self, *targets: Id | Path) -> Deleted:
         """See ``Client.delete``."""
@@ -349,10 +357,17 @@ class AsyncClient:
         return await self._send(calls.jobs())
 
     async def add_job(
-        self, paths: Sequence[str | Path], *, tags: Sequence[str] = (), redo_outdated: bool = False
+        self,
+        paths: Sequence[str | Path],
+        *,
+        tags: Sequence[str] = (),
+        redo_outdated: bool = False,
+        idempotency_key: str | None = None,
     ) -> Job:
         """See ``Client.add_job``."""
-        return await self._send(calls.add_job(paths, tags, redo_outdated=redo_outdated))
+        return await self._send(
+            calls.add_job(paths, tags, redo_outdated=redo_outdated, idempotency_key=idempotency_key)
+        )
 
     async def job(self, job_id: str) -> Job:
         """See ``Client.job``."""

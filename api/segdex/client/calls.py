@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote
+from uuid import uuid4
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -20,6 +21,7 @@ from segdex.arguments import (
     as_box,
     as_id,
     check_authors,
+    check_idempotency_key,
     check_side,
     clean_prefix,
     clean_tags,
@@ -85,6 +87,7 @@ class Call(Generic[T]):
         accept: Media type of the response.
         timeout_s: Longest wait for the response in seconds; None for the timeout of the client.
         changes: Whether the call changes something; if so, it is not sent again when the response was lost.
+        idempotency_key: Key with which the service carries a call out once, however often it is sent.
     """
 
     method: str
@@ -97,12 +100,15 @@ class Call(Generic[T]):
     accept: str = "application/json"
     timeout_s: float | None = None
     changes: bool = False
+    idempotency_key: str | None = None
 
     def to_request(self, http: "httpx.Client | httpx.AsyncClient", *, timeout_s: float) -> "httpx.Request":
         """Return the ``httpx`` request."""
         import httpx
 
         headers = {"Accept": self.accept}
+        if self.idempotency_key is not None:
+            headers["Idempotency-Key"] = self.idempotency_key
         if self.body is not None:
             headers["Content-Type"] = "application/json"
         return http.build_request(
@@ -239,8 +245,15 @@ def delete_image(image_id: Id, places: Sequence[str] = ()) -> Call[Deleted]:
     return Call("DELETE", f"/v1/images/{as_id(image_id)}", _model(Deleted), params=params, changes=True)
 
 
-def upload(image: Picture, tags: Sequence[str], *, wait: bool, name: str | None = None) -> Call[Ingested]:
-    """Upload and ingest an image."""
+def upload(
+    image: Picture,
+    tags: Sequence[str],
+    *,
+    wait: bool,
+    name: str | None = None,
+    idempotency_key: str | None = None,
+) -> Call[Ingested]:
+    """Upload and ingest an image; with a key of its own, if none is given, it may be sent again."""
     form: dict[str, str | list[str]] = {"wait": "true" if wait else "false"}
     if tags:
         form["tags"] = list(clean_tags(tags))
@@ -252,7 +265,7 @@ def upload(image: Picture, tags: Sequence[str], *, wait: bool, name: str | None 
         form=form,
         files=((name or file_name, data),),
         timeout_s=MODELS_TIMEOUT_S,
-        changes=True,
+        idempotency_key=_key(idempotency_key),
     )
 
 
@@ -283,10 +296,20 @@ def jobs() -> Call[list[Job]]:
     return Call("GET", "/v1/jobs", TypeAdapter(list[Job]).validate_json)
 
 
-def add_job(paths: Sequence[str | Path], tags: Sequence[str], *, redo_outdated: bool) -> Call[Job]:
-    """Queue an ingest of files or folders on the machine of the service."""
+def add_job(
+    paths: Sequence[str | Path],
+    tags: Sequence[str],
+    *,
+    redo_outdated: bool,
+    idempotency_key: str | None = None,
+) -> Call[Job]:
+    """Queue an ingest on the machine of the service; with a key of its own it may be sent again."""
     body = to_json(job_request(paths, tags, redo_outdated=redo_outdated))
-    return Call("POST", "/v1/jobs", _model(Job), body=body, changes=True)
+    return Call("POST", "/v1/jobs", _model(Job), body=body, idempotency_key=_key(idempotency_key))
+
+
+def _key(given: str | None) -> str:
+    return check_idempotency_key(given) or uuid4().hex
 
 
 def job(job_id: str) -> Call[Job]:

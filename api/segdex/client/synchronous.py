@@ -237,10 +237,16 @@ class Client:
         )
 
     def upload(
-        self, image: Picture, *, tags: Sequence[str] = (), wait: bool = True, name: str | None = None
+        self,
+        image: Picture,
+        *,
+        tags: Sequence[str] = (),
+        wait: bool = True,
+        name: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Ingested:
         """See ``Library.upload``."""
-        return self._send(calls.upload(image, tags, wait=wait, name=name))
+        return self._send(calls.upload(image, tags, wait=wait, name=name, idempotency_key=idempotency_key))
 
     def delete(self, *targets: Id | Path) -> Deleted:
         """See ``Library.delete``; files and folders of this machine are matched by their content."""
@@ -364,10 +370,17 @@ class Client:
         return self._send(calls.jobs())
 
     def add_job(
-        self, paths: Sequence[str | Path], *, tags: Sequence[str] = (), redo_outdated: bool = False
+        self,
+        paths: Sequence[str | Path],
+        *,
+        tags: Sequence[str] = (),
+        redo_outdated: bool = False,
+        idempotency_key: str | None = None,
     ) -> Job:
         """See ``Library.add_job``; the paths are on the machine of the service."""
-        return self._send(calls.add_job(paths, tags, redo_outdated=redo_outdated))
+        return self._send(
+            calls.add_job(paths, tags, redo_outdated=redo_outdated, idempotency_key=idempotency_key)
+        )
 
     def job(self, job_id: str) -> Job:
         """See ``Library.job``."""

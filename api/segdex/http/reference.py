@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
@@ -79,11 +79,11 @@ def _operation(method: str, path: str, operation: Object) -> str:
     parts.append(_table(("parameter", "in", "type", "meaning"), rows))
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
         parts.append(f"<p>Body: <code>{escape(media_type)}</code>, {_type(content['schema'])}</p>\n")
-    rows = [
+    answers = [
         (f"<code>{code}</code>", _inline(answer["description"]), _contents_of(answer))
         for code, answer in operation["responses"].items()
     ]
-    parts.append(_table(("answer", "meaning", "body"), rows))
+    parts.append(_table(("answer", "meaning", "body"), answers))
     return "".join([*parts, "</section>\n"])
 
 
@@ -157,7 +157,7 @@ def _inline(text: str) -> str:
     return re.sub(r"`+([^`]+)`+", r"<code>\1</code>", escape(text, quote=False))
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return ""
     cells = ["".join(f"<th>{one}</th>" for one in head)]

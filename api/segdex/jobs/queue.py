@@ -12,14 +12,14 @@ that by a clock of its own (``Leases``), and takes back what was not renewed (``
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
-from huey.constants import EmptyData
-
 from segdex.jobs.leases import Leases
-from segdex.jobs.storages import JobsUnavailableError, QueueStorage
+from segdex.jobs.once import Once
+from segdex.jobs.storages import QueueStorage, carry_out, stored_value
 from segdex_core.errors import SegdexError
 from segdex_core.wire.jobs import ENDED, Job
 
@@ -74,7 +74,14 @@ class Jobs:
 
     def close(self) -> None:
         """Close the storage."""
+        if "once" in vars(self):
+            self.once.close()
         self._storage.close()
+
+    @cached_property
+    def once(self) -> Once:
+        """Requests that are carried out once, in the same place."""
+        return Once(self._storage.beside("once"))
 
     def add(
         self,
@@ -83,6 +90,7 @@ class Jobs:
         tags: Sequence[str] = (),
         redo_outdated: bool = False,
         may_join: Callable[[Job], bool] = lambda job: job.status == "waiting",
+        job_id: str | None = None,
     ) -> Job:
         """Add a job to the queue, or return the job that was added before for the same.
 
@@ -91,6 +99,7 @@ class Jobs:
             tags: Tags for every file.
             redo_outdated: See ``Job``.
             may_join: Whether the last job for the same does what is asked for.
+            job_id: Id for a new job; a job that has it is the one that is asked for.
 
         Raises:
             JobsFullError: If as many jobs wait as are allowed.
@@ -98,24 +107,28 @@ class Jobs:
         asked = {"paths": list(paths), "tags": list(tags), "redo_outdated": redo_outdated}
         same = _same(asked)
         while True:
+            new_id = job_id or uuid4().hex
+            known = None if job_id is None else self.get(job_id)
+            if known is not None:
+                return known
             # whoever asks for the same agrees on an id first; any of them may complete it
             agreed = self._peek(same)
-            job_id = uuid4().hex if agreed is None else agreed.decode()
-            known = None if agreed is None else self.get(job_id)
+            agreed_id = new_id if agreed is None else agreed.decode()
+            known = None if agreed is None else self.get(agreed_id)
             if known is not None and may_join(known):
                 return known
             self._make_room()
             if known is not None:
-                job_id = uuid4().hex
+                agreed_id = new_id
             if agreed is None:
-                is_agreed = self._ask("put_if_empty", same, job_id.encode())
+                is_agreed = self._ask("put_if_empty", same, agreed_id.encode())
             else:
-                is_agreed = known is None or self._ask("swap_data", same, agreed, job_id.encode())
+                is_agreed = known is None or self._ask("swap_data", same, agreed, agreed_id.encode())
             if not is_agreed:
                 continue
-            job = _Kept(id=job_id, created_s=time.time(), **asked)
-            if self._ask("put_if_empty", _JOB + job_id, job.to_bytes()):
-                self._tell(job_id)
+            job = _Kept(id=agreed_id, created_s=time.time(), **asked)
+            if self._ask("put_if_empty", _JOB + agreed_id, job.to_bytes()):
+                self._tell(agreed_id)
                 return job.to_job()
 
     def all(self) -> list[Job]:
@@ -308,14 +321,10 @@ class Jobs:
                 yield bytes(value), _Kept.model_validate_json(bytes(value))
 
     def _peek(self, key: str) -> bytes | None:
-        value = self._ask("peek_data", key)
-        return None if value is EmptyData else bytes(value)
+        return stored_value(self._storage, key)
 
     def _ask(self, what: str, *values: object) -> Any:
-        try:
-            return getattr(self._storage, what)(*values)
-        except self._storage.errors as error:
-            raise JobsUnavailableError(_reason(error)) from error
+        return carry_out(self._storage, what, *values)
 
 
 _JOB, _SAME = "job:", "same:"
@@ -342,13 +351,6 @@ def _taken_back(job: _Kept) -> _Kept:
         )
         return _ended(job.changed(attempt=job.attempt + 1), "failed", detail)
     return _Kept(**job.anew(1).model_dump())
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if "disk is full" in text or "No space left" in text:
-        return f"the queue of jobs cannot be written: {text}; make room on its disk"
-    return f"the queue of jobs does not answer: {text}"
 
 
 def _text(value: bytes | str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from huey.constants import EmptyData
 from huey.storage import RedisStorage, SqliteStorage
 
 from segdex_core.errors import SegdexError, UsageError
@@ -70,6 +71,10 @@ class QueueStorage(Protocol):
         """Remove the bytes of former values from the disk, as far as the storage can do that."""
         ...
 
+    def beside(self, name: str, /) -> "QueueStorage":
+        """Return another storage in the same place, with values of its own."""
+        ...
+
     def close(self) -> object:
         """Release what it holds."""
         ...
@@ -88,6 +93,10 @@ class SqliteQueue(SqliteStorage):  # type: ignore[misc] # huey has no types
                 (self.to_blob(new), self.name, key, self.to_blob(old)),
             )
             return bool(cursor.rowcount == 1)
+
+    def beside(self, name: str) -> QueueStorage:
+        """See ``QueueStorage``."""
+        return SqliteQueue(f"{self.name}-{name}", filename=self.filename, strict_fifo=True)
 
     def purge(self) -> None:
         """See ``QueueStorage``. Deleted rows are overwritten; the log of former pages is emptied."""
@@ -116,12 +125,47 @@ class RedisQueue(RedisStorage):  # type: ignore[misc] # huey has no types
 
         return bool(self.conn.transaction(swap, self.result_key, value_from_callable=True))
 
+    def beside(self, name: str) -> QueueStorage:
+        """See ``QueueStorage``; it shares the connections."""
+        other = RedisQueue(f"{self.name}-{name}", blocking=False, connection_pool=self.pool)
+        other.errors = self.errors
+        return other
+
     def purge(self) -> None:
         """See ``QueueStorage``. Its files keep former values until the server rewrites them."""
 
     def close(self) -> None:
         """See ``QueueStorage``; huey leaves its connections open."""
         self.pool.disconnect()
+
+
+def carry_out(storage: QueueStorage, what: str, *values: object) -> Any:
+    """Carry out an operation of a storage.
+
+    Raises:
+        JobsUnavailableError: If the storage does not answer or cannot be written.
+    """
+    try:
+        return getattr(storage, what)(*values)
+    except storage.errors as error:
+        raise JobsUnavailableError(_reason(error)) from error
+
+
+def stored_value(storage: QueueStorage, key: str) -> bytes | None:
+    """Return a value; None if there is none.
+
+    Raises:
+        JobsUnavailableError: If the storage does not answer.
+    """
+    value = carry_out(storage, "peek_data", key)
+    return None if value is EmptyData else bytes(value)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "disk is full" in text or "No space left" in text:
+        return f"the queue of jobs cannot be written: {text}; make room on its disk"
+    return f"the queue of jobs does not answer: {text}"
 
 
 def sqlite_storage(file: Path, *, index_key: str) -> QueueStorage:

@@ -70,7 +70,7 @@ async function upload(file, wait) {
   form.append("file", file);
   form.append("wait", wait);
   for (const tag of listOf($("tag").value)) form.append("tags", tag);
-  return json("POST", "/v1/images", form);
+  return json("POST", "v1/images", form);
 }
 
 $("file").addEventListener("click", () => { $("file").value = ""; }); // so that the same file can be chosen again
@@ -132,6 +132,6 @@ $("narrow").open = matchMedia("(min-width: 701px)").matches; // a phone shows hi
 // what the index holds, so that an empty page says whether there is anything to find
 const untouched = $("status").textContent;
 const first = (text, isError) => { if ($("status").textContent === untouched) tell("status", text, isError); };
-json("GET", "/v1/stats").then(({ images, segments, profile }) => first(images
+json("GET", "v1/stats").then(({ images, segments, profile }) => first(images
   ? `${count(segments, "segment")} in ${count(images, "picture")}, profile ${profile}. Search them.`
   : "The index is empty: add a picture, or let a job ingest a folder.")).catch((error) => first(error.message, error.status !== 503));

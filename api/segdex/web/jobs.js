@@ -11,7 +11,7 @@ function rowOf(id) {
     note.className = "note";
     stop.type = "button";
     stop.textContent = "Stop";
-    stop.addEventListener("click", () => act(json("DELETE", `/v1/jobs/${id}`)));
+    stop.addEventListener("click", () => act(json("DELETE", `v1/jobs/${id}`)));
     item.append(title, stop, bar, note);
     rows.set(id, { item, title, bar, note, stop });
   }
@@ -24,7 +24,7 @@ let failed = false; // whether the line says that the list could not be read
 async function refresh() {
   const isNewest = begin("job-list"), isQuiet = watch("job-status");
   try {
-    const jobs = await json("GET", "/v1/jobs");
+    const jobs = await json("GET", "v1/jobs");
     if (!isNewest()) return;
     list(jobs);
     if (isQuiet() && (failed || !$("job-status").classList.contains("error"))) tell("job-status", jobs.length ? "" : "No jobs yet.");
@@ -79,5 +79,5 @@ $("show-jobs").addEventListener("click", () => {
 $("close-jobs").addEventListener("click", () => $("jobs").close());
 $("add-job").addEventListener("submit", (event) => {
   event.preventDefault();
-  act(json("POST", "/v1/jobs", { paths: [$("job-path").value.trim()] }));
+  act(json("POST", "v1/jobs", { paths: [$("job-path").value.trim()] }));
 });

@@ -16,14 +16,14 @@ function sent(path, request, files) {
 }
 
 /** Ask for a page of the answer; the cursor of the first one is null. */
-export const page = ({ options, files }, cursor) => json(...sent("/v1/search", cursor ? { ...options, cursor } : options, files));
+export const page = ({ options, files }, cursor) => json(...sent("v1/search", cursor ? { ...options, cursor } : options, files));
 
 /** Have the masks of segments decoded again for a question; yields each as soon as it is there. */
 export async function* refined({ options, files }, segmentIds) {
   const { texts, negative, segments, regions, view_weights } = options; // the others choose and order the hits
   const request = { texts, negative, segments, regions, view_weights, segment_ids: segmentIds };
   let isWhole = false;
-  for await (const { name, data } of events(...sent("/v1/refine", request, files))) {
+  for await (const { name, data } of events(...sent("v1/refine", request, files))) {
     if (name === "error") throw new Refused(data.detail, 0);
     if (name === "done") isWhole = true;
     else yield data;

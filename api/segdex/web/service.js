@@ -1,6 +1,7 @@
 // The service: requests with the key of this tab, and pictures that are kept.
 
-const KEY = "segdex-key", KEPT_PICTURES = 200;
+// Addresses are relative: the page works below any path. So does its key, which pages of other paths do not get.
+const KEY = `segdex-key ${new URL(".", document.baseURI).pathname}`, KEPT_PICTURES = 200;
 const GONE = "Can't reach the service. Is it running?";
 const pictures = new Map(); // address to a promise of an ImageBitmap
 
@@ -63,7 +64,7 @@ export async function* events(method, path, body) {
 
 /** Return a picture of the index, no longer than px. */
 export function picture(imageId, px) {
-  const path = `/v1/images/${imageId}/file?max_px=${px}`;
+  const path = `v1/images/${imageId}/file?max_px=${px}`;
   if (!pictures.has(path)) {
     if (pictures.size > KEPT_PICTURES) pictures.delete(pictures.keys().next().value);
     const made = call("GET", path).then((response) => response.blob()).then(createImageBitmap);

@@ -22,7 +22,7 @@ export async function open(image, hits, question) {
   $("viewer").showModal();
   try {
     await redraw();
-    const all = await json("GET", `/v1/images/${image.id}/segments`);
+    const all = await json("GET", `v1/images/${image.id}/segments`);
     if (!isNewest()) return;
     const known = new Set(hits.map((one) => one.id));
     view.segments = [...hits, ...all.filter((one) => !known.has(one.id))];
@@ -90,7 +90,7 @@ async function prompt(request, note, onFailure = () => {}) {
   const { image } = view, isNewest = begin("about");
   tell("about", "Cutting out…");
   try {
-    const answer = await json("POST", "/v1/segment", { image_id: image.id, ...request });
+    const answer = await json("POST", "v1/segment", { image_id: image.id, ...request });
     if (!isNewest()) return;
     view.current = { ...answer.masks[0], note };
     await redraw();
@@ -186,9 +186,9 @@ const files = {
   coco: ({ image, current, question }) => {
     const [first] = question.options.texts ?? [], text = first?.text ?? first;
     const asked = text ? `?asked=${encodeURIComponent(text)}` : "";
-    if (current.id && !current.note) return blob("GET", `/v1/segments/${current.id}/coco.json${asked}`);
+    if (current.id && !current.note) return blob("GET", `v1/segments/${current.id}/coco.json${asked}`);
     const { rle, predicted_iou, id } = current;
-    return blob("POST", `/v1/images/${image.id}/coco.json${asked}`, { rle, predicted_iou, segment_id: id ?? null });
+    return blob("POST", `v1/images/${image.id}/coco.json${asked}`, { rle, predicted_iou, segment_id: id ?? null });
   },
   mask: async ({ image, current }) => {
     const canvas = new OffscreenCanvas(image.width, image.height), context = canvas.getContext("2d");

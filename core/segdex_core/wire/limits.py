@@ -55,6 +55,9 @@ MAX_SET_CHARS = 100
 MAX_SET_CHANGES = 10_000
 """Members that one request adds to a set, or removes."""
 
+MAX_IDEMPOTENCY_KEY_CHARS = 200
+"""Longest idempotency key of a request."""
+
 MAX_CONCEPT_CHARS = 100
 """Longest name of a concept."""
 

@@ -759,6 +759,7 @@ def test_the_page_asks_no_other_host(client: TestClient) -> None:
 
     assert "http://" not in page
     assert "https://" not in page
+    assert not re.search(r"""["'`]/v1""", page)  # below whatever path the page is
 
 
 def test_the_document_of_the_interface_is_complete(client: TestClient) -> None:
@@ -775,7 +776,9 @@ def test_the_document_of_the_interface_is_complete(client: TestClient) -> None:
             if sent:
                 assert {"400", "411", "413", "422"} <= codes, path
             if "multipart/form-data" in sent:  # which may not fit into the temporary folder
-                assert {"415", "507"} <= codes, path
+                assert "507" in codes, path
+            if "multipart/form-data" in sent and path != "/v1/import":  # which takes no picture
+                assert "415" in codes, path
             if "410" in codes:  # a file that is read again may have become too large, or no picture
                 assert {"413", "415", "422"} <= codes, path
     references = set(re.findall(r'"\$ref": "([^"]*)"', json.dumps(document)))

@@ -42,6 +42,7 @@ def _filled(make: Make, tmp_path: Path) -> tuple[TestClient, dict[str, str]]:
         "image_id": str(image["id"]),
         "segment_id": str(segment["id"]),
         "job_id": job,
+        "prefix": str(image["id"])[:8],
         "name": "mine",
     }
 

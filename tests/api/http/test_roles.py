@@ -37,6 +37,7 @@ ROUTES = {
     "mark": ["POST /v1/concepts/{name}/mark"],
     "rename_concept": ["PATCH /v1/concepts/{name}"],
     "delete_concept": ["DELETE /v1/concepts/{name}"],
+    "import_labels": ["POST /v1/import"],
     "ingest": ["POST /v1/images"],
     "upload": ["POST /v1/images"],
     "delete": ["DELETE /v1/images/{image_id}"],

@@ -78,7 +78,7 @@ def export_by_image(
     response_class=Response,
     responses={**_DOCUMENT, **responses(401, 403, 404, 422, 429, 503)},
 )
-def segment_coco(segment_id: UUID, state: State, asked: Asked = None) -> Response:
+def get_segment_coco(segment_id: UUID, state: State, asked: Asked = None) -> Response:
     """Return a segment as a COCO data set of one picture and one annotation."""
     return _document(state.loaded().library.coco_document(segment_id, asked=asked))
 
@@ -88,7 +88,7 @@ def segment_coco(segment_id: UUID, state: State, asked: Asked = None) -> Respons
     response_class=Response,
     responses={**_DOCUMENT, **responses(400, 401, 403, 404, 411, 413, 422, 429, 503)},
 )
-def mask_coco(image_id: UUID, request: MaskExportRequest, state: State, asked: Asked = None) -> Response:
+def get_mask_coco(image_id: UUID, request: MaskExportRequest, state: State, asked: Asked = None) -> Response:
     """Return a mask that the index does not hold, such as a refined one, as a COCO data set."""
     return _document(state.loaded().library.coco_document(image_id=image_id, drawn=request, asked=asked))
 

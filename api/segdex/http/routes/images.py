@@ -11,6 +11,7 @@ from pydantic import Field
 from segdex.http.access import State, require
 from segdex.http.etags import IfNoneMatch, answer_with_etag, etag_of, is_known, not_modified
 from segdex.http.first_bytes import PictureRoute
+from segdex.http.idempotency import IdempotencyKey
 from segdex.http.logs import note_outcome
 from segdex.http.model_thread import BusyError
 from segdex.http.problems import BINARY, responses
@@ -55,10 +56,11 @@ def get_stats(state: State) -> Stats:
         **responses(400, 401, 403, 411, 413, 415, 422, 429, 503, 507),
     },
 )
-def upload_image(
+def upload_image(  # noqa: PLR0917 - FastAPI passes them by name
     file: UploadFile,
     state: State,
     response: Response,
+    key: IdempotencyKey,
     tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Form(max_length=100)] = [],  # noqa: B006 - FastAPI copies it
     wait: Annotated[bool, Form(description="False: answer 202 at once, and ingest it as a job.")] = True,
 ) -> Ingested:
@@ -69,11 +71,11 @@ def upload_image(
     data = read_upload(file, state.settings)
     if not wait:
         response.status_code = 202
-        return library.upload(data, tags=tags, wait=False, name=file.filename)
+        return library.upload(data, tags=tags, wait=False, name=file.filename, idempotency_key=key)
     if not state.ingesting.acquire(timeout=_UPLOAD_WAIT_S):
         raise BusyError("other uploads are being ingested: send it again in a moment, or with wait=false")
     try:
-        done = library.upload(data, tags=tags, name=file.filename)
+        done = library.upload(data, tags=tags, name=file.filename, idempotency_key=key)
     finally:
         state.ingesting.release()
     note_outcome(done.outcome)

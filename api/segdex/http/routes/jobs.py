@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 
 from segdex.http.access import State, require
+from segdex.http.idempotency import IdempotencyKey
 from segdex.http.problems import responses
 from segdex.jobs.watch import looks_at
 from segdex.roles import ROLES
@@ -24,10 +25,13 @@ _EVENTS_FOR_S = 3_600.0  # a client can request the events again
     dependencies=[Depends(require(ROLES["add_job"]))],
     responses=responses(400, 401, 403, 411, 413, 422, 429, 503),
 )
-def add_job(request: JobRequest, state: State) -> Job:
-    """Queue an ingest of files or folders."""
+def add_job(request: JobRequest, state: State, key: IdempotencyKey) -> Job:
+    """Queue an ingest of files or folders.
+
+    The answer is the same job again if it still waits, or if it came with the same `Idempotency-Key`.
+    """
     return state.loaded().library.add_job(
-        request.paths, tags=request.tags, redo_outdated=request.redo_outdated
+        request.paths, tags=request.tags, redo_outdated=request.redo_outdated, idempotency_key=key
     )
 
 
