@@ -18,6 +18,12 @@ Points = npt.NDArray[np.float64]
 DEFAULT_TOLERANCE_PX = 0.5
 """Moves no outline over the centre of a pixel, so that COCO readers make the same mask of it."""
 
+_COMPARED = 500
+"""Corners of an outline that are compared with those of another one."""
+
+_NEAREST = 64
+"""Outlines that are joined by a short way."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outlines:
@@ -48,23 +54,34 @@ def outlines_of(mask: BoolMask, box: BoxXYXY, *, tolerance_px: float) -> Outline
         outline = _simplified(outer, tolerance_px)
         if outline is None:
             outline = _corners(outer)  # a part of few pixels stays exact: it would vanish
-        for hole in holes:
-            ring = _simplified(hole, tolerance_px)
-            if ring is None:
-                lost += 1
-            else:
-                outline = joined(outline, ring)
-        parts.append(outline + np.asarray((box.x1, box.y1)))
+        cut = [ring for hole in holes if (ring := _simplified(hole, tolerance_px)) is not None]
+        lost += len(holes) - len(cut)
+        parts.append(joined([outline, *cut]) + np.asarray((box.x1, box.y1)))
     return Outlines(parts, lost)
 
 
-def joined(one: Points, other: Points) -> Points:
-    """Return one outline of two: along the first, over the shortest way between two corners, and back.
+def joined(rings: Sequence[Points]) -> Points:
+    """Return one outline of several: along the first, over a short way to the next, around it and back.
 
-    What lies between both ways has no area, so an even-odd reader fills exactly what the two outlines fill.
+    What lies between both ways has no area, so an even-odd reader fills exactly what the outlines fill.
+
+    Args:
+        rings: At least one outline. After the 64th, all ways start at one corner: they are longer, but a
+            noisy mask of many thousand parts does not take minutes.
     """
-    distances = ((one[:, None, :] - other[None, :, :]) ** 2).sum(axis=2)
-    at, to = divmod(int(distances.argmin()), len(other))
+    outline = rings[0]
+    for ring in rings[1:_NEAREST]:
+        outline = _joined(outline, ring)
+    anchor = outline[:1]
+    rest = [piece for ring in rings[_NEAREST:] for piece in (anchor, ring, ring[:1])]
+    return np.concatenate([outline, *rest, anchor]) if rest else outline
+
+
+def _joined(one: Points, other: Points) -> Points:
+    every, each = 1 + len(one) // _COMPARED, 1 + len(other) // _COMPARED  # else long outlines take gigabytes
+    distances = ((one[::every, None, :] - other[None, ::each, :]) ** 2).sum(axis=2)
+    at, to = divmod(int(distances.argmin()), distances.shape[1])
+    at, to = at * every, to * each
     return np.concatenate([one[: at + 1], other[to:], other[: to + 1], one[at:]])
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from functools import reduce
 
 import numpy as np
 
@@ -62,7 +61,7 @@ def _lines(image: AnnotatedImage, classes: dict[str, int], options: FormatOption
 def _outline(one: Annotation, options: FormatOptions, loss: LossMeter) -> str:
     height, width = one.mask.size_hw
     found = outlines_of(decode_mask(one.mask), one.box, tolerance_px=options.tolerance_px)
-    shares = np.round(reduce(joined, found.parts) / (width, height), _DECIMALS)
+    shares = np.round(joined(found.parts) / (width, height), _DECIMALS)
     read = filled([shares * (width, height)], one.mask.size_hw)
     loss.add(
         one.segment_id,

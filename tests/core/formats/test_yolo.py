@@ -51,6 +51,19 @@ def test_joined_parts_are_counted() -> None:
     assert (loss.joined_parts, loss.lowest_iou) == (1, 1)
 
 
+def test_long_outlines_and_thousands_of_parts_and_holes_are_joined() -> None:
+    mask = np.zeros((120, 400), bool)
+    mask[:40, ::2] = mask[20] = True  # two combs of 1,600 corners each
+    mask[50:70] = True
+    mask[51:69:2, 1:-1:2] = False  # holes of a pixel
+    mask[80:110:3, ::3] = True  # parts of a pixel
+    files, loss = written(write_yolo, of_masks([mask]))
+
+    np.testing.assert_array_equal(read_masks(files["labels/0.txt"], mask.shape)[0], mask)
+    assert loss is not None
+    assert (loss.mean_iou, loss.lost_holes, loss.joined_parts) == (1, 0, 1)
+
+
 @pytest.mark.parametrize(
     ("picture", "labels"),
     [
