@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from email import message_from_bytes
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 from uuid import UUID
 
@@ -31,6 +32,7 @@ from segdex.client import (
 from segdex.http.app import build_app
 from segdex.http.state import Loaded, ServiceState
 from segdex.wiring import build_settings
+from segdex_core.wire.export import ExportOptions
 from segdex_core.wire.images import Health
 from segdex_core.wire.search import RefineRequest, SearchOptions, SearchResponse
 from segdex_core.wire.segments import MasksOut, PromptOptions, SegmentOut
@@ -67,6 +69,19 @@ PROMPT: dict[str, Any] = {
     "text": "a cup",
     "masks": 3,
 }
+NEW = Path("no such folder") / "export"
+EXPORT: dict[str, Any] = {
+    **SEARCH,
+    "cursor": None,
+    "format": "yolo",
+    "everything": False,
+    "segment_ids": [],
+    "category": "cup",
+    "pictures": "none",
+    "tolerance_px": 2,
+    "url_prefix": "https://pictures.example/",
+    "refine": 3,
+}
 TEXTS = ("red", WeightedText(text="cup", weight=2))
 BYTES = b"bytes of a picture"
 PICTURES = {"image": [QueryImage(BYTES, (1, 2, 3, 4), weight=2), BYTES]}
@@ -79,6 +94,8 @@ CALLS: dict[tuple[str, str], tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     ("POST", "/v1/search/by-image"): ("search", TEXTS, {**SEARCH, **PICTURES}),
     ("POST", "/v1/refine"): ("refine", TEXTS, {**QUESTION, "segment_ids": [ONE]}),
     ("POST", "/v1/refine/by-image"): ("refine", TEXTS, {**QUESTION, **PICTURES, "segment_ids": [ONE]}),
+    ("POST", "/v1/export"): ("export", (NEW, *TEXTS), EXPORT),
+    ("POST", "/v1/export/by-image"): ("export", (NEW, *TEXTS), {**EXPORT, **PICTURES}),
     ("GET", "/v1/stats"): ("stats", (), {}),
     ("POST", "/v1/doctor"): ("doctor", (), {}),
     ("POST", "/v1/images"): ("upload", (BYTES,), {"tags": ["a", "b"], "wait": False}),
@@ -119,7 +136,11 @@ CALLS: dict[tuple[str, str], tuple[str, tuple[Any, ...], dict[str, Any]]] = {
 """What reaches each operation, with every argument given."""
 
 FOR_BROWSERS = {
-    ("GET", f"/v1/segments/{{segment_id}}/{form}") for form in ("mask.png", "cutout.png", "polygon")
+    ("POST", "/v1/images/{image_id}/coco.json"),
+    *(
+        ("GET", f"/v1/segments/{{segment_id}}/{form}")
+        for form in ("mask.png", "cutout.png", "polygon", "coco.json")
+    ),
 }
 """Operations without a method: what a page shows by address; a program has ``Segment.mask`` and so on."""
 
@@ -134,6 +155,7 @@ OF_THE_CLIENT = {"close", "similar", "ingest"}
 
 OF_JSON = {
     "/v1/search/by-image": set(SearchOptions.model_fields),
+    "/v1/export/by-image": set(ExportOptions.model_fields),
     "/v1/refine/by-image": set(RefineRequest.model_fields),
     "/v1/segment/by-image": set(PromptOptions.model_fields),
 }
