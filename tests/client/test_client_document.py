@@ -34,6 +34,7 @@ from segdex.http.state import Loaded, ServiceState
 from segdex.wiring import build_settings
 from segdex_core.wire.export import ExportOptions
 from segdex_core.wire.images import Health
+from segdex_core.wire.imports import ImportRequest
 from segdex_core.wire.search import RefineRequest, SearchOptions, SearchResponse
 from segdex_core.wire.segments import MasksOut, PromptOptions, SegmentOut
 
@@ -111,6 +112,7 @@ CALLS: dict[tuple[str, str], tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     ("GET", "/v1/labels"): ("labels", (), {}),
     ("POST", "/v1/labels"): ("label", ("cup",), {"several": True, "min_score": 2, "dry_run": True}),
     ("DELETE", "/v1/labels"): ("clear_labels", ("cup",), {"authors": ["person"]}),
+    ("POST", "/v1/import"): ("import_labels", (BYTES,), {"format": "coco", "by": "anna", "dry_run": True}),
     ("GET", "/v1/sets"): ("sets", (), {}),
     ("POST", "/v1/sets"): ("create_set", ("my set",), {}),
     ("GET", "/v1/sets/{name}"): ("show_set", ("my set",), {}),
@@ -158,6 +160,7 @@ OF_JSON = {
     "/v1/export/by-image": set(ExportOptions.model_fields),
     "/v1/refine/by-image": set(RefineRequest.model_fields),
     "/v1/segment/by-image": set(PromptOptions.model_fields),
+    "/v1/import": set(ImportRequest.model_fields),
 }
 """What the field ``request`` of a form holds, which the document says in words."""
 
