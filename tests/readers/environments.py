@@ -102,11 +102,18 @@ def read_with(reader: Reader, *arguments: str, out: Path) -> tuple[list[Read], d
         return [Read(mask=saved[f"mask{number}"], **one) for number, one in enumerate(told)], measured
 
 
-def run_in(reader: Reader, script: Path, *arguments: str, home: Path) -> str:
-    """Run a script in the environment of a reader, and return what it prints."""
+def run_in(reader: Reader, script: Path, *arguments: str, home: Path, **variables: str) -> str:
+    """Run a script in the environment of a reader and its home folder, and return what it prints."""
     home.mkdir(exist_ok=True)
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "OMP_NUM_THREADS") if name in os.environ}
-    environment = {**kept, "HOME": str(home), "YOLO_CONFIG_DIR": str(home), "YOLO_OFFLINE": "true"}
+    variables = {"FIFTYONE_DO_NOT_TRACK": "true", **variables}
+    environment = {
+        **kept,
+        "HOME": str(home),
+        "YOLO_CONFIG_DIR": str(home),
+        "YOLO_OFFLINE": "true",
+        **variables,
+    }
     done = subprocess.run(
         [python_of(reader), str(script), *arguments],
         env=environment,
