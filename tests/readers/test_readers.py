@@ -149,9 +149,9 @@ def test_label_studio_reads_every_mask_and_writes_the_same_bytes(write: Write, t
 def test_brush_masks_of_a_large_picture_take_a_twentieth_of_the_time_of_the_sdk(
     write: Write, tmp_path: Path
 ) -> None:
-    height, width = 2_400, 3_200
+    height, width = 3_000, 4_000
     found = shapes((height, width))
-    ragged = blob((height // 4, width // 4)).repeat(4, axis=0).repeat(4, axis=1)
+    ragged = blob((height // 5, width // 5)).repeat(5, axis=0).repeat(5, axis=1)
     masks = {name: (mask, ()) for name, mask in (("ring", found["ring"]), ("ragged", ragged))}
     image = annotated_image("large.png", (height, width), masks)
     folder = write("label-studio", Dataset((image,), sorted(masks))).folder
@@ -161,8 +161,8 @@ def test_brush_masks_of_a_large_picture_take_a_twentieth_of_the_time_of_the_sdk(
     codes = [bytes(encode_brush(one.mask)) for one in image.annotations]
     encode_s = cpu_s(lambda: [encode_brush(one.mask) for one in image.annotations])
     decode_s = cpu_s(lambda: [decode_brush(code, (height, width)) for code in codes])
-    assert measured["encode_s"] / encode_s >= 20  # 34 was measured
-    assert measured["decode_s"] / decode_s >= 15  # 29 was measured
+    assert measured["encode_s"] / encode_s >= 20  # 40 was measured
+    assert measured["decode_s"] / decode_s >= 20  # 31 was measured
 
 
 def test_fiftyone_reads_every_mask_and_attribute(write: Write, tmp_path: Path) -> None:
@@ -173,15 +173,10 @@ def test_fiftyone_reads_every_mask_and_attribute(write: Write, tmp_path: Path) -
     check(read)
 
 
-MEAN_IOU, LOWEST_IOU = 0.95, 0.85
-"""Of the masks that readers draw of polygons, for objects of 1,000 pixels or more: 0.96 to 0.97 and 0.88 were
-measured. Ultralytics and supervision move corners to whole pixels, which widens an object by half a pixel."""
-
-
 def test_ultralytics_reads_every_object_of_yolo(write: Write, tmp_path: Path) -> None:
     read, _ = read_with(ULTRALYTICS, "yolo", str(write("yolo").folder), out=tmp_path / "out.npz")
 
-    check_loss(read)
+    check_loss(read, mean_iou=0.99, lowest_iou=0.98)  # 0.997 and 0.986 were measured
 
 
 def test_ultralytics_converts_every_object_of_coco_with_polygons(write: Write, tmp_path: Path) -> None:
@@ -190,7 +185,9 @@ def test_ultralytics_converts_every_object_of_coco_with_polygons(write: Write, t
     read, _ = read_with(ULTRALYTICS, "coco", str(folder), out=tmp_path / "out.npz")
 
     names = DATASET.categories
-    check_loss([Read(one.image, names[int(one.category)], one.mask, {}) for one in read])
+    named = [Read(one.image, names[int(one.category)], one.mask, {}) for one in read]
+    # it moves the outline between pixels to their centres, and what it encloses grows: 0.962 and 0.877
+    check_loss(named, mean_iou=0.95, lowest_iou=0.85)
 
 
 def test_supervision_reads_every_object_of_yolo_that_is_in_no_folder(write: Write, tmp_path: Path) -> None:
@@ -198,7 +195,8 @@ def test_supervision_reads_every_object_of_yolo_that_is_in_no_folder(write: Writ
     shutil.rmtree(folder / "images" / "a b")  # it looks into no folder below
     read, _ = read_with(SUPERVISION, "yolo", str(folder), out=tmp_path / "out.npz")
 
-    check_loss(read, truth=[one for one in TRUTH if "/" not in one[0].file_name])
+    truth = [one for one in TRUTH if "/" not in one[0].file_name]
+    check_loss(read, truth, mean_iou=0.96, lowest_iou=0.92)  # 0.971 and 0.934 were measured
 
 
 def check(read: list[Read], attributes: tuple[str, ...] = ("segment_id", "labels")) -> None:
@@ -220,6 +218,9 @@ def check(read: list[Read], attributes: tuple[str, ...] = ("segment_id", "labels
 def check_loss(
     read: list[Read],
     truth: list[tuple[AnnotatedImage, Annotation]] = TRUTH,
+    *,
+    mean_iou: float,
+    lowest_iou: float,
 ) -> None:
     """Check that every object is there, and that the larger ones lose no more than some bounds."""
     found = {(one.image, one.category): one for one in read}
@@ -230,8 +231,8 @@ def check_loss(
         for image, one in truth
         if one.area_px >= 1_000
     }
-    assert np.mean(list(ious.values())) >= MEAN_IOU
-    assert min(ious.values()) >= LOWEST_IOU
+    assert np.mean(list(ious.values())) >= mean_iou
+    assert min(ious.values()) >= lowest_iou
 
 
 def iou(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
