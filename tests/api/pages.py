@@ -1,30 +1,30 @@
 """The commands and programs of a page of the documentation."""
 
-import re
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
+from tests.docs.blocks import blocks_of
 from tests.fakes.parts import parts
-from tests.needs import ROOT
 
 from segdex.cli.main import run
 from segdex.parts import Parts
 from segdex_core.settings import Settings
 
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
 
 def commands(page: str) -> list[list[str]]:
-    """Return the segdex commands of a page in order, as lists of words without `segdex`."""
-    blocks = [text for kind, text in _BLOCK.findall(_text(page)) if kind == "bash"]
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("segdex ")]
+    """Return the segdex commands of a page in order, as lists of words without ``segdex``."""
+    words = [
+        words
+        for block in blocks_of(Path("docs", page))
+        if block.language == "bash"
+        for words in block.commands()
+    ]
+    return [rest for first, *rest in words if first == "segdex"]
 
 
 def programs(page: str) -> list[str]:
     """Return the Python programs of a page in order."""
-    return [text for kind, text in _BLOCK.findall(_text(page)) if kind == "python"]
+    return [block.text for block in blocks_of(Path("docs", page)) if block.language == "python"]
 
 
 def over_one_index(folder: Path) -> Parts:
@@ -37,7 +37,3 @@ def over_one_index(folder: Path) -> Parts:
 def done(command: list[str], kept: Parts) -> None:
     """Run a command that succeeds."""
     assert run(command, parts=kept) == 0, command
-
-
-def _text(page: str) -> str:
-    return (ROOT / "docs" / page).read_text(encoding="utf-8")
