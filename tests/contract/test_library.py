@@ -521,7 +521,23 @@ def examined(at: Place) -> Any:
     return [plain(one) for one in (sound, damaged, mended, again)]
 
 
+def imports(at: Place) -> Any:
+    """Rename a label in an export, and take it back from a file and from bytes."""
+    library = at.library
+    library.label("old", segments=[at.hit("red").id], by="anna")
+    out = at.folder / "out" / "all.json"
+    library.export(out, format="coco", everything=True)
+    renamed = out.read_bytes().replace(b'"name": "old"', b'"name": "new"')
+    dry = library.import_labels(renamed, format="coco", by="anna", dry_run=True)
+    before = library.labels()
+    out.write_bytes(renamed)
+    done = library.import_labels(out, format="coco", by="anna", min_iou=0.7, overrule=True)
+    again = library.import_labels(str(out), format="coco", by="anna", remove_missing=True)
+    return dry, before, done, again, library.labels()
+
+
 CHANGES: dict[str, Case] = {
+    "imports": imports,
     "doctor": examined,
     "concepts": concepts,
     "sets": sets,
@@ -548,6 +564,7 @@ CHANGED_BY = {
     "delete_concept",
     "label",
     "clear_labels",
+    "import_labels",
     "ingest",
     "upload",
     "delete",

@@ -1,8 +1,10 @@
 """Annotated images for tests of export formats: names in several scripts, holes, parts, overlaps."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
 import numpy as np
+from scipy import ndimage
 
 from segdex_core.formats.annotations import NO_CATEGORY, AnnotatedImage, Annotation
 from segdex_core.formats.export import Dataset
@@ -11,7 +13,7 @@ from segdex_core.masks import BoolMask, encode_mask, mask_box
 
 
 def annotated_image(
-    file_name: str, size_hw: tuple[int, int], masks: dict[str, tuple[BoolMask, tuple[str, ...]]]
+    file_name: str, size_hw: tuple[int, int], masks: Mapping[str, tuple[BoolMask, tuple[str, ...]]]
 ) -> AnnotatedImage:
     """Return an image with some masks: names of their categories, and their labels."""
     height, width = size_hw
@@ -73,9 +75,16 @@ def shapes(size_hw: tuple[int, int]) -> dict[str, BoolMask]:
     }
 
 
+def blob(size_hw: tuple[int, int]) -> BoolMask:
+    """Return a mask with the ragged outline, the holes and the crumbs of a segment of a photograph."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(1).normal(size=size_hw), 9)
+    mask: BoolMask = noise > 0.01
+    return mask
+
+
 def annotated_dataset() -> Dataset:
-    """Return two images with labels in several scripts, and with characters that XML and JSON escape."""
-    large, small = shapes((90, 140)), shapes((37, 21))
+    """Return images with labels in several scripts, and with characters that XML and JSON escape."""
+    large, small, photo = shapes((90, 140)), shapes((37, 21)), shapes((480, 640))
     images = (
         annotated_image(
             "a b/straße & <1>.png",
@@ -93,7 +102,16 @@ def annotated_dataset() -> Dataset:
             (37, 21),
             {name: (mask, ("قطة",)) for name, mask in zip(["قطة"], [small["ring"]], strict=True)},
         ),
-        annotated_image("empty.png", (8, 8), {}),
+        annotated_image(
+            "photo.png",
+            (480, 640),
+            {
+                "ring": (photo["ring"], ("ring",)),
+                "slope": (photo["slope"], ("slope",)),
+                "blob": (blob((480, 640)), ("blob",)),
+            },
+        ),
+        annotated_image("empty.png", (12, 12), {}),
     )
     names = {one.category for image in images for one in image.annotations}
     return Dataset(images, sorted(names))

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Reads COCO and CVAT's XML with Datumaro: ``read_datumaro.py coco_instances|cvat FOLDER OUT``."""
 
 import sys

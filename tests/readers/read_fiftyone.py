@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Reads an export with FiftyOne's COCO importer: ``read_fiftyone.py MONGODB_ADDRESS FOLDER OUT``."""
 
 import os
@@ -22,15 +23,13 @@ dataset = fo.Dataset.from_dir(
 found = []
 for sample in dataset.iter_samples():
     width, height = sample.metadata.width, sample.metadata.height
-    shown = sample["ground_truth"] if sample.has_field("ground_truth") else sample["segmentations"]
+    shown = sample["ground_truth"]
     for one in shown.detections if shown is not None else []:
         x, y = round(one.bounding_box[0] * width), round(one.bounding_box[1] * height)
         mask = np.zeros((height, width), bool)
         rows, columns = one.mask.shape
         mask[y : y + rows, x : x + columns] = one.mask
-        values = {
-            name: one[name] for name in ("segment_id", "labels", "predicted_iou") if one.has_attribute(name)
-        } | {name: one[name] for name in one.field_names if name in {"segment_id", "labels", "confidence"}}
+        values = {name: one[name] for name in ("segment_id", "labels", "predicted_iou")}
         name = str(Path(sample.filepath).relative_to(folder / "data"))
         found.append((name, one.label, mask, values))
 save(out, found)

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Reads tasks with Label Studio's SDK, and measures its brush code: ``read_label_studio.py FOLDER OUT``."""
 
 import json
@@ -15,25 +16,19 @@ tasks = json.loads((folder / "tasks.json").read_text())
 interface = LabelInterface((folder / "labels.xml").read_text())
 interface.validate()
 found = []
-seconds = {"encode": 0.0, "decode": 0.0}
+encode_s = decode_s = 0.0
 for task in tasks:
     [prediction] = task["predictions"]
     assert interface.validate_prediction(prediction), prediction
     for region in prediction["result"]:
-        value, size_hw = region["value"], (region["original_height"], region["original_width"])
+        code, size_hw = region["value"]["rle"], (region["original_height"], region["original_width"])
         started = time.process_time()
-        mask = np.reshape(decode_rle(value["rle"]), [*size_hw, 4])[:, :, 3]
+        mask = np.reshape(decode_rle(code), [*size_hw, 4])[:, :, 3]
         between = time.process_time()
-        again = mask2rle(mask)
-        seconds["encode"] += time.process_time() - between
-        seconds["decode"] += between - started
-        found.append(
-            (
-                task["data"]["file_name"],
-                value["brushlabels"][0],
-                mask > 0,
-                {**region["meta"], "is_equal": again == value["rle"], "names": value["brushlabels"]},
-            )
-        )
-save(out, found)
-print(json.dumps(seconds))
+        is_equal = mask2rle(mask) == code
+        encode_s += time.process_time() - between
+        decode_s += between - started
+        names = region["value"]["brushlabels"]
+        values = {**region["meta"], "is_equal": is_equal, "names": names}
+        found.append((task["data"]["file_name"], region["meta"]["category"], mask > 0, values))
+save(out, found, encode_s=encode_s, decode_s=decode_s)

@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Reads COCO and YOLO with supervision: ``read_supervision.py coco|yolo FOLDER OUT``."""
 
 import sys

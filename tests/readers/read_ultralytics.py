@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """Reads YOLO labels, and converts COCO, by Ultralytics' rules: ``read_ultralytics.py yolo|coco FOLDER OUT``.
 
 Its masks are drawn as its training draws them, at the full size of the picture.

@@ -5,6 +5,8 @@ four times 4 bits with the sizes of lengths less one, then packets. A packet is 
 0: values one by one), 2 bits that choose the size of the length, the length less one, and the values.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,11 +20,13 @@ _LONGEST = 1 << _LENGTH_BITS[-1]
 _CHANNELS = 4
 _WORD_BITS = 32
 _WORD = (1 << _WORD_BITS) - 1
-
-_64_BITS = (1 << 64) - 1
+_WINDOW_BITS = 40
 
 MAX_BRUSH_PX = (1 << 32) // _CHANNELS - 1
 """Pixels that the code can count."""
+
+MAX_BRUSH_BYTES = 16_000_000
+"""Longest code that is read: four megapixels of strokes in which every pixel has a colour of its own."""
 
 
 def encode_brush(mask: MaskRLE) -> list[int]:
@@ -71,6 +75,8 @@ def decode_brush(code: bytes, size_hw: tuple[int, int]) -> MaskRLE:
     count = height * width * _CHANNELS
     if len(code) < -(-_HEAD_BITS // 8):
         raise ValueError("the brush code is too short")
+    if len(code) > MAX_BRUSH_BYTES:
+        raise ValueError(f"the brush code has {len(code):,} bytes; at most {MAX_BRUSH_BYTES:,} are allowed")
     if int.from_bytes(code[:4], "big") != count:
         raise ValueError(
             f"the brush code has {int.from_bytes(code[:4], 'big'):,} values instead of "
@@ -85,32 +91,61 @@ def _row_edges(code: bytes, count: int) -> Edges:
     if (head >> 16) + 1 != _VALUE_BITS:
         raise ValueError(f"the brush code has no values of {_VALUE_BITS} bits")
     length_bits = [((head >> shift) & 15) + 1 for shift in (12, 8, 4, 0)]
-    starts: list[int] = []  # pixels where what follows is inside, and outside, in turn
-    end_bit = len(code) * 8
-    position, done = _HEAD_BITS, 0
-    while done < count:
-        ahead = int.from_bytes(code[position >> 3 : (position >> 3) + 8].ljust(8, b"\0"), "big")
-        ahead = (ahead << (position & 7)) & _64_BITS
-        bits = length_bits[(ahead >> 61) & 3]
-        length = ((ahead >> (61 - bits)) & ((1 << bits) - 1)) + 1
-        values = position + 3 + bits
-        is_run = ahead >> 63
-        position = values + (_VALUE_BITS if is_run else length * _VALUE_BITS)
-        end = done + length
-        if end > count or position > end_bit:
-            raise ValueError("the brush code is damaged: its runs do not fill the picture")
-        # the opacity is the last channel: of the values [done, end), it is that of these pixels
-        first_px, end_px = done // _CHANNELS, end // _CHANNELS
-        if is_run:
-            inside = (ahead >> (61 - bits - _VALUE_BITS)) & 255 != 0
-            if first_px < end_px and inside != len(starts) % 2:
-                starts.append(first_px)
-        else:
-            opacity = _values(code, values, length)[_CHANNELS - 1 - done % _CHANNELS :: _CHANNELS] != 0
-            changes = np.flatnonzero(np.diff(opacity, prepend=len(starts) % 2 == 1))
-            starts.extend((changes + first_px).tolist())
-        done = end
-    return np.array(starts, np.int64)
+    ahead = _windows(code)
+    positions = np.array(_positions(ahead.data, length_bits, len(code) * 8), np.int64)
+    window, shift = ahead[positions >> 3], _WINDOW_BITS - 3 - (positions & 7)
+    first_bits = (window >> shift) & 7
+    bits = np.array(length_bits)[first_bits & 3]
+    lengths = ((window >> (shift - bits)) & ((1 << bits) - 1)) + 1
+    ends = np.cumsum(lengths)
+    used = int(np.searchsorted(ends, count)) + 1  # the last byte is filled up
+    if used > len(ends) or ends[used - 1] != count:
+        raise ValueError("the brush code is damaged: its runs do not fill the picture")
+    # the opacity is the last channel: of the values from one end to the next, it is that of these pixels
+    first_px, end_px = (ends - lengths)[:used] // _CHANNELS, ends[:used] // _CHANNELS
+    is_run = first_bits[:used] >= 4
+    opaque = ((window >> (shift - bits - _VALUE_BITS)) & 255)[:used] != 0
+    kept = is_run & (first_px < end_px)
+    places, inside = [first_px[kept]], [opaque[kept]]
+    for at in np.flatnonzero(~is_run).tolist():
+        values = _values(code, int(positions[at] + 3 + bits[at]), int(lengths[at]))
+        opacity = values[_CHANNELS - 1 - int(ends[at] - lengths[at]) % _CHANNELS :: _CHANNELS] != 0
+        places.append(np.arange(first_px[at], end_px[at]))
+        inside.append(opacity)
+    place, is_inside = np.concatenate(places), np.concatenate(inside)
+    order = np.argsort(place, kind="stable")
+    edges: Edges = place[order][np.diff(is_inside[order], prepend=False)]
+    return edges
+
+
+def _positions(ahead: Sequence[int], length_bits: list[int], end_bit: int) -> list[int]:
+    """Return the bits at which packets begin that end before the code does."""
+    step = [0] * 4 + [3 + bits + _VALUE_BITS for bits in length_bits]  # of the first 3 bits of a packet
+    positions: list[int] = []
+    position = _HEAD_BITS
+    while position < end_bit:
+        left = _WINDOW_BITS - 3 - (position & 7)
+        first_bits = (ahead[position >> 3] >> left) & 7
+        next_position = position + step[first_bits]
+        if next_position == position:  # values one by one
+            bits = length_bits[first_bits]
+            length = ((ahead[position >> 3] >> (left - bits)) & ((1 << bits) - 1)) + 1
+            next_position += 3 + bits + length * _VALUE_BITS
+        if next_position > end_bit:
+            break
+        positions.append(position)
+        position = next_position
+    return positions
+
+
+def _windows(code: bytes) -> npt.NDArray[np.int64]:
+    """Return the 40 bits from each byte on; a packet but its values fits in them, wherever it begins."""
+    padded = np.frombuffer(code.ljust(len(code) + 6, b"\0"), np.uint8).astype(np.int64)
+    size = len(code) + 1
+    windows = np.zeros(size, np.int64)
+    for place in range(5):
+        windows = (windows << 8) | padded[place : place + size]
+    return windows
 
 
 def _head(count: int) -> int:

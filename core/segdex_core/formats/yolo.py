@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from functools import reduce
 
 import numpy as np
 
 from segdex_core.formats.annotations import AnnotatedImage, Annotation
 from segdex_core.formats.export import Dataset, FormatOptions, LossMeter, OutFile
-from segdex_core.formats.outlines import filled, joined, outlines_of
+from segdex_core.formats.outlines import centre_outlines_of, drawn, joined
 from segdex_core.masks import decode_mask, rle_iou
 
 _DECIMALS = 6
@@ -61,9 +60,9 @@ def _lines(image: AnnotatedImage, classes: dict[str, int], options: FormatOption
 
 def _outline(one: Annotation, options: FormatOptions, loss: LossMeter) -> str:
     height, width = one.mask.size_hw
-    found = outlines_of(decode_mask(one.mask), one.box, tolerance_px=options.tolerance_px)
-    shares = np.round(reduce(joined, found.parts) / (width, height), _DECIMALS)
-    read = filled([shares * (width, height)], one.mask.size_hw)
+    found = centre_outlines_of(decode_mask(one.mask), one.box, tolerance_px=options.tolerance_px)
+    shares = np.round(joined(found.parts) / (width, height), _DECIMALS)
+    read = drawn(shares * (width, height), one.mask.size_hw)
     loss.add(
         one.segment_id,
         float(rle_iou([one.mask], [read])[0, 0]),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as of_numpy
 
-from segdex_core.formats.brush import MAX_BRUSH_PX, decode_brush, encode_brush
+from segdex_core.formats.brush import MAX_BRUSH_BYTES, MAX_BRUSH_PX, decode_brush, encode_brush
 from segdex_core.masks import BoolMask, MaskRLE, encode_mask
 
 MASKS = of_numpy.arrays(np.bool_, of_numpy.array_shapes(min_dims=2, max_dims=2, max_side=12))
@@ -56,6 +56,7 @@ def test_strokes_of_a_person_are_read_by_their_opacity(pixels: npt.NDArray[np.ui
     ("code", "problem"),
     [
         (b"", "too short"),
+        pytest.param(bytes(MAX_BRUSH_BYTES + 1), f"at most {MAX_BRUSH_BYTES:,}", id="long"),
         (b"\0\0\0\x08\x39\x1b\xfc", "do not fill the picture"),
         (b"\0\0\0\x08\x39\x1b\xfc\x60", "do not fill the picture"),
         (b"\0\0\0\x08\x39\x1b\xff\xff\xff\x00", "do not fill the picture"),

@@ -38,7 +38,7 @@ _ARCHIVE: dict[int | str, dict[str, object]] = {
             "A zip archive with the files of the format; the last, `segdex-export.json`, is an `Exported`. "
             "An archive that is cut off cannot be opened."
         ),
-        "content": {_ZIP: {"schema": {"type": "string", "format": "binary"}}},
+        "content": {_ZIP: {}},
     }
 }
 
