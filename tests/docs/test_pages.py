@@ -55,6 +55,12 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert broken == []
 
 
+def test_every_command_has_a_line_in_the_list_of_commands() -> None:
+    page = read_page("docs/commands.md")
+
+    assert [name for name in COMMANDS if not re.search(rf"^\|.*`segdex {name}\b", page, re.M)] == []
+
+
 def test_the_readme_is_short_and_shows_the_best_hits() -> None:
     readme = read_page("README.md")
 
