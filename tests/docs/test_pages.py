@@ -1,5 +1,6 @@
 """The pages on a code host: all are listed, links lead somewhere, and what is generated is up to date."""
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ from docs.site.staging import (
     CLI,
     HTTP,
     INDEX,
+    OPENAPI,
     PYTHON,
     REFERENCE,
     SETTINGS,
@@ -91,6 +93,8 @@ def test_the_generated_pages_have_all_and_are_the_same_each_time() -> None:
     settings = pages[SETTINGS]
     assert [name for name in Settings.model_fields if f"`SEGDEX_{name.upper()}`" not in settings] == []
     assert "### `POST /v1/search`" in pages[HTTP]
+    paths = json.loads(read_page(OPENAPI))["paths"]
+    assert pages[HTTP].count("\n### `") == sum(len(methods) for methods in paths.values())
     assert ".. autoclass:: segdex.Library" in pages[PYTHON]
 
 
