@@ -67,14 +67,16 @@ def _shown(text: str) -> str:
     """Return a help text with its variable and its default as code.
 
     Example:
-        >>> _shown("Maximum. [env: A; default: 10]")
+        >>> _shown("Maximum. [env: A]  [default: 10]")
         'Maximum. Variable: `A`. Default: `10`.'
     """
-    pattern = r" \[([^\[\]]*\b(?:env|default): [^\[\]]*)\]"
-    return re.sub(pattern, lambda found: _facts(found.group(1)), " ".join(text.split()))
+    text = text.replace("\N{NO-BREAK SPACE}", " ")  # keeps a variable on one line of a terminal
+    said = re.sub(r"\s*\[([^\[\]]*(?:env|default): [^\[\]]*)\]", lambda found: _facts(found.group(1)), text)
+    return said.strip()
 
 
 def _facts(text: str) -> str:
     words = {"env": "Variable", "default": "Default"}
-    named = [part.partition(": ") for part in re.split(r";\s*(?=env:|default:)", text)]
-    return "".join(f" {words[name]}: {value if ' ' in value else code(value)}." for name, _, value in named)
+    found = re.split(r";\s*(?=env:|default:)", text)
+    named = [part.partition(": ") for part in found]
+    return "".join(f" {words[name]}: `{value}`." for name, _, value in named if name in words)

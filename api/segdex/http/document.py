@@ -34,8 +34,8 @@ _TAGS = {
     "labels": "What segments show, in words: given by the model, by concepts and by people.",
     "sets": "Named sets of segments and pictures.",
     "concepts": "Saved concepts, which are learnt from segments that are marked right or wrong.",
-    "export": "Segments with their masks, as files that other tools read.",
-    "ids": "Segments and pictures by the first digits of their ids.",
+    "export": "Segments with their masks in the formats of other tools.",
+    "ids": "Pictures and segments by the first digits of their ids.",
     "jobs": "Ingests of folders on the machine of the service.",
     "health": "Whether the process answers, whether it is ready, and its metrics.",
 }
