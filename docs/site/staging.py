@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from docs.site.flowcharts import flowchart_as_text
 from docs.site.reference_cli import cli_page
 from docs.site.reference_http import http_page
 from docs.site.reference_python import python_page
@@ -44,18 +45,19 @@ def stage(folder: Path) -> None:
     """
     index = (ROOT / INDEX).read_text(encoding="utf-8")
     sections = navigation(index)
-    pages = [page for section in sections for page in section.pages]
+    titles = {page: title for section in sections for page, title in section.pages.items()}
+    pages = list(titles)
     for page in pages:
-        _put(folder / page, _for_the_site(read_page(page)))
+        _put(folder / page, _for_the_site(page, titles))
     for page, text in generated_pages().items():
         _put(folder / page, text)
     for name in linked_files([INDEX, *pages]) - {INDEX, *pages}:
         if name.endswith(".md"):  # a table of measurements: it is linked, and not in the navigation
-            _put(folder / name, f"---\norphan: true\n---\n\n{_for_the_site(read_page(name))}")
+            _put(folder / name, f"---\norphan: true\n---\n\n{_for_the_site(name, titles)}")
         else:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
-    _put(folder / INDEX, _for_the_site(index) + "\n".join(_toctrees(sections)))
+    _put(folder / INDEX, index + "\n".join(_toctrees(sections)))
 
 
 def navigation(index: str) -> list[Section]:
@@ -108,9 +110,20 @@ def _from_root(page: str, target: str) -> str:
     return (ROOT / page).parent.joinpath(target).resolve().relative_to(ROOT).as_posix()
 
 
-def _for_the_site(text: str) -> str:
-    """Return a page for Sphinx: diagrams, which a code host draws, are shown as their text."""
-    return text.replace("```mermaid\n", "```text\n")
+def _for_the_site(page: str, titles: Mapping[str, str]) -> str:
+    """Return a page for Sphinx: links show titles in place of file names, and diagrams are text."""
+
+    def titled(link: re.Match[str]) -> str:
+        title = titles.get(_from_root(page, link[2]))
+        return link[0] if title is None else f"[{title}]({link[2]}{link[3] or ''})"
+
+    text = re.sub(r"\[([\w./-]+\.md)\]\(([\w./-]+\.md)(#[\w-]+)?\)", titled, read_page(page))
+    return re.sub(
+        r"^```mermaid\n(.*?)^```$",
+        lambda found: f"```text\n{flowchart_as_text(found[1])}\n```",
+        text,
+        flags=re.M | re.S,
+    )
 
 
 def _without_code(text: str) -> str:

@@ -1,5 +1,6 @@
 """The pages on a code host: all are listed, links lead somewhere, and what is generated is up to date."""
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ from docs.site.staging import (
     CLI,
     HTTP,
     INDEX,
+    OPENAPI,
     PYTHON,
     REFERENCE,
     SETTINGS,
@@ -55,6 +57,32 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert broken == []
 
 
+def test_every_command_has_a_line_in_the_list_of_commands() -> None:
+    page = read_page("docs/commands.md")
+
+    assert [name for name in COMMANDS if not re.search(rf"^\|.*`segdex {name}\b", page, re.M)] == []
+
+
+def test_every_setting_and_every_path_in_the_text_exists() -> None:
+    settings = {f"SEGDEX_{name.upper()}" for name in Settings.model_fields} | {"SEGDEX_LOG"}
+    document = json.loads(read_page(OPENAPI))
+    paths = {without_names(path) for path in document["paths"]} | {"/v1/openapi.json"}
+    texts = {page: read_page(str(page)) for page in PAGES}
+
+    assert [
+        (str(page), name)
+        for page, text in texts.items()
+        for name in re.findall(r"SEGDEX_[A-Z_]*[A-Z]", text)
+        if name not in settings
+    ] == []
+    assert [
+        (str(page), path)
+        for page, text in texts.items()
+        for path in re.findall(r"(?<![\w.])/v1/[\w/{}.-]*[\w}]", text)
+        if without_names(path) not in paths
+    ] == []
+
+
 def test_the_readme_is_short_and_shows_the_best_hits() -> None:
     readme = read_page("README.md")
 
@@ -85,6 +113,8 @@ def test_the_generated_pages_have_all_and_are_the_same_each_time() -> None:
     settings = pages[SETTINGS]
     assert [name for name in Settings.model_fields if f"`SEGDEX_{name.upper()}`" not in settings] == []
     assert "### `POST /v1/search`" in pages[HTTP]
+    paths = json.loads(read_page(OPENAPI))["paths"]
+    assert pages[HTTP].count("\n### `") == sum(len(methods) for methods in paths.values())
     assert ".. autoclass:: segdex.Library" in pages[PYTHON]
 
 
@@ -93,6 +123,11 @@ def test_the_reference_of_the_command_line_has_variables_and_defaults() -> None:
 
     assert any("`--limit <int>`" in line and "Default: `10`" in line for line in lines)
     assert any("`--index LOCATION`" in line and "Variable: `SEGDEX_INDEX`" in line for line in lines)
+
+
+def without_names(path: str) -> str:
+    """Return a path of the API without the names of its parameters."""
+    return re.sub(r"\{[^}]*\}", "{}", path)
 
 
 def anchors(path: Path) -> set[str]:

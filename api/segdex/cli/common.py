@@ -80,13 +80,13 @@ SelectOption = Annotated[
 ]
 QualityOption = Annotated[
     Quality,
-    typer.Option("--quality", help="Trade-off between recall and cost; README.md has a table."),
+    typer.Option("--quality", help="Trade-off between recall and cost; docs/costs.md has a table."),
 ]
 IngestQualityOption = Annotated[
     Quality | None,
     typer.Option(
         "--quality",
-        help="Trade-off between recall and cost; README.md has a table.",
+        help="Trade-off between recall and cost; docs/costs.md has a table.",
         show_default="quality of the index, or balanced",
     ),
 ]

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
+from segdex.http.schema_words import Markup, default_in_words, type_in_words
+
 Object = dict[str, Any]
 
 _HEAD = """<!doctype html>
@@ -99,7 +101,7 @@ def _schema(name: str, schema: Object) -> str:
         (
             f"<code>{escape(field)}</code>{', required' if field in schema.get('required', ()) else ''}",
             _type(one),
-            _inline(one.get("description", "")) + _default(one),
+            _inline(one.get("description", "")) + default_in_words(one, _HTML),
         )
         for field, one in schema.get("properties", {}).items()
     ]
@@ -111,41 +113,8 @@ def _schema(name: str, schema: Object) -> str:
     return f"{head}{_table(('field', 'type', 'meaning'), rows)}{examples}</section>\n"
 
 
-def _default(schema: Object) -> str:
-    simple = schema.get("default") is not None and not isinstance(schema["default"], dict)
-    return f" Default: <code>{escape(json.dumps(schema['default']))}</code>." if simple else ""
-
-
 def _type(schema: Object) -> str:
-    """Return the type of a value in words, with links to the schemas that it names."""
-    if "$ref" in schema:
-        name = schema["$ref"].rpartition("/")[2]
-        return _link(_anchor(name), name)
-    if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(map(_type, schema["anyOf"])))
-    if "enum" in schema:
-        return " or ".join(f"<code>{escape(json.dumps(one))}</code>" for one in schema["enum"])
-    if schema.get("type") == "array":
-        inner = _type(schema.get("items", {}))
-        is_fixed = schema.get("minItems") is not None and schema.get("minItems") == schema.get("maxItems")
-        return f"{schema['minItems']} of {inner}" if is_fixed else f"list of {inner}"
-    if "additionalProperties" in schema and isinstance(schema["additionalProperties"], dict):
-        return f"map to {_type(schema['additionalProperties'])}"
-    kind = schema.get("format") or schema.get("type", "any value")
-    return escape(f"{kind}{', '.join(['', *_bounds(schema)])}")
-
-
-def _bounds(schema: Object) -> Iterator[str]:
-    for key, sign in (
-        ("minimum", "≥"),
-        ("exclusiveMinimum", ">"),
-        ("maximum", "≤"),
-        ("exclusiveMaximum", "<"),
-    ):
-        if key in schema:
-            yield f"{sign} {schema[key]:,.10g}"
-    if "maxLength" in schema:
-        yield f"at most {schema['maxLength']:,} characters"
+    return type_in_words(schema, _HTML)
 
 
 def _prose(text: str) -> str:
@@ -175,3 +144,10 @@ def _link(anchor: str, text: str) -> str:
 
 def _anchor(name: str) -> str:
     return f"schema-{name}"
+
+
+_HTML = Markup(
+    link=lambda name: _link(_anchor(name), name),
+    code=lambda text: f"<code>{escape(text)}</code>",
+    plain=escape,
+)

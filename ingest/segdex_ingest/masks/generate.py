@@ -180,7 +180,7 @@ def meta_settings() -> GeneratorSettings:
 
 
 def preset(quality: Quality) -> GeneratorSettings:
-    """Return the settings of a preset; README.md lists what each preset finds and costs.
+    """Return the settings of a preset; docs/costs.md lists what each preset finds and costs.
 
     Raises:
         ValueError: If there is no such preset.
