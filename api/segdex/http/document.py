@@ -32,6 +32,8 @@ _TAGS = {
     "pictures": "What the index holds: pictures, their segments and masks, and its size and health.",
     "segment": "The mask of an object in a picture, from points, a box, an earlier mask or a text.",
     "labels": "What segments show, in words: given by the model, by concepts and by people.",
+    "export": "Segments with their masks in the formats of other tools.",
+    "ids": "Whole ids of what starts with some digits.",
     "sets": "Named sets of segments and pictures.",
     "concepts": "Saved concepts, which are learnt from segments that are marked right or wrong.",
     "export": "Segments with their masks in the formats of other tools.",
