@@ -110,7 +110,6 @@ CALLS: dict[tuple[str, str], tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     ("GET", "/v1/segments/{segment_id}"): ("show", (ONE,), {}),
     ("POST", "/v1/segment"): ("segment", (), {**PROMPT, "image_id": ONE}),
     ("POST", "/v1/segment/by-image"): ("segment", (BYTES,), PROMPT),
-    ("POST", "/v1/import"): ("import_labels", (b"{}",), {"format": "coco"}),
     ("GET", "/v1/labels"): ("labels", (), {}),
     ("POST", "/v1/labels"): ("label", ("cup",), {"several": True, "min_score": 2, "dry_run": True}),
     ("DELETE", "/v1/labels"): ("clear_labels", ("cup",), {"authors": ["person"]}),

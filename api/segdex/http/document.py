@@ -36,8 +36,6 @@ _TAGS = {
     "ids": "Whole ids of what starts with some digits.",
     "sets": "Named sets of segments and pictures.",
     "concepts": "Saved concepts, which are learnt from segments that are marked right or wrong.",
-    "export": "Segments with their masks in the formats of other tools.",
-    "ids": "Pictures and segments by the first digits of their ids.",
     "jobs": "Ingests of folders on the machine of the service.",
     "health": "Whether the process answers, whether it is ready, and its metrics.",
 }

@@ -47,7 +47,6 @@ ROUTES = {
         "GET /v1/segments/{segment_id}/coco.json",
         "POST /v1/images/{image_id}/coco.json",
     ],
-    "import_labels": ["POST /v1/import"],
     "doctor": ["POST /v1/doctor"],
     "jobs": ["GET /v1/jobs"],
     "job": ["GET /v1/jobs/{job_id}"],
