@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.conftest import Tried
+from tests.core.media.making import tiff, tiff_page, tiff_tags
 from tests.fakes.embedder import ColourEmbedder
 from tests.fakes.segmenter import SMALL_FRAME, FloodSegmenter
 
@@ -209,6 +210,17 @@ def test_a_video_of_3_gb_costs_kilobytes_and_is_not_too_large(desk: Desk) -> Non
     assert desk.kinds(report) == {"mov": 1}
     assert report.counts[Outcome.TOO_LARGE] == 0
     assert first < 1_000_000
+    assert desk.source.opened == []
+
+
+def test_a_raw_file_that_only_its_end_tells_is_read_once(desk: Desk) -> None:
+    sensor = [*tiff_tags(640, 480, bits=16, channels=1, photometric=32803)]
+    preview = tiff_page(np.zeros((48, 64, 3), np.uint8), (254, 4, (1,)))
+    desk.write("a.nef", tiff(preview, (sensor, bytes(640 * 480 * 2)), sub=1))  # its directories come last
+
+    first, second = desk.ingest(), desk.ingest()
+
+    assert desk.kinds(first) == desk.kinds(second) == {"raw": 1}
     assert desk.source.opened == []
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
-from segdex_core.errors import ImageError, ImageTooLargeError
+from segdex_core.errors import ImageError, ImageTooLargeError, NotAnImageError
 from segdex_core.media.worker_messages import Request, receive_request, send_answer, write_pixels
 
 _KEPT_BYTES = 64 << 20
@@ -53,7 +53,8 @@ def _answer(request: Request, decode: object, pixels_number: int) -> tuple[str, 
     except ImageError as error:
         if not isinstance(error, ImageTooLargeError) and _is_memory(error):
             return "memory", None
-        return "refused", (type(error).__name__, str(error))
+        kind = error.kind if isinstance(error, NotAnImageError) else None
+        return "refused", (type(error).__name__, str(error), kind)
     except MemoryError:
         return "memory", None
     except Exception as error:  # noqa: BLE001 - a fault of our own, which is to end no more than this file

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from segdex_core import errors
-from segdex_core.errors import DecodersUnavailableError, ImageError, ImageUnreadableError
+from segdex_core.errors import DecodersUnavailableError, ImageError, ImageUnreadableError, NotAnImageError
 from segdex_core.media.decode import DecodedImage
 from segdex_core.media.worker_messages import (
     Request,
@@ -203,9 +203,11 @@ class WorkerProcess:
         return WorkerEndedError(f"ended its decoder ({_how(code)})", by_the_file=False)
 
 
-def _refusal(class_name: str, message: str) -> ImageError:
-    kind = getattr(errors, class_name)
-    return kind(message) if issubclass(kind, ImageError) else ImageError(message)
+def _refusal(class_name: str, message: str, kind: str | None) -> ImageError:
+    error = getattr(errors, class_name)
+    if error is NotAnImageError:
+        return NotAnImageError(message, kind=kind)
+    return error(message) if issubclass(error, ImageError) else ImageError(message)
 
 
 def unavailable(reason: str) -> DecodersUnavailableError:

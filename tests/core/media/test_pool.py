@@ -196,8 +196,12 @@ def test_a_large_picture_and_then_small_ones_are_right(pool: DecodePool, tmp_pat
     Image.new("L", (6_000, 4_000), 7).save(path, compress_level=1)
     for _ in range(2):
         assert (pool(path.read_bytes(), name="n", max_pixels=10**8).pixels == 7).all()
-        with pytest.raises(NotAnImageError):
+        with pytest.raises(NotAnImageError) as refusal:
             pool(b"small", name="n", max_pixels=10)
+        assert refusal.value.kind is None
+        with pytest.raises(NotAnImageError) as refusal:
+            pool(b"%PDF-1.7", name="n", max_pixels=10)
+        assert refusal.value.kind == "pdf"
 
 
 def test_closing_ends_every_process_and_calls_after_it_fail(pool: DecodePool) -> None:
