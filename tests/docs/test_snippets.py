@@ -7,7 +7,9 @@ run here has a comment directly above it: ``<!-- not run: REASON -->``.
 
 import ast
 import configparser
+import errno
 import json
+import os
 import re
 import shlex
 import tomllib
@@ -213,7 +215,8 @@ def spellings(words: tuple[str, ...]) -> set[tuple[str, ...]]:
 
 
 def texts_of_the_code() -> Iterator[str]:
-    """Yield all texts of the packages, with a mark in place of each value."""
+    """Yield the texts of the packages, with a mark in place of each value, and those of system errors."""
+    yield from map(os.strerror, errno.errorcode)
     for root in ("core", "backends", "ingest", "search", "api"):
         for path in sorted((ROOT / root).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
