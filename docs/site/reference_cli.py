@@ -79,4 +79,8 @@ def _facts(text: str) -> str:
     words = {"env": "Variable", "default": "Default"}
     found = re.split(r";\s*(?=env:|default:)", text)
     named = [part.partition(": ") for part in found]
-    return "".join(f" {words[name]}: `{value}`." for name, _, value in named if name in words)
+    return "".join(
+        f" {words[name]}: {value if ' ' in value else code(value)}."
+        for name, _, value in named
+        if name in words
+    )
