@@ -42,7 +42,7 @@ def _proxied(serve: Serve, tmp_path: Path) -> Iterator[tuple[Service, str]]:
             process.terminate()
             process.wait(20)
         log.seek(0)
-        assert log.read() == ""
+        assert "not below the prefix" not in log.read()  # a tab that closes breaks connections off, too
 
 
 def _listens(port: int) -> bool:

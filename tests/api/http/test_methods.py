@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from starlette.routing import compile_path
 from tests.api.http.asking import first_hit
 from tests.conftest import Tried
 from tests.core.media.making import make_case
-from tests.fakes.service import Make, refused
+from tests.fakes.service import HERE, load, refused
 
+from segdex.http.app import build_app
 from segdex.http.etags import is_known
+from segdex.http.state import ServiceState
+from segdex.wiring import build_settings
 
 OWN_HEADERS = {"x-request-id"}
 """Headers that differ from answer to answer."""
@@ -28,23 +32,34 @@ def paths_of(client: TestClient) -> dict[str, set[str]]:
     return found
 
 
-@pytest.fixture(name="filled")
-def _filled(make: Make, tmp_path: Path) -> tuple[TestClient, dict[str, str]]:
-    """A service, and a value for each parameter of its paths that names something that exists."""
-    (tmp_path / "pictures").mkdir()
-    client = make(job_roots=(tmp_path / "pictures",))
-    image, segment = first_hit(client)
-    job = client.post("/v1/jobs", json={"paths": [str(tmp_path / "pictures")]}).json()["id"]
-    client.get(f"/v1/jobs/{job}/events")  # until it has ended: it does not change any more
-    client.post("/v1/sets", json={"name": "mine"})
-    client.post("/v1/concepts/mine/mark", json={"right": [segment["id"]]})
-    return client, {
-        "image_id": str(image["id"]),
-        "segment_id": str(segment["id"]),
-        "job_id": job,
-        "prefix": str(image["id"])[:8],
-        "name": "mine",
-    }
+@pytest.fixture(name="filled", scope="module")
+def _filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, dict[str, str]]]:
+    """A service, and a value for each parameter of its paths that names something that exists.
+
+    The tests of this file change nothing in it.
+    """
+    folder = tmp_path_factory.mktemp("filled")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    settings = build_settings(uploads=folder / "uploads", job_roots=(pictures,))
+    state = ServiceState(settings, (), lambda: load(folder / "set", settings=settings))
+    with TestClient(build_app(state), base_url=HERE) as client:
+        state.wait()
+        image, segment = first_hit(client)
+        job = client.post("/v1/jobs", json={"paths": [str(pictures)]}).json()["id"]
+        client.get(f"/v1/jobs/{job}/events")  # until it has ended: it does not change any more
+        client.post("/v1/sets", json={"name": "mine"})
+        client.post("/v1/concepts/mine/mark", json={"right": [segment["id"]]})
+        yield (
+            client,
+            {
+                "image_id": str(image["id"]),
+                "segment_id": str(segment["id"]),
+                "job_id": job,
+                "prefix": str(image["id"])[:8],
+                "name": "mine",
+            },
+        )
 
 
 @pytest.mark.promise("Search", "HEAD has the status and the headers of GET for every path of the service.")
@@ -74,13 +89,12 @@ def test_head_is_answered_as_get_without_a_body(
     assert len(asked) > 25
 
 
-def test_head_of_what_is_missing_is_that_of_get(filled: tuple[TestClient, dict[str, str]]) -> None:
-    client, names = filled
-    nothing = "00000000-0000-0000-0000-000000000000"
-    Path(str(client.get(f"/v1/images/{names['image_id']}").json()["path"])).unlink()
+def test_head_of_what_is_missing_is_that_of_get(client: TestClient) -> None:
+    image, _ = first_hit(client)
+    Path(str(image["path"])).unlink()
     for path, status in (
-        (f"/v1/images/{nothing}", 404),
-        (f"/v1/images/{names['image_id']}/file", 410),
+        ("/v1/images/00000000-0000-0000-0000-000000000000", 404),
+        (f"/v1/images/{image['id']}/file", 410),
         ("/v1/images/none", 422),
     ):
         head = client.head(path)
@@ -90,10 +104,10 @@ def test_head_of_what_is_missing_is_that_of_get(filled: tuple[TestClient, dict[s
         refused(client.get(path), status)
 
 
-def test_head_opens_no_stream(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "pictures").mkdir()
-    client = make(job_roots=(tmp_path / "pictures",))
-    job = client.post("/v1/jobs", json={"paths": [str(tmp_path / "pictures")]}).json()["id"]
+def test_head_opens_no_stream(
+    filled: tuple[TestClient, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, names = filled
     opened = threading.Event()
 
     class Unopened:
@@ -105,7 +119,7 @@ def test_head_opens_no_stream(make: Make, tmp_path: Path, monkeypatch: pytest.Mo
             raise AssertionError("the stream was opened")
 
     monkeypatch.setattr("segdex.http.routes.jobs.events_of", lambda _: Unopened())
-    head = client.head(f"/v1/jobs/{job}/events")
+    head = client.head(f"/v1/jobs/{names['job_id']}/events")
 
     assert head.status_code == 200
     assert head.headers["content-type"].startswith("text/event-stream")
@@ -153,13 +167,15 @@ def test_the_requests_of_the_case_are_answered_as_it_says(
     assert len(asked) > 5
 
 
-def test_what_is_not_there_is_404_for_every_method(client: TestClient) -> None:
+def test_what_is_not_there_is_404_for_every_method(filled: tuple[TestClient, dict[str, str]]) -> None:
+    client, _ = filled
     for path in ("/v1/nothing", "/nothing.js", "/v1", "/v1//stats", "/app.js/x"):
         for method in ("GET", "POST", "DELETE", "OPTIONS"):
             refused(client.request(method, path), 404)
 
 
-def test_a_slash_at_the_end_leads_to_the_path_without_it(client: TestClient) -> None:
+def test_a_slash_at_the_end_leads_to_the_path_without_it(filled: tuple[TestClient, dict[str, str]]) -> None:
+    client, _ = filled
     for method, path, to in (
         ("GET", "/v1/stats/", "../stats"),
         ("POST", "/v1/search/", "../search"),
@@ -223,7 +239,9 @@ def test_every_answer_with_an_etag_takes_lists_and_weak_tags(
         assert client.get(path, headers=[accept, ("If-None-Match", '"other"')]).status_code == 200
 
 
-def test_the_page_has_all_its_files_with_their_types(client: TestClient) -> None:
+def test_the_page_has_all_its_files_with_their_types(filled: tuple[TestClient, dict[str, str]]) -> None:
+    client, _ = filled
     assert client.get("/").content == client.get("/index.html").content
     assert client.get("/app.js").headers["content-type"] == "text/javascript; charset=utf-8"
     assert client.get("/style.css").headers["content-type"] == "text/css; charset=utf-8"
+    assert client.get("/docs").headers["content-type"] == "text/html; charset=utf-8"
