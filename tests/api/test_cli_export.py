@@ -251,6 +251,26 @@ def test_pictures_of_any_name_are_copied_under_names_of_their_own(
     tried(added, "pictures with odd names")
 
 
+def test_pictures_without_segments_are_background_where_nothing_is_filtered(
+    run_on: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "thing.png").write_bytes(png("red"))
+    Image.new("RGB", (80, 60), (90, 90, 90)).save(folder / "nothing.png")
+    _, report, _ = run_on("ingest", str(folder))
+    assert report["outcomes"]["no_segments"] == 1
+
+    _, every, _ = run_on("export", "--all", "--format", "yolo", "--out", str(tmp_path / "all"))
+    _, large, _ = run_on(
+        "export", "--all", "--min-area", "0.01", "--format", "yolo", "--out", str(tmp_path / "large")
+    )
+
+    assert (every["images"], large["images"]) == (2, 1)
+    assert (tmp_path / "all" / "labels" / "nothing.txt").read_bytes() == b""
+    assert (tmp_path / "all" / "images" / "nothing.png").exists()
+
+
 def test_two_folders_with_equal_names_keep_their_sub_folders(run_on: Any, tmp_path: Path) -> None:
     for folder, colour in (("one", "red"), ("two", "blue")):
         (tmp_path / "both" / folder).mkdir(parents=True)
