@@ -9,7 +9,7 @@ import zipfile
 from contextlib import redirect_stdout
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from segdex_backends.index.memory import MemoryIndex
 from segdex_core.formats.outlines import drawn
 from segdex_core.masks import decode_mask
 from segdex_core.media.decode import decode_image
+from segdex_core.wire.limits import ExportFormatName
 
 __all__ = ["asking", "no_variables"]
 
@@ -125,7 +126,7 @@ def test_a_concept_is_the_category_of_what_it_finds(ask: Ask, tmp_path: Path) ->
     assert list(weighed["categories"]) == ["red"]
 
 
-@pytest.mark.parametrize("format_name", ["coco", "coco-polygons", "yolo", "fiftyone", "csv", "zip"])
+@pytest.mark.parametrize("format_name", get_args(ExportFormatName))
 def test_two_exports_of_one_index_are_equal_byte_for_byte(ask: Ask, tmp_path: Path, format_name: str) -> None:
     for name in ("a", "b"):
         ask("export", "--all", "--format", format_name, "--out", str(tmp_path / f"{name}.zip"))
