@@ -9,7 +9,7 @@ import zipfile
 from contextlib import redirect_stdout
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from segdex_backends.index.memory import MemoryIndex
 from segdex_core.formats.outlines import drawn
 from segdex_core.masks import decode_mask
 from segdex_core.media.decode import decode_image
+from segdex_core.wire.limits import ExportFormatName
 
 __all__ = ["asking", "no_variables"]
 
@@ -125,7 +126,7 @@ def test_a_concept_is_the_category_of_what_it_finds(ask: Ask, tmp_path: Path) ->
     assert list(weighed["categories"]) == ["red"]
 
 
-@pytest.mark.parametrize("format_name", ["coco", "coco-polygons", "yolo", "fiftyone", "csv", "zip"])
+@pytest.mark.parametrize("format_name", get_args(ExportFormatName))
 def test_two_exports_of_one_index_are_equal_byte_for_byte(ask: Ask, tmp_path: Path, format_name: str) -> None:
     for name in ("a", "b"):
         ask("export", "--all", "--format", format_name, "--out", str(tmp_path / f"{name}.zip"))
@@ -249,6 +250,26 @@ def test_pictures_of_any_name_are_copied_under_names_of_their_own(
     labels = [path for path in (tmp_path / "yolo").rglob("*.txt") if path.stat().st_size]
     assert len(labels) == added
     tried(added, "pictures with odd names")
+
+
+def test_pictures_without_segments_are_background_where_nothing_is_filtered(
+    run_on: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "thing.png").write_bytes(png("red"))
+    Image.new("RGB", (80, 60), (90, 90, 90)).save(folder / "nothing.png")
+    _, report, _ = run_on("ingest", str(folder))
+    assert report["outcomes"]["no_segments"] == 1
+
+    _, every, _ = run_on("export", "--all", "--format", "yolo", "--out", str(tmp_path / "all"))
+    _, large, _ = run_on(
+        "export", "--all", "--min-area", "0.01", "--format", "yolo", "--out", str(tmp_path / "large")
+    )
+
+    assert (every["images"], large["images"]) == (2, 1)
+    assert (tmp_path / "all" / "labels" / "nothing.txt").read_bytes() == b""
+    assert (tmp_path / "all" / "images" / "nothing.png").exists()
 
 
 def test_two_folders_with_equal_names_keep_their_sub_folders(run_on: Any, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from segdex_core.wire.limits import ExportFormatName
 
 
 def test_every_format_has_a_name() -> None:
-    assert {*FORMATS, "zip"} <= set(get_args(ExportFormatName))
+    assert {*FORMATS, "zip"} == set(get_args(ExportFormatName))
     assert {*get_args(ExportFormatName), "parquet"} == set(get_args(ExportFormat))
 
 
