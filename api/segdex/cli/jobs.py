@@ -18,7 +18,6 @@ from segdex.cli.common import (
     settings_from,
 )
 from segdex.cli.lines import Form, JsonLinesOption, json_form, print_line
-from segdex.pace import WORK, Pace
 from segdex_core.errors import UsageError
 from segdex_core.media.uris import display_path
 
@@ -125,10 +124,11 @@ def _service(context: typer.Context, server: str | None) -> "Client":
 
 def _watch(states: "Iterable[Job]", form: Form) -> int:
     """Show the progress of a job, then its result; return the exit code."""
+    from segdex.cli.job_pace import JobPace
     from segdex.cli.progress import Reporter
 
     last: Job | None = None
-    pace = _JobPace()
+    pace = JobPace()
     with Reporter(console_err(), pace) as reporter:
         for last in states:
             if form == "lines":
@@ -142,33 +142,6 @@ def _watch(states: "Iterable[Job]", form: Form) -> int:
     if last is None:
         raise UsageError("the service keeps this job no longer; see `segdex jobs list`")
     return int(_has_failed(last)) if form == "lines" else _show(last, form)
-
-
-class _JobPace(Pace):
-    """What a service says of the pace of a job."""
-
-    _job: "Job | None" = None
-
-    def follow(self, job: "Job") -> None:
-        """Take the figures of a job."""
-        self._job = job
-        self.total, self.done = job.total, job.done
-        self.worked = sum(job.counts.get(outcome, 0) for outcome in WORK)
-
-    def start(self, total: int | None) -> None:
-        """Do nothing: the job has started long ago."""
-
-    @property
-    def per_s(self) -> float | None:
-        """See ``Pace``."""
-        return None if self._job is None else self._job.files_per_s
-
-    @property
-    def left_s(self) -> float | None:
-        """See ``Pace``."""
-        if self._job is None or self._job.status != "running":
-            return 0.0
-        return self._job.left_s
 
 
 def _newest(job: "Job") -> str:
