@@ -88,6 +88,16 @@ class Pace:
             parts.append(f"{self.worked:,} {self._verb}")
         return ", ".join([*parts, *speed_words(self.per_s, self.left_s, one=self._one)])
 
+    def short_words(self) -> str:
+        """Return the same in a few characters, for a narrow terminal."""
+        per_s, left_s = self.per_s, self.left_s
+        parts = [f"{self.done:,}{'' if self.total is None else f'/{self.total:,}'}"]
+        if per_s:
+            parts.append(f"{per_s:.1f}/s" if per_s >= 1 else f"{1 / per_s:.1f} s each")
+        if left_s:
+            parts.append(f"{duration_of(left_s)} left")
+        return "  ".join(parts)
+
 
 def speed_words(per_s: float | None, left_s: float | None, *, one: str = "picture") -> list[str]:
     """Return a rate and a time that is left as people read them.

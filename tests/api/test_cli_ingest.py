@@ -298,3 +298,19 @@ def test_any_file_name_goes_through_every_command(
     for name in ODD_NAMES[1:]:
         assert desk.ask("delete", f"./{os.fsdecode(name)}")["places"] == 1
     tried(len(ODD_NAMES), "odd names")
+
+
+def test_without_a_terminal_the_progress_is_on_standard_error_and_counts_segmented_pictures(
+    desk: Desk,
+) -> None:
+    desk.counts()
+    desk.draw("pictures/c.png", "green")
+
+    assert run(["--index", desk.index, "ingest", str(desk.root / "pictures")], parts=desk.parts) == 0
+    written = desk.capsys.readouterr()
+    lines = written.err.splitlines()
+    assert lines[0] == "0 of 3 files, time left not known yet"
+    assert re.fullmatch(r"3 of 3 files, 1 segmented, .* (a picture|pictures a second)", lines[-1])
+    assert "of 3 files" not in written.out
+    assert run(["--index", desk.index, "ingest", str(desk.root / "pictures")], parts=desk.parts) == 0
+    assert desk.capsys.readouterr().err.splitlines() == ["0 of 3 files", "3 of 3 files, 0 segmented"]

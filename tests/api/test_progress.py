@@ -145,8 +145,9 @@ def test_at_a_terminal_the_bar_is_one_line_of_its_width(width: int, variables: d
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", captured.get())
     [line] = lines_of(shown)
     assert len(line) <= width
-    assert "1 of 12" in shown
+    assert ("1 of 12,000" if width >= 80 else "1/12,000") in shown
     assert width < 80 or "7.0 s a picture" in shown
+    assert width != 40 or "7.0 s each  23.3 h left" in shown
     if variables:
         assert "\x1b[3" not in captured.get()
 

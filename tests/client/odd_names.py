@@ -79,6 +79,7 @@ def arguments_of(command: str, place: Place) -> list[list[str]]:
             [place.pictures],
             [place.pictures, "--exclude", text, "--dry-run"],
             [place.picture, "--tag", "t"],
+            [place.pictures, "--json-lines"],
             [place.picture, *server],
             [str(folder / f"absent {text}")],
         ],

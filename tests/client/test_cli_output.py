@@ -103,15 +103,16 @@ def runs_of(desk: Desk, command: str, text: str, *, is_thorough: bool) -> list[l
     return [*runs, [*command.split(), "--help"], [*command.split(), f"--no-such-{text}"]]
 
 
-def problem_of(code: int, out: str, err: str, *, as_json: bool) -> str:
+def problem_of(code: int, out: str, err: str, documents: list[str]) -> str:
     """Return what is wrong with what a command wrote; nothing if all is well."""
     if code not in (0, 1, 2, 3) or "Traceback" in err or "bug of segdex" in err:
         return "fails"
     if UNSAFE.search(out + err):
         return "drives the terminal"
-    if as_json and code in (0, 1) and out:
+    if code in (0, 1):
         try:
-            json.loads(out.encode())  # a lone surrogate is no UTF-8
+            for document in documents:
+                json.loads(document.encode())  # a lone surrogate is no UTF-8
         except ValueError:
             return "is no JSON"
     return ""
@@ -123,7 +124,9 @@ def problems(
     """Run a command in all ways with a text; yield what is wrong, or "" for each run."""
     for arguments in runs_of(desk, command, text, is_thorough=is_thorough):
         code, out, err = desk.run(arguments, encoding)
-        problem = problem_of(code, out, err, as_json="--json" in arguments)
+        documents = [out] * bool("--json" in arguments and out)
+        documents += out.splitlines() if "--json-lines" in arguments else []
+        problem = problem_of(code, out, err, documents)
         yield problem and f"{problem} ({code}): {arguments}\n{out[-300:]!r}\n{err[-300:]!r}"
 
 

@@ -22,6 +22,7 @@ EVERY_S = 30.0
 """Seconds between two lines where there is no terminal: a log shows whether a run of hours hangs."""
 
 _BAR_FROM_COLUMNS = 100
+_WORDS_FROM_COLUMNS = 80
 
 
 class Reporter:
@@ -130,7 +131,9 @@ class Reporter:
 
     def _show(self) -> None:
         if self.bar is not None and self._task is not None:
-            words = [self._pace.words()] if self._pace.total is not None else []
+            is_wide = self._console.width >= _WORDS_FROM_COLUMNS
+            shown = self._pace.words() if is_wide else self._pace.short_words()
+            words = [shown] if self._pace.total is not None else []
             text = "  ".join([*words, *filter(None, [self._note or self._newest])])
             self.bar.update(
                 self._task, total=self._pace.total, completed=self._pace.done, description=printable(text)
