@@ -6,7 +6,7 @@ from zipfile import ZipFile
 
 import pytest
 from fastapi.testclient import TestClient
-from tests.api.http.conftest import Make
+from tests.fakes.service import Make
 
 
 def sent(client: TestClient, document: bytes, request: str = '{"format": "coco"}') -> tuple[int, str]:
