@@ -13,7 +13,7 @@ from segdex_core.wire.imports import ImportReport, ImportRequest
 router = APIRouter(prefix="/v1", tags=["labels"], dependencies=[Depends(require(ROLES["import_labels"]))])
 
 
-@router.post("/import", responses=responses(400, 401, 403, 411, 413, 422, 429, 503, 507))
+@router.post("/import", responses=responses(400, 401, 403, 411, 413, 415, 422, 429, 503, 507))
 def import_labels(
     file: UploadFile,
     request: Annotated[str, Form(max_length=10_000, description="An `ImportRequest`, as JSON.")],
