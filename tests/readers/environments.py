@@ -1,8 +1,8 @@
 """An environment for each reader of exports: their requirements exclude each other, and some of ours.
 
 They lie in the user's cache folder, or in that which ``SEGDEX_READERS`` names, are made once for each list of
-requirements, and are used again. The packages come from PyPI: 2.3 GB on the disk, and two minutes where uv has
-none of them yet.
+requirements, and are used again. The packages come from PyPI: 2.3 GB on the disk, and two minutes where uv
+has none of them yet.
 """
 
 import hashlib
