@@ -333,6 +333,30 @@ def test_pictures_with_the_same_name_are_not_guessed(library: Library, exported:
     assert "2 pictures of the index have paths that end like this" in report.problems[0].reason
 
 
+def test_a_picture_is_found_by_the_segments_of_its_annotations(library: Library, exported: Exported) -> None:
+    """Other tools name pictures anew, and keep the attributes of annotations."""
+    for one in exported.document["images"] if exported.kind == "coco" else exported.document:
+        if exported.kind == "coco":
+            one.update(file_name="renamed.jpg", sha256=None, uri=None)
+        else:
+            one["data"] = {"image": "renamed.jpg"}
+
+    report = exported.into(library)
+    assert (report.images, report.matched_by_id) == (2, report.annotations)
+
+
+def test_names_that_are_no_text_are_told_in_a_form_that_can_be_sent(library: Library) -> None:
+    document = json.loads(coco({"segmentation": [[1, 1, 5, 1, 5, 5]], "id": "\ud800\n" * 500}))
+    document["images"].append({"id": 2, "file_name": "\udcff\x1b[2J.png"})
+
+    report = library.import_labels(json.dumps(document).encode(), format="coco")
+    assert "\ufffd" in report.model_dump_json()
+    for problem in report.problems:
+        said = f"{problem.image} {problem.annotation} {problem.reason}"
+        assert said.isprintable()
+        assert len(said) < 1_000
+
+
 @pytest.mark.parametrize(
     ("kind", "document", "problem"),
     [
@@ -370,6 +394,7 @@ def test_a_document_that_is_none_is_refused_in_one_line(
         ({"image_id": [1]}, "image_id is that of no picture"),
         ({"category_id": 2}, "a label must have a letter or digit"),
         ({"category_id": 3}, "at most 100 printable characters"),
+        ({"category_id": 4}, "at most 100 printable characters"),
     ],
 )
 def test_a_damaged_annotation_is_refused_with_its_place_before_anything_is_written(
@@ -377,8 +402,9 @@ def test_a_damaged_annotation_is_refused_with_its_place_before_anything_is_writt
 ) -> None:
     before = labels(library)
 
-    with pytest.raises(UsageError, match=problem):
+    with pytest.raises(UsageError, match=problem) as refused:
         library.import_labels(coco(change), format="coco")
+    assert len(str(refused.value)) < 300
     assert labels(library) == before
 
 
@@ -407,6 +433,7 @@ def coco(change: dict[str, Any]) -> bytes:
     """Return a document with one annotation of the first picture."""
     one = {"id": 1, "image_id": 1, "category_id": 1, **change}
     categories = [{"id": 1, "name": "x"}, {"id": 2, "name": "?!"}, {"id": 3, "name": "x" * 101}]
+    categories.append({"id": 4, "name": "x" * 100_000})
     images = [{"id": 1, "file_name": "a.png", "width": 160, "height": 120}]
     return json.dumps({"images": images, "categories": categories, "annotations": [one]}).encode()
 

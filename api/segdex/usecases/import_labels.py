@@ -11,6 +11,7 @@ from uuid import UUID
 
 from segdex_core.errors import UsageError
 from segdex_core.formats.coco_reading import read_coco
+from segdex_core.formats.documents import shown
 from segdex_core.formats.imported import ImportedAnnotation, ImportedDocument, ImportedImage, shape_mask
 from segdex_core.formats.label_studio_reading import read_label_studio
 from segdex_core.ports.index import SegmentIndex
@@ -22,7 +23,8 @@ from segdex_core.records import (
 )
 from segdex_core.slices import slices
 from segdex_core.wire.imports import ImportProblem, ImportReport, ImportRequest
-from segdex_core.wire.limits import ImportFormat
+from segdex_core.wire.limits import MAX_TEXT_CHARS, ImportFormat
+from segdex_core.wording import printable
 from segdex_search.answer import require_filled
 from segdex_search.corrections import Correction, Said
 from segdex_search.known_images import find_images
@@ -114,11 +116,12 @@ def _clean_names(document: ImportedDocument) -> dict[str, str]:
             for label in one.labels:
                 if label in names:
                     continue
-                [clean] = clean_labels([label])
+                # a longer one would be repeated in the message
+                clean = clean_labels([label])[0] if len(label) <= MAX_TEXT_CHARS else label
                 if len(clean) > MAX_LABEL_CHARS or not clean.isprintable():
                     raise UsageError(
-                        f"{one.name} of {image.name!r} has the label {clean[:40]!r}; a label has at most "
-                        f"{MAX_LABEL_CHARS} printable characters"
+                        f"{one.name} of {shown(image.name)} has the label {shown(clean)}; a label has at "
+                        f"most {MAX_LABEL_CHARS} printable characters"
                     )
                 names[label] = clean
     return names
@@ -188,16 +191,12 @@ class _Counted:
         self.unknown_images += 1
         self.annotations += count
         self.of_unknown += count
-        self.problems.append(
-            ImportProblem(image=picture.name, annotation=None, annotations=count, reason=reason)
-        )
+        self.problems.append(_problem(picture, None, count, reason))
 
     def add_unmatched(self, picture: ImportedImage, one: ImportedAnnotation, reason: str) -> None:
         """Count an annotation that is no segment."""
         self.unmatched += 1
-        self.problems.append(
-            ImportProblem(image=picture.name, annotation=one.name, annotations=1, reason=reason)
-        )
+        self.problems.append(_problem(picture, one.name, 1, reason))
 
     def add_changes(
         self, records: Sequence[SegmentRecord], said: Mapping[UUID, Said], correction: Correction
@@ -233,3 +232,16 @@ class _Counted:
             "counts": dict(sorted(self.counts.items())),
             "problems": self.problems,
         }
+
+
+_NAME_CHARS = 200
+
+
+def _problem(picture: ImportedImage, name: str | None, count: int, reason: str) -> ImportProblem:
+    """Return a problem whose names can be shown and sent, whatever the document has for them."""
+    return ImportProblem(
+        image=printable(picture.name[:_NAME_CHARS]),
+        annotation=None if name is None else printable(name[:_NAME_CHARS]),
+        annotations=count,
+        reason=printable(reason),
+    )

@@ -17,6 +17,7 @@ from segdex_core.formats.documents import (
     as_text,
     as_uuid,
     parse_json,
+    shown,
 )
 from segdex_core.formats.imported import (
     Box,
@@ -51,7 +52,7 @@ def read_coco(data: bytes) -> ImportedDocument:
         image = as_object(one, f"images[{position}]")
         as_text(image.get("file_name"), f"images[{position}].file_name")
         if images.setdefault(_key(image.get("id")), image) is not image:
-            raise UsageError(f"images[{position}].id is that of another picture: {image.get('id')!r}")
+            raise UsageError(f"images[{position}].id is that of another picture: {shown(image.get('id'))}")
     sizes = {key: _size_hw(image) for key, image in images.items()}
     of_image: dict[object, list[ImportedAnnotation]] = {key: [] for key in images}
     for position, one in enumerate(as_list(document["annotations"], "annotations")):
@@ -59,10 +60,12 @@ def read_coco(data: bytes) -> ImportedDocument:
         annotation = as_object(one, where)
         key = _key(annotation.get("image_id"))
         if key not in images:
-            raise UsageError(f"{where}.image_id is that of no picture: {annotation.get('image_id')!r}")
+            raise UsageError(f"{where}.image_id is that of no picture: {shown(annotation.get('image_id'))}")
         category_key = _key(annotation.get("category_id"))
         if category_key not in categories:
-            raise UsageError(f"{where}.category_id is that of no category: {annotation.get('category_id')!r}")
+            raise UsageError(
+                f"{where}.category_id is that of no category: {shown(annotation.get('category_id'))}"
+            )
         of_image[key].append(_annotation(annotation, where, categories[category_key], sizes[key]))
     return ImportedDocument(
         tuple(_image(images[key], sizes[key], found) for key, found in of_image.items()), {}
@@ -77,7 +80,7 @@ def _key(value: object) -> object:
 def _size_hw(image: Mapping[str, Any]) -> tuple[int, int] | None:
     if image.get("height") is None or image.get("width") is None:
         return None
-    name = f"the picture {image['file_name']!r}"
+    name = f"the picture {shown(image['file_name'])}"
     return as_side(image["height"], f"height of {name}"), as_side(image["width"], f"width of {name}")
 
 
@@ -108,7 +111,7 @@ def _annotation(
     )
     shape = _shape(annotation, where, size_hw)
     return ImportedAnnotation(
-        name=f"annotation {annotation.get('id', where)}",
+        name=f"annotation {shown(annotation['id'])}" if "id" in annotation else where,
         shape=shape,
         labels=labels,
         exported=before,

@@ -31,7 +31,7 @@ def as_object(value: object, where: str) -> Mapping[str, Any]:
         UsageError: If it is none.
     """
     if not isinstance(value, dict):
-        raise UsageError(f"{where} must be an object, but is {_shown(value)}")
+        raise UsageError(f"{where} must be an object, but is {shown(value)}")
     return value
 
 
@@ -42,7 +42,7 @@ def as_list(value: object, where: str) -> Sequence[Any]:
         UsageError: If it is none.
     """
     if not isinstance(value, list):
-        raise UsageError(f"{where} must be an array, but is {_shown(value)}")
+        raise UsageError(f"{where} must be an array, but is {shown(value)}")
     return value
 
 
@@ -53,7 +53,7 @@ def as_text(value: object, where: str) -> str:
         UsageError: If it is none.
     """
     if not isinstance(value, str) or not value:
-        raise UsageError(f"{where} must be a text, but is {_shown(value)}")
+        raise UsageError(f"{where} must be a text, but is {shown(value)}")
     return value
 
 
@@ -66,7 +66,7 @@ def as_side(value: object, where: str) -> int:
     whole = int(value) if isinstance(value, float) and value.is_integer() else value
     if not isinstance(whole, int) or isinstance(whole, bool) or not 1 <= whole <= MAX_SIDE_PX:
         raise UsageError(
-            f"{where} must be a whole number between 1 and {MAX_SIDE_PX:,}, but is {_shown(value)}"
+            f"{where} must be a whole number between 1 and {MAX_SIDE_PX:,}, but is {shown(value)}"
         )
     return whole
 
@@ -127,7 +127,8 @@ def _number(value: object) -> float:
     return float(value)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value for a message: short, and in ASCII."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "an array"
     text = json.dumps(value)

@@ -22,6 +22,7 @@ from segdex_core.formats.documents import (
     as_side,
     as_uuid,
     parse_json,
+    shown,
 )
 from segdex_core.formats.imported import (
     Box,
@@ -121,7 +122,7 @@ def _annotations(results: Sequence[Any], where: str) -> list[ImportedAnnotation]
         if kind in _NO_REGION and not _has_shape(result):
             continue
         regions.setdefault(str(result.get("id") or f"#{position}"), []).append(result)
-    return [_annotation(found, f"{where}, region {name}") for name, found in regions.items()]
+    return [_annotation(found, f"{where}, region {shown(name)}") for name, found in regions.items()]
 
 
 def _annotation(results: Sequence[Mapping[str, Any]], where: str) -> ImportedAnnotation:
@@ -145,14 +146,14 @@ def _annotation(results: Sequence[Mapping[str, Any]], where: str) -> ImportedAnn
         labels=as_names(meta.get("labels")),
         has_all=True,
     )
-    first = str(results[0].get("type", "region"))
+    first = shown(results[0].get("type"))
     return ImportedAnnotation(
         name=where,
         shape=shape,
         labels=labels,
         exported=exported,
         segment_id=as_uuid(meta.get("segment_id")) or as_uuid(results[0].get("id")),
-        problem="" if shape else (problem or f"{first!r} is no brush mask, polygon or rectangle"),
+        problem="" if shape else (problem or f"{first} is no brush mask, polygon or rectangle"),
     )
 
 
@@ -164,7 +165,7 @@ def _has_shape(result: Mapping[str, Any]) -> bool:
 def _shape(result: Mapping[str, Any], value: Mapping[str, Any], where: str) -> tuple[Shape | None, str]:
     """Return the shape of a result, or None and why it has none."""
     if result.get("image_rotation"):
-        return None, f"the picture was turned by {result['image_rotation']} degrees in Label Studio"
+        return None, f"the picture was turned by {shown(result['image_rotation'])} degrees in Label Studio"
     height = as_side(result.get("original_height"), f"{where}.original_height")
     width = as_side(result.get("original_width"), f"{where}.original_width")
     size_hw = (height, width)
@@ -180,7 +181,7 @@ def _shape(result: Mapping[str, Any], value: Mapping[str, Any], where: str) -> t
         return Polygons(size_hw, _corners(value["points"], size_hw, where)), ""
     if "width" in value and "height" in value:
         return _rectangle(value, size_hw, where), ""
-    return None, f"{result.get('type')!r} is no brush mask, polygon or rectangle"
+    return None, f"{shown(result.get('type'))} is no brush mask, polygon or rectangle"
 
 
 def _corners(points: object, size_hw: tuple[int, int], where: str) -> list[npt.NDArray[np.float64]]:

@@ -79,9 +79,9 @@ def test_what_is_no_area_is_named() -> None:
     open_line = {"points": [[0, 0], [50, 0], [50, 50]], "closed": False, "polygonlabels": ["a"]}
     tag = {"text": ["x"], "brushlabels": ["a"]}
 
-    assert only(region("ellipselabels", ellipse)).problem.startswith("'ellipselabels' is no brush mask")
+    assert only(region("ellipselabels", ellipse)).problem.startswith('"ellipselabels" is no brush mask')
     assert only(region("polygonlabels", open_line)).problem == "its polygon is not closed"
-    assert only(region("brushlabels", tag)).problem.startswith("'brushlabels' is no brush mask")
+    assert only(region("brushlabels", tag)).problem.startswith('"brushlabels" is no brush mask')
     turned = region("rectanglelabels", {"x": 1, "y": 1, "width": 5, "height": 5}, image_rotation=90)
     assert "turned by 90 degrees" in only(turned).problem
 
