@@ -44,8 +44,10 @@ def doctor_command(
 
     Exit codes: 0 nothing was found, or all of it is mended; 1 something is left; 3 the index is not usable.
     """
+    from segdex.cli.progress import waiting
+
     settings = settings_from(context, index=index, server=server)
-    with opened(context, settings) as library:
+    with opened(context, settings) as library, waiting("examining the index"):
         found = library.doctor(fix=fix)
     if as_json:
         print_json(found)

@@ -66,8 +66,10 @@ def import_command(
     An annotation is the segment that it was exported from, if their masks are still similar, or else the
     segment with the most similar mask. Annotations that are like no segment are counted and named.
     """
+    from segdex.cli.progress import waiting
+
     settings = settings_from(context, index=index, server=server)
-    with opened(context, settings) as library:
+    with opened(context, settings) as library, waiting("matching annotations with segments"):
         report = library.import_labels(
             file,
             format=format_name,

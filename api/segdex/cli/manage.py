@@ -94,8 +94,10 @@ def sync_command(
 
     What went with its whole folder stays, as its disk may not be mounted; the exit code is 1 then.
     """
+    from segdex.cli.progress import waiting
+
     settings = settings_from(context, index=index)
-    with opened_here(context, settings) as library:
+    with opened_here(context, settings) as library, waiting("looking for the files of the index"):
         found = library.sync(dry_run=dry_run, force=force)
     if as_json:
         print_json(found)

@@ -36,6 +36,12 @@ async function refresh() {
   }
 }
 
+/** A duration in seconds, minutes or hours, whichever reads better. */
+function inTime(seconds) {
+  if (seconds < 120) return `${Math.max(Math.round(seconds), 1)} s`;
+  return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
 function list(jobs) {
   for (const job of jobs) {
     const row = rowOf(job.id), paths = job.paths.join(", ");
@@ -47,7 +53,7 @@ function list(jobs) {
     row.stop.setAttribute("aria-label", `Stop ${paths}`);
     const counted = (counts) => Object.entries(counts).map(([name, count]) => `${count} ${inWords(name)}`).join(", ");
     const counts = counted(job.counts), kinds = counted(job.kinds), failures = job.failures.map((one) => one.detail);
-    const left = job.status === "running" && job.left_s ? `, about ${Math.ceil(job.left_s)} s left` : "";
+    const left = job.status === "running" && job.left_s ? `, about ${inTime(job.left_s)} left` : "";
     row.note.textContent = [`${job.status}: ${job.done} of ${job.total ?? "?"} files${left}`, counts, kinds && `not pictures: ${kinds}`, job.segments && `${job.segments} segments`, job.detail, ...failures].filter(Boolean).join("; ");
   }
   const items = jobs.map((job) => rowOf(job.id).item);
