@@ -190,7 +190,14 @@ class EdgeAccess:
 
     def _recover(self, names: Collection[str], *, root: Path | None = None) -> dict[str, int]:
         needed = self._folder.named_shards() | set(names)
-        return recover(self._folder.path, names, needed=needed, location=self._folder.location, root=root)
+        return recover(
+            self._folder.path,
+            names,
+            needed=needed,
+            location=self._folder.location,
+            root=root,
+            lock=self._lock.descriptor,
+        )
 
     def _seal(self) -> None:
         """Write the manifest of the index, whose shards are closed."""

@@ -45,7 +45,13 @@ def compare(
 
 
 def recover(
-    folder: Path, names: Collection[str], *, needed: Collection[str], location: str, root: Path | None = None
+    folder: Path,
+    names: Collection[str],
+    *,
+    needed: Collection[str],
+    location: str,
+    root: Path | None = None,
+    lock: int | None = None,
 ) -> dict[str, int]:
     """Check shards that were not closed, in a process of its own; return their numbers of points.
 
@@ -56,6 +62,8 @@ def recover(
             re-embedding that was given up, and is being removed.
         location: Location of the index, for messages.
         root: Folder with copies of the shards, which are checked instead.
+        lock: Descriptor of the lock of the index, which the process keeps if this one is killed: it writes to
+            the shards, and nobody can load them meanwhile. None if nobody else has the shards.
 
     Raises:
         SegmentIndexError: If a shard cannot be loaded or read, or lacks points.
@@ -65,6 +73,7 @@ def recover(
         done = subprocess.run(
             [sys.executable, edge_recover.__file__, str(root or folder), *sorted(names)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            pass_fds=() if lock is None else (lock,),
             capture_output=True,
             text=True,
             check=False,

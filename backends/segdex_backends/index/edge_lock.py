@@ -86,6 +86,11 @@ class FolderLock:
         """Whether this object holds the index for changes."""
         return self._held is not None
 
+    @property
+    def descriptor(self) -> int | None:
+        """Descriptor of the lock that is held; a process that inherits it holds the lock until it ends."""
+        return self._held
+
     @contextmanager
     def shared(self) -> Iterator[None]:
         """Keep writers away while the block copies files; readers do not wait for each other.

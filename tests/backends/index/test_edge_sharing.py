@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import pytest
 from tests.backends.index.stored_samples import FINGERPRINT, Picture, all_segments, make_picture
 from tests.conftest import Tried
 from tests.needs import ROOT, missing
+from tests.waiting import wait_until
 
 from segdex_backends.index.edge_lock import announce
 from segdex_backends.index.edge_store import EdgeStore
@@ -230,6 +232,46 @@ def test_a_writer_that_ends_meanwhile_is_waited_for(home: Path) -> None:
         ingest(writer, [make_picture(9, 5)])
 
     assert reader.communicate("")[0] == "17\n17\n"
+
+
+KILLED_IN_RECOVERY = """
+import sys
+from pathlib import Path
+from segdex_backends.index import edge_recover
+from segdex_backends.index.edge_store import EdgeStore
+from segdex_backends.index.qdrant import QdrantIndex
+
+home, edge_recover.__file__ = Path(sys.argv[1]), sys.argv[2]
+QdrantIndex(EdgeStore(home, create=True)).fingerprint()
+"""
+
+RECOVERY = """
+import os, sys, time
+from pathlib import Path
+
+Path(sys.argv[1], "recovering").write_text(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+def test_a_recovery_that_outlives_its_killed_process_keeps_others_away(home: Path, fast_folder: Path) -> None:
+    """It writes to the shards, which two processes cannot load: the next one took that for damage."""
+    (home / "manifest.json").unlink()
+    script = fast_folder / "recovery.py"
+    script.write_text(RECOVERY)
+    arguments = [sys.executable, "-c", KILLED_IN_RECOVERY, str(home), str(script)]
+    process = subprocess.Popen(arguments, cwd=ROOT)
+    began = home / "recovering"
+    wait_until(lambda: began.exists() and began.read_text() != "", what="the recovery begins")
+    process.kill()
+    process.wait()
+
+    with pytest.raises(IndexLockedError):
+        opened(home).fingerprint()
+    os.kill(int(began.read_text()), signal.SIGKILL)
+    began.unlink()
+    with closing(opened(home, wait_s=60)) as index:
+        assert index.fingerprint() == FINGERPRINT
 
 
 def test_a_holder_that_is_gone_is_named_and_its_index_is_checked(
