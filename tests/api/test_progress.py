@@ -192,7 +192,7 @@ def test_nothing_of_the_progress_is_on_standard_output(capsys: pytest.CaptureFix
             )
     with counted("queries", 2, one="query") as advance:
         advance()
-    with waiting("fetching and loading"):
+    with waiting("fetching and loading"), waiting("looking for files", is_slow=False):
         pass
     written = capsys.readouterr()
 

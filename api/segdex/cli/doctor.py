@@ -47,7 +47,7 @@ def doctor_command(
     from segdex.cli.progress import waiting
 
     settings = settings_from(context, index=index, server=server)
-    with opened(context, settings) as library, waiting("examining the index"):
+    with opened(context, settings) as library, waiting("examining the index", is_slow=False):
         found = library.doctor(fix=fix)
     if as_json:
         print_json(found)

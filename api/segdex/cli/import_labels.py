@@ -69,7 +69,7 @@ def import_command(
     from segdex.cli.progress import waiting
 
     settings = settings_from(context, index=index, server=server)
-    with opened(context, settings) as library, waiting("matching annotations with segments"):
+    with opened(context, settings) as library, waiting("matching annotations with segments", is_slow=False):
         report = library.import_labels(
             file,
             format=format_name,

@@ -97,7 +97,10 @@ def sync_command(
     from segdex.cli.progress import waiting
 
     settings = settings_from(context, index=index)
-    with opened_here(context, settings) as library, waiting("looking for the files of the index"):
+    with (
+        opened_here(context, settings) as library,
+        waiting("looking for the files of the index", is_slow=False),
+    ):
         found = library.sync(dry_run=dry_run, force=force)
     if as_json:
         print_json(found)

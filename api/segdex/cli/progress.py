@@ -196,11 +196,16 @@ def counted(what: str, total: int | None, *, one: str | None = None) -> Iterator
 
 
 @contextmanager
-def waiting(note: str) -> Iterator[Callable[[str], None]]:
-    """Show a slow step while a block runs, and yield a function that names the next one."""
+def waiting(note: str, *, is_slow: bool = True) -> Iterator[Callable[[str], None]]:
+    """Show a step while a block runs, and yield a function that names the next one.
+
+    Args:
+        note: What is done.
+        is_slow: Whether it always takes long. Otherwise no line is written before the step has taken long.
+    """
     with Reporter(console_err(), Pace()) as reporter:
         reporter.note(note)
-        if not reporter.is_live:
+        if is_slow and not reporter.is_live:
             reporter.say(note)
         yield reporter.note
 
