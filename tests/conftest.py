@@ -40,6 +40,8 @@ _MARKERS = {
     _TESTS / "e2e": "e2e",
     _TESTS / "gpu": "models",
     _TESTS / "ingest" / "masks" / "test_mask_generate.py": "pipeline",
+    _TESTS / "ingest" / "masks" / "test_mask_visible.py": "pipeline",
+    _TESTS / "ingest" / "test_failures.py": "pipeline",
     _TESTS / "ingest" / "test_ahead.py": "pipeline",
     _TESTS / "ingest" / "test_decoding_processes.py": "pipeline",
     _TESTS / "ingest" / "test_doctor.py": "pipeline",
