@@ -28,7 +28,10 @@ SYMBOLS = {  # arrows and operators; boxes, shapes and signs
     "Math": ((0x2190, 0x22FF), (0x27F0, 0x27FF)),
     "Symbols2": ((0x2300, 0x23FF), (0x2500, 0x27BF), (0x2900, 0x2BFF)),
 }
-CJK = ((0x2E80, 0x33FF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0xF900, 0xFAFF), (0xFE30, 0xFFEF))
+CJK = {  # two files, of which none is large
+    "Han": ((0x2E80, 0x33FF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFE30, 0xFFEF)),
+    "Hangul": ((0xAC00, 0xD7A3),),
+}
 
 
 def main(noto: Path, droid: Path, emoji: Path) -> None:
@@ -37,8 +40,9 @@ def main(noto: Path, droid: Path, emoji: Path) -> None:
     for script in NOTO:
         font = TTFont(noto / f"NotoSans{script}-Regular.ttf")
         coverage[f"NotoSans{script}.ttf"] = write(font, OUT / f"NotoSans{script}.ttf", font.getBestCmap())
-    font = TTFont(droid)
-    coverage["DroidSansFallback.ttf"] = write(font, OUT / "DroidSansFallback.ttf", within(font, CJK))
+    for script, ranges in CJK.items():
+        font = TTFont(droid)
+        coverage[f"DroidSans{script}.ttf"] = write(font, OUT / f"DroidSans{script}.ttf", within(font, ranges))
     font = instantiateVariableFont(TTFont(emoji), {"wght": 400})
     coverage["NotoEmoji.ttf"] = write(font, OUT / "NotoEmoji.ttf", font.getBestCmap())
     for name, ranges in SYMBOLS.items():

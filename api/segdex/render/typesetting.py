@@ -17,7 +17,15 @@ from segdex_core.wording import printable
 FONTS = Path(__file__).with_name("fonts")
 _MAX_CLUSTERS = 400  # a longer text is shortened before it is fitted, which would be slow
 _ASCENT = 1.07  # of Noto Sans, in units of the size
-_PLAIN = frozenset({"NotoSans.ttf", "NotoSansArmenian.ttf", "NotoSansGeorgian.ttf", "DroidSansFallback.ttf"})
+_PLAIN = frozenset(
+    {
+        "NotoSans.ttf",
+        "NotoSansArmenian.ttf",
+        "NotoSansGeorgian.ttf",
+        "DroidSansHan.ttf",
+        "DroidSansHangul.ttf",
+    }
+)
 """Fonts of characters side by side. Raqm places these between pixels, where small text looks uneven."""
 _JOINER = "\N{ZERO WIDTH JOINER}"
 
